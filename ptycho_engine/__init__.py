@@ -1,0 +1,91 @@
+"""PtychoPINN engine: data, physics, network, training, reconstruction and files.
+
+The engine knows nothing of Ptychodus, and importing it loads neither PyTorch nor TensorFlow: the public
+names below are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = '0.1.0'
+
+_PUBLIC = {
+    'ArchiveError': 'errors',
+    'BackendUnavailableError': 'errors',
+    'BatchDone': 'events',
+    'ConfigError': 'errors',
+    'EngineError': 'errors',
+    'EpochDone': 'events',
+    'InferenceConfig': 'config',
+    'ModelArchive': 'files.archive',
+    'ModelConfig': 'config',
+    'ModelSaved': 'events',
+    'ObjectGrid': 'physics.geometry',
+    'PartialObject': 'events',
+    'PatchesDone': 'events',
+    'ProductData': 'files.product',
+    'PyTorchExecutionConfig': 'config',
+    'RawData': 'data.raw_data',
+    'Reconstructed': 'events',
+    'Reconstruction': 'pipeline.reconstruct',
+    'ScaleRecord': 'physics.scaling',
+    'Scan': 'data.scan',
+    'TrainingConfig': 'config',
+    'load_archive': 'files.archive',
+    'load_scan': 'data.scan',
+    'load_training_scans': 'data.scan',
+    'read_product': 'files.product',
+    'reconstruct': 'pipeline.reconstruct',
+    'save_archive': 'files.archive',
+    'simulate_scan': 'simulate',
+    'train': 'pipeline.train',
+    'write_product': 'files.product',
+}
+
+__all__ = ['__version__', *sorted(_PUBLIC)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from .config import InferenceConfig as InferenceConfig
+    from .config import ModelConfig as ModelConfig
+    from .config import PyTorchExecutionConfig as PyTorchExecutionConfig
+    from .config import TrainingConfig as TrainingConfig
+    from .data.raw_data import RawData as RawData
+    from .data.scan import Scan as Scan
+    from .data.scan import load_scan as load_scan
+    from .data.scan import load_training_scans as load_training_scans
+    from .errors import ArchiveError as ArchiveError
+    from .errors import BackendUnavailableError as BackendUnavailableError
+    from .errors import ConfigError as ConfigError
+    from .errors import EngineError as EngineError
+    from .events import BatchDone as BatchDone
+    from .events import EpochDone as EpochDone
+    from .events import ModelSaved as ModelSaved
+    from .events import PartialObject as PartialObject
+    from .events import PatchesDone as PatchesDone
+    from .events import Reconstructed as Reconstructed
+    from .files.archive import ModelArchive as ModelArchive
+    from .files.archive import load_archive as load_archive
+    from .files.archive import save_archive as save_archive
+    from .files.product import ProductData as ProductData
+    from .files.product import read_product as read_product
+    from .files.product import write_product as write_product
+    from .physics.geometry import ObjectGrid as ObjectGrid
+    from .physics.scaling import ScaleRecord as ScaleRecord
+    from .pipeline.reconstruct import Reconstruction as Reconstruction
+    from .pipeline.reconstruct import reconstruct as reconstruct
+    from .pipeline.train import train as train
+    from .simulate import simulate_scan as simulate_scan
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}') from None
+    return getattr(importlib.import_module(f'.{module}', __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,1 @@
+"""One package per framework; nothing here imports a framework."""

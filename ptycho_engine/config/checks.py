@@ -1,0 +1,63 @@
+"""Range checks that name the field, what was found and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from ..errors import ConfigError
+
+__all__ = ['check_choice', 'check_integer', 'check_number', 'from_mapping']
+
+T = TypeVar('T')
+
+
+def check_choice(owner: str, name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` unless `value` is one of `choices`."""
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise ConfigError(
+            f'{owner}.{name} is {value!r}; expected one of {", ".join(map(repr, allowed))}.'
+        )
+
+
+def check_integer(
+    owner: str, name: str, value: object, low: int, high: int | None = None
+) -> None:
+    """Raise :class:`ConfigError` unless `value` is an integer in [low, high]."""
+    ok = isinstance(value, int) and not isinstance(value, bool)
+    if not ok or value < low or (high is not None and value > high):  # type: ignore[operator]
+        bound = f'at least {low}' if high is None else f'from {low} to {high}'
+        raise ConfigError(f'{owner}.{name} is {value!r}; expected a whole number {bound}.')
+
+
+def check_number(
+    owner: str,
+    name: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    exclusive: bool = False,
+) -> None:
+    """Raise :class:`ConfigError` unless `value` is a finite number in [low, high] (or (low, high])."""
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not ok or value > high or value < low or (exclusive and value == low):  # type: ignore[operator]
+        bound = f'above {low:g}' if exclusive else f'at least {low:g}'
+        if high < math.inf:
+            bound += f' and at most {high:g}'
+        raise ConfigError(f'{owner}.{name} is {value!r}; expected a number {bound}.')
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a configuration from named values; unknown names are refused with the nearest known one."""
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f'; did you mean {nearest[0]!r}?' if nearest else '.'
+            raise ConfigError(f'{cls.__name__} has no field {name!r}{hint}')
+    return cls(**values)

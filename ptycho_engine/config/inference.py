@@ -1,0 +1,31 @@
+"""How a trained network is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .checks import check_choice, check_integer
+from .training import BACKENDS
+
+__all__ = ['InferenceConfig']
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Reconstruction of a whole scan; every pattern is used."""
+
+    backend: str = 'pytorch'
+    """Framework that runs the network; an archive runs on any of them."""
+    batch_size: int = 64
+    """Groups per prediction; memory grows in proportion, the result does not change."""
+    neighbor_count: int = 7
+    """Neighbours from which a group is drawn when the model's gridsize > 1."""
+    seed: int = 0
+    """Seed of the groups when the model's gridsize > 1."""
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        check_choice(owner, 'backend', self.backend, BACKENDS)
+        check_integer(owner, 'batch_size', self.batch_size, 1)
+        check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
+        check_integer(owner, 'seed', self.seed, 0)

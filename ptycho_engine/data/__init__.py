@@ -1,0 +1,1 @@
+"""Scan data: validated records, file readers and grouping."""

@@ -1,0 +1,176 @@
+"""NPZ files: the pattern-key rule, the axis-order rule, and safe reading (DATA-001, FORMAT-001)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
+from ..files.atomic import atomic_path
+
+__all__ = [
+    'AxisOrder',
+    'canonical_axes',
+    'choose_pattern_key',
+    'parse_metadata',
+    'read_arrays',
+    'write_arrays',
+]
+
+logger = logging.getLogger('ptychopinn.data')
+
+PATTERN_KEYS = ('diffraction', 'diff3d')
+
+AxisOrder = Literal['n,H,W', 'H,W,n']
+"""Order of the axes of a stack of patterns."""
+
+
+def choose_pattern_key(names: Iterable[str], source: str) -> str:
+    """Return the key that holds the patterns: ``diffraction``, else the legacy ``diff3d``.
+
+    Raises
+    ------
+    DataKeyError
+        If neither is there.
+    """
+    present = list(names)
+    for key in PATTERN_KEYS:
+        if key in present:
+            return key
+    raise DataKeyError(
+        f"{source} holds no diffraction patterns: expected the key 'diffraction' (or the legacy "
+        f"'diff3d'), found {', '.join(sorted(present)) or 'nothing'}."
+    )
+
+
+@dataclass(frozen=True)
+class CanonicalAxes:
+    """How a stack of patterns maps to (n, H, W)."""
+
+    order: AxisOrder
+    ambiguous: bool = False
+
+
+def canonical_axes(
+    shape: tuple[int, ...], n_positions: int, source: str, axis_order: AxisOrder | None = None
+) -> CanonicalAxes:
+    """Decide the axis order of a stack of patterns from the number of scan positions.
+
+    Only the number of positions decides: first axis equal to it and square frames is canonical; last axis
+    equal to it and square frames is the legacy order; where both fit (a cube) the canonical order is taken
+    with a warning. An explicit `axis_order` overrides the rule but is still checked.
+
+    Raises
+    ------
+    DataValueError
+        If the array is not 3-D or no order fits.
+    """
+    if len(shape) != 3:
+        raise DataValueError(
+            f'{source}: patterns have {len(shape)} dimensions (shape {shape}); expected 3, (n, N, N).'
+        )
+    canonical = shape[0] == n_positions and shape[1] == shape[2]
+    legacy = shape[2] == n_positions and shape[0] == shape[1]
+    if axis_order is not None:
+        if (canonical if axis_order == 'n,H,W' else legacy) is False:
+            raise DataValueError(
+                f'{source}: patterns of shape {shape} cannot be read in the order {axis_order!r} with '
+                f'{n_positions} positions and square frames.'
+            )
+        return CanonicalAxes(axis_order)
+    if canonical and legacy:
+        logger.warning(
+            '%s: patterns of shape %s and %d positions fit both axis orders; taking (n, H, W). '
+            "Pass axis_order='H,W,n' if that is wrong.",
+            source,
+            shape,
+            n_positions,
+        )
+        return CanonicalAxes('n,H,W', ambiguous=True)
+    if canonical:
+        return CanonicalAxes('n,H,W')
+    if legacy:
+        return CanonicalAxes('H,W,n')
+    raise DataValueError(
+        f'{source}: patterns of shape {shape} fit neither (n, N, N) nor the legacy (N, N, n) with '
+        f'{n_positions} scan positions; patterns must be square, one for each position.'
+    )
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of an NPZ file without unpickling anything.
+
+    An object-typed ``_metadata`` is skipped with a warning; any other object-typed member is refused.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        If there is no such file.
+    DataValueError
+        If the file is not an NPZ, or holds an array that only pickle could read.
+    """
+    if not path.is_file():
+        raise DataFileNotFoundError(f'{path}: there is no such file; give the path of an NPZ file.')
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataValueError(f'{path} is a single NumPy array; expected an NPZ file.')
+        with archive:
+            for name in archive.files:
+                try:
+                    arrays[name] = archive[name]
+                except ValueError as error:
+                    if 'pickle' not in str(error).lower():
+                        raise
+                    if name == '_metadata':
+                        logger.warning('%s: skipping _metadata, which is pickled.', path)
+                        continue
+                    raise DataValueError(
+                        f"{path}: the array '{name}' is pickled, which is never loaded; save it as a "
+                        'plain numeric array.'
+                    ) from None
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        if isinstance(error, DataValueError):
+            raise
+        raise DataValueError(f'{path} is not a readable NPZ file ({error}).') from error
+    return arrays
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, npt.ArrayLike], *, compressed: bool = True
+) -> None:
+    """Write an NPZ file atomically: to a temporary name beside it, then renamed."""
+    save = np.savez_compressed if compressed else np.savez
+    with atomic_path(path) as temporary, temporary.open('wb') as stream:
+        save(stream, **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
+
+
+def parse_metadata(array: npt.NDArray[Any] | None, source: str) -> dict[str, Any]:
+    """Return the JSON of a ``_metadata`` array; an empty dictionary where there is none.
+
+    Raises
+    ------
+    DataValueError
+        If the text is not a JSON object.
+    """
+    if array is None:
+        return {}
+    text = array.item() if array.ndim == 0 else ''.join(map(str, array.ravel()))
+    if isinstance(text, bytes):
+        text = text.decode('utf-8', errors='replace')
+    try:
+        value = json.loads(str(text))
+    except json.JSONDecodeError as error:
+        raise DataValueError(f'{source}: _metadata is not JSON ({error}).') from error
+    if not isinstance(value, dict):
+        raise DataValueError(f'{source}: _metadata must be a JSON object, found {type(value).__name__}.')
+    return value

@@ -1,0 +1,305 @@
+"""RawData: one validated scan in object pixels and measured amplitude."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataKeyError, DataValueError
+from ..physics.probe import as_mode_stack
+from .npz import (
+    AxisOrder,
+    canonical_axes,
+    choose_pattern_key,
+    parse_metadata,
+    read_arrays,
+    write_arrays,
+)
+
+__all__ = ['MeasurementDomain', 'RawData']
+
+logger = logging.getLogger('ptychopinn.data')
+
+MeasurementDomain = Literal['amplitude', 'counts']
+"""What the numbers of a pattern file are: the square root of counts, or counts."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """One scan: patterns, probe and positions, checked once on construction.
+
+    Raises
+    ------
+    DataValueError
+        If lengths, shapes or values contradict each other.
+    """
+
+    diffraction: npt.NDArray[np.float32]
+    """(n, N, N) float32 amplitude, the square root of counts, zero frequency at index N//2."""
+    probeGuess: npt.NDArray[np.complex64]
+    """(P, N, N) complex64 incoherent probe modes."""
+    xcoords: npt.NDArray[np.float64]
+    """(n,) float64 columns of the patch centres, object pixels."""
+    ycoords: npt.NDArray[np.float64]
+    """(n,) float64 rows of the patch centres, object pixels."""
+    objectGuess: npt.NDArray[np.complex64] | None = None
+    """(H, W) complex64 object, a guess or the truth."""
+    xcoords_start: npt.NDArray[np.float64] | None = None
+    """(n,) float64 planned columns, where they differ from the measured ones."""
+    ycoords_start: npt.NDArray[np.float64] | None = None
+    """(n,) float64 planned rows."""
+    scan_index: npt.NDArray[np.int64] | None = None
+    """(n,) int dataset each pattern belongs to; groups never mix datasets."""
+    bad_pixels: npt.NDArray[np.bool_] | None = None
+    """(N, N) bool, True where the detector is not to be trusted."""
+    Y: npt.NDArray[np.complex64] | None = None
+    """(n, N, N) complex64 known object patches."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Free JSON metadata of the file."""
+    source: str = 'arrays'
+    """Where the data came from, for messages and provenance."""
+    original_axis_order: AxisOrder = 'n,H,W'
+    """Axis order of the patterns in the source."""
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, 'probeGuess', as_mode_stack(self.probeGuess, f'{self.source}: probeGuess'))
+        for name in ('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start'):
+            value = getattr(self, name)
+            if value is not None:
+                set_(self, name, np.ascontiguousarray(value, dtype=np.float64))
+        set_(self, 'diffraction', np.ascontiguousarray(self.diffraction, dtype=np.float32))
+        if self.scan_index is not None:
+            set_(self, 'scan_index', np.ascontiguousarray(self.scan_index, dtype=np.int64))
+        for name in ('objectGuess', 'Y'):
+            value = getattr(self, name)
+            if value is not None:
+                set_(self, name, np.ascontiguousarray(value, dtype=np.complex64))
+        if self.bad_pixels is not None:
+            set_(self, 'bad_pixels', np.ascontiguousarray(self.bad_pixels, dtype=bool))
+        self._validate()
+
+    def _validate(self) -> None:
+        n = len(self.xcoords)
+        shape = self.diffraction.shape
+        if self.diffraction.ndim != 3 or shape[1] != shape[2]:
+            raise DataValueError(
+                f'{self.source}: diffraction has shape {shape}; expected (n, N, N) with square patterns.'
+            )
+        size = shape[1]
+        if n == 0:
+            raise DataValueError(f'{self.source}: the scan is empty; expected at least one pattern.')
+        lengths = {
+            'diffraction': shape[0],
+            'ycoords': len(self.ycoords),
+            **{
+                name: len(value)
+                for name in ('xcoords_start', 'ycoords_start', 'scan_index', 'Y')
+                if (value := getattr(self, name)) is not None
+            },
+        }
+        for name, length in lengths.items():
+            if length != n:
+                raise DataValueError(
+                    f'{self.source}: {name} has {length} entries but xcoords has {n}; they must match.'
+                )
+        if self.probeGuess.shape[-1] != size:
+            raise DataValueError(
+                f'{self.source}: the probe is {self.probeGuess.shape[-1]} pixels wide but the patterns '
+                f'are {size}; crop or pad one of them so that they match.'
+            )
+        if self.bad_pixels is not None and self.bad_pixels.shape != (size, size):
+            raise DataValueError(
+                f'{self.source}: bad_pixels has shape {self.bad_pixels.shape}; expected {(size, size)}.'
+            )
+        if self.objectGuess is not None and self.objectGuess.ndim != 2:
+            raise DataValueError(
+                f'{self.source}: objectGuess has shape {self.objectGuess.shape}; expected (H, W).'
+            )
+        if self.Y is not None and self.Y.shape != shape:
+            raise DataValueError(f'{self.source}: Y has shape {self.Y.shape}; expected {shape}.')
+        for name in ('xcoords', 'ycoords'):
+            if not np.isfinite(getattr(self, name)).all():
+                raise DataValueError(
+                    f'{self.source}: {name} holds NaN or infinite values; remove those positions.'
+                )
+        good = np.ones((size, size), bool) if self.bad_pixels is None else ~self.bad_pixels
+        for start in range(0, n, 1024):
+            block = self.diffraction[start : start + 1024][:, good]
+            if not np.isfinite(block).all():
+                raise DataValueError(
+                    f'{self.source}: diffraction holds NaN or infinite values; mark those pixels in '
+                    'bad_pixels or mend them.'
+                )
+            if (block < 0).any():
+                raise DataValueError(
+                    f'{self.source}: diffraction holds negative values; amplitudes are never negative.'
+                )
+
+    def __len__(self) -> int:
+        return len(self.xcoords)
+
+    @property
+    def N(self) -> int:
+        """Side of a pattern in pixels."""
+        return int(self.diffraction.shape[-1])
+
+    @property
+    def diff3d(self) -> npt.NDArray[np.float32]:
+        """The patterns under their legacy name."""
+        return self.diffraction
+
+    def select(self, indices: npt.ArrayLike) -> RawData:
+        """Return the scan reduced to the given patterns, in the given order."""
+        chosen = np.asarray(indices)
+
+        def take(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+            return None if array is None else array[chosen]
+
+        return replace(
+            self,
+            diffraction=self.diffraction[chosen],
+            xcoords=self.xcoords[chosen],
+            ycoords=self.ycoords[chosen],
+            xcoords_start=take(self.xcoords_start),
+            ycoords_start=take(self.ycoords_start),
+            scan_index=take(self.scan_index),
+            Y=take(self.Y),
+        )
+
+    @classmethod
+    def from_coords_without_pc(
+        cls,
+        xcoords: npt.ArrayLike,
+        ycoords: npt.ArrayLike,
+        diff3d: npt.ArrayLike,
+        probeGuess: npt.ArrayLike,
+        scan_index: npt.ArrayLike | None = None,
+        objectGuess: npt.ArrayLike | None = None,
+    ) -> RawData:
+        """Build a scan from amplitudes whose planned and measured positions are the same."""
+        return cls(
+            diffraction=np.asarray(diff3d),
+            probeGuess=np.asarray(probeGuess),
+            xcoords=np.asarray(xcoords),
+            ycoords=np.asarray(ycoords),
+            scan_index=None if scan_index is None else np.asarray(scan_index),
+            objectGuess=None if objectGuess is None else np.asarray(objectGuess),
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        path: Path | str,
+        *,
+        axis_order: AxisOrder | None = None,
+        domain: MeasurementDomain | None = None,
+    ) -> RawData:
+        """Read a scan from an NPZ file (``specs/data_contracts.md``, DATA-001).
+
+        Parameters
+        ----------
+        path : Path
+            The NPZ file.
+        axis_order : {'n,H,W', 'H,W,n'}, optional
+            Overrides the axis rule; needed only for cubes in the legacy order.
+        domain : {'amplitude', 'counts'}, optional
+            Overrides the rule that integers are counts and floats are amplitude unless the file says
+            otherwise.
+
+        Raises
+        ------
+        DataFileNotFoundError, DataKeyError, DataValueError
+            With a sentence that names the file, the key, what was found and what was expected.
+        """
+        path = Path(path)
+        arrays = read_arrays(path)
+        pattern_key = choose_pattern_key(arrays, str(path))
+        missing = [k for k in ('probeGuess', 'xcoords', 'ycoords') if k not in arrays]
+        if missing:
+            raise DataKeyError(
+                f'{path} lacks {", ".join(repr(k) for k in missing)}; expected probeGuess, xcoords and '
+                f'ycoords beside the patterns, found {", ".join(sorted(arrays))}.'
+            )
+        xcoords = np.atleast_1d(arrays['xcoords'])
+        patterns = arrays[pattern_key]
+        axes = canonical_axes(patterns.shape, len(xcoords), f"{path}: '{pattern_key}'", axis_order)
+        if axes.order == 'H,W,n':
+            logger.info('%s: patterns are in the legacy order (N, N, n); transposing.', path)
+            patterns = patterns.transpose(2, 0, 1)
+        metadata = parse_metadata(arrays.get('_metadata'), str(path))
+        return cls(
+            diffraction=_as_amplitude(patterns, domain or _stated_domain(metadata), str(path)),
+            probeGuess=arrays['probeGuess'],
+            xcoords=xcoords,
+            ycoords=np.atleast_1d(arrays['ycoords']),
+            objectGuess=arrays.get('objectGuess'),
+            xcoords_start=arrays.get('xcoords_start'),
+            ycoords_start=arrays.get('ycoords_start'),
+            scan_index=arrays.get('scan_index'),
+            bad_pixels=_single_mask(arrays.get('bad_pixels')),
+            Y=arrays.get('Y'),
+            metadata=metadata,
+            source=str(path),
+            original_axis_order=axes.order,
+        )
+
+    def to_file(self, path: Path | str, *, compressed: bool = True) -> None:
+        """Write the scan as an NPZ file of the DATA-001 contract, atomically."""
+        arrays: dict[str, npt.ArrayLike] = {
+            'diffraction': self.diffraction,
+            'probeGuess': self.probeGuess[0] if len(self.probeGuess) == 1 else self.probeGuess,
+            'xcoords': self.xcoords,
+            'ycoords': self.ycoords,
+            '_metadata': np.array(json.dumps({**self.metadata, 'measurement_domain': 'amplitude'})),
+        }
+        for name in (
+            'objectGuess',
+            'xcoords_start',
+            'ycoords_start',
+            'scan_index',
+            'bad_pixels',
+            'Y',
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                arrays[name] = value
+        write_arrays(Path(path), arrays, compressed=compressed)
+
+
+def _single_mask(mask: npt.NDArray[Any] | None) -> npt.NDArray[np.bool_] | None:
+    """Reduce a per-pattern mask to one detector mask; a pixel bad anywhere is bad."""
+    if mask is None:
+        return None
+    mask = np.asarray(mask, dtype=bool)
+    return mask.any(axis=0) if mask.ndim == 3 else mask
+
+
+def _stated_domain(metadata: dict[str, Any]) -> MeasurementDomain | None:
+    stated = metadata.get('measurement_domain')
+    if stated in (None, 'amplitude', 'counts'):
+        return stated  # type: ignore[return-value]
+    raise DataValueError(
+        f"_metadata says measurement_domain = {stated!r}; expected 'amplitude' or 'counts'."
+    )
+
+
+def _as_amplitude(
+    patterns: npt.NDArray[Any], domain: MeasurementDomain | None, source: str
+) -> npt.NDArray[np.float32]:
+    """Convert to amplitude once, at the boundary: integers are counts, floats are what is said."""
+    if domain is None:
+        domain = 'counts' if np.issubdtype(patterns.dtype, np.integer) else 'amplitude'
+    if domain == 'amplitude':
+        return np.ascontiguousarray(patterns, dtype=np.float32)
+    logger.info('%s: patterns are counts (%s); taking square roots.', source, patterns.dtype)
+    counts = np.asarray(patterns, dtype=np.float32)
+    if (counts < 0).any():
+        raise DataValueError(f'{source}: the patterns hold negative counts; counts are never negative.')
+    return np.ascontiguousarray(np.sqrt(counts))

@@ -1,0 +1,64 @@
+"""Every exception that a caller of the engine may want to catch.
+
+A user's mistake is an :class:`EngineError`: one sentence that names the file or the field, what was
+found, what was expected, and what to do. Commands print that sentence and exit with status 2.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    'ArchiveError',
+    'ArchiveNotFoundError',
+    'BackendUnavailableError',
+    'Cancelled',
+    'ConfigError',
+    'DataFileNotFoundError',
+    'DataKeyError',
+    'DataValueError',
+    'EngineError',
+    'ProductError',
+]
+
+
+class EngineError(Exception):
+    """A mistake that the user can mend; its text is the sentence to show."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; a sentence should be shown as it is.
+        return ' '.join(str(arg) for arg in self.args)
+
+
+class ConfigError(EngineError, ValueError):
+    """A configuration value is out of range, unknown, or contradicts another."""
+
+
+class DataKeyError(EngineError, KeyError):
+    """A data file lacks a key that is needed."""
+
+
+class DataValueError(EngineError, ValueError):
+    """Data have the wrong shape, type or values."""
+
+
+class DataFileNotFoundError(EngineError, FileNotFoundError):
+    """A data file or directory is not there."""
+
+
+class ProductError(EngineError, ValueError):
+    """A product file breaks the product contract."""
+
+
+class ArchiveError(EngineError, ValueError):
+    """A model archive is damaged, foreign, or does not fit the data."""
+
+
+class ArchiveNotFoundError(ArchiveError, FileNotFoundError):
+    """There is no model archive where one was expected."""
+
+
+class BackendUnavailableError(EngineError, RuntimeError):
+    """The selected backend is not installed."""
+
+
+class Cancelled(EngineError):
+    """The run was stopped on request."""

@@ -1,0 +1,1 @@
+"""Files that the engine writes: model archives and product files."""

@@ -1,0 +1,1 @@
+"""The networks as data, from which each backend builds its layers."""

@@ -1,0 +1,1 @@
+"""Geometry, probe, scale and forward model in NumPy: the reference that every backend must match."""

@@ -1,0 +1,65 @@
+"""The probe: shape rules, power and sub-pixel shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataValueError
+
+__all__ = ['as_mode_stack', 'fourier_shift', 'mode_intensity']
+
+ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
+
+
+def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.complex64]:
+    """Return a probe as incoherent modes (P, N, N) complex64.
+
+    Accepts (N, N), (P, N, N) and (1, P, N, N), the last being one coherent mode of a Ptychodus product.
+
+    Raises
+    ------
+    DataValueError
+        If the array is not of such a shape, not square, or not finite.
+    """
+    array = np.asarray(probe)
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    elif array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim != 3 or array.shape[-1] != array.shape[-2] or array.shape[0] < 1:
+        raise DataValueError(
+            f'{name} has shape {np.shape(probe)}; expected (N, N), (modes, N, N) or '
+            '(1, modes, N, N) with square modes.'
+        )
+    stack = np.ascontiguousarray(array, dtype=np.complex64)
+    if not np.isfinite(stack).all():
+        raise DataValueError(f'{name} holds NaN or infinite values; mend the probe first.')
+    if not np.any(stack):
+        raise DataValueError(f'{name} is zero everywhere; give a probe with some illumination.')
+    return stack
+
+
+def mode_intensity(probe: ComplexArray) -> npt.NDArray[Any]:
+    """Return the illumination summed over incoherent modes: (..., P, N, N) -> (..., N, N)."""
+    return np.asarray((np.abs(probe) ** 2).sum(axis=-3))
+
+
+def fourier_shift(images: ComplexArray, shift: npt.ArrayLike) -> ComplexArray:
+    """Shift images by a fraction of a pixel, periodically, through the Fourier shift theorem.
+
+    Parameters
+    ----------
+    images : (..., M, N) complex
+        Images to move.
+    shift : (..., 2) float
+        [dy, dx] in pixels, broadcast against the leading axes of `images`.
+    """
+    offset = np.asarray(shift, dtype=np.float64)
+    rows, columns = images.shape[-2:]
+    ramp_y = np.exp(-2j * np.pi * np.fft.fftfreq(rows) * offset[..., 0, None])
+    ramp_x = np.exp(-2j * np.pi * np.fft.fftfreq(columns) * offset[..., 1, None])
+    ramp = ramp_y[..., :, None] * ramp_x[..., None, :]
+    return np.asarray(np.fft.ifft2(np.fft.fft2(images) * ramp))

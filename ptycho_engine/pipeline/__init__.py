@@ -1,0 +1,1 @@
+"""Training, reconstruction, stitching and quality."""

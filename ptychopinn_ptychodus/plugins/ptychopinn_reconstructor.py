@@ -1,0 +1,1 @@
+"""Installed as ``ptychodus/plugins/ptychopinn_reconstructor.py``, which Ptychodus imports at start-up."""

@@ -1,0 +1,181 @@
+"""A child process of Ptychodus' protocol, with what Ptychodus' own loop does not offer.
+
+The child runs Ptychodus' own entry function, so log records, errors and the end of the run arrive in the
+tagged tuples that Ptychodus defines. The parent's side differs in three points that its ``run_subprocess``
+cannot give, because it blocks in a queue and hides the process: it wakes at short intervals, so that Stop is
+seen within a training epoch; it can ask the child to finish early and keep its work; and it notices a child
+that was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Self
+
+from ptycho_engine.errors import EngineError
+
+from .compat import child_main
+
+__all__ = ['Channel', 'Child', 'ChildCrashed', 'Message', 'Supervisor']
+
+logger = logging.getLogger('ptychopinn')
+
+Message = tuple[Any, ...]
+STOP = 'stop'
+TERMINATE_GRACE_S = 5.0
+
+
+class ChildCrashed(RuntimeError):
+    """The child ended with an unexpected error; the text is one sentence, the traceback is in the log."""
+
+
+class Channel:
+    """The child's end of the pipe to the parent; stands for the queue of Ptychodus' protocol."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> Connection:
+        return self._connection
+
+    def __setstate__(self, connection: Connection) -> None:
+        self.__init__(connection)  # type: ignore[misc]
+
+    def put(self, message: Message | None) -> None:
+        """Send a message, from any thread; it is lost where the parent is gone."""
+        try:
+            with self._lock:
+                self._connection.send(message)
+        except OSError:
+            # The supervisor ends a child without a parent; until then a broken pipe is no error.
+            return
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """What a job carries into the child to be told to stop."""
+
+    control: Connection
+
+
+class Child:
+    """One child process, from its start to its certain end.
+
+    Parameters
+    ----------
+    entry_point : str
+        ``'module:function'``, called in the child as ``function((job, supervisor), channel)``.
+    job : object
+        What to do; must pickle.
+    """
+
+    def __init__(self, entry_point: str, job: object) -> None:
+        context = multiprocessing.get_context('spawn')
+        self._messages, child_messages = context.Pipe(duplex=False)
+        child_control, self._control = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=child_main(),
+            args=(
+                entry_point,
+                (job, Supervisor(child_control)),
+                Channel(child_messages),
+                logging.getLogger().getEffectiveLevel(),
+            ),
+            name='ptychopinn',
+        )
+        self._childs_ends = (child_messages, child_control)
+        self._finished = False
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        # With our copies closed, the end of the child shows as the end of the pipe, and the reverse.
+        for connection in self._childs_ends:
+            connection.close()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._control.close()
+        if self._finished:
+            # Frameworks take a second or two to leave; nobody needs to wait for that.
+            threading.Thread(target=self._reap, name='ptychopinn-reap', daemon=True).start()
+        else:
+            self._process.terminate()
+            self._reap()
+
+    def _reap(self) -> None:
+        self._process.join(TERMINATE_GRACE_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._messages.close()
+        self._process.close()
+
+    def request_stop(self) -> None:
+        """Ask the child to finish early and keep what it has."""
+        try:
+            self._control.send(STOP)
+        except OSError:
+            logger.debug('The child was gone before it could be asked to stop.')
+
+    def messages(self, tick_s: float, *, timeout_s: float | None = None) -> Iterator[Message | None]:
+        """Yield the child's messages, and None after every `tick_s` seconds without one, until it ends.
+
+        Log records are put into this process' log and not yielded. After `timeout_s` seconds, if given, the
+        iteration ends even though the child has not.
+
+        Raises
+        ------
+        ChildCrashed
+            If the child raised an unexpected exception.
+        EngineError
+            If the child died without a word.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while deadline is None or time.monotonic() < deadline:
+            ready = wait([self._messages, self._process.sentinel], timeout=tick_s)
+            if self._messages not in ready and not (ready and self._messages.poll()):
+                if ready:
+                    raise self._died()
+                yield None
+                continue
+            try:
+                message = self._messages.recv()
+            except (EOFError, OSError):
+                raise self._died() from None
+            if message is None:
+                self._finished = True
+                return
+            yield self._dispatch(message)
+
+    def _dispatch(self, message: Message) -> Message | None:
+        match message:
+            case ('log', level, name, text):
+                logging.getLogger(name).log(level, '%s', text)
+                return None
+            case ('error', traceback, kind, _):
+                lines = [line for line in str(traceback).strip().splitlines() if line.strip()]
+                logger.error('%s', traceback)
+                raise ChildCrashed(f'PtychoPINN failed unexpectedly ({lines[-1] if lines else kind}).')
+        return message
+
+    def _died(self) -> EngineError:
+        self._process.join(TERMINATE_GRACE_S)
+        code = self._process.exitcode
+        cause = f'by signal {-code}' if code is not None and code < 0 else f'with code {code}'
+        return EngineError(
+            f'The PtychoPINN process ended without a result ({cause}); if the machine ran out of memory, '
+            'choose a smaller batch size.'
+        )

@@ -1,0 +1,128 @@
+"""The differences between Ptychodus releases, all in one place.
+
+Supported are releases whose reconstructors run in child processes (1.5 and later). Everything else in the
+package asks this module instead of looking at a version.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptychodus.api.product import Product
+
+__all__ = [
+    'OLDEST_SUPPORTED',
+    'child_main',
+    'metadata_values',
+    'parameter_views',
+    'photon_counts',
+    'ptychodus_version',
+    'remove_product',
+    'why_unsupported',
+    'window_is_open',
+]
+
+OLDEST_SUPPORTED = '1.5'
+
+_NEEDED = (
+    'ptychodus.api.reconstruct',
+    'ptychodus.model.core',
+    'ptychodus.model.processing._subprocess_protocol',
+)
+
+
+def ptychodus_version() -> str | None:
+    """Return the installed release of Ptychodus, or None where there is none."""
+    # Our own plugin file makes `import ptychodus` succeed as an empty namespace package even where Ptychodus
+    # is not installed, so only the distribution's metadata tell.
+    try:
+        return version('ptychodus')
+    except PackageNotFoundError:
+        return None
+
+
+def why_unsupported() -> str | None:
+    """Return why this Ptychodus cannot be extended, as a clause, or None if it can."""
+    release = ptychodus_version()
+    if release is None:
+        return 'Ptychodus is not installed'
+    for name in _NEEDED:
+        if not _exists(name):
+            return f'Ptychodus {release} has no {name}; PtychoPINN needs {OLDEST_SUPPORTED} or later'
+    return None
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def child_main() -> Callable[..., None]:
+    """Return what Ptychodus runs in a spawned child: ``f(entry point, job, queue, log level)``."""
+    module = importlib.import_module('ptychodus.model.processing._subprocess_protocol')
+    function: Callable[..., None] = module._child_main
+    return function
+
+
+def parameter_views() -> ModuleType:
+    """Return the module with ``ParameterViewBuilder``; it needs PyQt5. Renamed in 1.6."""
+    for name in ('ptychodus.controller.parameters', 'ptychodus.controller.parametric'):
+        if _exists(name):
+            return importlib.import_module(name)
+    raise ImportError('This Ptychodus has no ParameterViewBuilder.')
+
+
+def window_is_open() -> bool:
+    """Return whether Ptychodus runs with its window, without importing Qt to find out."""
+    widgets = sys.modules.get('PyQt5.QtWidgets')
+    return widgets is not None and widgets.QApplication.instance() is not None
+
+
+def metadata_values(product: Product) -> dict[str, Any]:
+    """Return the metadata of a product under the names of 1.7, whatever the release calls them."""
+    metadata = product.metadata
+
+    def first(*names: str, default: Any = 0.0) -> Any:
+        return next((getattr(metadata, n) for n in names if hasattr(metadata, n)), default)
+
+    polarization = first('polarization', default=None)
+    return {
+        'name': metadata.name,
+        'comments': metadata.comments,
+        'detector_distance_m': metadata.detector_distance_m,
+        'photon_energy_eV': first('photon_energy_eV', 'probe_energy_eV'),
+        'probe_photon_count': float(metadata.probe_photon_count),
+        'exposure_time_s': metadata.exposure_time_s,
+        'mass_attenuation_m2_per_kg': first('mass_attenuation_m2_per_kg', 'mass_attenuation_m2_kg'),
+        'tomography_angle_deg': metadata.tomography_angle_deg,
+        'focus_object_distance_m': first('focus_object_distance_m'),
+        'tilt_angle_deg': first('tilt_angle_deg'),
+        'far_field': bool(first('far_field', default=True)),
+        'polarization': None if polarization is None else str(polarization.value),
+    }
+
+
+def photon_counts(product: Product) -> Any:
+    """Return the (n,) photons of the probe at each position, or None where they were not measured."""
+    getter = getattr(product.probe_positions, 'get_probe_photon_counts', None)
+    return None if getter is None else getter()
+
+
+def remove_product(product_api: Any, item: Any) -> None:
+    """Take a product out of the list, if it is still there. Call it in the window's thread."""
+    repository = getattr(product_api, '_repository', None)
+    if repository is None:
+        return
+    for index, candidate in enumerate(repository):
+        if candidate is item:
+            repository.remove_product(index)
+            return

@@ -1,0 +1,122 @@
+"""Ptychodus' containers <-> the engine's containers, in memory and without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ptychodus.api.object import Object
+from ptychodus.api.product import LossValue, Product
+from ptychodus.api.reconstruct import ReconstructInput
+
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.data.scan import raw_data_from_counts
+from ptycho_engine.files.product import ProductData
+
+from .compat import metadata_values, photon_counts
+
+__all__ = ['Outcome', 'output_product', 'product_data', 'raw_data']
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reconstruction brings, in a form that travels between processes."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) complex64 object on the grid and in the gauge of the input product."""
+    losses: tuple[tuple[int, float], ...] = ()
+    """(epoch, deviance per pixel) of the training that made the model."""
+    comments: str = ''
+    """Sentences on the quality of the result, to add to the product's comments."""
+
+
+def product_data(product: Product) -> ProductData:
+    """Return the engine's record of a product; arrays are shared, not copied.
+
+    Raises
+    ------
+    ProductError
+        If shapes contradict each other.
+    ValueError
+        From Ptychodus, if the product lacks an object or a pixel geometry.
+    """
+    geometry = product.object_.get_geometry()
+    probe_pixel = product.probes.get_pixel_geometry()
+    positions = product.probe_positions
+    return ProductData(
+        object_array=product.object_.get_array(),
+        object_pixel_width_m=geometry.pixel_width_m,
+        object_pixel_height_m=geometry.pixel_height_m,
+        object_center_x_m=geometry.center_x_m,
+        object_center_y_m=geometry.center_y_m,
+        object_layer_spacing_m=np.asarray(product.object_.layer_spacing_m, dtype=np.float64),
+        probe=product.probes.get_array(),
+        probe_pixel_width_m=probe_pixel.width_m,
+        probe_pixel_height_m=probe_pixel.height_m,
+        opr_weights=_opr_weights(product),
+        position_indexes=positions.get_indexes().astype(np.int64, copy=False),
+        position_x_m=positions.get_coordinates_x_m().astype(np.float64, copy=False),
+        position_y_m=positions.get_coordinates_y_m().astype(np.float64, copy=False),
+        position_photon_counts=photon_counts(product),
+        loss_epochs=np.array([loss.epoch for loss in product.losses], dtype=np.int64),
+        loss_values=np.array([loss.value for loss in product.losses], dtype=np.float64),
+        **metadata_values(product),
+    )
+
+
+def _opr_weights(product: Product) -> npt.NDArray[np.floating[Any]] | None:
+    try:
+        return product.probes.get_opr_weights()
+    except ValueError:
+        return None
+
+
+def raw_data(parameters: ReconstructInput, source: str = 'the current product') -> RawData:
+    """Return patterns and product of a :class:`ReconstructInput` as the engine's scan, in amplitude.
+
+    Raises
+    ------
+    DataValueError, ProductError
+        If patterns are not square, negative, or do not match positions and probe.
+    """
+    return raw_data_from_counts(
+        np.asarray(parameters.diffraction_patterns),
+        parameters.bad_pixels,
+        product_data(parameters.product),
+        source,
+    )
+
+
+def output_product(product: Product, outcome: Outcome, remarks: Iterable[str] = ()) -> Product:
+    """Return `product` with the object, losses and comments of a reconstruction.
+
+    Metadata, positions, probes and the object's shape, pixel size and centre stay as they are. The object has
+    one layer; a product with several is told so in its comments.
+
+    Raises
+    ------
+    ValueError
+        If the new object has another shape than the old one.
+    """
+    old = product.object_
+    if outcome.object_array.shape != (old.height_px, old.width_px):
+        raise ValueError(
+            f'The new object has shape {outcome.object_array.shape}, the product '
+            f'{(old.height_px, old.width_px)}; they must match.'
+        )
+    lines = [product.metadata.comments, outcome.comments, *remarks]
+    if old.num_layers > 1:
+        lines.append(f'PtychoPINN reconstructs one layer; the input product had {old.num_layers}.')
+    return replace(
+        product,
+        metadata=replace(product.metadata, comments='\n'.join(line for line in lines if line)),
+        object_=Object(
+            np.ascontiguousarray(outcome.object_array)[np.newaxis],
+            old.get_pixel_geometry(),
+            old.get_center(),
+        ),
+        losses=[LossValue(epoch, value) for epoch, value in outcome.losses],
+    )

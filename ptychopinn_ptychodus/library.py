@@ -1,0 +1,54 @@
+"""The reconstructor library that the algorithm menu lists as PtychoPINN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from ptychodus.api.reconstruct import Reconstructor
+from ptychodus.api.settings import SettingsRegistry
+from ptychodus.model.ptychopinn import PtychoPINNReconstructorLibrary
+from ptychodus.model.ptychopinn.enums import PtychoPINNEnumerators
+from ptychodus.model.ptychopinn.settings import (
+    PtychoPINNInferenceSettings,
+    PtychoPINNModelSettings,
+    PtychoPINNTrainingSettings,
+)
+
+from .reconstructor import PtychoPINNReconstructor
+from .settings import EngineSettings, ReconstructorSettings
+
+__all__ = ['ALGORITHMS', 'PtychoPINNLibrary']
+
+ALGORITHMS = ('PINN', 'Supervised')
+
+
+class PtychoPINNLibrary(PtychoPINNReconstructorLibrary):
+    """Ptychodus' own PtychoPINN library, same name, logger and settings groups, with our reconstructors."""
+
+    def __init__(self, settings_registry: SettingsRegistry, is_developer_mode_enabled: bool = False) -> None:
+        # Not the parent's own __init__: it would look for another engine and say that there is none.
+        super(PtychoPINNReconstructorLibrary, self).__init__('ptychopinn')
+        self.model_settings = PtychoPINNModelSettings(settings_registry)
+        self.training_settings = PtychoPINNTrainingSettings(settings_registry)
+        self.inference_settings = PtychoPINNInferenceSettings(settings_registry)
+        self.enumerators = PtychoPINNEnumerators()
+        self.engine_settings = EngineSettings(settings_registry)
+        settings = ReconstructorSettings(
+            self.model_settings,
+            self.training_settings,
+            self.inference_settings,
+            self.engine_settings,
+        )
+        self._ours = [PtychoPINNReconstructor(name, settings) for name in ALGORITHMS]
+        self.get_logger().info('PtychoPINN %s', _own_version())
+
+    def __iter__(self) -> Iterator[Reconstructor]:
+        return iter(self._ours)
+
+
+def _own_version() -> str:
+    try:
+        return version('ptychopinn-ptychodus')
+    except PackageNotFoundError:
+        return 'from a source folder'

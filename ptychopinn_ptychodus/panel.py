@@ -1,0 +1,194 @@
+"""The settings panel of PtychoPINN in the window. Imported only where the window is."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ptychodus.controller.processing import ReconstructorViewControllerFactory
+from ptychodus.controller.ptychopinn import PtychoPINNViewControllerFactory
+from PyQt5.QtWidgets import QWidget
+
+from ptycho_engine.config.execution import ACCELERATORS, PRECISIONS
+
+from .compat import parameter_views
+from .library import PtychoPINNLibrary
+
+__all__ = ['PanelFactory']
+
+logger = logging.getLogger('ptychopinn')
+
+
+class PanelFactory(ReconstructorViewControllerFactory):
+    """Makes the panel of each of our algorithms; on any error Ptychodus' own panel is shown."""
+
+    def __init__(self, model: Any, file_dialog_factory: Any) -> None:
+        super().__init__()
+        self._model = model
+        self._file_dialog_factory = file_dialog_factory
+        self._built_in = PtychoPINNViewControllerFactory(model, file_dialog_factory)
+
+    @property
+    def name(self) -> str:
+        """The library that the panel belongs to."""
+        return self._built_in.name
+
+    def create_view_controller(self, reconstructor_name: str) -> QWidget:
+        """Return the panel of 'pinn' or 'supervised'."""
+        try:
+            return _build(self._model, self._file_dialog_factory, reconstructor_name.casefold())
+        except Exception as error:  # noqa: BLE001  the window must open
+            logger.warning('Ptychodus shows its own PtychoPINN panel (%s: %s).', type(error).__name__, error)
+            return self._built_in.create_view_controller(reconstructor_name)
+
+
+def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, model_type: str) -> QWidget:
+    views = parameter_views()
+    builder = views.ParameterViewBuilder(file_dialog_factory)
+    _add_model(builder, library)
+    _add_training(builder, views, library)
+    if model_type == 'pinn':
+        _add_losses(builder, library)
+    _add_inference(builder, library)
+    _add_device(builder, library)
+    widget: QWidget = builder.build_widget()
+    return widget
+
+
+def _add_model(builder: Any, library: PtychoPINNLibrary) -> None:
+    group = 'Model'
+    builder.add_spin_box(
+        library.model_settings.gridsize,
+        'Grid size:',
+        tool_tip='g × g neighbouring patterns are solved together, so that their overlap helps. 1: each '
+        'pattern by itself. Memory and time grow with g².',
+        group=group,
+    )
+    builder.add_spin_box(
+        library.model_settings.n_filters_scale,
+        'Filters scale:',
+        tool_tip='Width of the network. Twice the width takes about three times the time.',
+        group=group,
+    )
+    builder.add_spin_box(
+        library.engine_settings.unrolled_steps,
+        'Unrolled steps:',
+        tool_tip='Steps of "apply the measured modulus, then correct by a small CNN". Time grows in '
+        'proportion; 3 is a good start.',
+        group=group,
+    )
+
+
+def _add_training(builder: Any, views: Any, library: PtychoPINNLibrary) -> None:
+    group = 'Training'
+    engine = library.engine_settings
+    builder.add_spin_box(
+        library.training_settings.nepochs,
+        'Epochs:',
+        tool_tip='Passes over the chosen patterns. Training ends earlier when validation stops improving.',
+        group=group,
+    )
+    builder.add_spin_box(
+        engine.n_groups,
+        'Patterns per epoch:',
+        tool_tip='Drawn afresh for each epoch; groups of g × g patterns where the grid size g is above 1. '
+        '0: all.',
+        group=group,
+    )
+    builder.add_view_controller(
+        views.PowerTwoSpinBoxParameterViewController(
+            library.training_settings.batch_size, tool_tip='Patterns (or groups) per step.'
+        ),
+        'Batch size:',
+        group=group,
+    )
+    builder.add_decimal_line_edit(
+        engine.learning_rate,
+        'Learning rate:',
+        tool_tip='Largest learning rate of AdamW. Lower it if the loss jumps.',
+        group=group,
+    )
+    builder.add_decimal_slider(
+        engine.validation_fraction,
+        'Validation part:',
+        tool_tip='Part of the patterns that is kept out of training and judges the model.',
+        group=group,
+    )
+    builder.add_spin_box(
+        engine.early_stop_patience,
+        'Patience [epochs]:',
+        tool_tip='Training ends after this many epochs without a better validation loss; the best model '
+        'is kept.',
+        group=group,
+    )
+    builder.add_spin_box(
+        engine.seed,
+        'Seed:',
+        tool_tip='Of the initial weights and of the choice and order of patterns.',
+        group=group,
+    )
+
+
+def _add_losses(builder: Any, library: PtychoPINNLibrary) -> None:
+    group = 'Loss weights'
+    settings = library.training_settings
+    builder.add_decimal_slider(
+        settings.nll_weight,
+        'Poisson (NLL):',
+        tool_tip='Poisson deviance between predicted and measured counts, per pixel; 1 is at the noise. '
+        'The usual choice.',
+        group=group,
+    )
+    builder.add_decimal_slider(
+        settings.mae_weight,
+        'Amplitude (MAE):',
+        tool_tip='Mean absolute error of the predicted diffraction amplitudes.',
+        group=group,
+    )
+    builder.add_decimal_slider(
+        settings.realspace_mae_weight,
+        'Object (MAE):',
+        tool_tip='Error against a known object; needs training data that hold one.',
+        group=group,
+    )
+    builder.add_decimal_slider(
+        settings.realspace_weight,
+        'Smoothness (TV):',
+        tool_tip='Total variation of the object; smooths the image.',
+        group=group,
+    )
+
+
+def _add_inference(builder: Any, library: PtychoPINNLibrary) -> None:
+    group = 'Inference'
+    builder.add_spin_box(
+        library.engine_settings.inference_batch_size,
+        'Batch size:',
+        tool_tip='Patterns (or groups) at a time. Changes memory and speed, not the result.',
+        group=group,
+    )
+    builder.add_spin_box(
+        library.inference_settings.n_nearest_neighbors,
+        'Neighbours:',
+        tool_tip='Nearest positions from which a group is drawn; used where the grid size is above 1, in '
+        'training too.',
+        group=group,
+    )
+
+
+def _add_device(builder: Any, library: PtychoPINNLibrary) -> None:
+    group = 'Device'
+    builder.add_combo_box(
+        library.engine_settings.accelerator,
+        ACCELERATORS,
+        'Compute on:',
+        tool_tip='auto: a GPU where there is one, else the CPU.',
+        group=group,
+    )
+    builder.add_combo_box(
+        library.engine_settings.precision,
+        PRECISIONS,
+        'Precision:',
+        tool_tip='Arithmetic of the convolutions; the physics is always in single precision.',
+        group=group,
+    )

@@ -1,0 +1,231 @@
+"""Ptychodus' processing core with a gate in front of its task queue.
+
+The gate sees each task of ours before it is queued and while it runs. That is where a run learns of Stop, of
+the program's end, of the chosen product and of the file that batch mode wants; where a failure becomes one
+sentence instead of the printed arrays of the task; and where the window learns that a model is ready.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ptychodus.api.reconstruct import ReconstructorLibrary
+from ptychodus.api.settings import SettingsRegistry
+from ptychodus.model.processing import ProcessingCore, ProcessingTaskMonitor
+from ptychodus.model.processing.monitor import ReconstructBackgroundTask, TrainBackgroundTask
+from ptychodus.model.product import ProductAPI
+from ptychodus.model.task_manager import BackgroundTask, TaskManager
+
+from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, EngineError
+
+from . import compat
+from .child import ChildCrashed
+from .reconstructor import PtychoPINNReconstructor, RunContext
+
+__all__ = ['DEFAULT_ALGORITHM', 'HostedProcessingCore']
+
+logger = logging.getLogger('ptychopinn')
+
+DEFAULT_ALGORITHM = 'ptychopinn_pinn'
+NO_ALGORITHM = 'none_none'
+
+OurTask = ReconstructBackgroundTask | TrainBackgroundTask
+
+
+@dataclass
+class _HostedRun(RunContext):
+    """A run inside Ptychodus."""
+
+    monitor: ProcessingTaskMonitor | None = None
+    task_manager: TaskManager | None = None
+
+    def stop_requested(self) -> bool:
+        stop = self.monitor is not None and self.monitor.is_stopping
+        return stop or (self.task_manager is not None and self.task_manager.is_stopping)
+
+    def show_progress(self, done: int, goal: int) -> None:
+        if self.monitor is not None:
+            self.monitor.update_progress(done, goal)
+
+
+def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
+    """Return the reconstructor of a task of ours, None for everybody else's."""
+    if isinstance(task, ReconstructBackgroundTask):
+        candidate: object = task.reconstructor
+    elif isinstance(task, TrainBackgroundTask):
+        candidate = task.trainer
+    else:
+        return None
+    return candidate if isinstance(candidate, PtychoPINNReconstructor) else None
+
+
+class _HostedTask:
+    """Runs a task of ours in Ptychodus' worker thread."""
+
+    def __init__(
+        self, task: OurTask, reconstructor: PtychoPINNReconstructor, core: HostedProcessingCore
+    ) -> None:
+        self._task = task
+        self._reconstructor = reconstructor
+        self._core = core
+
+    def __repr__(self) -> str:
+        # Ptychodus prints a failing task; the dataclass would print its arrays.
+        return f'{type(self._task).__name__}({self._reconstructor.name})'
+
+    def __call__(self) -> None:
+        self._reconstructor.context = _HostedRun(
+            reconstruct_input=self._task.reconstruct_input,
+            output_file=getattr(self._task, 'output_product_file', None),
+            monitor=self._task.task_monitor,
+            task_manager=self._core.task_manager,
+        )
+        try:
+            self._task()
+        except (EngineError, ChildCrashed) as error:
+            # The monitor has recorded it, so a caller that waits gets the exception itself.
+            self._core.tell_failure(error)
+            self._core.discard(self._task)
+        else:
+            if not self._reconstructor.context.delivered:
+                self._core.discard(self._task)
+        finally:
+            self._reconstructor.context = RunContext()
+            self._core.refresh()
+
+
+class _TaskGate:
+    """Ptychodus' task manager as its processing core sees it."""
+
+    def __init__(self, task_manager: TaskManager) -> None:
+        self._task_manager = task_manager
+        self.core: HostedProcessingCore | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task_manager, name)
+
+    def put_background_task(self, task: BackgroundTask) -> None:
+        """Queue a task, unless it is ours and cannot work.
+
+        Raises
+        ------
+        EngineError
+            In the caller's thread, where the window shows it and batch mode exits with 1.
+        """
+        if self.core is not None:
+            task = self.core.admit(task)
+        self._task_manager.put_background_task(task)
+
+
+class HostedProcessingCore(ProcessingCore):
+    """Ptychodus' processing core, hosting our runs; other reconstructors are left alone."""
+
+    def __init__(
+        self,
+        task_manager: TaskManager,
+        settings_registry: SettingsRegistry,
+        product_api: ProductAPI,
+        algorithm_libraries: list[ReconstructorLibrary],
+    ) -> None:
+        gate = _TaskGate(task_manager)
+        super().__init__(cast(TaskManager, gate), settings_registry, product_api, algorithm_libraries)
+        self.task_manager = task_manager
+        self._product_api = product_api
+        self._input_directory: Path | None = None
+        self._unknown_algorithm = ''
+        self._watch_algorithm()
+        if self.algorithm_parameter.get_value() == NO_ALGORITHM:
+            # Otherwise the window shows its first entry as if it were chosen, and it does nothing.
+            self.algorithm_parameter.set_value(DEFAULT_ALGORITHM)
+        gate.core = self
+
+    def _watch_algorithm(self) -> None:
+        """Remember an algorithm that was asked for and does not exist; Ptychodus drops it without a word."""
+        parameter = self.algorithm_parameter
+        set_value = parameter.set_value
+
+        def remember(value: str, *, notify: bool = True) -> None:
+            set_value(value, notify=notify)
+            # Afterwards, because Ptychodus answers an unknown name by setting the old one again.
+            name = value.strip()
+            known = {NO_ALGORITHM, *parameter.available_reconstructors()}
+            self._unknown_algorithm = '' if name.casefold() in known else name
+
+        parameter.set_value = remember  # type: ignore[method-assign]
+
+    @contextmanager
+    def batch_run(self, input_directory: Path) -> Iterator[None]:
+        """Within it, batch mode prints failures itself, and models are looked for in its directory."""
+        self._input_directory = input_directory
+        try:
+            yield
+        finally:
+            self._input_directory = None
+
+    def admit(self, task: BackgroundTask) -> BackgroundTask:
+        """Return the task to queue in place of `task`.
+
+        Raises
+        ------
+        EngineError
+            If it is ours and cannot work.
+        """
+        reconstructor = _reconstructor(task)
+        try:
+            self._check_algorithm(reconstructor)
+            if reconstructor is None:
+                return task
+            if isinstance(task, ReconstructBackgroundTask):
+                self._find_model(reconstructor)
+                reconstructor.check_ready(task.reconstruct_input)
+        except EngineError:
+            self.discard(task)
+            raise
+        return _HostedTask(cast(OurTask, task), reconstructor, self)
+
+    def _check_algorithm(self, reconstructor: PtychoPINNReconstructor | None) -> None:
+        """In batch mode, do not run another algorithm than the one that the settings name."""
+        name = self._unknown_algorithm
+        if self._input_directory is None or not name:
+            return
+        if reconstructor is not None or name.casefold().startswith('ptychopinn'):
+            known = ', '.join(self.algorithm_parameter.available_reconstructors())
+            raise ConfigError(
+                f'The settings ask for the algorithm {name!r}, which is not installed; choose one of {known}.'
+            )
+
+    def _find_model(self, reconstructor: PtychoPINNReconstructor) -> None:
+        """In batch mode, take the model as training named it, or say which file is missing."""
+        directory = self._input_directory
+        if directory is None or reconstructor.is_model_loaded():
+            return
+        archive = directory / 'wts.h5.zip'
+        if not archive.is_file():
+            raise ArchiveNotFoundError(
+                f'There is no model {directory / "model.zip"}; copy model.zip from the output directory of '
+                '"ptychodus -b train" there.'
+            )
+        reconstructor.load_model_from_file(archive)
+
+    def tell_failure(self, error: Exception) -> None:
+        """Put the sentence of a failed run into the log pane; batch mode prints it by itself."""
+        if self._input_directory is None:
+            logger.error('%s', error)
+
+    def discard(self, task: object) -> None:
+        """Take the product of a run without a result out of the list."""
+        if isinstance(task, ReconstructBackgroundTask):
+            self.task_manager.put_foreground_task(
+                functools.partial(compat.remove_product, self._product_api, task.product_item)
+            )
+
+    def refresh(self) -> None:
+        """Let the window see at its next tick what a run has changed: log, bar, Infer button."""
+        self.task_manager.put_foreground_task(self.processing_api.task_monitor.notify_observers)
+        self.task_manager.put_foreground_task(self.algorithm_parameter.notify_observers)

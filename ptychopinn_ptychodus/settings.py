@@ -1,0 +1,239 @@
+"""Settings of Ptychodus -> configurations of the engine.
+
+The groups ``PtychoPINNModel``, ``PtychoPINNTraining`` and ``PtychoPINNInference`` are Ptychodus' own and keep
+their names and meaning. ``PtychoPINNEngine`` holds what they have no place for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ptychodus.api.parameters import Parameter, ParameterGroup
+from ptychodus.api.settings import SettingsRegistry
+from ptychodus.model.ptychopinn.settings import (
+    PtychoPINNInferenceSettings,
+    PtychoPINNModelSettings,
+    PtychoPINNTrainingSettings,
+)
+
+from ptycho_engine.config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+)
+from ptycho_engine.errors import ConfigError
+
+__all__ = ['ENGINE_GROUP', 'EngineSettings', 'ReconstructorSettings']
+
+ENGINE_GROUP = 'PtychoPINNEngine'
+ALL_GROUPS = 0
+"""Value of ``NumGroups`` that means "every group"."""
+
+
+class EngineSettings:
+    """The settings group of our own."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        self.group = group = registry.create_group(ENGINE_GROUP)
+        model, training = ModelConfig(), TrainingConfig()
+        inference, execution = InferenceConfig(), PyTorchExecutionConfig()
+        self.unrolled_steps = group.create_integer_parameter(
+            'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=12
+        )
+        self.n_groups = group.create_integer_parameter(
+            'NumGroups', training.n_groups or ALL_GROUPS, minimum=ALL_GROUPS
+        )
+        self.learning_rate = group.create_real_parameter('LearningRate', training.learning_rate, minimum=0.0)
+        self.validation_fraction = group.create_real_parameter(
+            'ValidationFraction', training.validation_fraction, minimum=0.0, maximum=0.5
+        )
+        self.early_stop_patience = group.create_integer_parameter(
+            'EarlyStopPatience', training.early_stop_patience, minimum=1
+        )
+        self.seed = group.create_integer_parameter('Seed', training.seed, minimum=0)
+        self.inference_batch_size = group.create_integer_parameter(
+            'InferenceBatchSize', inference.batch_size, minimum=1
+        )
+        self.accelerator = group.create_string_parameter('Accelerator', execution.accelerator)
+        self.precision = group.create_string_parameter('Precision', execution.precision)
+
+
+# Where the user finds each field of the engine's configurations.
+_SETTING_OF_FIELD = {
+    'ModelConfig.gridsize': 'PtychoPINNModel.GridSize',
+    'ModelConfig.n_filters_scale': 'PtychoPINNModel.NumFiltersScale',
+    'ModelConfig.unrolled_steps': f'{ENGINE_GROUP}.UnrolledSteps',
+    'TrainingConfig.batch_size': 'PtychoPINNTraining.BatchSize',
+    'TrainingConfig.nepochs': 'PtychoPINNTraining.NumEpochs',
+    'TrainingConfig.mae_weight': 'PtychoPINNTraining.MAEWeight',
+    'TrainingConfig.nll_weight': 'PtychoPINNTraining.NLLWeight',
+    'TrainingConfig.realspace_mae_weight': 'PtychoPINNTraining.RealspaceMAEWeight',
+    'TrainingConfig.realspace_weight': 'PtychoPINNTraining.RealspaceWeight',
+    'TrainingConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
+    'TrainingConfig.n_groups': f'{ENGINE_GROUP}.NumGroups',
+    'TrainingConfig.learning_rate': f'{ENGINE_GROUP}.LearningRate',
+    'TrainingConfig.validation_fraction': f'{ENGINE_GROUP}.ValidationFraction',
+    'TrainingConfig.early_stop_patience': f'{ENGINE_GROUP}.EarlyStopPatience',
+    'TrainingConfig.seed': f'{ENGINE_GROUP}.Seed',
+    'InferenceConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
+    'InferenceConfig.batch_size': f'{ENGINE_GROUP}.InferenceBatchSize',
+    'InferenceConfig.seed': f'{ENGINE_GROUP}.Seed',
+    'PyTorchExecutionConfig.accelerator': f'{ENGINE_GROUP}.Accelerator',
+    'PyTorchExecutionConfig.precision': f'{ENGINE_GROUP}.Precision',
+}
+
+# Settings that the unrolled network has no use for: object, attribute, name in a settings file.
+_WITHOUT_EFFECT: tuple[tuple[str, str, str], ...] = (
+    ('model', 'amp_activation', 'AmpActivation'),
+    ('model', 'object_big', 'ObjectBig'),
+    ('model', 'probe_big', 'ProbeBig'),
+    ('model', 'probe_mask', 'ProbeMask'),
+    ('model', 'pad_object', 'PadObject'),
+    ('model', 'probe_scale', 'ProbeScale'),
+    ('model', 'gaussian_smoothing_sigma', 'GaussianSmoothingSigma'),
+    ('training', 'nphotons', 'NumPhotons'),
+    ('training', 'positions_provided', 'PositionsProvided'),
+    ('training', 'probe_trainable', 'ProbeTrainable'),
+    ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
+    ('inference', 'n_samples', 'NumSamples'),
+    ('inference', 'model_path', 'ModelPath'),
+)
+_WITHOUT_EFFECT_SUPERVISED: tuple[tuple[str, str, str], ...] = (
+    ('training', 'mae_weight', 'MAEWeight'),
+    ('training', 'nll_weight', 'NLLWeight'),
+    ('training', 'realspace_mae_weight', 'RealspaceMAEWeight'),
+    ('training', 'realspace_weight', 'RealspaceWeight'),
+)
+
+
+@dataclass(frozen=True)
+class ReconstructorSettings:
+    """All settings groups of PtychoPINN, and their translation."""
+
+    model: PtychoPINNModelSettings
+    training: PtychoPINNTrainingSettings
+    inference: PtychoPINNInferenceSettings
+    engine: EngineSettings
+
+    @classmethod
+    def with_defaults(cls) -> ReconstructorSettings:
+        """Return settings of their own, all at their defaults."""
+        registry = SettingsRegistry()
+        return cls(
+            PtychoPINNModelSettings(registry),
+            PtychoPINNTrainingSettings(registry),
+            PtychoPINNInferenceSettings(registry),
+            EngineSettings(registry),
+        )
+
+    def training_config(self, model_type: str) -> TrainingConfig:
+        """Return how to train a 'pinn' or 'supervised' model.
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range; the sentence names the setting.
+        """
+        n_groups = self.engine.n_groups.get_value()
+        with _SettingNames():
+            return TrainingConfig(
+                model=ModelConfig(
+                    gridsize=self.model.gridsize.get_value(),
+                    n_filters_scale=self.model.n_filters_scale.get_value(),
+                    model_type=model_type,
+                    unrolled_steps=self.engine.unrolled_steps.get_value(),
+                ),
+                batch_size=self.training.batch_size.get_value(),
+                nepochs=self.training.nepochs.get_value(),
+                n_groups=None if n_groups == ALL_GROUPS else n_groups,
+                neighbor_count=self.inference.n_nearest_neighbors.get_value(),
+                nll_weight=self.training.nll_weight.get_value(),
+                mae_weight=self.training.mae_weight.get_value(),
+                realspace_mae_weight=self.training.realspace_mae_weight.get_value(),
+                realspace_weight=self.training.realspace_weight.get_value(),
+                learning_rate=self.engine.learning_rate.get_value(),
+                validation_fraction=self.engine.validation_fraction.get_value(),
+                early_stop_patience=self.engine.early_stop_patience.get_value(),
+                seed=self.engine.seed.get_value(),
+            )
+
+    def inference_config(self) -> InferenceConfig:
+        """Return how to apply a model; every position of a scan is reconstructed.
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range; the sentence names the setting.
+        """
+        with _SettingNames():
+            return InferenceConfig(
+                batch_size=self.engine.inference_batch_size.get_value(),
+                neighbor_count=self.inference.n_nearest_neighbors.get_value(),
+                seed=self.engine.seed.get_value(),
+            )
+
+    def execution_config(self) -> PyTorchExecutionConfig:
+        """Return where to compute, and with which precision.
+
+        Raises
+        ------
+        ConfigError
+            If a value is unknown; the sentence names the setting.
+        """
+        with _SettingNames():
+            return PyTorchExecutionConfig(
+                accelerator=self.engine.accelerator.get_value().strip().casefold(),
+                # Checked by the configuration itself.
+                precision=cast(Any, self.engine.precision.get_value().strip().casefold()),
+            )
+
+    def remarks(self, model_type: str) -> Iterator[str]:
+        """Yield sentences on settings that differ from their default and yet change nothing."""
+        defaults = self.with_defaults()
+        names = _WITHOUT_EFFECT
+        if model_type == 'supervised':
+            names += _WITHOUT_EFFECT_SUPERVISED
+        idle = [
+            name
+            for group, attribute, name in names
+            if _value(self, group, attribute) != _value(defaults, group, attribute)
+        ]
+        if idle:
+            yield f'These settings have no effect on this network: {", ".join(idle)}.'
+        for owner in (self.model, self.training, self.inference, self.engine):
+            for group in vars(owner).values():
+                if isinstance(group, ParameterGroup):
+                    yield from _outside_limits(group)
+
+
+def _value(settings: ReconstructorSettings, group: str, attribute: str) -> Any:
+    parameter: Parameter[Any] = getattr(getattr(settings, group), attribute)
+    return parameter.get_value()
+
+
+def _outside_limits(group: ParameterGroup) -> Iterator[str]:
+    """Say so where a settings file asks for a value that Ptychodus silently moves inside its limits."""
+    for name, parameter in group.parameters().items():
+        asked, used = getattr(parameter, '_value', None), parameter.get_value()
+        if isinstance(used, int | float) and asked != used:
+            yield f'Setting {name} is {asked}, outside its limits; {used} is used.'
+
+
+class _SettingNames:
+    """Restate a :class:`ConfigError` in the names that a user of Ptychodus knows."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigError):
+            sentence = re.sub(
+                r'\b[A-Z]\w+Config\.\w+',
+                lambda match: _SETTING_OF_FIELD.get(match[0], match[0]),
+                str(error),
+            )
+            raise ConfigError(f'Setting {sentence}') from error

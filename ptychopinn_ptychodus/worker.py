@@ -1,0 +1,222 @@
+"""What runs in the child process: training and reconstruction by the engine, told as messages.
+
+Importing this module is cheap; the engine's heavy parts are imported when a job runs. A job ends with one of
+the messages ``failed``, ``model_saved`` or ``result``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.errors import EngineError
+from ptycho_engine.files.atomic import atomic_path
+from ptycho_engine.files.product import ProductData
+
+from .child import Channel, Supervisor
+from .conversion import Outcome
+
+__all__ = [
+    'MODEL_FILE',
+    'ReconstructJob',
+    'ScanPayload',
+    'TrainJob',
+    'run_reconstruction',
+    'run_training',
+]
+
+MODEL_FILE = 'model.zip'
+"""The name under which Ptychodus' batch mode looks for a model."""
+
+LARGE_STACK_BYTES = 50_000_000
+"""Larger pattern stacks go to the child by a file: pickling costs their size again, and seconds."""
+
+ORPHAN_GRACE_S = 10.0
+
+
+@dataclass(frozen=True)
+class ScanPayload:
+    """A scan of the window on its way to the child."""
+
+    product: ProductData
+    patterns: npt.NDArray[Any] | Path
+    """(n, h, w) counts, or the ``.npy`` file that holds them."""
+    bad_pixels: npt.NDArray[np.bool_] | None
+    source: str
+
+    def load(self) -> Any:
+        """Return the engine's :class:`~ptycho_engine.data.scan.Scan`; a file is mapped, not read."""
+        from ptycho_engine.data.scan import Scan, raw_data_from_counts
+
+        patterns = self.patterns
+        if isinstance(patterns, Path):
+            mapped = np.load(patterns, mmap_mode='r')
+            # A mapping outlives its name; without a name nothing is left behind if both are killed.
+            with suppress(OSError):
+                patterns.unlink()
+            patterns = mapped
+        raw = raw_data_from_counts(patterns, self.bad_pixels, self.product, self.source)
+        return Scan(raw, self.product.grid, self.product)
+
+
+@contextmanager
+def handed_over(
+    product: ProductData,
+    patterns: npt.NDArray[Any],
+    bad_pixels: npt.NDArray[np.bool_] | None,
+    source: str,
+) -> Iterator[ScanPayload]:
+    """Yield a payload for a child; a large pattern stack is written to a scratch file, removed at the end."""
+    if patterns.nbytes <= LARGE_STACK_BYTES:
+        yield ScanPayload(product, np.ascontiguousarray(patterns), bad_pixels, source)
+        return
+    folder = Path(tempfile.mkdtemp(prefix='ptychopinn-'))
+    try:
+        path = folder / 'patterns.npy'
+        np.save(path, patterns, allow_pickle=False)
+        yield ScanPayload(product, path, bad_pixels, source)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train on the files of `input_path`, or on `scan` where it is given."""
+
+    input_path: Path
+    scan: ScanPayload | None
+    output_path: Path
+    config: TrainingConfig
+    execution: PyTorchExecutionConfig
+
+
+@dataclass(frozen=True)
+class ReconstructJob:
+    """Reconstruct a scan with a model."""
+
+    scan: ScanPayload
+    model_path: Path
+    config: InferenceConfig
+    execution: PyTorchExecutionConfig
+    partial_objects: bool
+    """Whether anybody looks at the object while it is being stitched."""
+
+
+class _StopFlag:
+    """Turns true when the parent asks for it, when the parent is gone, or at SIGTERM."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._event = threading.Event()
+        self._supervisor = supervisor
+        # Ctrl-C in a terminal reaches parent and child; the parent decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=self._watch, name='supervisor', daemon=True).start()
+
+    def __call__(self) -> bool:
+        return self._event.is_set()
+
+    def keep_work_at_termination(self) -> None:
+        """From now on SIGTERM means "finish early", because there is work worth keeping."""
+        signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+
+    def _watch(self) -> None:
+        parent = parent_process()
+        sources: list[Any] = [self._supervisor.control]
+        if parent is not None:
+            sources.append(parent.sentinel)
+        ready = wait(sources)
+        self._event.set()
+        if self._supervisor.control in ready:
+            with suppress(EOFError, OSError):
+                self._supervisor.control.recv()
+                # Asked by a living parent, which also ends a child that does not answer.
+                wait(sources)
+        # The parent is gone or has given up: no process may be left over.
+        threading.Event().wait(ORPHAN_GRACE_S)
+        os._exit(1)
+
+
+def run_training(job: tuple[TrainJob, Supervisor], channel: Channel) -> None:
+    """Train. Messages: ``progress fraction``, ``epoch EpochDone``, then ``model_saved path`` or ``failed``.
+
+    The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory.
+    """
+    task, supervisor = job
+    stop = _StopFlag(supervisor)
+    with _failures(channel):
+        from ptycho_engine.data.scan import load_training_scans
+        from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
+        from ptycho_engine.pipeline.train import train
+
+        scans = load_training_scans(task.input_path) if task.scan is None else [task.scan.load()]
+        events = train(scans, task.config, task.output_path, execution=task.execution, should_stop=stop)
+        for event in events:
+            match event:
+                case BatchDone():
+                    stop.keep_work_at_termination()
+                    done = (event.epoch - 1 + event.fraction) / event.n_epochs
+                    channel.put(('progress', done))
+                case EpochDone():
+                    channel.put(('epoch', event))
+                case ModelSaved():
+                    copy = task.output_path / MODEL_FILE
+                    with atomic_path(copy) as temporary:
+                        shutil.copyfile(event.path, temporary)
+                    channel.put(('model_saved', copy))
+
+
+def run_reconstruction(job: tuple[ReconstructJob, Supervisor], channel: Channel) -> None:
+    """Reconstruct. Messages: ``patches``, ``partial Outcome``, then ``result Outcome`` or ``failed``."""
+    task, supervisor = job
+    stop = _StopFlag(supervisor)
+    with _failures(channel):
+        from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed
+        from ptycho_engine.files.archive import load_archive
+        from ptycho_engine.pipeline.reconstruct import reconstruct
+
+        events = reconstruct(
+            task.scan.load(),
+            load_archive(task.model_path),
+            task.config,
+            execution=task.execution,
+            should_stop=stop,
+        )
+        for event in events:
+            match event:
+                case PatchesDone():
+                    channel.put(('patches', event.done, event.total))
+                case PartialObject() if task.partial_objects:
+                    channel.put(('partial', _outcome(event.reconstruction)))
+                case Reconstructed():
+                    channel.put(('result', _outcome(event.reconstruction)))
+
+
+def _outcome(reconstruction: Any) -> Outcome:
+    return Outcome(
+        object_array=np.asarray(reconstruction.object_array),
+        losses=tuple((int(epoch), float(value)) for epoch, value in reconstruction.losses),
+        comments=str(reconstruction.comments),
+    )
+
+
+@contextmanager
+def _failures(channel: Channel) -> Iterator[None]:
+    """Tell the parent a user's mistake as its sentence; everything else is left to Ptychodus' protocol."""
+    try:
+        yield
+    except EngineError as error:
+        channel.put(('failed', type(error).__name__, str(error)))

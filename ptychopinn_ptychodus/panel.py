@@ -110,8 +110,8 @@ def _add_training(builder: Any, views: Any, library: PtychoPINNLibrary) -> None:
     )
     builder.add_decimal_slider(
         engine.validation_fraction,
-        'Validation part:',
-        tool_tip='Part of the patterns that is kept out of training and judges the model.',
+        'Validation fraction:',
+        tool_tip='Fraction of the patterns that is kept out of training and judges the model.',
         group=group,
     )
     builder.add_spin_box(

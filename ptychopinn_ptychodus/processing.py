@@ -53,6 +53,10 @@ class _HostedRun(RunContext):
         if self.monitor is not None:
             self.monitor.update_progress(done, goal)
 
+    def show_log(self) -> None:
+        if self.monitor is not None and self.task_manager is not None:
+            self.task_manager.put_foreground_task(self.monitor.notify_observers)
+
 
 def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
     """Return the reconstructor of a task of ours, None for everybody else's."""

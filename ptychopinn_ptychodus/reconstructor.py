@@ -66,6 +66,9 @@ class RunContext:
     def show_progress(self, done: int, goal: int) -> None:
         """Move the progress bar without yielding."""
 
+    def show_log(self) -> None:
+        """Bring new log lines into the window, which otherwise looks only when the bar moves."""
+
 
 @dataclass
 class _TrainingProgress:
@@ -73,6 +76,7 @@ class _TrainingProgress:
 
     started: bool = False
     done: int = 0
+    epochs_told: int = 0
     training: list[LossValue] = field(default_factory=list)
     validation: list[LossValue] = field(default_factory=list)
 
@@ -183,10 +187,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         from ptycho_engine.files.archive import read_manifest
 
         if self._model_path is None:
-            raise ArchiveNotFoundError(
-                f'No model is loaded. Train one, or load one; batch mode looks for {MODEL_FILE} in the input '
-                'directory.'
-            )
+            raise ArchiveNotFoundError('No model is loaded; train one, or choose "Load Model...".')
         height, width = parameters.diffraction_patterns.shape[-2:]
         if height != width:
             raise errors.DataValueError(
@@ -339,6 +340,9 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                     return
                 if time.monotonic() - told >= HEARTBEAT_S:
                     told = time.monotonic()
+                    if len(progress.training) > progress.epochs_told:
+                        progress.epochs_told = len(progress.training)
+                        self.context.show_log()
                     yield progress.output()
         except GeneratorExit:
             # Ptychodus saw Stop at its own look after a yield.

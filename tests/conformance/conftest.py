@@ -1,0 +1,149 @@
+"""Fixtures that drive the real Ptychodus; where it is missing tests are skipped, but never in CI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SCRIPT = Path(sys.executable).parent / 'ptychodus'
+IN_CI = os.environ.get('CI', '').casefold() == 'true'
+PLUGIN = 'ptychopinn_reconstructor.py'
+
+sys.path.insert(0, str(HERE))
+
+
+def absent(reason: str) -> None:
+    """Skip a test on somebody's machine; fail it in CI, where nothing may be missing."""
+    if IN_CI:
+        pytest.fail(f'{reason} (skipped outside CI)')
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished command."""
+
+    code: int
+    log: str
+
+    def lines(self, *words: str) -> list[str]:
+        """Return the log lines that hold all of `words`."""
+        return [line for line in self.log.splitlines() if all(word in line for word in words)]
+
+
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment in which runs neither see nor leave anything of the user's."""
+    home = tmp_path_factory.mktemp('home')
+    return {
+        **os.environ,
+        'HOME': str(home),
+        'QT_QPA_PLATFORM': 'offscreen',
+        'XDG_RUNTIME_DIR': str(home),
+        # Two runs at once on two cores would wait for each other's threads at every operation.
+        'OMP_NUM_THREADS': '1',
+    }
+
+
+@pytest.fixture(scope='session')
+def ptychodus_plugin() -> Path:
+    """Return the installed plugin file, which must be the one under test."""
+    try:
+        release = distribution('ptychodus').version
+    except PackageNotFoundError:
+        absent('Ptychodus is not installed; pip install "ptychodus[gui]"')
+    import ptychodus.plugins
+
+    path = Path(next(iter(ptychodus.plugins.__path__))) / PLUGIN
+    if not path.is_file():
+        absent(f'Ptychodus {release} does not hold {PLUGIN}; pip install -e .')
+    import ptychopinn_ptychodus
+
+    source = Path(ptychopinn_ptychodus.__file__).parent / 'plugins' / PLUGIN
+    assert path.read_text() == source.read_text(), f'{path} is out of date; pip install -e .'
+    return path
+
+
+@pytest.fixture(scope='session')
+def ptychodus(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
+    """Return a function that runs the unmodified console script."""
+
+    def run(*arguments: object, timeout: float = 120, **variables: str) -> Finished:
+        done = subprocess.run(
+            [str(SCRIPT), *map(str, arguments)],
+            env={**environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def python(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
+    """Return a function that runs Python code, or a script, in a fresh interpreter."""
+
+    def run(*arguments: object, timeout: float = 180, **variables: str) -> Finished:
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env={**environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def window_libraries(python: Callable[..., Finished]) -> None:
+    """Make sure that Qt can open a window on the offscreen platform."""
+    done = python('-c', 'from PyQt5.QtWidgets import QApplication; QApplication([])')
+    if done.code != 0:
+        absent(f'Qt cannot open a window here: {done.log.strip().splitlines()[-1:]}')
+
+
+@pytest.fixture(scope='session')
+def scan(tmp_path_factory: pytest.TempPathFactory, ptychodus_plugin: Path) -> Path:
+    """Return a Ptychodus directory with 64 patterns of 64×64 pixels and quick settings."""
+    from scan_maker import simulated_scan, write_scan
+
+    return write_scan(tmp_path_factory.mktemp('scan') / 'IN', simulated_scan())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished batch training."""
+
+    run: Finished
+    out: Path
+
+
+@pytest.fixture(scope='session')
+def trained(scan: Path, ptychodus: Callable[..., Finished]) -> Trained:
+    """Train once by the console script."""
+    out = scan.parent / 'TRAINED'
+    return Trained(ptychodus('-b', 'train', '-i', scan, '-o', out), out)
+
+
+@pytest.fixture
+def scan_copy(scan: Path, tmp_path: Path) -> Path:
+    """Return a copy of the scan's directory to spoil."""
+    import shutil
+
+    return Path(shutil.copytree(scan, tmp_path / 'IN'))

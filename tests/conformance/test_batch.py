@@ -1,0 +1,283 @@
+"""Batch mode through the unmodified console script: files, exit codes, sentences (API-4x, API-5x)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCRIPT, Finished, Trained
+from scan_maker import simulated_scan, write_patterns, write_scan, write_settings
+
+pytestmark = pytest.mark.ptychodus
+Run = Callable[..., Finished]
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def failure(run: Finished) -> str:
+    """Return the one line that says what went wrong; there is no traceback and no printed array beside it."""
+    assert run.code == 1, run.log
+    assert 'Traceback' not in run.log
+    assert 'array(' not in run.log
+    lines = run.lines('[ERROR]')
+    assert len(lines) == 1, run.log
+    return lines[0]
+
+
+def test_training_leaves_the_model_under_both_names(trained: Trained) -> None:
+    """API-41, API-42."""
+    assert trained.run.code == 0, trained.run.log
+    assert names(trained.out) == ['model.zip', 'wts.h5.zip']
+    assert (trained.out / 'model.zip').read_bytes() == (trained.out / 'wts.h5.zip').read_bytes()
+
+
+def test_each_epoch_is_one_line(trained: Trained) -> None:
+    """API-31."""
+    lines = trained.run.lines('ptychopinn.train', 'Epoch', 'training deviance', 'validation deviance')
+    assert len(lines) == 2
+
+
+def test_reconstruction_keeps_the_product_and_gives_an_object(
+    scan_copy: Path, trained: Trained, ptychodus: Run
+) -> None:
+    """API-43, API-44, API-26."""
+    from ptychodus.api.io import load_product
+
+    from ptycho_engine.files.product import read_product
+
+    shutil.copy(trained.out / 'model.zip', scan_copy)
+    out = scan_copy.parent / 'OUT'
+    run = ptychodus('-b', 'reconstruct', '-i', scan_copy, '-o', out)
+    assert run.code == 0, run.log
+    assert names(out) == ['product.000064.h5', 'product.h5']
+
+    before = load_product(scan_copy / 'product.h5')
+    after = load_product(out / 'product.h5')
+    numbered = load_product(out / 'product.000064.h5')
+    assert after.object_.get_geometry() == before.object_.get_geometry()
+    assert np.iscomplexobj(after.object_.get_array())
+    assert not np.allclose(after.object_.get_array(), before.object_.get_array())
+    np.testing.assert_array_equal(after.object_.get_array(), numbered.object_.get_array())
+    np.testing.assert_array_equal(after.probes.get_array(), before.probes.get_array())
+    for read in ('get_indexes', 'get_coordinates_x_m', 'get_coordinates_y_m'):
+        np.testing.assert_array_equal(
+            getattr(after.probe_positions, read)(), getattr(before.probe_positions, read)()
+        )
+    assert len(after.losses) == 2
+    assert all(loss.value > 0 for loss in after.losses)
+    for field in ('detector_distance_m', 'photon_energy_eV', 'probe_photon_count', 'exposure_time_s'):
+        assert getattr(after.metadata, field) == getattr(before.metadata, field)
+    for field in ('mass_attenuation_m2_per_kg', 'tomography_angle_deg', 'tilt_angle_deg', 'far_field'):
+        assert getattr(after.metadata, field) == getattr(before.metadata, field)
+    assert after.metadata.comments.startswith(before.metadata.comments)
+    assert '64 patterns' in after.metadata.comments
+    assert read_product(out / 'product.h5').name == 'sim_ptychopinn_pinn'
+
+
+def test_missing_model_is_named(scan_copy: Path, ptychodus: Run) -> None:
+    """API-51."""
+    out = scan_copy.parent / 'OUT'
+    sentence = failure(ptychodus('-b', 'reconstruct', '-i', scan_copy, '-o', out))
+    assert str(scan_copy / 'model.zip') in sentence
+    assert names(out) == []
+
+
+class Cases:
+    """Runs in directories of their own, all in one process."""
+
+    def __init__(self, root: Path, scan: Path, model: Path) -> None:
+        self._root, self._scan, self._model = root, scan, model
+        self._cases: list[tuple[str, list[str]]] = []
+        self.finished: dict[str, Finished] = {}
+
+    def add(self, name: str, action: str, *, model: bool = True) -> Path:
+        """Add a case and return its input directory, to spoil."""
+        folder = self._root / name / 'IN'
+        shutil.copytree(self._scan, folder)
+        if model:
+            shutil.copy(self._model, folder / 'model.zip')
+        self._cases.append((name, ['-b', action, '-i', str(folder), '-o', str(self.out(name))]))
+        return folder
+
+    def out(self, name: str) -> Path:
+        return self._root / name / 'OUT'
+
+    def run(self, environment: dict[str, str]) -> None:
+        report = self._root / 'report.json'
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).parent / 'main_driver.py'), str(report)],
+            input=json.dumps(self._cases),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        self.finished = {name: Finished(*value) for name, value in json.loads(report.read_text()).items()}
+
+
+@pytest.fixture(scope='module')
+def cases(
+    tmp_path_factory: pytest.TempPathFactory, scan: Path, trained: Trained, environment: dict[str, str]
+) -> Cases:
+    cases = Cases(tmp_path_factory.mktemp('cases'), scan, trained.out / 'model.zip')
+
+    folder = cases.add('training-name', 'reconstruct')
+    (folder / 'model.zip').rename(folder / 'wts.h5.zip')
+
+    folder = cases.add('corrupt', 'reconstruct')
+    whole = (folder / 'model.zip').read_bytes()
+    (folder / 'model.zip').write_bytes(whole[: len(whole) // 2])
+    cases.out('corrupt').mkdir()
+    (cases.out('corrupt') / 'product.h5').write_bytes(b'earlier')
+
+    write_scan(cases.add('other-size', 'reconstruct'), simulated_scan(size=32, grid=3))
+
+    for action in ('train', 'reconstruct'):
+        write_patterns(cases.add(f'not-square-{action}', action), np.ones((64, 64, 48), np.int32))
+
+    for name, changes in {
+        'unknown': {'Processing': {'Algorithm': 'PtychoPINN_PIN'}},
+        'setting': {'PtychoPINNEngine': {'Accelerator': 'abacus'}},
+        'supervised': {'Processing': {'Algorithm': 'PtychoPINN_Supervised'}},
+    }.items():
+        write_settings(cases.add(name, 'train'), changes)
+
+    cases.run(environment)
+    return cases
+
+
+@pytest.mark.parametrize(
+    ('case', 'words'),
+    [
+        pytest.param('corrupt', ['IN/model.zip'], id='API-52 corrupt model'),
+        pytest.param('other-size', ['64×64', '32×32'], id='API-53 model of another size'),
+        pytest.param('not-square-train', ['square'], id='API-54 patterns not square, train'),
+        pytest.param('not-square-reconstruct', ['square'], id='API-54 patterns not square, reconstruct'),
+        pytest.param('unknown', ["'PtychoPINN_PIN'", 'ptychopinn_pinn'], id='API-55 unknown algorithm'),
+        pytest.param('setting', ['PtychoPINNEngine.Accelerator', 'abacus'], id='API-56 bad setting'),
+        pytest.param('supervised', ['no known object'], id='API-02 supervised without an object'),
+    ],
+)
+def test_refusal_is_one_sentence(cases: Cases, case: str, words: list[str]) -> None:
+    sentence = failure(cases.finished[case])
+    for word in words:
+        assert word in sentence
+    assert names(cases.out(case)) == (['product.h5'] if case == 'corrupt' else [])
+
+
+def test_model_under_its_training_name_is_found(cases: Cases) -> None:
+    """API-45."""
+    assert cases.finished['training-name'].code == 0, cases.finished['training-name'].log
+    assert 'product.h5' in names(cases.out('training-name'))
+
+
+def test_failed_run_leaves_the_old_product(cases: Cases) -> None:
+    """API-57."""
+    assert (cases.out('corrupt') / 'product.h5').read_bytes() == b'earlier'
+
+
+@contextmanager
+def long_training(scan: Path, out: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a training that would last for minutes and wait until it is under way."""
+    write_settings(scan, {'PtychoPINNTraining': {'NumEpochs': '3000', 'BatchSize': '8'}})
+    process = subprocess.Popen(
+        [str(SCRIPT), '-b', 'train', '-i', str(scan), '-o', str(out)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if 'Epoch 3/' in line:
+                break
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """Return the training child; multiprocessing's resource tracker is not one."""
+    found = []
+    for thread in Path(f'/proc/{pid}/task').iterdir():
+        listed = thread / 'children'
+        found += [int(word) for word in listed.read_text().split()]
+    return [p for p in found if b'spawn_main' in Path(f'/proc/{p}/cmdline').read_bytes()]
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+            state = Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        if state == 'Z':
+            return True
+        time.sleep(0.05)
+    return False
+
+
+linux = pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='looks at processes in /proc')
+
+
+@linux
+def test_no_orphan_and_no_loss_when_the_parent_is_killed(
+    scan_copy: Path, ptychodus_plugin: Path, environment: dict[str, str]
+) -> None:
+    """API-34."""
+    out = scan_copy.parent / 'OUT'
+    with long_training(scan_copy, out, environment) as process:
+        (child,) = children(process.pid)
+        process.kill()
+        assert gone_within(child, 15)
+    assert names(out) == ['model.zip', 'wts.h5.zip']
+
+
+@linux
+def test_a_killed_child_is_a_failure(
+    scan_copy: Path, ptychodus_plugin: Path, environment: dict[str, str]
+) -> None:
+    """API-35."""
+    out = scan_copy.parent / 'OUT'
+    with long_training(scan_copy, out, environment) as process:
+        (child,) = children(process.pid)
+        os.kill(child, signal.SIGKILL)
+        rest = process.stdout.read() if process.stdout else ''
+        assert process.wait(20) == 1
+    assert 'ended without a result (by signal 9)' in rest
+    assert names(out) == []
+
+
+@linux
+def test_interrupt_keeps_the_best_model(
+    scan_copy: Path, ptychodus_plugin: Path, environment: dict[str, str]
+) -> None:
+    """API-33."""
+    out = scan_copy.parent / 'OUT'
+    with long_training(scan_copy, out, environment) as process:
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        if process.stdout:
+            process.stdout.read()
+        process.wait(20)
+        assert time.monotonic() - start < 6
+    assert names(out) == ['model.zip', 'wts.h5.zip']

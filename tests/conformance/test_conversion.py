@@ -1,0 +1,181 @@
+"""Ptychodus' containers <-> the engine's, without loss and without files (API-2x)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('ptychodus.api.product')
+
+from ptychodus.api.diffraction import Polarization
+from ptychodus.api.io import load_product, save_product
+from ptychodus.api.probe import ProbeSequence
+from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
+from ptychodus.api.product import LossValue, Product
+from ptychodus.api.reconstruct import ReconstructInput
+from scan_maker import product_of, simulated_scan
+
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.errors import DataValueError
+from ptycho_engine.files.product import read_product, write_product
+from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
+from ptychopinn_ptychodus.library import PtychoPINNLibrary
+from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.settings import ReconstructorSettings
+from ptychopinn_ptychodus.worker import LARGE_STACK_BYTES, handed_over
+
+pytestmark = pytest.mark.ptychodus
+
+
+@pytest.fixture(scope='module')
+def raw() -> RawData:
+    return simulated_scan(size=32, grid=4)
+
+
+@pytest.fixture
+def rich(raw: RawData) -> Product:
+    """A product in which every field is set."""
+    plain = product_of(raw, layers=2)
+    rng = np.random.default_rng(0)
+    probes = rng.standard_normal((2, 3, 32, 32)) + 1j * rng.standard_normal((2, 3, 32, 32))
+    return replace(
+        plain,
+        metadata=replace(plain.metadata, polarization=Polarization.LEFT_CIRCULAR, far_field=False),
+        probes=ProbeSequence(
+            probes.astype(np.complex64), rng.random((len(raw), 2)), plain.probes.get_pixel_geometry()
+        ),
+        probe_positions=ProbePositionSequence(
+            [
+                ProbePosition(p.index + 5, p.x_m, p.y_m, probe_photon_count=1e5 + p.index)
+                for p in plain.probe_positions
+            ]
+        ),
+        losses=[LossValue(1, 2.5), LossValue(2, 1.25)],
+    )
+
+
+def assert_same(one: Product, other: Product) -> None:
+    assert one.metadata == other.metadata
+    assert one.losses == other.losses
+    assert one.object_.get_geometry() == other.object_.get_geometry()
+    np.testing.assert_allclose(one.object_.layer_spacing_m, other.object_.layer_spacing_m)
+    np.testing.assert_array_equal(one.object_.get_array(), other.object_.get_array())
+    np.testing.assert_array_equal(one.probes.get_array(), other.probes.get_array())
+    np.testing.assert_array_equal(one.probes.get_opr_weights(), other.probes.get_opr_weights())
+    assert one.probes.get_pixel_geometry() == other.probes.get_pixel_geometry()
+    for read in (
+        'get_indexes',
+        'get_coordinates_x_m',
+        'get_coordinates_y_m',
+        'get_probe_photon_counts',
+    ):
+        np.testing.assert_array_equal(
+            getattr(one.probe_positions, read)(), getattr(other.probe_positions, read)()
+        )
+
+
+def test_every_field_goes_through_our_writer(rich: Product, tmp_path: Path) -> None:
+    """API-21."""
+    write_product(tmp_path / 'ours.h5', product_data(rich))
+    assert_same(load_product(tmp_path / 'ours.h5'), rich)
+
+
+def test_conversion_agrees_with_ptychodus_own_file(rich: Product, tmp_path: Path) -> None:
+    """API-21."""
+    save_product(tmp_path / 'theirs.h5', rich)
+    theirs, ours = read_product(tmp_path / 'theirs.h5'), product_data(rich)
+    for name, value in vars(ours).items():
+        np.testing.assert_array_equal(value, getattr(theirs, name), err_msg=name)
+
+
+def test_positions_are_ptychodus_own_object_pixels(raw: RawData) -> None:
+    """API-22."""
+    product = product_of(raw)
+    x, y = product_data(product).positions_px()
+    geometry = product.object_.get_geometry()
+    for index, position in enumerate(product.probe_positions):
+        expected = geometry.map_coordinates_probe_to_object(position)
+        assert (x[index], y[index]) == pytest.approx((expected.x_px, expected.y_px))
+
+
+def test_input_becomes_a_scan_in_amplitude(raw: RawData) -> None:
+    """API-22."""
+    counts = np.rint(raw.diffraction**2).astype(np.uint16)
+    bad = np.zeros((32, 32), bool)
+    bad[3, 4] = True
+    scan = raw_data(ReconstructInput(counts, bad, product_of(raw)))
+    np.testing.assert_allclose(scan.diffraction[:, ~bad] ** 2, counts[:, ~bad], rtol=1e-5)
+    np.testing.assert_allclose(scan.xcoords, raw.xcoords, atol=1e-6)
+    np.testing.assert_allclose(scan.ycoords, raw.ycoords, atol=1e-6)
+    np.testing.assert_array_equal(scan.bad_pixels, bad)
+    with pytest.raises(DataValueError, match='square'):
+        raw_data(ReconstructInput(counts[:, :, :24], None, product_of(raw)))
+
+
+def test_result_keeps_everything_but_object_losses_and_comments(rich: Product) -> None:
+    """API-23, API-24, API-25."""
+    shape = rich.object_.get_array().shape[1:]
+    new = np.full(shape, 1 + 2j, np.complex64)
+    result = output_product(rich, Outcome(new, ((1, 3.0), (2, 1.0)), 'Good.'), ['Remark.'])
+    np.testing.assert_array_equal(result.object_.get_array(), new[np.newaxis])
+    assert result.object_.get_geometry() == rich.object_.get_geometry()
+    assert result.losses == [LossValue(1, 3.0), LossValue(2, 1.0)]
+    assert result.metadata.comments.splitlines()[:3] == ['made for a test', 'Good.', 'Remark.']
+    assert 'one layer; the input product had 2' in result.metadata.comments
+    assert replace(result.metadata, comments='') == replace(rich.metadata, comments='')
+    assert result.probes is rich.probes
+    assert result.probe_positions is rich.probe_positions
+    with pytest.raises(ValueError, match='must match'):
+        output_product(rich, Outcome(new[1:]))
+
+
+def test_export_is_our_npz_contract(raw: RawData, tmp_path: Path) -> None:
+    """API-27."""
+    reconstructor = PtychoPINNReconstructor('PINN', ReconstructorSettings.with_defaults())
+    counts = np.rint(raw.diffraction**2)
+    reconstructor.export_training_data(tmp_path / 'scan.npz', ReconstructInput(counts, None, product_of(raw)))
+    again = RawData.from_file(tmp_path / 'scan.npz')
+    np.testing.assert_allclose(again.diffraction**2, counts, rtol=1e-5)
+    np.testing.assert_allclose(again.xcoords, raw.xcoords, atol=1e-6)
+    np.testing.assert_allclose(again.probeGuess, raw.probeGuess)
+    assert again.objectGuess is not None
+
+
+def test_large_stack_goes_by_a_file_that_is_not_left(raw: RawData) -> None:
+    """API-36."""
+    product = product_data(product_of(raw))
+    repeats = LARGE_STACK_BYTES // (len(raw) * 32 * 32 * 4) + 1
+    counts = np.tile(np.rint(raw.diffraction**2).astype(np.int32), (repeats, 1, 1))
+    many = replace(
+        product,
+        **{
+            name: np.tile(getattr(product, name), repeats)
+            for name in ('position_x_m', 'position_y_m', 'position_indexes')
+        },
+    )
+    with handed_over(many, counts, None, 'test') as payload:
+        path = payload.patterns
+        assert isinstance(path, Path)
+        assert path.is_file()
+        scan = payload.load()
+        assert not path.exists()
+        np.testing.assert_allclose(scan.raw.diffraction[-1] ** 2, counts[-1], rtol=1e-5)
+    assert not path.parent.exists()
+    with handed_over(product, counts[: len(raw)], None, 'test') as payload:
+        assert isinstance(payload.patterns, np.ndarray)
+
+
+def test_library_is_ptychodus_library_with_our_entries() -> None:
+    """API-01, API-11."""
+    from ptychodus.api.settings import SettingsRegistry
+    from ptychodus.model.ptychopinn import PtychoPINNReconstructorLibrary
+
+    library = PtychoPINNLibrary(SettingsRegistry())
+    assert isinstance(library, PtychoPINNReconstructorLibrary)
+    assert library.name == 'PtychoPINN'
+    assert library.get_logger().name == 'ptychopinn'
+    assert [r.name for r in library] == ['PINN', 'Supervised']
+    assert all(r.get_progress_goal() > 0 for r in library)

@@ -1,0 +1,121 @@
+"""How PtychoPINN gets into an unmodified Ptychodus, and out of it again (API-0x)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import PLUGIN, Finished, absent
+
+pytestmark = pytest.mark.ptychodus
+Run = Callable[..., Finished]
+
+OURS = ['ptychopinn_pinn', 'ptychopinn_supervised']
+
+LOOK = """
+import json, logging, sys
+import ptychodus.model.core as core
+original = core.ProcessingCore, core.PtychoPINNReconstructorLibrary, core.ModelCore.batch_mode_execute
+{before}
+models = [core.ModelCore(None, log_level=logging.INFO) for _ in range(2)]
+now = core.ProcessingCore, core.PtychoPINNReconstructorLibrary, core.ModelCore.batch_mode_execute
+api = models[1].processing_core.processing_api
+print('REPORT', json.dumps({{
+    'algorithms': list(api.available_reconstructors()),
+    'chosen': models[1].processing_core.algorithm_parameter.get_value(),
+    'untouched': original == now,
+    'loaded': [n for n in ('torch', 'tensorflow', 'keras', 'PyQt5', 'lightning_fabric') if n in sys.modules],
+    'groups': [n for n in models[1].settings_registry if n.startswith('PtychoPINN')],
+    'wrapped': getattr(now[2], '__wrapped__', None) is original[2],
+    'hooks': sum(type(f).__module__.startswith('ptychopinn') for f in sys.meta_path),
+}}))
+"""
+
+
+def look(python: Run, before: str = '', **variables: str) -> tuple[dict[str, object], Finished]:
+    run = python('-c', LOOK.format(before=before), **variables)
+    assert run.code == 0, run.log
+    (line,) = run.lines('REPORT')
+    return json.loads(line.split('REPORT', 1)[1]), run
+
+
+def test_both_algorithms_are_listed_and_one_is_chosen(python: Run) -> None:
+    """API-01, API-03, API-04, API-11: twice started, once installed; no framework and no Qt in the parent."""
+    report, _ = look(python)
+    assert report['algorithms'] == OURS
+    assert report['chosen'] == OURS[0]
+    assert report['loaded'] == []
+    assert report['wrapped']
+    assert report['hooks'] == 1
+    assert {'PtychoPINNModel', 'PtychoPINNTraining', 'PtychoPINNInference', 'PtychoPINNEngine'} <= set(
+        report['groups']  # type: ignore[call-overload]
+    )
+
+
+def test_unsupported_release_is_left_as_it_is(python: Run) -> None:
+    """API-06."""
+    before = 'import ptychopinn_ptychodus.compat as c; c._NEEDED += ("ptychodus.api.not_there",)'
+    report, run = look(python, before)
+    assert report['untouched']
+    assert report['algorithms'] == []
+    assert len(run.lines('[WARNING] ptychopinn')) == 1
+
+
+def test_error_in_our_code_does_not_stop_ptychodus(python: Run) -> None:
+    """API-07."""
+    before = 'import ptychopinn_ptychodus.install as i; i.install = lambda: 1 / 0'
+    report, run = look(python, before)
+    assert report['untouched']
+    assert len(run.lines('[WARNING] ptychopinn')) == 2  # one for each start in this process
+
+
+def test_switch_leaves_ptychodus_as_it_is(python: Run) -> None:
+    """API-05."""
+    report, run = look(python, PTYCHOPINN_PTYCHODUS='off')
+    assert report['untouched']
+    assert report['algorithms'] == []
+    assert not run.lines('[WARNING] ptychopinn')
+
+
+def test_importing_the_package_loads_no_framework(python: Run) -> None:
+    """API-04."""
+    code = (
+        'import sys, ptychopinn_ptychodus, ptychopinn_ptychodus.library, ptychopinn_ptychodus.worker; '
+        'print([n for n in ("torch", "tensorflow", "PyQt5") if n in sys.modules])'
+    )
+    run = python('-c', code)
+    assert run.log.strip().endswith('[]'), run.log
+
+
+def test_uninstalling_takes_the_plugin_file_away() -> None:
+    """API-08: the installer's record names it, and nothing else inside Ptychodus."""
+    try:
+        files = importlib.metadata.files('ptychopinn-ptychodus') or []
+    except importlib.metadata.PackageNotFoundError:
+        absent('The package is not installed; pip install -e .')
+    inside = [str(f) for f in files if f.parts[0] == 'ptychodus' and '__pycache__' not in f.parts]
+    assert inside == [f'ptychodus/plugins/{PLUGIN}']
+
+
+def test_launcher_findings(python: Run) -> None:
+    """API-09."""
+    code = (
+        'from ptychopinn_ptychodus.commands import examine; f = examine(); '
+        'print("OK" if f.ok else f, f.plugin)'
+    )
+    run = python('-c', code)
+    assert run.lines('OK', PLUGIN), run.log
+
+
+def test_launcher_needs_no_plugin_file(python: Run, scan: Path, tmp_path: Path) -> None:
+    """API-09: it installs by itself, so a folder that Ptychodus does not search is no obstacle."""
+    code = (
+        'import sys; sys.argv = ["ptychodus", "-b", "reconstruct", "-i", sys.argv[1], "-o", sys.argv[2]]; '
+        'from ptychopinn_ptychodus.commands import gui_main; print("CODE", gui_main())'
+    )
+    run = python('-c', code, scan, tmp_path, PTYCHOPINN_PTYCHODUS='off')
+    assert run.lines('CODE 1'), run.log
+    assert run.lines('There is no model'), run.log

@@ -1,0 +1,148 @@
+"""Settings of Ptychodus -> configurations of the engine (API-1x)."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip('ptychodus.api.settings')
+
+from ptychodus.api.settings import SettingsRegistry
+
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.errors import ConfigError
+from ptychopinn_ptychodus import settings as module
+from ptychopinn_ptychodus.library import PtychoPINNLibrary
+from ptychopinn_ptychodus.settings import ReconstructorSettings
+
+pytestmark = pytest.mark.ptychodus
+
+
+def configurations(settings: ReconstructorSettings, model_type: str = 'pinn') -> tuple[Any, ...]:
+    return (
+        settings.training_config(model_type),
+        settings.inference_config(),
+        settings.execution_config(),
+    )
+
+
+def test_defaults_are_the_engines_own() -> None:
+    """API-12."""
+    settings = ReconstructorSettings.with_defaults()
+    assert settings.training_config('pinn') == TrainingConfig()
+    assert settings.inference_config() == InferenceConfig()
+    assert settings.execution_config() == PyTorchExecutionConfig()
+    assert settings.training_config('supervised').model.model_type == 'supervised'
+
+
+CHANGES = {
+    ('model', 'gridsize'): 2,
+    ('model', 'n_filters_scale'): 3,
+    ('training', 'batch_size'): 32,
+    ('training', 'nepochs'): 7,
+    ('training', 'mae_weight'): 0.5,
+    ('training', 'nll_weight'): 0.25,
+    ('training', 'realspace_mae_weight'): 0.5,
+    ('training', 'realspace_weight'): 0.5,
+    ('inference', 'n_nearest_neighbors'): 9,
+    ('engine', 'unrolled_steps'): 5,
+    ('engine', 'n_groups'): 0,
+    ('engine', 'learning_rate'): 1e-4,
+    ('engine', 'validation_fraction'): 0.2,
+    ('engine', 'early_stop_patience'): 3,
+    ('engine', 'seed'): 11,
+    ('engine', 'inference_batch_size'): 8,
+    ('engine', 'accelerator'): 'cpu',
+    ('engine', 'precision'): 'bf16-mixed',
+}
+
+
+@pytest.mark.parametrize(('where', 'value'), CHANGES.items(), ids=lambda v: str(v))
+def test_every_setting_has_an_effect(where: tuple[str, str], value: Any) -> None:
+    """API-12."""
+    settings = ReconstructorSettings.with_defaults()
+    before = configurations(settings)
+    getattr(getattr(settings, where[0]), where[1]).set_value(value)
+    assert configurations(settings) != before
+    assert not list(settings.remarks('pinn'))
+
+
+def test_all_settings_are_used_or_said_to_be_without_effect() -> None:
+    """API-12, API-13."""
+    registry = SettingsRegistry()
+    library = PtychoPINNLibrary(registry)
+    groups = {
+        'model': library.model_settings,
+        'training': library.training_settings,
+        'inference': library.inference_settings,
+        'engine': library.engine_settings,
+    }
+    parameters = {
+        (name, attribute)
+        for name, group in groups.items()
+        for attribute, value in vars(group).items()
+        if hasattr(value, 'get_value')
+    }
+    idle = {(group, attribute) for group, attribute, _ in module._WITHOUT_EFFECT}
+    assert parameters == set(CHANGES) | idle
+    assert not set(CHANGES) & idle
+
+
+def test_setting_without_effect_is_told_in_one_line() -> None:
+    """API-13."""
+    settings = ReconstructorSettings.with_defaults()
+    settings.model.object_big.set_value(False)
+    settings.inference.n_samples.set_value(4)
+    (line,) = settings.remarks('pinn')
+    assert 'ObjectBig' in line
+    assert 'NumSamples' in line
+    settings.training.mae_weight.set_value(0.5)
+    assert 'MAEWeight' not in next(settings.remarks('pinn'))
+    assert 'MAEWeight' in next(settings.remarks('supervised'))
+
+
+def test_value_outside_the_limits_is_told() -> None:
+    """API-14: Ptychodus moves it inside without a word."""
+    settings = ReconstructorSettings.with_defaults()
+    settings.model.gridsize.set_value_from_string('9')
+    (line,) = settings.remarks('pinn')
+    assert 'GridSize is 9' in line
+    assert settings.training_config('pinn').model.gridsize == 5
+
+
+def test_error_names_the_setting() -> None:
+    """API-56."""
+    settings = ReconstructorSettings.with_defaults()
+    settings.inference.n_nearest_neighbors.set_value(0)
+    with pytest.raises(ConfigError, match=r'PtychoPINNInference\.NumNearestNeighbors is 0'):
+        settings.inference_config()
+    settings.inference.n_nearest_neighbors.set_value(7)
+    settings.engine.learning_rate.set_value(0)
+    with pytest.raises(ConfigError, match=r'PtychoPINNEngine\.LearningRate'):
+        settings.training_config('pinn')
+
+
+def test_names_of_settings_belong_to_fields_that_exist() -> None:
+    known = {
+        f'{config.__name__}.{field.name}'
+        for config in (ModelConfig, TrainingConfig, InferenceConfig, PyTorchExecutionConfig)
+        for field in fields(config)
+    }
+    assert set(module._SETTING_OF_FIELD) <= known
+
+
+def test_settings_survive_a_file(tmp_path: Path) -> None:
+    """API-11."""
+    registry = SettingsRegistry()
+    library = PtychoPINNLibrary(registry)
+    library.engine_settings.learning_rate.set_value(3e-4)
+    library.engine_settings.accelerator.set_value('cpu')
+    registry.save_settings(tmp_path / 'settings.ini')
+    again = SettingsRegistry()
+    fresh = PtychoPINNLibrary(again)
+    again.open_settings(tmp_path / 'settings.ini')
+    assert fresh.engine_settings.learning_rate.get_value() == pytest.approx(3e-4)
+    assert fresh.engine_settings.accelerator.get_value() == 'cpu'

@@ -44,7 +44,7 @@ _PUBLIC = {
     'write_product': 'files.product',
 }
 
-__all__ = ['__version__', *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ['__version__', *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from .config import InferenceConfig as InferenceConfig

@@ -19,14 +19,10 @@ def check_choice(owner: str, name: str, value: object, choices: Iterable[str]) -
     """Raise :class:`ConfigError` unless `value` is one of `choices`."""
     allowed = tuple(choices)
     if value not in allowed:
-        raise ConfigError(
-            f'{owner}.{name} is {value!r}; expected one of {", ".join(map(repr, allowed))}.'
-        )
+        raise ConfigError(f'{owner}.{name} is {value!r}; expected one of {", ".join(map(repr, allowed))}.')
 
 
-def check_integer(
-    owner: str, name: str, value: object, low: int, high: int | None = None
-) -> None:
+def check_integer(owner: str, name: str, value: object, low: int, high: int | None = None) -> None:
     """Raise :class:`ConfigError` unless `value` is an integer in [low, high]."""
     ok = isinstance(value, int) and not isinstance(value, bool)
     if not ok or value < low or (high is not None and value > high):  # type: ignore[operator]

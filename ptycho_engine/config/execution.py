@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .checks import check_choice
 
@@ -17,8 +18,8 @@ class PyTorchExecutionConfig:
     """Execution of the PyTorch backend."""
 
     accelerator: str = 'auto'
-    """'auto' takes a GPU where there is one, else the CPU; 'gpu' is any GPU, 'cuda' NVIDIA's, 'mps' Apple's."""
-    precision: str = '32-true'
+    """'auto' takes a GPU where there is one, else the CPU; 'gpu' any GPU, 'cuda' NVIDIA's, 'mps' Apple's."""
+    precision: Literal['32-true', 'bf16-mixed', '16-mixed'] = '32-true'
     """Arithmetic of the convolutions; the physics is always float32/complex64."""
     deterministic: bool = True
     """Use deterministic algorithms, so that equal seeds give equal weights on one machine."""

@@ -38,7 +38,7 @@ class TrainingConfig:
     object. 'supervised' uses this error alone, with weight 1."""
     realspace_weight: float = 0.0
     """Weight in [0, 1] of the total variation of the object patches, which smooths the image."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Largest learning rate of AdamW."""
     weight_decay: float = 1e-4
     """Decoupled weight decay of AdamW."""

@@ -68,10 +68,7 @@ def build_groups(
         )
     rng = np.random.default_rng(seed)
     rounds, rest = divmod(wanted, n)
-    if sequential:
-        last = np.arange(rest)
-    else:
-        last = np.sort(rng.choice(n, rest, replace=False))
+    last = np.arange(rest) if sequential else np.sort(rng.choice(n, rest, replace=False))
     seeds = np.concatenate([np.tile(np.arange(n), rounds), last]).astype(np.int32)
     if size == 1:
         return seeds[:, np.newaxis]

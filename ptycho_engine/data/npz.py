@@ -145,9 +145,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def write_arrays(
-    path: Path, arrays: Mapping[str, npt.ArrayLike], *, compressed: bool = True
-) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, npt.ArrayLike], *, compressed: bool = True) -> None:
     """Write an NPZ file atomically: to a temporary name beside it, then renamed."""
     save = np.savez_compressed if compressed else np.savez
     with atomic_path(path) as temporary, temporary.open('wb') as stream:

@@ -278,16 +278,14 @@ def _single_mask(mask: npt.NDArray[Any] | None) -> npt.NDArray[np.bool_] | None:
     if mask is None:
         return None
     mask = np.asarray(mask, dtype=bool)
-    return mask.any(axis=0) if mask.ndim == 3 else mask
+    return np.asarray(mask.any(axis=0)) if mask.ndim == 3 else mask
 
 
 def _stated_domain(metadata: dict[str, Any]) -> MeasurementDomain | None:
     stated = metadata.get('measurement_domain')
     if stated in (None, 'amplitude', 'counts'):
-        return stated  # type: ignore[return-value]
-    raise DataValueError(
-        f"_metadata says measurement_domain = {stated!r}; expected 'amplitude' or 'counts'."
-    )
+        return stated
+    raise DataValueError(f"_metadata says measurement_domain = {stated!r}; expected 'amplitude' or 'counts'.")
 
 
 def _as_amplitude(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,16 +95,12 @@ def _load_directory(path: Path) -> Scan:
     return Scan(raw, product.grid, product)
 
 
-def _join(
-    product: ProductData, pattern_indexes: np.ndarray, source: Path
-) -> tuple[ProductData, np.ndarray]:
+def _join(product: ProductData, pattern_indexes: np.ndarray, source: Path) -> tuple[ProductData, np.ndarray]:
     """Match patterns to positions by scan index, as Ptychodus does.
 
     Pattern indexes rule; positions with the same index are averaged; gaps inside the range are interpolated;
     patterns outside it are dropped.
     """
-    from dataclasses import replace
-
     known, inverse = np.unique(product.position_indexes, return_inverse=True)
     if len(known) == 0 or len(pattern_indexes) == 0:
         raise DataValueError(f'{source}: the scan has no positions or no patterns.')
@@ -125,7 +121,7 @@ def _join(
     wanted = pattern_indexes[chosen]
 
     def at_patterns(values: np.ndarray) -> np.ndarray:
-        return np.interp(wanted, known, np.bincount(inverse, weights=values) / count)
+        return np.asarray(np.interp(wanted, known, np.bincount(inverse, weights=values) / count))
 
     # A row of OPR weights belongs to a position as it was listed; it cannot be interpolated.
     unchanged = np.array_equal(wanted, product.position_indexes)

@@ -134,12 +134,8 @@ class ProductData:
         """Return x (columns) and y (rows) of the positions in object pixels."""
         height, width = self.object_array.shape[-2:]
         return (
-            world_to_pixel(
-                self.position_x_m, self.object_center_x_m, self.object_pixel_width_m, width
-            ),
-            world_to_pixel(
-                self.position_y_m, self.object_center_y_m, self.object_pixel_height_m, height
-            ),
+            world_to_pixel(self.position_x_m, self.object_center_x_m, self.object_pixel_width_m, width),
+            world_to_pixel(self.position_y_m, self.object_center_y_m, self.object_pixel_height_m, height),
         )
 
     @staticmethod
@@ -156,12 +152,8 @@ class ProductData:
         if grid.pixel_width_m is None or grid.pixel_height_m is None:
             raise ProductError('A product needs a pixel size in metres; the scan has none.')
         return (
-            pixel_to_world(
-                np.asarray(x) - grid.origin_x, grid.center_x_m, grid.pixel_width_m, grid.width
-            ),
-            pixel_to_world(
-                np.asarray(y) - grid.origin_y, grid.center_y_m, grid.pixel_height_m, grid.height
-            ),
+            pixel_to_world(np.asarray(x) - grid.origin_x, grid.center_x_m, grid.pixel_width_m, grid.width),
+            pixel_to_world(np.asarray(y) - grid.origin_y, grid.center_y_m, grid.pixel_height_m, grid.height),
         )
 
 
@@ -221,17 +213,12 @@ def _read(file: h5py.File, path: Path) -> ProductData:
     obj = _dataset(file, ('object',), path)
     probe = _dataset(file, ('probe',), path)
     weights = file.get('opr_weights')
-    if isinstance(weights, h5py.Dataset):
-        opr_weights = weights[()]
-    else:
-        opr_weights = probe.attrs.get('opr_weights')
+    opr_weights = weights[()] if isinstance(weights, h5py.Dataset) else probe.attrs.get('opr_weights')
     values_name = next((n for n in ('loss_values', 'costs') if n in file), None)
     values = file[values_name][()] if values_name else np.empty(0)
     epochs = file['loss_epochs'][()] if 'loss_epochs' in file else np.arange(len(values))
     photon_counts = file.get('probe_photon_counts')
-    spacing_name = next(
-        (n for n in ('object_layer_spacing_m', 'object_layer_distance_m') if n in file), None
-    )
+    spacing_name = next((n for n in ('object_layer_spacing_m', 'object_layer_distance_m') if n in file), None)
     n_layers = 1 if obj.ndim == 2 else obj.shape[0]
     spacing = np.ravel(file[spacing_name][()])[: n_layers - 1] if spacing_name else np.empty(0)
     return ProductData(
@@ -252,9 +239,7 @@ def _read(file: h5py.File, path: Path) -> ProductData:
         position_indexes=_dataset(file, ('probe_position_indexes',), path)[()],
         position_x_m=_dataset(file, ('probe_position_x_m',), path)[()],
         position_y_m=_dataset(file, ('probe_position_y_m',), path)[()],
-        position_photon_counts=(
-            photon_counts[()] if isinstance(photon_counts, h5py.Dataset) else None
-        ),
+        position_photon_counts=(photon_counts[()] if isinstance(photon_counts, h5py.Dataset) else None),
         probe_photon_count=_number(attributes, ('probe_photon_count',), 0.0, path),
         exposure_time_s=_number(attributes, ('exposure_time_s',), 0.0, path),
         mass_attenuation_m2_per_kg=_number(
@@ -313,9 +298,7 @@ def write_product(path: Path | str, product: ProductData) -> None:
 
         probe = file.create_dataset('probe', data=product.probe)
         probe.attrs['pixel_width_m'] = product.probe_pixel_width_m or product.object_pixel_width_m
-        probe.attrs['pixel_height_m'] = (
-            product.probe_pixel_height_m or product.object_pixel_height_m
-        )
+        probe.attrs['pixel_height_m'] = product.probe_pixel_height_m or product.object_pixel_height_m
         if product.opr_weights is not None:
             file.create_dataset('opr_weights', data=product.opr_weights)
             if product.opr_weights.nbytes <= ATTRIBUTE_LIMIT_BYTES:

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import xlogy
 
 from .geometry import PatchPlacement
 from .probe import fourier_shift, mode_intensity
 
 __all__ = [
+    'BACKGROUND',
     'WINDOW_FLOOR',
     'cut_patches',
     'deviance',
@@ -33,8 +35,10 @@ FloatArray = npt.NDArray[np.floating[Any]]
 WINDOW_FLOOR = 1e-3
 """Smallest weight of a pixel in a merge, relative to the brightest pixel of the probe."""
 
-RATE_FLOOR = 1e-9
-"""Smallest rate in the likelihood, in counts; keeps log(0) out."""
+BACKGROUND = 0.01
+"""Counts per pixel added to every predicted intensity, as by a very dark detector. Far below one photon it
+changes nothing that is measured, and it keeps likelihood and modulus differentiable where no light is
+predicted."""
 
 
 def far_field(waves: ComplexArray) -> ComplexArray:
@@ -53,9 +57,7 @@ def exit_waves(patches: ComplexArray, probe: ComplexArray, remainder: FloatArray
     return np.asarray(shifted * patches[:, None])
 
 
-def predict_intensity(
-    patches: ComplexArray, probe: ComplexArray, remainder: FloatArray
-) -> FloatArray:
+def predict_intensity(patches: ComplexArray, probe: ComplexArray, remainder: FloatArray) -> FloatArray:
     """Predict diffraction intensities in counts.
 
     Parameters
@@ -97,8 +99,8 @@ def deviance(counts: FloatArray, rate: FloatArray, good: npt.NDArray[np.bool_]) 
     Models*, 1989, section 2.3).
     """
     k = np.asarray(counts, dtype=np.float64)
-    lam = np.maximum(np.asarray(rate, dtype=np.float64), RATE_FLOOR)
-    term = 2 * (np.where(k > 0, k * np.log(np.maximum(k, RATE_FLOOR) / lam), 0.0) - (k - lam))
+    lam = np.asarray(rate, dtype=np.float64) + BACKGROUND
+    term = 2 * (xlogy(k, k / lam) - (k - lam))
     return np.asarray((term * good).sum(axis=(-2, -1)) / good.sum())
 
 
@@ -112,7 +114,7 @@ def deviance_gradient(
     """Gradient ``dD/dRe + i dD/dIm`` of each pattern's deviance with respect to its patch (n, N, N)."""
     waves = exit_waves(patches, probe, remainder)
     fields = far_field(waves)
-    rate = np.maximum(mode_intensity(fields), RATE_FLOOR)
+    rate = mode_intensity(fields) + BACKGROUND
     residual = 2 * (1 - counts / rate) * good / good.sum()
     back = back_propagate(2 * residual[:, None] * fields)
     shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
@@ -134,8 +136,8 @@ def epie_step(
     """
     waves = exit_waves(patches, probe, remainder)
     fields = far_field(waves)
-    modulus = np.sqrt(mode_intensity(fields))
-    ratio = np.where(good, amplitude / np.maximum(modulus, 1e-12), 1.0)
+    modulus = np.sqrt(mode_intensity(fields) + BACKGROUND)
+    ratio = np.where(good, amplitude / modulus, 1.0)
     revised = back_propagate(fields * ratio[:, None])
     shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
     brightest = mode_intensity(probe).max()
@@ -145,7 +147,7 @@ def epie_step(
 def group_window(probe: ComplexArray, remainder: FloatArray) -> FloatArray:
     """Smooth positive merge weights (n, N, N): the shifted illumination, at least ``WINDOW_FLOOR``."""
     shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
-    return mode_intensity(shifted) / mode_intensity(probe).max() + WINDOW_FLOOR
+    return np.asarray(mode_intensity(shifted) / mode_intensity(probe).max() + WINDOW_FLOOR)
 
 
 def merge_group(patches: ComplexArray, window: FloatArray, corner: npt.NDArray[Any]) -> ComplexArray:

@@ -1,0 +1,108 @@
+"""What the training driver and the reconstruction ask of a backend."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import PyTorchExecutionConfig, TrainingConfig
+from ..errors import BackendUnavailableError, ConfigError
+from ..network.plan import NetworkPlan
+
+__all__ = ['Backend', 'Batch', 'Illumination', 'StepResult', 'create_backend']
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Illumination:
+    """The known probe of one scan in the engine's gauge, and its detector mask."""
+
+    probe: npt.NDArray[np.complex64]
+    """(P, N, N) incoherent modes, in the square root of counts."""
+    good: npt.NDArray[np.bool_]
+    """(N, N) True where the detector is to be trusted."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B groups of C patterns of one scan."""
+
+    amplitude: npt.NDArray[np.float32]
+    """(B, C, N, N) measured amplitudes, the square root of counts, zero frequency at N//2."""
+    corner: npt.NDArray[np.int64]
+    """(B, C, 2) [row, column] of each patch on the object."""
+    remainder: npt.NDArray[np.float32]
+    """(B, C, 2) sub-pixel [dy, dx]."""
+    labels: npt.NDArray[np.complex64] | None = None
+    """(B, C, N, N) known object patches in the engine's gauge."""
+
+    def __len__(self) -> int:
+        return len(self.amplitude)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Losses of one batch, averaged over its groups."""
+
+    loss: float
+    """Weighted loss that training descends."""
+    deviance: float
+    """Poisson deviance per good pixel."""
+
+
+class Backend(Protocol):
+    """A framework that runs a network plan with the engine's physics."""
+
+    name: str
+
+    def build(self, plan: NetworkPlan, weights: Weights) -> None:
+        """Make the network from canonical weights."""
+
+    def set_illumination(self, illumination: Illumination) -> None:
+        """Take the known probe of the scan that the next batches belong to."""
+
+    def prepare_training(self, config: TrainingConfig) -> None:
+        """Make the optimiser and the losses."""
+
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        """Descend once."""
+
+    def evaluate(self, batch: Batch) -> StepResult:
+        """Return the losses without learning."""
+
+    def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
+        """Return object patches (B, C, N, N) in the engine's gauge."""
+
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of the canonical weights."""
+
+    def set_weights(self, weights: Weights) -> None:
+        """Replace the weights."""
+
+
+def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -> Backend:
+    """Return the backend of that name; the framework is imported here.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the framework is not installed. There is no fallback to another one.
+    ConfigError
+        If there is no backend of that name.
+    """
+    if name == 'pytorch':
+        if importlib.util.find_spec('torch') is None:
+            raise BackendUnavailableError(
+                'PyTorch backend selected but torch is not installed; run: pip install torch'
+            )
+        module = importlib.import_module('.pytorch.backend', __package__)
+        backend: Backend = module.PyTorchBackend(execution or PyTorchExecutionConfig())
+        return backend
+    raise ConfigError(f"There is no backend {name!r}; choose 'pytorch'.")

@@ -1,0 +1,174 @@
+"""The PyTorch backend: network, physics, optimiser and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from ...config import PyTorchExecutionConfig, TrainingConfig
+from ...network.plan import NetworkPlan
+from ..base import Batch, Illumination, StepResult
+from . import physics
+from .network import UnrolledNetwork
+
+__all__ = ['PyTorchBackend']
+
+
+@dataclass(frozen=True)
+class _Optics:
+    """An illumination on the device."""
+
+    probe: Tensor
+    good: Tensor
+    brightest: Tensor
+
+
+@dataclass(frozen=True)
+class _DeviceBatch:
+    amplitude: Tensor
+    corner: Tensor
+    probes: Tensor
+    optics: _Optics
+    labels: Tensor | None
+
+
+class PyTorchBackend:
+    """Runs a network plan in PyTorch on the device that Fabric chooses."""
+
+    name = 'pytorch'
+
+    def __init__(self, execution: PyTorchExecutionConfig) -> None:
+        self._execution = execution
+        self._fabric = Fabric(accelerator=execution.accelerator, devices=1, precision=execution.precision)
+        self._network: UnrolledNetwork | None = None
+        self._optics: _Optics | None = None
+        self._optimiser: torch.optim.AdamW | None = None
+        self._config = TrainingConfig()
+
+    @property
+    def network(self) -> UnrolledNetwork:
+        """The network; :meth:`build` must have been called."""
+        if self._network is None:
+            raise RuntimeError('build() must be called first')
+        return self._network
+
+    def build(
+        self,
+        plan: NetworkPlan,
+        weights: Mapping[str, npt.NDArray[np.float32]],
+    ) -> None:
+        """Make the network from canonical weights."""
+        torch.use_deterministic_algorithms(self._execution.deterministic, warn_only=True)
+        network = UnrolledNetwork(plan, self._fabric.autocast)
+        network.load_canonical(weights)
+        self._network = network.to(self._fabric.device)
+
+    def set_illumination(self, illumination: Illumination) -> None:
+        """Take the known probe of the scan that the next batches belong to."""
+        probe = torch.from_numpy(illumination.probe).to(self._fabric.device)
+        good = torch.fft.ifftshift(torch.from_numpy(illumination.good), dim=(-2, -1))
+        self._optics = _Optics(
+            probe=probe,
+            good=good.to(self._fabric.device),
+            brightest=physics.mode_intensity(probe[None]).max(),
+        )
+
+    def prepare_training(self, config: TrainingConfig) -> None:
+        """Make the optimiser and the losses."""
+        self._config = config
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    def _send(self, batch: Batch) -> _DeviceBatch:
+        device = self._fabric.device
+        optics = self._optics
+        if optics is None:
+            raise RuntimeError('set_illumination() must be called first')
+        amplitude = torch.from_numpy(batch.amplitude).to(device)
+        remainder = torch.from_numpy(batch.remainder).to(device).reshape(-1, 2)
+        labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(device)
+        return _DeviceBatch(
+            amplitude=torch.fft.ifftshift(amplitude, dim=(-2, -1)),
+            corner=torch.from_numpy(batch.corner).to(device),
+            probes=physics.shift_probe(optics.probe, remainder),
+            optics=optics,
+            labels=labels,
+        )
+
+    def _forward(self, batch: _DeviceBatch) -> Tensor:
+        optics = batch.optics
+        patches: Tensor = self.network(
+            batch.amplitude, batch.probes, batch.corner, optics.good, optics.brightest
+        )
+        return patches
+
+    def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:
+        """Return (weighted loss, deviance per pixel), averaged over patterns."""
+        config = self._config
+        size = batch.amplitude.shape[-1]
+        patches = self._forward(batch).reshape(-1, size, size)
+        amplitude = batch.amplitude.reshape(-1, size, size)
+        good = batch.optics.good
+        counts = amplitude.square()
+        rate = physics.mode_intensity(physics.far_field(patches, batch.probes))
+        fit = physics.deviance(counts, rate, good)
+        loss = patches.new_zeros((), dtype=torch.float32)
+        illumination = physics.mode_intensity(batch.probes)
+        supervised = config.model.model_type == 'supervised'
+        if config.nll_weight > 0 and not supervised:
+            # Deviance grows with the dose; divided by the counts per pixel it is of order 1 at any dose.
+            per_pixel = (counts * good).sum(dim=(-2, -1)) / good.sum()
+            loss = loss + config.nll_weight * (fit / (1 + per_pixel)).mean()
+        if config.mae_weight > 0 and not supervised:
+            error = physics.amplitude_error(amplitude, rate, good)
+            loss = loss + config.mae_weight * error.mean()
+        label_weight = 1.0 if supervised else config.realspace_mae_weight
+        if batch.labels is not None and label_weight > 0:
+            labels = batch.labels.reshape(-1, size, size)
+            loss = loss + label_weight * physics.label_error(patches, labels, illumination).mean()
+        if config.realspace_weight > 0 and not supervised:
+            variation = physics.total_variation(patches, illumination)
+            loss = loss + config.realspace_weight * variation.mean()
+        return loss, fit.mean()
+
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        """Descend once."""
+        optimiser = self._optimiser
+        if optimiser is None:
+            raise RuntimeError('prepare_training() must be called first')
+        for group in optimiser.param_groups:
+            group['lr'] = learning_rate
+        optimiser.zero_grad(set_to_none=True)
+        loss, fit = self._losses(self._send(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._config.gradient_clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip_norm)
+        optimiser.step()
+        return StepResult(float(loss.detach()), float(fit.detach()))
+
+    def evaluate(self, batch: Batch) -> StepResult:
+        """Return the losses without learning."""
+        with torch.inference_mode():
+            loss, fit = self._losses(self._send(batch))
+        return StepResult(float(loss), float(fit))
+
+    def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
+        """Return object patches (B, C, N, N) in the engine's gauge."""
+        with torch.inference_mode():
+            patches = self._forward(self._send(batch))
+        return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
+
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of the canonical weights."""
+        return self.network.canonical_weights()
+
+    def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Replace the weights."""
+        self.network.load_canonical(weights)

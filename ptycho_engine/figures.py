@@ -1,0 +1,112 @@
+"""Pictures of a result: truth beside reconstruction, loss curve, Fourier ring correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .files.atomic import atomic_path
+from .pipeline.quality import align, fourier_ring_correlation
+
+__all__ = ['comparison_figure', 'object_figure', 'save_figure']
+
+ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
+
+
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG, atomically."""
+    with atomic_path(Path(path)) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)
+
+
+def comparison_figure(
+    truth: ComplexImage,
+    result: ComplexImage,
+    box: tuple[slice, slice],
+    history: Sequence[dict[str, float]],
+    title: str,
+) -> Figure:
+    """Show truth and aligned result inside the scanned box, the loss curve and the ring correlation.
+
+    Parameters
+    ----------
+    truth, result : (H, W) complex
+    box : (rows, columns)
+        The scanned region.
+    history : sequence of dict
+        Records of a training.
+    title : str
+    """
+    aligned = align(truth, result, box)
+    t, r = aligned.truth, aligned.result
+    reference = t.mean() or 1
+    true_phase = np.angle(t * np.conj(reference))
+    phase = true_phase + np.angle(r * np.conj(t))
+    figure = Figure(figsize=(12, 7.4), layout='constrained')
+    axes = figure.subplots(2, 3)
+    figure.suptitle(title)
+    for row, (name, a, b, unit) in enumerate(
+        [('amplitude', np.abs(t), np.abs(r), ''), ('phase', true_phase, phase, ' (rad)')]
+    ):
+        low, high = float(a.min()), float(a.max())
+        for axis, image, kind in ((axes[row, 0], a, 'truth'), (axes[row, 1], b, 'reconstruction')):
+            shown = axis.imshow(image, cmap='gray' if row == 0 else 'viridis', vmin=low, vmax=high)
+            axis.set_title(f'{name}, {kind}')
+            axis.set_xlabel('x (px)')
+            axis.set_ylabel('y (px)')
+        figure.colorbar(shown, ax=[axes[row, 0], axes[row, 1]], label=f'{name}{unit}', shrink=0.9)
+    _plot_history(axes[0, 2], history)
+    _plot_frc(axes[1, 2], t, r)
+    return figure
+
+
+def object_figure(
+    obj: ComplexImage, weight: npt.NDArray[np.floating[Any]], box: tuple[slice, slice], title: str
+) -> Figure:
+    """Show amplitude and phase of an object inside the scanned box, and the illumination it got."""
+    figure = Figure(figsize=(13, 4.4), layout='constrained')
+    axes = figure.subplots(1, 3)
+    figure.suptitle(title)
+    inside = obj[box]
+    phase = np.angle(inside * np.conj(inside.mean() or 1))
+    for axis, image, name, cmap in (
+        (axes[0], np.abs(inside), 'amplitude', 'gray'),
+        (axes[1], phase, 'phase (rad)', 'viridis'),
+        (axes[2], weight, 'illumination (counts)', 'magma'),
+    ):
+        shown = axis.imshow(image, cmap=cmap)
+        axis.set_title(name)
+        axis.set_xlabel('x (px)')
+        axis.set_ylabel('y (px)')
+        figure.colorbar(shown, ax=axis, shrink=0.85)
+    return figure
+
+
+def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> None:
+    epochs = [record['epoch'] for record in history]
+    for key, label in (('training_loss', 'training'), ('validation_loss', 'validation')):
+        points = [(e, r[key]) for e, r in zip(epochs, history, strict=True) if r.get(key, 0) > 0]
+        if points:
+            axis.semilogy(*zip(*points, strict=True), marker='.', label=label)
+            axis.legend()
+    axis.set_title('loss')
+    axis.set_xlabel('epoch')
+    axis.grid(alpha=0.3)
+
+
+def _plot_frc(axis: Axes, truth: ComplexImage, result: ComplexImage) -> None:
+    frequency, correlation = fourier_ring_correlation(truth, result)
+    axis.plot(frequency, correlation)
+    axis.axhline(0.5, color='gray', linestyle='--', label='0.5')
+    axis.set_ylim(-0.1, 1.05)
+    axis.set_title('Fourier ring correlation with the truth')
+    axis.set_xlabel('spatial frequency (1/px)')
+    axis.legend()
+    axis.grid(alpha=0.3)

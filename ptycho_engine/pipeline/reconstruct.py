@@ -1,0 +1,223 @@
+"""Reconstruction of a whole scan: predict every pattern's patch, synchronise, stitch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.base import create_backend
+from ..config import InferenceConfig, PyTorchExecutionConfig
+from ..data.grouping import build_groups
+from ..data.scan import Scan
+from ..errors import ArchiveError, Cancelled
+from ..events import Event, PartialObject, PatchesDone, Reconstructed
+from ..files.archive import ModelArchive
+from ..files.product import ProductData
+from ..network.plan import build_plan
+from ..physics.forward import cut_patches, deviance, predict_intensity
+from ..physics.geometry import ObjectGrid, PatchPlacement
+from ..physics.probe import fourier_shift, mode_intensity
+from .prepared import PreparedScan
+from .stitch import Stitcher
+from .synchronise import synchronise
+
+__all__ = ['Reconstruction', 'reconstruct']
+
+logger = logging.getLogger('ptychopinn.reconstruct')
+
+PARTIAL_INTERVAL_S = 2.0
+JUDGED_PATTERNS = 512
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The object of a scan and how it was obtained."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) complex object on the scan's grid, in the gauge of the scan's own probe."""
+    weight: npt.NDArray[np.float32]
+    """(H, W) illumination that went into each pixel, in counts; 0 where nothing was scanned."""
+    grid: ObjectGrid
+    deviance: float = float('nan')
+    """Poisson deviance per pixel of the patterns that the object predicts."""
+    n_patterns: int = 0
+    """Patterns that went in."""
+    seconds: float = 0.0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """(epoch, training deviance) of the model's training."""
+    comments: str = ''
+    """One line on how the result came about, for the product."""
+
+    def to_product(self, product: ProductData) -> ProductData:
+        """Return `product` with this object, its loss history and a comment; all else is kept."""
+        comments = '\n'.join(line for line in (product.comments, self.comments) if line)
+        dtype = np.result_type(product.object_array.dtype, np.complex64)
+        return replace(
+            product,
+            object_array=self.object_array[np.newaxis].astype(dtype),
+            object_layer_spacing_m=np.empty(0),
+            comments=comments,
+            loss_epochs=np.array([epoch for epoch, _ in self.losses], np.int64),
+            loss_values=np.array([value for _, value in self.losses], np.float64),
+        )
+
+
+def reconstruct(
+    scan: Scan,
+    archive: ModelArchive,
+    config: InferenceConfig | None = None,
+    *,
+    execution: PyTorchExecutionConfig | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[Event]:
+    """Reconstruct every pattern of a scan with a trained model; iterate to make it run.
+
+    Yields
+    ------
+    PatchesDone, PartialObject
+        As they come.
+    Reconstructed
+        Last, with the :class:`Reconstruction`.
+
+    Raises
+    ------
+    ArchiveError
+        If the model is for patterns of another size.
+    Cancelled
+        If `should_stop` turned true.
+    """
+    config = config or InferenceConfig()
+    stop = should_stop or (lambda: False)
+    tic = time.perf_counter()
+    model = archive.config.model
+    if model.N != scan.raw.N:
+        raise ArchiveError(
+            f'The model is for patterns of {model.N}×{model.N} pixels but the data have '
+            f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
+        )
+    prepared = PreparedScan(scan)
+    groups = covering_groups(prepared.xy, model.gridsize, config.neighbor_count, config.seed)
+    backend = create_backend(config.backend, execution)
+    backend.build(build_plan(model), archive.weights)
+    backend.set_illumination(prepared.illumination)
+
+    total = len(prepared)
+    members = groups.ravel()
+    patches = np.empty((members.size, model.N, model.N), np.complex64)
+    covered = np.zeros(total, bool)
+    preview = Stitcher(scan.grid.shape)
+    last_partial = time.perf_counter()
+    filled = 0
+    for batch in prepared.batches(groups, config.batch_size):
+        if stop():
+            raise Cancelled('The reconstruction was stopped.')
+        predicted = backend.predict(batch).reshape(-1, model.N, model.N)
+        part = slice(filled, filled + len(predicted))
+        patches[part] = predicted
+        filled = part.stop
+        covered[members[part]] = True
+        preview.add(predicted, _weights(prepared, members[part]), prepared.placement.corner[members[part]])
+        yield PatchesDone(int(covered.sum()), total)
+        now = time.perf_counter()
+        if now - last_partial > PARTIAL_INTERVAL_S:
+            last_partial = now
+            yield PartialObject(_result(preview, prepared, scan.grid))
+
+    result = _assemble(prepared, archive, patches, members)
+    result = replace(result, n_patterns=total, seconds=time.perf_counter() - tic)
+    comments = (
+        f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
+        f'{archive.backend}): {total} patterns, deviance {result.deviance:.4g} per pixel.'
+    )
+    logger.info('%s %.1f s.', comments, result.seconds)
+    yield Reconstructed(replace(result, comments=comments))
+
+
+def covering_groups(
+    xy: npt.NDArray[np.float64], gridsize: int, neighbour_count: int, seed: int
+) -> npt.NDArray[np.int32]:
+    """Return few groups (B, C) that together hold every pattern at least once."""
+    groups = build_groups(xy, gridsize, neighbour_count, None, seed)
+    if gridsize == 1:
+        return groups
+    covered = np.zeros(len(xy), bool)
+    kept = []
+    for row in np.random.default_rng(seed).permutation(len(groups)):
+        if not covered[groups[row, 0]]:
+            covered[groups[row]] = True
+            kept.append(row)
+    return np.asarray(groups[np.sort(kept)])
+
+
+def _weights(prepared: PreparedScan, members: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Stitching weights (n, N, N): the illumination at each position, in counts."""
+    remainder = prepared.placement.remainder[members]
+    shifted = fourier_shift(prepared.illumination.probe[None], remainder[:, None])
+    return np.asarray(mode_intensity(shifted), dtype=np.float32)
+
+
+def _result(stitcher: Stitcher, prepared: PreparedScan, grid: ObjectGrid) -> Reconstruction:
+    return Reconstruction(
+        object_array=stitcher.result() * np.complex64(prepared.scale.probe_scale),
+        weight=stitcher.weight.astype(np.float32),
+        grid=grid,
+    )
+
+
+def _assemble(
+    prepared: PreparedScan,
+    archive: ModelArchive,
+    patches: npt.NDArray[np.complex64],
+    members: npt.NDArray[np.int32],
+) -> Reconstruction:
+    """Synchronise and stitch all patches, fit the counts, and judge the result."""
+    weight = _weights(prepared, members)
+    corner = prepared.placement.corner[members]
+    factors = synchronise(patches, weight, corner)
+    stitcher = Stitcher(prepared.scan.grid.shape)
+    stitcher.add(patches * factors[:, None, None], weight, corner)
+    result = _result(stitcher, prepared, prepared.scan.grid)
+    amplitude, quality = _judge(prepared, result.object_array)
+    losses = [
+        (int(record['epoch']), record['training_deviance'])
+        for record in archive.history
+        if record.get('training_deviance', 0) > 0
+    ]
+    return replace(
+        result,
+        object_array=(result.object_array * np.float32(amplitude)).astype(np.complex64),
+        deviance=quality,
+        losses=losses,
+    )
+
+
+def _judge(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> tuple[float, float]:
+    """Return the factor that makes the predicted total counts right, and the deviance after it.
+
+    On scans of many patterns an evenly spread part of them is judged.
+    """
+    raw = prepared.scan.raw
+    step = max(len(raw) // JUDGED_PATTERNS, 1)
+    chosen = np.arange(0, len(raw), step)
+    margin = max(0, *(-prepared.placement.corner.min(axis=0)).tolist())
+    over = prepared.placement.corner.max(axis=0) + raw.N - np.asarray(object_array.shape)
+    padding = int(max(margin, *over.tolist(), 0))
+    padded = np.pad(object_array, padding, mode='edge')
+    placement = PatchPlacement(
+        prepared.placement.corner[chosen] + padding, prepared.placement.remainder[chosen]
+    )
+    patches = cut_patches(padded, placement, raw.N)
+    rates, counts = [], []
+    for start in range(0, len(chosen), 64):
+        part = slice(start, start + 64)
+        rates.append(predict_intensity(patches[part], raw.probeGuess, placement.remainder[part]))
+        counts.append(raw.diffraction[chosen[part]].astype(np.float64) ** 2)
+    rate, count = np.concatenate(rates), np.concatenate(counts)
+    good = prepared.good
+    factor = count[:, good].sum() / max(rate[:, good].sum(), 1e-30)
+    return float(np.sqrt(factor)), float(deviance(count, rate * factor, good).mean())

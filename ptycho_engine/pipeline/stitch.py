@@ -1,0 +1,60 @@
+"""Stitching: patches to one object on the product's own grid, weighted by the illumination."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ['Stitcher']
+
+RELATIVE_FLOOR = 1e-3
+"""Illumination, relative to a fully scanned pixel, below which the object fades to the flat start."""
+
+
+class Stitcher:
+    """Adds patches to a canvas of fixed size; what falls outside is left out.
+
+    Parameters
+    ----------
+    shape : (H, W)
+        Size of the object.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._sum = np.zeros(shape, np.complex128)
+        self._weight = np.zeros(shape, np.float64)
+
+    def add(
+        self,
+        patches: npt.NDArray[np.complexfloating[Any, Any]],
+        weight: npt.NDArray[np.floating[Any]],
+        corner: npt.NDArray[np.int64],
+    ) -> None:
+        """Add patches (n, N, N) with non-negative weights (n, N, N) at corners (n, 2) [row, column]."""
+        height, width = self._sum.shape
+        size = patches.shape[-1]
+        for patch, factor, (row, column) in zip(patches, weight, corner.tolist(), strict=True):
+            top, bottom = max(row, 0), min(row + size, height)
+            left, right = max(column, 0), min(column + size, width)
+            if top >= bottom or left >= right:
+                continue
+            inner = (slice(top - row, bottom - row), slice(left - column, right - column))
+            outer = (slice(top, bottom), slice(left, right))
+            self._sum[outer] += factor[inner] * patch[inner]
+            self._weight[outer] += factor[inner]
+
+    @property
+    def weight(self) -> npt.NDArray[np.float64]:
+        """(H, W) total illumination."""
+        return self._weight
+
+    def result(self, background: complex = 1.0) -> npt.NDArray[np.complex64]:
+        """Return the object (H, W); where nothing was scanned it fades to `background`."""
+        covered = self._weight[self._weight > 0]
+        if covered.size == 0:
+            return np.full(self._sum.shape, background, np.complex64)
+        floor = RELATIVE_FLOOR * float(np.percentile(covered, 90))
+        blended = (self._sum + floor * background) / (self._weight + floor)
+        return np.asarray(blended, dtype=np.complex64)

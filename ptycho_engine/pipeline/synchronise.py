@@ -1,0 +1,98 @@
+"""Phase synchronisation: one unit factor per patch, so that overlapping patches agree.
+
+A diffraction pattern does not fix the global phase of its patch; averaging patches of different phase
+destroys slow phase. The best factors are the leading eigenvector of the matrix of overlap products
+(angular synchronisation; Singer, Appl. Comput. Harmon. Anal. 30, 20, 2011).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.linalg import eigsh
+from scipy.spatial import cKDTree
+
+__all__ = ['overlap_products', 'synchronise']
+
+DENSE_LIMIT = 64
+"""Below so many patches the dense solver is used; the sparse one needs room to iterate."""
+
+
+def overlap_products(
+    patches: npt.NDArray[np.complexfloating[Any, Any]],
+    weight: npt.NDArray[np.floating[Any]],
+    corner: npt.NDArray[np.int64],
+    neighbours: int = 8,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.complex128]]:
+    """Return pairs (m, 2) of overlapping patches and their products ``sum w_i w_j conj(O_i) O_j`` (m,).
+
+    Parameters
+    ----------
+    patches : (n, N, N) complex
+    weight : (n, N, N) float
+    corner : (n, 2) int
+        [row, column] of each patch.
+    neighbours : int
+        Nearest patches that each patch is compared with.
+    """
+    n, size, _ = patches.shape
+    if n < 2:
+        return np.empty((0, 2), np.int64), np.empty(0, np.complex128)
+    count = min(neighbours, n - 1) + 1
+    distance, near = cKDTree(corner).query(corner, k=count)
+    first = np.repeat(np.arange(n), count)
+    second = near.ravel()
+    valid = (first != second) & (distance.ravel() < size)
+    pairs = np.unique(np.sort(np.stack([first, second], 1)[valid], axis=1), axis=0)
+    delta = corner[pairs[:, 1]] - corner[pairs[:, 0]]
+    keep = (np.abs(delta) < size).all(axis=1)
+    pairs, delta = pairs[keep], delta[keep]
+    weighted = (patches * weight).astype(np.complex64)
+    products = np.empty(len(pairs), np.complex128)
+    for k, ((i, j), (dy, dx)) in enumerate(zip(pairs.tolist(), delta.tolist(), strict=True)):
+        a = weighted[i, max(dy, 0) : size + min(dy, 0), max(dx, 0) : size + min(dx, 0)]
+        b = weighted[j, max(-dy, 0) : size + min(-dy, 0), max(-dx, 0) : size + min(-dx, 0)]
+        products[k] = np.vdot(a, b)
+    return pairs, products
+
+
+def synchronise(
+    patches: npt.NDArray[np.complexfloating[Any, Any]],
+    weight: npt.NDArray[np.floating[Any]],
+    corner: npt.NDArray[np.int64],
+) -> npt.NDArray[np.complex64]:
+    """Return the unit factor (n,) by which each patch is to be multiplied before stitching.
+
+    The mean factor is 1, so that a set of patches that agree is left as it is.
+    """
+    n = len(patches)
+    pairs, products = overlap_products(patches, weight, corner)
+    if len(pairs) == 0:
+        return np.ones(n, np.complex64)
+    i, j = pairs.T
+    # M_ij = <O_j, O_i>: the factors c with c_i O_i = c_j O_j maximise c^H M c.
+    matrix = coo_matrix(
+        (
+            np.concatenate([np.conj(products), products]),
+            (np.concatenate([j, i]), np.concatenate([i, j])),
+        ),
+        shape=(n, n),
+    ).tocsr()
+    # Normalised by degree, well connected patches do not outvote the rim of the scan.
+    degree = np.maximum(np.asarray(abs(matrix).sum(axis=1)).ravel(), 1e-30)
+    balance = diags(1 / np.sqrt(degree))
+    start = np.sqrt(degree).astype(np.complex128)
+    if n <= DENSE_LIMIT:
+        vector = np.linalg.eigh((balance @ matrix @ balance).toarray())[1][:, -1]
+    else:
+        _, vectors = eigsh(balance @ matrix @ balance, k=1, which='LA', v0=start, tol=1e-8)
+        vector = vectors[:, 0]
+    modulus = np.abs(vector)
+    factors = np.where(modulus > 1e-12 * modulus.max(), vector / np.maximum(modulus, 1e-300), 1)
+    mean = np.vdot(np.ones(n), factors)
+    if abs(mean) > 1e-6 * n:
+        factors *= np.conj(mean) / abs(mean)
+    return factors.astype(np.complex64)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,9 +62,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Supervisor:
-    """What a job carries into the child to be told to stop."""
+    """The child's end of the pipe from the parent: first the job, then perhaps the wish to stop."""
 
     control: Connection
+
+    def receive_job(self) -> Any:
+        """Return what to do."""
+        return self.control.recv()
 
 
 class Child:
@@ -72,9 +77,9 @@ class Child:
     Parameters
     ----------
     entry_point : str
-        ``'module:function'``, called in the child as ``function((job, supervisor), channel)``.
+        ``'module:function'``, called in the child as ``function(supervisor, channel)``.
     job : object
-        What to do; must pickle.
+        What to do; must pickle. The child gets it from ``supervisor.receive_job()``.
     """
 
     def __init__(self, entry_point: str, job: object) -> None:
@@ -85,13 +90,14 @@ class Child:
             target=child_main(),
             args=(
                 entry_point,
-                (job, Supervisor(child_control)),
+                Supervisor(child_control),
                 Channel(child_messages),
                 logging.getLogger().getEffectiveLevel(),
             ),
             name='ptychopinn',
         )
         self._childs_ends = (child_messages, child_control)
+        self._job = ForkingPickler.dumps(job)
         self._finished = False
 
     def __enter__(self) -> Self:
@@ -99,7 +105,16 @@ class Child:
         # With our copies closed, the end of the child shows as the end of the pipe, and the reverse.
         for connection in self._childs_ends:
             connection.close()
+        # Not among the arguments of the process: a large job would hold us here until the child has
+        # imported Ptychodus, and Stop would have to wait.
+        threading.Thread(target=self._hand_over, name='ptychopinn-job', daemon=True).start()
         return self
+
+    def _hand_over(self) -> None:
+        try:
+            self._control.send_bytes(self._job)
+        except OSError:
+            logger.debug('The child was gone before it had its job.')
 
     def __exit__(
         self,
@@ -107,7 +122,6 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._control.close()
         if self._finished:
             # Frameworks take a second or two to leave; nobody needs to wait for that.
             threading.Thread(target=self._reap, name='ptychopinn-reap', daemon=True).start()
@@ -120,6 +134,7 @@ class Child:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._control.close()
         self._messages.close()
         self._process.close()
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from ptychodus.api.product import Product
 
 __all__ = [
     'OLDEST_SUPPORTED',
+    'Positions',
     'child_main',
     'metadata_values',
     'parameter_views',
-    'photon_counts',
+    'positions',
     'ptychodus_version',
     'remove_product',
     'why_unsupported',
@@ -111,10 +116,40 @@ def metadata_values(product: Product) -> dict[str, Any]:
     }
 
 
-def photon_counts(product: Product) -> Any:
-    """Return the (n,) photons of the probe at each position, or None where they were not measured."""
-    getter = getattr(product.probe_positions, 'get_probe_photon_counts', None)
-    return None if getter is None else getter()
+@dataclass(frozen=True)
+class Positions:
+    """The probe positions of a product."""
+
+    indexes: npt.NDArray[np.int64]
+    """(n,) scan-point indexes."""
+    x_m: npt.NDArray[np.float64]
+    """(n,) x in metres."""
+    y_m: npt.NDArray[np.float64]
+    """(n,) y in metres."""
+    photon_counts: npt.NDArray[np.float64] | None
+    """(n,) photons of the probe, or None where they were not measured."""
+
+
+def positions(product: Product) -> Positions:
+    """Return the positions as arrays, which the sequence itself offers from 1.7 on."""
+    sequence = product.probe_positions
+    if hasattr(sequence, 'get_indexes'):
+        return Positions(
+            np.asarray(sequence.get_indexes(), dtype=np.int64),
+            np.asarray(sequence.get_coordinates_x_m(), dtype=np.float64),
+            np.asarray(sequence.get_coordinates_y_m(), dtype=np.float64),
+            sequence.get_probe_photon_counts(),
+        )
+
+    def column(read: Callable[[Any], Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        return np.array([read(position) for position in sequence], dtype=dtype)
+
+    return Positions(
+        column(lambda p: p.index, np.int64),
+        column(lambda p: p.x_m if hasattr(p, 'x_m') else p.coordinate_x_m, np.float64),
+        column(lambda p: p.y_m if hasattr(p, 'y_m') else p.coordinate_y_m, np.float64),
+        None,
+    )
 
 
 def remove_product(product_api: Any, item: Any) -> None:

@@ -16,7 +16,7 @@ from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import raw_data_from_counts
 from ptycho_engine.files.product import ProductData
 
-from .compat import metadata_values, photon_counts
+from .compat import metadata_values, positions
 
 __all__ = ['Outcome', 'output_product', 'product_data', 'raw_data']
 
@@ -45,7 +45,7 @@ def product_data(product: Product) -> ProductData:
     """
     geometry = product.object_.get_geometry()
     probe_pixel = product.probes.get_pixel_geometry()
-    positions = product.probe_positions
+    where = positions(product)
     return ProductData(
         object_array=product.object_.get_array(),
         object_pixel_width_m=geometry.pixel_width_m,
@@ -57,10 +57,10 @@ def product_data(product: Product) -> ProductData:
         probe_pixel_width_m=probe_pixel.width_m,
         probe_pixel_height_m=probe_pixel.height_m,
         opr_weights=_opr_weights(product),
-        position_indexes=positions.get_indexes().astype(np.int64, copy=False),
-        position_x_m=positions.get_coordinates_x_m().astype(np.float64, copy=False),
-        position_y_m=positions.get_coordinates_y_m().astype(np.float64, copy=False),
-        position_photon_counts=photon_counts(product),
+        position_indexes=where.indexes,
+        position_x_m=where.x_m,
+        position_y_m=where.y_m,
+        position_photon_counts=where.photon_counts,
         loss_epochs=np.array([loss.epoch for loss in product.losses], dtype=np.int64),
         loss_values=np.array([loss.value for loss in product.losses], dtype=np.float64),
         **metadata_values(product),

@@ -96,6 +96,11 @@ class _HostedTask:
             # The monitor has recorded it, so a caller that waits gets the exception itself.
             self._core.tell_failure(error)
             self._core.discard(self._task)
+        except Exception as error:
+            # Ptychodus' own line with the traceback does not reach the log pane.
+            self._core.tell_failure(error)
+            self._core.discard(self._task)
+            raise
         else:
             if not self._reconstructor.context.delivered:
                 self._core.discard(self._task)

@@ -150,12 +150,12 @@ class _StopFlag:
         os._exit(1)
 
 
-def run_training(job: tuple[TrainJob, Supervisor], channel: Channel) -> None:
+def run_training(supervisor: Supervisor, channel: Channel) -> None:
     """Train. Messages: ``progress fraction``, ``epoch EpochDone``, then ``model_saved path`` or ``failed``.
 
     The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory.
     """
-    task, supervisor = job
+    task: TrainJob = supervisor.receive_job()
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.data.scan import load_training_scans
@@ -179,9 +179,9 @@ def run_training(job: tuple[TrainJob, Supervisor], channel: Channel) -> None:
                     channel.put(('model_saved', copy))
 
 
-def run_reconstruction(job: tuple[ReconstructJob, Supervisor], channel: Channel) -> None:
+def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
     """Reconstruct. Messages: ``patches``, ``partial Outcome``, then ``result Outcome`` or ``failed``."""
-    task, supervisor = job
+    task: ReconstructJob = supervisor.receive_job()
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed

@@ -80,6 +80,12 @@ def test_stop_ends_training_within_a_second_and_keeps_the_model(run_story: dict[
     assert run_story['infer_after_stop']
 
 
+def test_stop_ends_inference_and_leaves_no_product(run_story: dict[str, Any]) -> None:
+    """API-33, API-64."""
+    assert run_story['stop_inference_s'] < 1.0
+    assert run_story['products_after_stop']
+
+
 def test_inference_gives_a_product_that_is_saved_and_opened_again(run_story: dict[str, Any]) -> None:
     """API-23, API-24, API-63."""
     from ptychodus.api.io import load_product
@@ -126,6 +132,12 @@ def test_bad_training_data_reach_the_log_pane(trouble_story: dict[str, Any]) -> 
     for word in ('scan.npz', "'diffraction'", "'diff3d'"):
         assert word in line
     assert trouble_story['bad_npz_files'] == ['scan.npz']
+
+
+def test_stop_before_the_first_batch_leaves_nothing(trouble_story: dict[str, Any]) -> None:
+    """API-33."""
+    assert trouble_story['stop_at_start_s'] < 1.0
+    assert trouble_story['stop_at_start_files'] == []
 
 
 def test_export(trouble_story: dict[str, Any]) -> None:

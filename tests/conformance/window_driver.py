@@ -123,6 +123,17 @@ class Window:
         self.spin(2.2)  # two ticks of the window
         return seen
 
+    def stop_after(self, seconds: float) -> float:
+        """Click Stop after `seconds` of a run; return how long the run goes on."""
+        self.spin(seconds)
+        assert self.monitor.is_processing
+        start = time.monotonic()
+        self.status.stop_button.click()
+        self.until(lambda: not self.monitor.is_processing, 30)
+        answer = time.monotonic() - start
+        self.spin(2.2)
+        return answer
+
     def set_epochs(self, number: int) -> None:
         self.model.ptychopinn_reconstructor_library.training_settings.nepochs.set_value(number)
 
@@ -158,11 +169,7 @@ def story_run(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.until(lambda: 'Epoch 3/' in window.pane())
     report['bar_while_training'] = window.bar() >= 0
     window.shoot(work / 'training.png')
-    start = time.monotonic()
-    window.status.stop_button.click()
-    window.until(lambda: not window.monitor.is_processing, 30)
-    report['stop_s'] = time.monotonic() - start
-    window.spin(2.2)
+    report['stop_s'] = window.stop_after(0)
     report['stopped_files'] = sorted(p.name for p in (work / 'stopped').iterdir())
     report['infer_after_stop'] = window.actions.reconstruct_button.isEnabled()
 
@@ -172,6 +179,12 @@ def story_run(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['model_files'] = sorted(p.name for p in (work / 'model').iterdir())
     report['infer_enabled'] = window.actions.reconstruct_button.isEnabled()
     report['infer_text'] = window.actions.reconstruct_button.text()
+
+    before = window.products()
+    window.actions.reconstruct_button.click()
+    report['stop_inference_s'] = window.stop_after(1.5)
+    report['products_after_stop'] = window.products() == before
+    window.choose('sim')
 
     window.actions.reconstruct_button.click()
     report['bar_inference'] = window.finish()
@@ -225,6 +238,10 @@ def story_trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.finish()
     report['bad_npz_pane'] = window.pane()
     report['bad_npz_files'] = sorted(p.name for p in (work / 'npz').iterdir())
+
+    window.train(work / 'empty')
+    report['stop_at_start_s'] = window.stop_after(1.5)
+    report['stop_at_start_files'] = sorted(p.name for p in (work / 'empty').iterdir())
 
     window.answers['save'] = work / 'export.npz'
     window.page._export_training_data_action.trigger()

@@ -23,7 +23,8 @@ ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
 def save_figure(figure: Figure, path: Path | str) -> None:
     """Write a figure as PNG, atomically."""
     with atomic_path(Path(path)) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)
+        FigureCanvasAgg(figure)
+        figure.savefig(temporary, format='png', dpi=100)
 
 
 def comparison_figure(

@@ -42,7 +42,7 @@ def _dead_leaves(
     largest = 0.25 * min(shape)
     count = int(6 * height * width / largest**2) + 30
     # Large leaves first, so that small ones stay visible.
-    radii = np.sort(largest * rng.uniform(0.05, 1.0, count) ** 2.0 + 1.5)[::-1]
+    radii = np.sort(largest * rng.uniform(0.05, 1.0, count) ** 2.0 + 2.5)[::-1]
     for radius in radii:
         cy, cx = rng.uniform(0, height), rng.uniform(0, width)
         top, bottom = max(int(cy - radius), 0), min(int(cy + radius) + 2, height)
@@ -61,7 +61,7 @@ def _dead_leaves(
         a, p = _thickness_pair(rng, absorption, phase)
         log_amplitude[top:bottom, left:right][inside] = a
         angle[top:bottom, left:right][inside] = p
-    return _compose(log_amplitude, angle, blur=0.5)
+    return _compose(log_amplitude, angle, blur=0.9)
 
 
 def _lines(shape: tuple[int, int], rng: np.random.Generator, absorption: float, phase: float) -> ComplexImage:
@@ -94,7 +94,7 @@ def _siemens(
     gap = (radius % period) < 0.12 * period
     metal = spokes & ~gap & (radius > 4) & (radius < 0.48 * min(shape))
     sign = 1 if rng.random() < 0.5 else -1
-    return _compose(absorption * metal, sign * phase * metal, blur=0.6)
+    return _compose(absorption * metal, sign * phase * metal, blur=0.9)
 
 
 def _smooth(

@@ -44,7 +44,7 @@ class TrainingConfig:
     """Decoupled weight decay of AdamW."""
     scheduler: str = 'WarmupCosine'
     """'WarmupCosine': 5 % linear warm-up, then a cosine to 2 % of the rate. 'Constant': no change."""
-    gradient_clip_norm: float = 1.0
+    gradient_clip_norm: float = 0.1
     """Largest norm of the gradient of a step; 0 for no limit."""
     validation_fraction: float = 0.05
     """Part of the groups kept out of training, in [0, 0.5]."""

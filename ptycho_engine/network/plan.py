@@ -33,6 +33,10 @@ FEATURES = (
 )
 """Input channels of a correction network, in order (``specs/physics.md``, NET-02)."""
 
+CORRECTION_LIMIT = 2.0
+"""Real and imaginary part of each correction are bounded by ``limit * tanh(x / limit)``, so that one bad
+step of the optimiser cannot throw the object away. The object itself has no ceiling."""
+
 DIRECT_REGULARISATION = 0.05
 """The direct update is the ePIE update divided by (illumination + this): the change that the modulus asks
 for, seen also where the probe is weak."""

@@ -94,7 +94,7 @@ def align(truth: ComplexImage, result: ComplexImage, box: tuple[slice, slice]) -
     def misfit(parameters: npt.NDArray[np.float64]) -> float:
         image = moved(parameters)
         power = float((np.abs(image) ** 2).sum())
-        return -float(np.abs(np.vdot(image, target))) / max(np.sqrt(power), 1e-30)
+        return -float(np.abs(np.vdot(image, target)) / max(np.sqrt(power), 1e-30))
 
     # Registration finds large shifts; the joint fit then settles shift and ramp, which trade off.
     starts = [np.zeros(4), np.array([*_register(target, result[box].astype(np.complex128)), 0, 0])]

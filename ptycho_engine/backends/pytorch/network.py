@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...network.plan import DIRECT_REGULARISATION, Layer, NetworkPlan
+from ...network.plan import CORRECTION_LIMIT, DIRECT_REGULARISATION, Layer, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
 from . import physics
 
@@ -118,7 +118,7 @@ class UnrolledNetwork(nn.Module):
             ).contiguous(memory_format=torch.channels_last)
             with self._autocast():
                 correction = step(features)
-            correction = correction.float()
+            correction = CORRECTION_LIMIT * torch.tanh(correction.float() / CORRECTION_LIMIT)
             patches = patches + update + torch.complex(correction[:, 0], correction[:, 1])
             if channels > 1:
                 grouped = patches.reshape(groups, channels, size, size)

@@ -1,0 +1,72 @@
+"""The command ``ptychopinn``: one module per sub-command."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import EngineError
+
+__all__ = ['main']
+
+COMMANDS = {
+    'demo': 'simulate a scan, train, reconstruct and show how good the result is',
+    'simulate': 'simulate a scan and write it as NPZ and as a Ptychodus directory',
+    'train': 'train a network on scans',
+    'reconstruct': 'reconstruct a scan with a trained network',
+}
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_CANCELLED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and all its sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog='ptychopinn',
+        description='Physics-informed neural networks for ptychography.',
+    )
+    parser.add_argument('--version', action='version', version=f'ptychopinn {__version__}')
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f'.{name}', __name__)
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument('--quiet', action='store_true', help='print results and errors only')
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command; returns 0, 1 (failure), 2 (a mistake in the input) or 130 (interrupted)."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.WARNING if options.quiet else logging.INFO,
+        format='%(message)s',
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ('matplotlib', 'lightning_fabric', 'h5py'):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        options.run(options)
+    except EngineError as error:
+        print(f'ptychopinn {options.command}: {error}', file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print(f'ptychopinn {options.command}: interrupted', file=sys.stderr)
+        return EXIT_CANCELLED
+    except OSError as error:
+        print(f'ptychopinn {options.command}: {error}', file=sys.stderr)
+        return EXIT_FAILURE
+    return 0

@@ -1,0 +1,101 @@
+"""Reconstruct a scan with a trained network.
+
+INPUT is an NPZ file or a Ptychodus directory (diffraction.h5 and product.h5). Writes into the output
+directory
+  reconstruction.npz   object, illumination and positions
+  reconstruction.png   amplitude, phase and illumination
+  product.h5           a Ptychodus product, where the input has physical units
+
+example:
+  ptychopinn reconstruct scan --model model --output result
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..config import InferenceConfig, PyTorchExecutionConfig
+from ..config.execution import ACCELERATORS
+from ..data.npz import write_arrays
+from ..data.scan import Scan, load_scan
+from ..errors import Cancelled
+from ..events import Reconstructed
+from ..figures import object_figure, save_figure
+from ..files.archive import ModelArchive, load_archive
+from ..files.product import write_product
+from ..pipeline.quality import scan_box
+from ..pipeline.reconstruct import Reconstruction, reconstruct
+from .interrupt import stop_on_interrupt
+from .progress import show_progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``ptychopinn reconstruct``."""
+    parser.add_argument('input', type=Path, metavar='INPUT', help='the scan')
+    parser.add_argument(
+        '--model', type=Path, required=True, help='wts.h5.zip, or the directory that holds it'
+    )
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--accelerator', choices=ACCELERATORS, default='auto')
+    parser.add_argument(
+        '--batch-size', type=int, default=InferenceConfig().batch_size, help='default: %(default)s'
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Reconstruct and write the results."""
+    config = InferenceConfig(batch_size=options.batch_size)
+    execution = PyTorchExecutionConfig(accelerator=options.accelerator)
+    archive = load_archive(options.model)
+    scan = load_scan(options.input)
+    result = run_reconstruction(scan, archive, config, execution, quiet=options.quiet)
+    written = write_results(options.output, scan, result)
+    print(result.comments)
+    print(f'Wrote {", ".join(path.name for path in written)} to {options.output}.')
+
+
+def run_reconstruction(
+    scan: Scan,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    execution: PyTorchExecutionConfig,
+    *,
+    quiet: bool,
+) -> Reconstruction:
+    """Reconstruct under a progress bar; Ctrl-C stops it."""
+    with stop_on_interrupt() as stopped:
+        events = reconstruct(scan, archive, config, execution=execution, should_stop=stopped)
+        try:
+            for event in show_progress(events, quiet):
+                if isinstance(event, Reconstructed):
+                    return event.reconstruction
+        except Cancelled:
+            raise KeyboardInterrupt from None
+    raise AssertionError('a reconstruction ends with its result')
+
+
+def write_results(directory: Path, scan: Scan, result: Reconstruction) -> list[Path]:
+    """Write arrays, picture and, where there are physical units, the product."""
+    grid = result.grid
+    arrays = directory / 'reconstruction.npz'
+    x, y = scan.raw.xcoords - grid.origin_x, scan.raw.ycoords - grid.origin_y
+    write_arrays(
+        arrays,
+        {
+            'objectGuess': result.object_array,
+            'weight': result.weight,
+            'probeGuess': scan.raw.probeGuess,
+            'xcoords': x,
+            'ycoords': y,
+        },
+    )
+    picture = directory / 'reconstruction.png'
+    box = scan_box(x, y, grid.shape)
+    save_figure(object_figure(result.object_array, result.weight, box, result.comments), picture)
+    written = [arrays, picture]
+    if scan.product is not None:
+        product = directory / 'product.h5'
+        write_product(product, result.to_product(scan.product))
+        written.append(product)
+    return written

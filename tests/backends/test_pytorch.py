@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import torch
+
+from ptycho_engine.backends.base import Batch, create_backend
+from ptycho_engine.backends.pytorch import physics as tp
+from ptycho_engine.config import ModelConfig, TrainingConfig
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.errors import ConfigError
+from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.physics import forward as ref
+from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.pipeline.prepared import PreparedScan
+from tests.conftest import small_scan
+
+
+def prepared_scan(**options) -> PreparedScan:
+    return PreparedScan(Scan.from_raw(small_scan(points=4, **options)), has_truth=True)
+
+
+def backend_for(prepared, gridsize=1, weights=None, **training):
+    model = ModelConfig(N=prepared.scan.raw.N, gridsize=gridsize, n_filters_scale=1)
+    plan = build_plan(model)
+    backend = create_backend('pytorch')
+    backend.build(plan, weights or initial_weights(plan, 0))
+    backend.prepare_training(TrainingConfig(model=model, **training))
+    backend.set_illumination(prepared.illumination)
+    return backend
+
+
+def scattered_weights(gridsize=1, N=64):
+    """Weights whose corrections are not zero, so that every path counts."""
+    plan = build_plan(ModelConfig(N=N, gridsize=gridsize, n_filters_scale=1))
+    rng = np.random.default_rng(3)
+    return {
+        name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in plan.weight_shapes().items()
+    }
+
+
+@pytest.mark.parametrize('modes', [1, 3])
+@pytest.mark.parametrize('size', [64, 128])
+def test_fwd_04_torch_matches_the_reference_in_value_and_gradient(modes, size):
+    raw = small_scan(points=2, size=size, modes=modes)
+    placement = place_patches(raw.xcoords, raw.ycoords, size)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((4, size, size)) + 1j * rng.standard_normal((4, size, size))
+    patches = ref.cut_patches(raw.objectGuess, placement, size) * 0.95 + 0.03 * noise
+    good = rng.random((size, size)) > 0.02
+    counts = raw.diffraction.astype(float) ** 2
+    probe = raw.probeGuess.astype(complex)
+
+    expected_rate = ref.predict_intensity(patches, probe, placement.remainder)
+    expected = ref.deviance(counts, expected_rate, good)
+    expected_gradient = ref.deviance_gradient(patches, probe, placement.remainder, counts, good)
+
+    tensor = torch.tensor(patches, dtype=torch.complex64, requires_grad=True)
+    remainder = torch.tensor(placement.remainder, dtype=torch.float32)
+    probes = tp.shift_probe(torch.tensor(raw.probeGuess), remainder)
+    rate = tp.mode_intensity(tp.far_field(tensor, probes))
+    measured = torch.fft.ifftshift(torch.tensor(counts, dtype=torch.float32), dim=(-2, -1))
+    mask = torch.fft.ifftshift(torch.tensor(good))
+    fit = tp.deviance(measured, rate, mask)
+    fit.sum().backward()
+
+    shifted = torch.fft.fftshift(rate, dim=(-2, -1)).detach().numpy()
+    np.testing.assert_allclose(shifted, expected_rate, atol=1e-4 * expected_rate.max())
+    np.testing.assert_allclose(fit.detach().numpy(), expected, rtol=1e-4)
+    scale = np.abs(expected_gradient).max()
+    np.testing.assert_allclose(tensor.grad.numpy(), expected_gradient, atol=1e-4 * scale)
+
+
+def test_loss_01_float32_deviance_is_right_at_a_billion_photons():
+    """Counts of 1e7 per pixel: the logarithm must not cancel away the noise."""
+    counts = np.random.default_rng(0).poisson(1e7, (1, 64, 64)).astype(float)
+    good = np.ones((64, 64), bool)
+    expected = ref.deviance(counts, np.full_like(counts, 1e7), good)[0]
+    rate = torch.full((1, 64, 64), 1e7)
+    found = tp.deviance(torch.tensor(counts, dtype=torch.float32), rate, torch.tensor(good))
+    assert float(found[0]) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize('modes', [1, 3])
+def test_net_01_zero_corrections_are_steps_of_epie(modes):
+    mask = np.zeros((64, 64), bool)
+    mask[10:12, 20:30] = True
+    prepared = prepared_scan(modes=modes, bad_pixels=mask)
+    groups = np.arange(6, dtype=np.int32)[:, None]
+    batch = prepared.batch(groups)
+    found = backend_for(prepared).predict(batch)[:, 0]
+    expected = np.ones((6, 64, 64), complex)
+    probe = prepared.illumination.probe.astype(complex)
+    for _ in range(3):
+        expected = ref.epie_step(
+            expected, probe, batch.remainder[:, 0].astype(float), batch.amplitude[:, 0], prepared.good
+        )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_fwd_03_group_merge_matches_the_reference():
+    prepared = prepared_scan()
+    groups = np.array([[0, 1, 4, 5], [10, 11, 14, 9]], np.int32)
+    rng = np.random.default_rng(0)
+    patches = rng.standard_normal((2, 4, 64, 64)) + 1j * rng.standard_normal((2, 4, 64, 64))
+    corner = prepared.placement.corner[groups]
+    window = np.stack(
+        [
+            ref.group_window(prepared.illumination.probe.astype(complex), r)
+            for r in prepared.placement.remainder[groups]
+        ]
+    )
+    expected = np.stack([ref.merge_group(p, w, c) for p, w, c in zip(patches, window, corner, strict=True)])
+    found = tp.merge_and_cut(
+        torch.tensor(patches, dtype=torch.complex64),
+        torch.tensor(window, dtype=torch.float32),
+        torch.tensor(corner),
+    ).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('groups_in_batch', [1, 3, 16])
+def test_each_group_has_its_own_output_whatever_the_batch(groups_in_batch):
+    prepared = prepared_scan()
+    backend = backend_for(prepared, gridsize=2, weights=scattered_weights(2))
+    rng = np.random.default_rng(0)
+    groups = np.stack([rng.choice(16, 4, replace=False) for _ in range(16)]).astype(np.int32)
+    whole = backend.predict(prepared.batch(groups))
+    assert whole.shape == (16, 4, 64, 64)
+    parts = np.concatenate([backend.predict(batch) for batch in prepared.batches(groups, groups_in_batch)])
+    np.testing.assert_allclose(parts, whole, atol=2e-4)
+
+
+def test_gau_03_ten_times_the_dose_gives_the_same_object():
+    # At this dose the fixed background of 0.01 counts per pixel (FWD-02) no longer shows.
+    raw = small_scan(points=3, photons=1e8)
+    louder = Scan.from_raw(
+        type(raw)(
+            diffraction=raw.diffraction * np.sqrt(10),
+            probeGuess=raw.probeGuess * np.sqrt(10),
+            xcoords=raw.xcoords,
+            ycoords=raw.ycoords,
+            objectGuess=raw.objectGuess,
+        )
+    )
+    results = []
+    for scan in (Scan.from_raw(raw), louder):
+        prepared = PreparedScan(scan)
+        backend = backend_for(prepared, weights=scattered_weights())
+        batch = prepared.batch(np.arange(9, dtype=np.int32)[:, None])
+        results.append(backend.predict(batch) * prepared.scale.probe_scale)
+    np.testing.assert_allclose(results[1], results[0], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    'weights',
+    [
+        {'nll_weight': 1.0},
+        {'nll_weight': 0.0, 'mae_weight': 1.0},
+        {'nll_weight': 0.0, 'realspace_mae_weight': 1.0},
+        {'nll_weight': 0.1, 'realspace_weight': 0.1},
+    ],
+)
+def test_every_loss_goes_down(weights):
+    prepared = prepared_scan()
+    backend = backend_for(prepared, **weights)
+    batch = prepared.batch(np.arange(16, dtype=np.int32)[:, None])
+    before = backend.evaluate(batch).loss
+    for _ in range(6):
+        backend.train_step(batch, 1e-3)
+    assert backend.evaluate(batch).loss < before
+
+
+def test_weights_round_trip_through_canonical_names():
+    prepared = prepared_scan()
+    weights = scattered_weights()
+    backend = backend_for(prepared, weights=weights)
+    found = backend.weights()
+    assert list(found) == list(weights)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ConfigError, match="no backend 'jax'"):
+        create_backend('jax')
+
+
+def test_batch_knows_its_length():
+    prepared = prepared_scan()
+    batch = prepared.batch(np.zeros((5, 1), np.int32))
+    assert isinstance(batch, Batch)
+    assert len(batch) == 5

@@ -1,0 +1,66 @@
+"""Shared small scans; everything here is simulated and quick."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.simulate import (
+    defocused_probe,
+    make_object,
+    raster_positions,
+    simulate_scan,
+)
+
+RUN1084 = Path(__file__).parents[2] / 'shared' / 'data' / 'run1084_probe_object_positions.npz'
+
+
+def small_scan(
+    points: int = 8,
+    size: int = 64,
+    photons: float = 1e5,
+    modes: int = 1,
+    seed: int = 0,
+    bad_pixels: np.ndarray | None = None,
+) -> RawData:
+    """Simulate points² patterns of `size` pixels; objectGuess is the truth."""
+    rng = np.random.default_rng(seed)
+    probe = defocused_probe(size, rng, width_px=0.3 * size)
+    if modes > 1:
+        extra = [
+            0.4 / k * probe[0] * np.exp(2j * np.pi * k * np.linspace(0, 2, size))[None, :]
+            for k in range(1, modes)
+        ]
+        probe = np.stack([probe[0], *extra]).astype(np.complex64)
+    x, y = raster_positions(points, points, 6.0, rng)
+    side = int(6 * points) + size + 8
+    truth = make_object('dead-leaves', (side, side + 4), rng, absorption=0.4, phase=0.6)
+    return simulate_scan(
+        truth,
+        probe,
+        x + (side + 3) / 2,
+        y + (side - 1) / 2,
+        photons=photons,
+        rng=rng,
+        bad_pixels=bad_pixels,
+    )
+
+
+@pytest.fixture(scope='session')
+def raw() -> RawData:
+    return small_scan()
+
+
+@pytest.fixture(scope='session')
+def scan(raw: RawData) -> Scan:
+    return Scan.from_raw(raw)
+
+
+@pytest.fixture(scope='session')
+def run1084() -> dict[str, np.ndarray]:
+    if not RUN1084.is_file():
+        pytest.skip('the Run1084 probe, object and positions are not on this machine')
+    with np.load(RUN1084, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ptycho_engine.data.npz import canonical_axes, choose_pattern_key
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError
+from tests.conftest import small_scan
+
+
+@given(n=st.integers(1, 80), size=st.integers(1, 80))
+def test_npz_03_only_the_number_of_positions_decides(n, size):
+    canonical = canonical_axes((n, size, size), n, 'x')
+    assert canonical.order == 'n,H,W'
+    assert canonical.ambiguous == (n == size)
+    if n != size:
+        assert canonical_axes((size, size, n), n, 'x').order == 'H,W,n'
+
+
+@given(a=st.integers(1, 40), b=st.integers(1, 40), c=st.integers(1, 40), n=st.integers(1, 40))
+def test_npz_03_what_does_not_fit_is_refused(a, b, c, n):
+    fits = (a == n and b == c) or (c == n and a == b)
+    if fits:
+        canonical_axes((a, b, c), n, 'x')
+    else:
+        with pytest.raises(DataValueError, match='fit neither'):
+            canonical_axes((a, b, c), n, 'x')
+
+
+def test_npz_03_a_cube_warns_and_can_be_overridden(caplog):
+    assert canonical_axes((64, 64, 64), 64, 'cube').order == 'n,H,W'
+    assert 'axis_order' in caplog.text
+    assert canonical_axes((64, 64, 64), 64, 'cube', 'H,W,n').order == 'H,W,n'
+    with pytest.raises(DataValueError):
+        canonical_axes((10, 64, 64), 10, 'x', 'H,W,n')
+
+
+def test_npz_02_prefers_diffraction_and_names_both_keys():
+    assert choose_pattern_key(['diff3d', 'diffraction'], 'f') == 'diffraction'
+    assert choose_pattern_key(['diff3d'], 'f') == 'diff3d'
+    with pytest.raises(KeyError, match=r"f holds no.*'diffraction'.*'diff3d'.*xcoords"):
+        choose_pattern_key(['xcoords'], 'f')
+
+
+def arrays_of(raw):
+    return {
+        'diffraction': raw.diffraction,
+        'probeGuess': raw.probeGuess[0],
+        'xcoords': raw.xcoords,
+        'ycoords': raw.ycoords,
+        'objectGuess': raw.objectGuess,
+    }
+
+
+@pytest.fixture(scope='module')
+def small():
+    return small_scan(points=3, size=32)
+
+
+def assert_same_scan(a: RawData, b: RawData):
+    np.testing.assert_allclose(a.diffraction, b.diffraction, rtol=1e-6)
+    for name in ('probeGuess', 'xcoords', 'ycoords', 'objectGuess'):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@pytest.mark.parametrize('vintage', ['canonical', 'legacy', 'diff3d', 'counts', 'stated', 'modes'])
+def test_npz_01_to_05_every_vintage_gives_the_same_scan(tmp_path, small, vintage):
+    arrays = arrays_of(small)
+    counts = np.rint(small.diffraction.astype(float) ** 2)
+    match vintage:
+        case 'legacy':
+            arrays['diffraction'] = small.diffraction.transpose(1, 2, 0).astype(np.float64)
+            arrays['probeGuess'] = arrays['probeGuess'].astype(np.complex128)
+        case 'diff3d':
+            arrays['diff3d'] = arrays.pop('diffraction')
+        case 'counts':
+            arrays['diffraction'] = counts.astype(np.uint16)
+        case 'stated':
+            arrays['diffraction'] = counts
+            arrays['_metadata'] = np.array(json.dumps({'measurement_domain': 'counts'}))
+        case 'modes':
+            arrays['probeGuess'] = small.probeGuess[np.newaxis]
+    np.savez(tmp_path / 'scan.npz', **arrays)
+    read = RawData.from_file(tmp_path / 'scan.npz')
+    assert_same_scan(read, small)
+    assert read.diffraction.dtype == np.float32
+    assert read.diffraction.flags.c_contiguous
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    n=st.integers(1, 6),
+    size=st.sampled_from([8, 12]),
+    modes=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+    with_object=st.booleans(),
+)
+def test_npz_07_write_and_read_give_the_same_scan(tmp_path, n, size, modes, seed, with_object):
+    rng = np.random.default_rng(seed)
+    raw = RawData(
+        diffraction=rng.random((n, size, size)),
+        probeGuess=rng.standard_normal((modes, size, size)) + 0j,
+        xcoords=rng.random(n),
+        ycoords=rng.random(n),
+        objectGuess=rng.standard_normal((20, 21)) + 1j if with_object else None,
+        scan_index=np.arange(n),
+        bad_pixels=rng.random((size, size)) < 0.1,
+        metadata={'note': 'μ'},
+    )
+    raw.to_file(tmp_path / 'x.npz')
+    read = RawData.from_file(tmp_path / 'x.npz')
+    for name in ('diffraction', 'probeGuess', 'xcoords', 'ycoords', 'scan_index', 'bad_pixels'):
+        np.testing.assert_array_equal(getattr(read, name), getattr(raw, name))
+    assert (read.objectGuess is None) == (not with_object)
+    assert read.metadata['note'] == 'μ'
+    assert [p.name for p in tmp_path.iterdir()] == ['x.npz']
+
+
+def test_npz_06_pickled_arrays_are_refused_and_pickled_metadata_skipped(tmp_path, small, caplog):
+    arrays = arrays_of(small)
+    np.savez(tmp_path / 'm.npz', **arrays, _metadata=np.array({'a': 1}, dtype=object))
+    assert_same_scan(RawData.from_file(tmp_path / 'm.npz'), small)
+    assert '_metadata' in caplog.text
+    arrays['probeGuess'] = np.array([None], dtype=object)
+    np.savez(tmp_path / 'p.npz', **arrays)
+    with pytest.raises(DataValueError, match="'probeGuess' is pickled"):
+        RawData.from_file(tmp_path / 'p.npz')
+
+
+def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
+    with pytest.raises(DataFileNotFoundError, match='there is no such file'):
+        RawData.from_file(tmp_path / 'none.npz')
+    (tmp_path / 'broken.npz').write_bytes(b'PK\x03\x04 and nothing more')
+    with pytest.raises(DataValueError, match='not a readable NPZ'):
+        RawData.from_file(tmp_path / 'broken.npz')
+    arrays = arrays_of(small)
+    del arrays['probeGuess']
+    np.savez(tmp_path / 'lacks.npz', **arrays)
+    with pytest.raises(DataKeyError, match="lacks 'probeGuess'"):
+        RawData.from_file(tmp_path / 'lacks.npz')
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'ycoords': np.zeros(3)}, 'ycoords has 3 entries'),
+        ({'xcoords': np.full(9, np.nan)}, 'xcoords holds NaN'),
+        ({'diffraction': -np.ones((9, 32, 32))}, 'negative'),
+        ({'diffraction': np.full((9, 32, 32), np.inf)}, 'NaN or infinite'),
+        ({'diffraction': np.ones((9, 32, 30))}, 'square'),
+        ({'probeGuess': np.ones((16, 16), complex)}, 'probe is 16 pixels'),
+        ({'probeGuess': np.ones((32, 30), complex)}, 'expected'),
+        ({'probeGuess': np.zeros((32, 32), complex)}, 'zero everywhere'),
+        ({'bad_pixels': np.zeros((4, 4), bool)}, 'bad_pixels has shape'),
+    ],
+)
+def test_contradictions_are_named(small, change, message):
+    arrays = {**arrays_of(small), **change}
+    with pytest.raises(DataValueError, match=message):
+        RawData(**arrays)

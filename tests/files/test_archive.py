@@ -1,0 +1,175 @@
+import io
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine.config import ModelConfig, TrainingConfig
+from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError
+from ptycho_engine.files.archive import (
+    ModelArchive,
+    load_archive,
+    read_manifest,
+    save_archive,
+)
+from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.physics.scaling import ScaleRecord
+
+
+@pytest.fixture(scope='module')
+def model() -> ModelArchive:
+    config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, unrolled_steps=1))
+    return ModelArchive(
+        config=config,
+        scale=ScaleRecord(1.5, 1e5, 0.1),
+        probe=np.ones((2, 64, 64), np.complex64),
+        weights=initial_weights(build_plan(config.model), 1),
+        backend='pytorch',
+        history=[{'epoch': 1, 'training_deviance': 2.5}],
+    )
+
+
+@pytest.fixture
+def path(tmp_path, model):
+    save_archive(tmp_path / 'wts.h5.zip', model)
+    return tmp_path / 'wts.h5.zip'
+
+
+def test_arc_02_to_04_what_is_written_is_read(path, model):
+    read = load_archive(path)
+    assert read.config == model.config
+    assert read.scale == model.scale
+    assert read.history == model.history
+    np.testing.assert_array_equal(read.probe, model.probe)
+    assert list(read.weights) == list(model.weights)
+    for name in model.weights:
+        np.testing.assert_array_equal(read.weights[name], model.weights[name])
+    head = read_manifest(path)
+    assert (head.n, head.gridsize, head.model_type, head.backend) == (64, 1, 'pinn', 'pytorch')
+
+
+def test_arc_06_directory_and_outer_zip_are_accepted(path, tmp_path, model):
+    assert load_archive(tmp_path).config == model.config
+    outer = tmp_path / 'model.zip'
+    with zipfile.ZipFile(outer, 'w') as file:
+        file.write(path, 'wts.h5.zip')
+    assert load_archive(outer).config == model.config
+
+
+def test_arc_07_equal_contents_give_equal_bytes(path, tmp_path, model):
+    save_archive(tmp_path / 'again.zip', model)
+    assert (tmp_path / 'again.zip').read_bytes() == path.read_bytes()
+
+
+def rewrite(path, change):
+    """Write the archive again with changed members; the manifest's checksums are left as they are."""
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    change(members)
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+
+
+def flip(members):
+    data = bytearray(members['wts.h5'])
+    data[-5] ^= 1
+    members['wts.h5'] = bytes(data)
+
+
+def pickled_probe(members):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)
+    members['probe.npy'] = buffer.getvalue()
+    rehash(members)
+
+
+def rehash(members):
+    import hashlib
+
+    manifest = json.loads(members['manifest.json'])
+    manifest['sha256'] = {
+        name: hashlib.sha256(data).hexdigest() for name, data in members.items() if name != 'manifest.json'
+    }
+    members['manifest.json'] = json.dumps(manifest).encode()
+
+
+def unknown_field(members):
+    config = json.loads(members['config.json'])
+    config['wings'] = 2
+    members['config.json'] = json.dumps(config).encode()
+    rehash(members)
+
+
+def other_network(members):
+    config = json.loads(members['config.json'])
+    config['model']['unrolled_steps'] = 2
+    members['config.json'] = json.dumps(config).encode()
+    rehash(members)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (flip, 'does not match its checksum'),
+        (lambda m: m.update({'evil.py': b'x'}), 'evil.py'),
+        (lambda m: m.update({'../up': b'x'}), 'members are not the expected ones'),
+        (lambda m: m.pop('scale.json'), 'scale.json'),
+        (lambda m: m.update({'manifest.json': b'[]'}), 'wrong kind'),
+        (lambda m: m.update({'manifest.json': b'{'}), 'broken JSON'),
+        (lambda m: m.update({'manifest.json': b'{"format": "x"}'}), 'has format'),
+        (pickled_probe, 'damaged'),
+        (unknown_field, "no field 'wings'"),
+        (other_network, 'do not fit the network'),
+    ],
+)
+def test_arc_01_and_05_damaged_archives_are_refused_with_a_sentence(path, change, message):
+    rewrite(path, change)
+    with pytest.raises(ArchiveError, match=message):
+        load_archive(path)
+
+
+def test_arc_05_a_bomb_is_refused_before_it_is_read(path, tmp_path):
+    def grow(members):
+        members['history.json'] = bytes(1 << 20)
+
+    rewrite(path, grow)
+    data = path.read_bytes()
+    # State a size of 3 GiB in the central directory, as a bomb would have.
+    at = data.rindex(b'history.json') - 46
+    size = (3 << 30).to_bytes(4, 'little')
+    path.write_bytes(data[: at + 24] + size + data[at + 28 :])
+    with pytest.raises(ArchiveError, match='more than 1024 MiB'):
+        load_archive(path)
+
+
+@pytest.mark.parametrize('content', [b'', b'not a zip', b'PK\x03\x04' + bytes(100)])
+def test_files_that_are_no_archive_are_refused(tmp_path, content):
+    file = tmp_path / 'wts.h5.zip'
+    file.write_bytes(content)
+    with pytest.raises(ArchiveError, match='not a readable model archive'):
+        read_manifest(file)
+
+
+def test_truncated_archives_are_refused(path):
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ArchiveError):
+        load_archive(path)
+
+
+def test_a_missing_archive_is_both_kinds_of_error(tmp_path):
+    with pytest.raises(ArchiveNotFoundError, match=r'wts\.h5\.zip') as caught:
+        load_archive(tmp_path)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_arc_07_a_failed_write_leaves_the_old_file(path, model):
+    before = path.read_bytes()
+    broken = replace(model, weights={'step1/x/kernel': 'not an array'})
+    with pytest.raises(ValueError, match='could not convert'):
+        save_archive(path, broken)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ['wts.h5.zip']

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from ptycho_engine.physics.forward import (
+    cut_patches,
+    deviance,
+    deviance_gradient,
+    epie_step,
+    exit_waves,
+    group_window,
+    merge_group,
+    predict_intensity,
+)
+from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.physics.probe import fourier_shift, mode_intensity
+from ptycho_engine.physics.scaling import measure_scale
+from tests.conftest import small_scan
+
+
+def patches_of(raw, count=6):
+    placement = place_patches(raw.xcoords[:count], raw.ycoords[:count], raw.N)
+    return cut_patches(raw.objectGuess, placement, raw.N).astype(complex), placement.remainder
+
+
+@pytest.mark.parametrize('modes', [1, 3])
+def test_fwd_01_energy_is_kept_and_modes_add_as_intensities(modes):
+    raw = small_scan(points=3, modes=modes)
+    patches, remainder = patches_of(raw)
+    probe = raw.probeGuess.astype(complex)
+    intensity = predict_intensity(patches, probe, remainder)
+    energy = mode_intensity(exit_waves(patches, probe, remainder)).sum(axis=(1, 2))
+    np.testing.assert_allclose(intensity.sum(axis=(1, 2)), energy, rtol=1e-12)
+    apart = sum(predict_intensity(patches, mode[None], remainder) for mode in probe)
+    np.testing.assert_allclose(intensity, apart, rtol=1e-9, atol=1e-12)
+
+
+def test_fwd_01_an_open_aperture_diffracts_to_the_middle():
+    intensity = predict_intensity(np.ones((1, 32, 32)), np.ones((1, 32, 32), complex), np.zeros((1, 2)))
+    assert np.unravel_index(intensity[0].argmax(), (32, 32)) == (16, 16)
+    np.testing.assert_allclose(intensity.sum(), 32 * 32)
+
+
+def test_geo_03_moving_the_probe_equals_moving_the_object_the_other_way():
+    """A band-limited object shows that the remainder has the right sign."""
+    rng = np.random.default_rng(0)
+    spectrum = np.zeros((64, 64), complex)
+    spectrum[:6, :6] = rng.standard_normal((6, 6)) + 1j * rng.standard_normal((6, 6))
+    obj = np.fft.ifft2(spectrum) * 200
+    probe = small_scan(points=2).probeGuess.astype(complex)
+    by_probe = predict_intensity(obj[None], probe, np.array([[0.3, -0.4]]))
+    by_object = predict_intensity(fourier_shift(obj[None], np.array([[-0.3, 0.4]])), probe, np.zeros((1, 2)))
+    np.testing.assert_allclose(by_probe, by_object, rtol=1e-6, atol=1e-6 * by_probe.max())
+
+
+def test_deviance_gradient_matches_finite_differences():
+    raw = small_scan(points=2, size=32, photons=3e3, modes=2)
+    patches, remainder = patches_of(raw, 2)
+    patches = patches * 0.9 + 0.05j
+    counts = raw.diffraction[:2].astype(float) ** 2
+    good = np.ones((32, 32), bool)
+    good[3:6, 4] = False
+    probe = raw.probeGuess.astype(complex)
+    gradient = deviance_gradient(patches, probe, remainder, counts, good)
+    rng = np.random.default_rng(1)
+    direction = rng.standard_normal(patches.shape) + 1j * rng.standard_normal(patches.shape)
+
+    def value(step):
+        rate = predict_intensity(patches + step * direction, probe, remainder)
+        return deviance(counts, rate, good).sum()
+
+    numeric = (value(1e-6) - value(-1e-6)) / 2e-6
+    analytic = np.real(np.conj(gradient) * direction).sum()
+    assert numeric == pytest.approx(analytic, rel=1e-5)
+
+
+def test_loss_01_deviance_is_zero_for_a_perfect_prediction_and_one_at_the_noise():
+    good = np.ones((64, 64), bool)
+    counts = np.full((1, 64, 64), 50.0)
+    assert deviance(counts, counts, good) == pytest.approx(0, abs=1e-5)
+    noisy = np.random.default_rng(0).poisson(counts).astype(float)
+    # The deviance of Poisson counts about their own rate has mean 1 + O(1 / rate).
+    assert deviance(noisy, counts, good) == pytest.approx(1.0, abs=0.05)
+
+
+def test_epie_step_leaves_the_truth_where_it_is():
+    raw = small_scan(points=2, photons=1e9)
+    patches, remainder = patches_of(raw, 4)
+    probe = raw.probeGuess.astype(complex)
+    amplitude = np.sqrt(predict_intensity(patches, probe, remainder))
+    good = np.ones((64, 64), bool)
+    moved = epie_step(patches, probe, remainder, amplitude, good)
+    assert np.abs(moved - patches).max() < 1e-3
+    assert np.abs(epie_step(patches * 0.8, probe, remainder, amplitude, good) - patches).max() < 0.21
+
+
+def test_fwd_03_merging_patches_that_agree_changes_nothing(raw):
+    placement = place_patches(raw.xcoords[:4], raw.ycoords[:4], raw.N)
+    patches = cut_patches(raw.objectGuess, placement, raw.N)
+    window = group_window(raw.probeGuess.astype(complex), placement.remainder)
+    np.testing.assert_allclose(merge_group(patches, window, placement.corner), patches, atol=1e-6)
+
+
+def test_cut_patches_refuses_a_patch_over_the_edge(raw):
+    with pytest.raises(IndexError):
+        cut_patches(raw.objectGuess, place_patches([2.0], [2.0], raw.N), raw.N)
+
+
+def test_gau_01_the_flat_object_predicts_the_mean_counts():
+    mask = np.zeros((64, 64), bool)
+    mask[30:34, 30:34] = True
+    raw = small_scan(points=4, bad_pixels=mask)
+    scale = measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
+    probe = (raw.probeGuess * scale.probe_scale).astype(complex)
+    flat = predict_intensity(np.ones((1, 64, 64)), probe, np.zeros((1, 2)))
+    assert flat[0][~mask].sum() == pytest.approx(scale.mean_counts, rel=1e-5)
+    assert scale.input_scale**2 * scale.mean_counts == pytest.approx(32**2)

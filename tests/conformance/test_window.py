@@ -140,9 +140,10 @@ def test_stop_before_the_first_batch_leaves_nothing(trouble_story: dict[str, Any
     assert trouble_story['stop_at_start_files'] == []
 
 
-def test_export(trouble_story: dict[str, Any]) -> None:
-    """API-27."""
+def test_exported_data_train(trouble_story: dict[str, Any]) -> None:
+    """API-27, API-46."""
     assert trouble_story['exported']
+    assert trouble_story['export_trained'] == ['model.zip', 'scan.npz', 'wts.h5.zip']
 
 
 def test_closing_the_window_ends_training_and_keeps_the_model(

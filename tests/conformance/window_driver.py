@@ -243,9 +243,14 @@ def story_trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['stop_at_start_s'] = window.stop_after(1.5)
     report['stop_at_start_files'] = sorted(p.name for p in (work / 'empty').iterdir())
 
-    window.answers['save'] = work / 'export.npz'
+    (work / 'exports').mkdir()
+    window.answers['save'] = work / 'exports' / 'scan.npz'
     window.page._export_training_data_action.trigger()
-    report['exported'] = (work / 'export.npz').is_file()
+    report['exported'] = (work / 'exports' / 'scan.npz').is_file()
+    window.set_epochs(1)
+    window.train(work / 'exports')
+    window.finish()
+    report['export_trained'] = sorted(p.name for p in (work / 'exports').iterdir())
     return report
 
 

@@ -1,0 +1,63 @@
+"""The trainable reconstructor without a window and without a child."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('ptychodus.api.reconstruct')
+
+from conftest import Trained
+from ptychodus.api.reconstruct import TrainableReconstructor
+
+from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError
+from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.settings import ReconstructorSettings
+
+pytestmark = pytest.mark.ptychodus
+
+
+@pytest.fixture
+def reconstructor() -> PtychoPINNReconstructor:
+    return PtychoPINNReconstructor('PINN', ReconstructorSettings.with_defaults())
+
+
+def test_is_what_ptychodus_expects(reconstructor: PtychoPINNReconstructor) -> None:
+    """API-32, API-42."""
+    assert isinstance(reconstructor, TrainableReconstructor)
+    assert reconstructor.get_progress_goal() > 0
+    assert reconstructor.get_model_file_extension() == '.zip'
+    assert '*.zip' in reconstructor.get_model_file_filter()
+    assert '*.npz' in reconstructor.get_training_data_file_filter()
+
+
+def test_training_needs_data(reconstructor: PtychoPINNReconstructor, tmp_path: Path) -> None:
+    """API-46."""
+    with pytest.raises(DataFileNotFoundError, match='holds no training data'):
+        next(reconstructor.train(tmp_path, tmp_path))
+
+
+def test_a_model_is_checked_when_it_is_loaded(
+    reconstructor: PtychoPINNReconstructor, trained: Trained, tmp_path: Path
+) -> None:
+    """API-52: the model loaded before stays."""
+    with pytest.raises(ArchiveNotFoundError):
+        reconstructor.load_model_from_file(tmp_path / 'absent.zip')
+    assert not reconstructor.is_model_loaded()
+    reconstructor.load_model_from_file(trained.out / 'model.zip')
+    assert reconstructor.is_model_loaded()
+    (tmp_path / 'bad.zip').write_bytes(b'PK')
+    with pytest.raises(ArchiveError):
+        reconstructor.load_model_from_file(tmp_path / 'bad.zip')
+    assert reconstructor.model_path == (trained.out / 'model.zip').resolve()
+
+
+def test_a_model_is_saved_as_it_is(
+    reconstructor: PtychoPINNReconstructor, trained: Trained, tmp_path: Path
+) -> None:
+    with pytest.raises(ArchiveNotFoundError, match='no model to save'):
+        reconstructor.save_model(tmp_path / 'copy.zip')
+    reconstructor.load_model_from_file(trained.out / 'model.zip')
+    reconstructor.save_model(tmp_path / 'copy.zip')
+    assert (tmp_path / 'copy.zip').read_bytes() == (trained.out / 'model.zip').read_bytes()

@@ -65,10 +65,8 @@ def ptychodus_plugin() -> Path:
     path = Path(next(iter(ptychodus.plugins.__path__))) / PLUGIN
     if not path.is_file():
         absent(f'Ptychodus {release} does not hold {PLUGIN}; pip install -e .')
-    import ptychopinn_ptychodus
-
-    source = Path(ptychopinn_ptychodus.__file__).parent / 'plugins' / PLUGIN
-    assert path.read_text() == source.read_text(), f'{path} is out of date; pip install -e .'
+    source = HERE.parents[1] / 'ptychopinn_ptychodus' / 'plugins' / PLUGIN
+    assert path.read_text() == source.read_text(), f'{path} is out of date; install the package again'
     return path
 
 

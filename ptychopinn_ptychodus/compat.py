@@ -7,7 +7,6 @@ package asks this module instead of looking at a version.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +30,6 @@ __all__ = [
     'ptychodus_version',
     'remove_product',
     'why_unsupported',
-    'window_is_open',
 ]
 
 OLDEST_SUPPORTED = '1.5'
@@ -84,12 +82,6 @@ def parameter_views() -> ModuleType:
         if _exists(name):
             return importlib.import_module(name)
     raise ImportError('This Ptychodus has no ParameterViewBuilder.')
-
-
-def window_is_open() -> bool:
-    """Return whether Ptychodus runs with its window, without importing Qt to find out."""
-    widgets = sys.modules.get('PyQt5.QtWidgets')
-    return widgets is not None and widgets.QApplication.instance() is not None
 
 
 def metadata_values(product: Product) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ptychodus.api.reconstruct import (
 )
 
 from ptycho_engine import errors
+from ptycho_engine.data.scan import find_training_scans
 from ptycho_engine.errors import ArchiveNotFoundError, DataFileNotFoundError, EngineError
 from ptycho_engine.files.atomic import atomic_path
 from ptycho_engine.files.product import write_product
@@ -305,7 +306,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             logger.warning('%s', remark)
         with ExitStack() as stack:
             scan = None
-            if not _holds_training_data(Path(input_path)):
+            if not find_training_scans(input_path):
                 current = self._current_input(Path(input_path))
                 logger.info('%s holds no training data; training on the current product.', input_path)
                 scan = stack.enter_context(
@@ -377,14 +378,6 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
 
 _WORKER = 'ptychopinn_ptychodus.worker'
-
-
-def _holds_training_data(path: Path) -> bool:
-    """Return whether there are files to load; whether they are good is for the child to say."""
-    if not path.is_dir():
-        return path.exists()
-    pair = (path / 'diffraction.h5').is_file() and (path / 'product.h5').is_file()
-    return pair or any(path.glob('*.npz'))
 
 
 def _raise_failure(message: Message | None) -> None:

@@ -44,7 +44,7 @@ FAMILIES = ('dead-leaves', 'dead-leaves', 'siemens', 'dead-leaves')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn demo``."""
     parser.add_argument('--output', type=Path, default=Path('ptychopinn-demo'), metavar='DIR')
-    parser.add_argument('--epochs', type=int, default=36, help='epochs of training (default: %(default)s)')
+    parser.add_argument('--epochs', type=int, default=44, help='epochs of training (default: %(default)s)')
     parser.add_argument('--points', type=int, default=23, help='scan points on a side (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='seed of everything (default: 0)')
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed + 1,
     )
     execution = PyTorchExecutionConfig()
-    source = SimulatedScans(scan, config, families=FAMILIES)
+    source = SimulatedScans(scan, config, families=FAMILIES, absorption=0.6, phase=0.8)
     model_path = output
     with stop_on_interrupt() as stopped:
         events = train(source, config, output, execution=execution, should_stop=stopped)
@@ -99,7 +99,7 @@ def _simulate(directory: Path, points: int, seed: int) -> None:
     probe = defocused_probe(SIZE, rng)
     x, y = raster_positions(points, points, STEP_PX, rng)
     side = int(np.ceil((points + 1) * STEP_PX)) + SIZE + 8
-    truth = make_object('dead-leaves', (side, side), rng, absorption=0.5, phase=0.6)
+    truth = make_object('dead-leaves', (side, side), rng, absorption=0.5, phase=0.5)
     middle = (side - 1) / 2
     raw = simulate_scan(truth, probe, x + middle, y + middle, photons=PHOTONS, rng=rng)
     write_scan(directory, raw, name='demo', settings=settings_text(epochs=20, gridsize=1))

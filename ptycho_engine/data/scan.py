@@ -14,7 +14,13 @@ from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
 from .raw_data import RawData
 
-__all__ = ['Scan', 'load_scan', 'load_training_scans', 'raw_data_from_counts']
+__all__ = [
+    'Scan',
+    'find_training_scans',
+    'load_scan',
+    'load_training_scans',
+    'raw_data_from_counts',
+]
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -142,6 +148,16 @@ def _join(product: ProductData, pattern_indexes: np.ndarray, source: Path) -> tu
     )
 
 
+def find_training_scans(path: Path | str) -> list[Path]:
+    """Return what :func:`load_training_scans` would load from a directory or file; nothing is opened."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    if (path / DIFFRACTION_FILE).is_file() and (path / PRODUCT_FILE).is_file():
+        return [path]
+    return sorted(path.glob('*.npz'))
+
+
 def load_training_scans(path: Path | str) -> list[Scan]:
     """Load what a training directory holds: ``diffraction.h5`` + ``product.h5``, or else its ``*.npz`` files.
 
@@ -157,14 +173,10 @@ def load_training_scans(path: Path | str) -> list[Scan]:
         raise DataFileNotFoundError(
             f'{path}: there is no such file or directory; give an NPZ file or a Ptychodus directory.'
         )
-    if path.is_file():
-        return [load_scan(path)]
-    if (path / DIFFRACTION_FILE).is_file() and (path / PRODUCT_FILE).is_file():
-        return [load_scan(path)]
-    files = sorted(path.glob('*.npz'))
-    if not files:
+    found = find_training_scans(path)
+    if not found:
         raise DataFileNotFoundError(
             f'{path} holds no training data: expected diffraction.h5 and product.h5, or *.npz files as '
             'written by "Export Training Data".'
         )
-    return [load_scan(file) for file in files]
+    return [load_scan(item) for item in found]

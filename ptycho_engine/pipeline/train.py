@@ -134,9 +134,7 @@ def train(
         if not math.isfinite(training.loss):
             logger.warning('The loss is no longer finite; keeping the best weights so far.')
             break
-        complete = not stop()
-        held_out = _evaluate(backend, validation, config.batch_size, stop) if complete else None
-        judged = _judged(training, held_out)
+        held_out = _evaluate(backend, validation, config.batch_size, stop)
         done = EpochDone(
             epoch=epoch,
             n_epochs=config.nepochs,
@@ -149,14 +147,19 @@ def train(
         )
         _log_epoch(done)
         history.append(_record(done))
-        if judged < best_loss or (not complete and best_loss == math.inf):
+        if stop():
+            # An epoch cut short has no validation to compare; it counts only where there is no other.
+            if best_loss == math.inf:
+                best_weights = backend.weights()
+            yield done
+            logger.info('Stopped on request in epoch %d.', epoch)
+            break
+        judged = held_out.loss if held_out else training.loss
+        if judged < best_loss:
             best_loss, best_weights, stale = judged, backend.weights(), 0
         else:
             stale += 1
         yield done
-        if stop():
-            logger.info('Stopped on request after epoch %d.', epoch)
-            break
         if stale >= config.early_stop_patience:
             logger.info('No better loss for %d epochs; stopping early.', stale)
             break
@@ -212,7 +215,8 @@ def _evaluate(
     batch_size: int,
     stop: Callable[[], bool],
 ) -> StepResult | None:
-    if not validation:
+    """Return the mean over the validation groups; None where there are none or the run was stopped."""
+    if not validation or stop():
         return None
     mean = _Mean()
     for item in validation:
@@ -222,10 +226,6 @@ def _evaluate(
                 return None
             mean.add(backend.evaluate(batch), len(batch))
     return mean.value()
-
-
-def _judged(training: StepResult, held_out: StepResult | None) -> float:
-    return held_out.loss if held_out is not None else training.loss
 
 
 def _log_epoch(done: EpochDone) -> None:

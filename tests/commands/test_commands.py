@@ -1,0 +1,201 @@
+"""The command `ptychopinn`, run as a user would: in a process of its own where exit codes matter."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ptycho_engine.commands import COMMANDS, build_parser, main
+from ptycho_engine.files.archive import load_archive
+from ptycho_engine.files.product import read_product
+from tests.conftest import small_scan
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory) -> Path:
+    """An NPZ with probe, object and positions, as `simulate --from` wants it."""
+    raw = small_scan(points=7)
+    path = tmp_path_factory.mktemp('source') / 'run.npz'
+    np.savez(
+        path,
+        probeGuess=raw.probeGuess[0].astype(np.complex128),
+        objectGuess=raw.objectGuess,
+        xcoords=raw.xcoords,
+        ycoords=raw.ycoords,
+    )
+    return path
+
+
+@pytest.fixture(scope='module')
+def directory(source, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('scan')
+    assert main(['simulate', '--from', str(source), '--photons', '1e5', '--output', str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope='module')
+def model(directory, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('model')
+    options = ['--epochs', '2', '--filters-scale', '1', '--groups', '48', '--quiet']
+    assert main(['train', str(directory), '--output', str(out), *options]) == 0
+    return out
+
+
+def test_simulate_writes_npz_and_a_ptychodus_directory(directory, source):
+    names = {p.name for p in directory.iterdir()}
+    assert names == {
+        'scan.npz',
+        'diffraction.h5',
+        'product.h5',
+        'truth.h5',
+        'settings.ini',
+    }
+    product, truth = (
+        read_product(directory / 'product.h5'),
+        read_product(directory / 'truth.h5'),
+    )
+    assert np.ptp(np.abs(product.object_array)) == 0
+    with np.load(source) as arrays:
+        np.testing.assert_array_equal(truth.object_array[0], arrays['objectGuess'])
+        np.testing.assert_allclose(product.positions_px()[0], arrays['xcoords'], atol=1e-6)
+        np.testing.assert_allclose(product.positions_px()[1], arrays['ycoords'], atol=1e-6)
+    with h5py.File(directory / 'diffraction.h5') as file:
+        assert np.issubdtype(file['patterns'].dtype, np.integer)
+        assert file['patterns'][()].sum(axis=(1, 2)).mean() == pytest.approx(1e5, rel=0.01)
+    assert 'Algorithm = PtychoPINN_PINN' in (directory / 'settings.ini').read_text()
+
+
+def test_train_and_reconstruct_from_npz_and_directory(directory, model, tmp_path, capsys):
+    results = []
+    for number, scan in enumerate((directory, directory / 'scan.npz')):
+        out = tmp_path / str(number)
+        arguments = ['reconstruct', str(scan), '--model', str(model), '--output', str(out)]
+        assert main([*arguments, '--quiet']) == 0
+        with np.load(out / 'reconstruction.npz') as arrays:
+            results.append(arrays['objectGuess'])
+        assert (out / 'reconstruction.png').read_bytes()[:4] == b'\x89PNG'
+    np.testing.assert_allclose(results[0], results[1], atol=1e-3)
+    assert '49 patterns' in capsys.readouterr().out
+    product = read_product(tmp_path / '0' / 'product.h5')
+    given = read_product(directory / 'product.h5')
+    assert product.object_array.shape == given.object_array.shape
+    assert product.object_center_x_m == given.object_center_x_m
+    assert len(product.loss_values) == 2
+    assert not (tmp_path / '1' / 'product.h5').exists()
+
+
+def test_demo_leaves_what_it_promises(tmp_path, capsys):
+    out = tmp_path / 'demo'
+    code = main(['demo', '--output', str(out), '--epochs', '1', '--points', '8', '--quiet'])
+    assert code == 0
+    assert {p.name for p in out.iterdir()} == {'scan', 'wts.h5.zip', 'product.h5', 'demo.png'}
+    printed = capsys.readouterr().out
+    assert 'flat object' in printed
+    assert 'NRMSE' in printed
+    assert load_archive(out).config.model.gridsize == 2
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, '--help'])
+    assert caught.value.code == 0
+    assert f'ptychopinn {command}' in capsys.readouterr().out
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, '-m', 'ptycho_engine', *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def broken_inputs(tmp_path: Path, directory: Path, model: Path):
+    """Yield (name, arguments, words the sentence must hold)."""
+    with np.load(directory / 'scan.npz') as file:
+        arrays = dict(file)
+
+    def npz(name, **changes):
+        path = tmp_path / f'{name}.npz'
+        merged = {**arrays, **changes}
+        np.savez(path, **{k: v for k, v in merged.items() if v is not None})
+        return path
+
+    train = ['train', '--output', tmp_path / 'out']
+    recon = ['reconstruct', '--output', tmp_path / 'out', '--model']
+    corrupt = tmp_path / 'corrupt.zip'
+    corrupt.write_bytes((model / 'wts.h5.zip').read_bytes()[:5000])
+    yield 'missing', [*train, tmp_path / 'none.npz'], 'there is no such file'
+    yield 'empty directory', [*train, tmp_path], 'no training data'
+    yield 'no keys', [*train, npz('nokeys', diffraction=None)], "'diff3d'"
+    yield 'nan', [*train, npz('nan', xcoords=arrays['xcoords'] * np.nan)], 'NaN'
+    yield 'negative', [*train, npz('neg', diffraction=-arrays['diffraction'])], 'negative'
+    yield 'oblong', [*train, npz('oblong', diffraction=arrays['diffraction'][:, :60])], 'square'
+    yield 'no model', [*recon, tmp_path, directory], 'wts.h5.zip'
+    yield 'corrupt', [*recon, corrupt, directory], 'not a readable model archive'
+    small = small_scan(points=3, size=32)
+    small.to_file(tmp_path / 'small.npz')
+    yield 'size', [*recon, model, tmp_path / 'small.npz'], '64×64 pixels but the data have 32×32'
+    yield 'gridsize', [*train, directory, '--gridsize', '9'], 'from 1 to 5'
+
+
+def test_bad_input_ends_in_one_sentence_and_exit_code_2(tmp_path, directory, model, capsys):
+    for name, arguments, words in broken_inputs(tmp_path, directory, model):
+        code = main([*map(str, arguments), '--quiet'])
+        error = capsys.readouterr().err.strip()
+        assert code == 2, name
+        assert words in error, (name, error)
+        assert len(error.splitlines()) == 1, (name, error)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_exit_codes_of_the_process(tmp_path):
+    done = run('train', tmp_path / 'none.npz', '--output', tmp_path)
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    assert run('train').returncode == 2
+    assert run('--version').returncode == 0
+
+
+def test_a_failure_of_the_machine_is_exit_code_1(directory, model, tmp_path):
+    blocked = tmp_path / 'file'
+    blocked.write_text('not a directory')
+    done = run('reconstruct', directory, '--model', model, '--output', blocked / 'out', '--quiet')
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='signals')
+def test_ctrl_c_leaves_a_usable_model(directory, tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, '-m', 'ptycho_engine', 'train', str(directory)),
+            *('--output', str(tmp_path), '--epochs', '1000', '--filters-scale', '1', '--groups', '48'),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith('Epoch 1/'):
+            break
+    process.send_signal(signal.SIGINT)
+    tic = time.perf_counter()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.perf_counter() - tic < 20
+    assert load_archive(tmp_path).history
+
+
+def test_every_command_is_listed():
+    assert set(COMMANDS) <= set(build_parser().format_help().split())

@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import pytest
+
+from ptycho_engine.config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+)
+from ptycho_engine.config.checks import from_mapping
+from ptycho_engine.errors import ConfigError
+from ptycho_engine.network.plan import build_plan, initial_weights
+
+
+@pytest.mark.parametrize(
+    ('config', 'field', 'value'),
+    [
+        (ModelConfig(), 'N', 60),
+        (ModelConfig(), 'N', 16),
+        (ModelConfig(), 'N', 64.0),
+        (ModelConfig(), 'gridsize', 0),
+        (ModelConfig(), 'gridsize', 6),
+        (ModelConfig(), 'n_filters_scale', 5),
+        (ModelConfig(), 'unrolled_steps', 0),
+        (ModelConfig(), 'model_type', 'magic'),
+        (ModelConfig(), 'architecture', 'fno'),
+        (TrainingConfig(), 'batch_size', 0),
+        (TrainingConfig(), 'nepochs', True),
+        (TrainingConfig(), 'n_groups', 0),
+        (TrainingConfig(), 'nll_weight', 1.5),
+        (TrainingConfig(), 'mae_weight', -0.1),
+        (TrainingConfig(), 'realspace_weight', float('nan')),
+        (TrainingConfig(), 'learning_rate', 0),
+        (TrainingConfig(), 'scheduler', 'Cosine'),
+        (TrainingConfig(), 'validation_fraction', 0.6),
+        (TrainingConfig(), 'backend', 'jax'),
+        (TrainingConfig(), 'seed', -1),
+        (InferenceConfig(), 'batch_size', 0),
+        (PyTorchExecutionConfig(), 'accelerator', 'tpu'),
+        (PyTorchExecutionConfig(), 'precision', '8'),
+    ],
+)
+def test_values_out_of_range_are_named(config, field, value):
+    with pytest.raises(ConfigError, match=rf'{type(config).__name__}\.{field} is .*expected'):
+        replace(config, **{field: value})
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="no field 'gridsise'; did you mean 'gridsize'"):
+        from_mapping(ModelConfig, {'gridsise': 2})
+
+
+def test_n_0_is_legal_until_the_network_is_built():
+    with pytest.raises(ConfigError, match='N is 0'):
+        build_plan(ModelConfig(N=0))
+
+
+def test_the_plan_follows_the_configuration():
+    small = build_plan(ModelConfig(N=64, n_filters_scale=1))
+    assert build_plan(ModelConfig(N=64, n_filters_scale=2)).n_weights > 3 * small.n_weights
+    assert len(build_plan(ModelConfig(N=64, unrolled_steps=5)).steps) == 5
+    assert build_plan(ModelConfig(N=64, gridsize=3)).channels == 9
+
+
+def test_net_04_initial_weights_come_from_the_seed():
+    plan = build_plan(ModelConfig(N=64, n_filters_scale=1))
+    a, b, c = (initial_weights(plan, seed) for seed in (0, 0, 1))
+    assert all((a[name] == b[name]).all() for name in a)
+    assert any((a[name] != c[name]).any() for name in a)
+    assert not a['step1/correction/kernel'].any()
+    assert a['step1/down1b/kernel'].std() == pytest.approx((2 / (9 * 16)) ** 0.5, rel=0.1)

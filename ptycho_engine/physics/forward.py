@@ -17,6 +17,7 @@ from .probe import fourier_shift, mode_intensity
 
 __all__ = [
     'BACKGROUND',
+    'MODULUS_FLOOR',
     'WINDOW_FLOOR',
     'cut_patches',
     'deviance',
@@ -26,6 +27,7 @@ __all__ = [
     'far_field',
     'group_window',
     'merge_group',
+    'modulus_floor',
     'predict_intensity',
 ]
 
@@ -36,9 +38,17 @@ WINDOW_FLOOR = 1e-3
 """Smallest weight of a pixel in a merge, relative to the brightest pixel of the probe."""
 
 BACKGROUND = 0.01
-"""Counts per pixel added to every predicted intensity, as by a very dark detector. Far below one photon it
-changes nothing that is measured, and it keeps likelihood and modulus differentiable where no light is
-predicted."""
+"""Counts per pixel added to a predicted rate in the likelihood, as by a very dark detector: far below one
+photon, it keeps the logarithm finite where no light is predicted."""
+
+MODULUS_FLOOR = 1e-6
+"""Intensity, relative to the probe's mean over the detector, below which a predicted field has no phase to
+speak of; keeps the modulus constraint differentiable. Relative, so that the dose does not matter."""
+
+
+def modulus_floor(probe: ComplexArray) -> float:
+    """Return ``MODULUS_FLOOR`` in counts per pixel for a probe (P, N, N)."""
+    return float(MODULUS_FLOOR * mode_intensity(probe).mean())
 
 
 def far_field(waves: ComplexArray) -> ComplexArray:
@@ -136,7 +146,7 @@ def epie_step(
     """
     waves = exit_waves(patches, probe, remainder)
     fields = far_field(waves)
-    modulus = np.sqrt(mode_intensity(fields) + BACKGROUND)
+    modulus = np.sqrt(mode_intensity(fields) + modulus_floor(probe))
     ratio = np.where(good, amplitude / modulus, 1.0)
     revised = back_propagate(fields * ratio[:, None])
     shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])

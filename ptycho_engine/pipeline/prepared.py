@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,13 @@ from ..backends.base import Batch, Illumination
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, place_patches
+from ..physics.probe import fourier_shift, mode_intensity
 from ..physics.scaling import ScaleRecord, measure_scale
 
 __all__ = ['PreparedScan']
+
+BLOCK = 256
+"""Patterns worked on at once where temporary arrays are large."""
 
 
 @dataclass(frozen=True)
@@ -73,29 +78,45 @@ class PreparedScan:
         for start in range(0, len(groups), batch_size):
             yield self.batch(groups[start : start + batch_size])
 
+    def stitching_weights(self, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Return the illumination (n, N, N), in counts, at the positions of the given patterns."""
+        probe, remainder = self.illumination.probe, self.placement.remainder[indices]
+        weights = np.empty((len(indices), *probe.shape[-2:]), np.float32)
+        # In blocks, because the shifted probes are complex128 and have a mode axis.
+        for start in range(0, len(indices), BLOCK):
+            part = slice(start, start + BLOCK)
+            weights[part] = mode_intensity(fourier_shift(probe[None], remainder[part, None]))
+        return weights
+
+    def pad(self, obj: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:
+        """Continue an object (H, W) beyond its edge as far as the outermost patch reaches."""
+        return np.pad(obj, self._margin, mode='edge')
+
+    def cut(
+        self, padded: npt.NDArray[np.complex64], indices: npt.NDArray[np.integer[Any]]
+    ) -> npt.NDArray[np.complex64]:
+        """Cut the patches (n, N, N) of the given patterns from an object that :meth:`pad` returned."""
+        corner = self.placement.corner[indices] + self._margin
+        placement = PatchPlacement(corner, self.placement.remainder[indices])
+        return cut_patches(padded, placement, self.scan.raw.N)
+
     def _labels(self, groups: npt.NDArray[np.int32]) -> npt.NDArray[np.complex64]:
         raw = self.scan.raw
         if raw.Y is not None:
             patches = raw.Y[groups]
         else:
-            flat = groups.ravel()
-            chosen = PatchPlacement(self.placement.corner[flat], self.placement.remainder[flat])
-            patches = cut_patches(self._padded_truth, self._shift_into_padding(chosen), raw.N)
-            patches = patches.reshape(*groups.shape, raw.N, raw.N)
+            patches = self.cut(self._padded_truth, groups.ravel()).reshape(*groups.shape, raw.N, raw.N)
         return np.asarray(patches / self.scale.probe_scale, dtype=np.complex64)
 
     @cached_property
     def _margin(self) -> int:
         """Pixels by which the outermost patch reaches over the grid."""
         corner = self.placement.corner
-        over = np.asarray(self.scan.grid.shape)
-        return int(max(0, -corner.min(), (corner + self.scan.raw.N - over).max()))
+        over = corner + self.scan.raw.N - np.asarray(self.scan.grid.shape)
+        return int(max(0, -corner.min(), over.max()))
 
     @cached_property
     def _padded_truth(self) -> npt.NDArray[np.complex64]:
         truth = self.scan.raw.objectGuess
         assert truth is not None
-        return np.pad(truth, self._margin, mode='edge')
-
-    def _shift_into_padding(self, placement: PatchPlacement) -> PatchPlacement:
-        return PatchPlacement(placement.corner + self._margin, placement.remainder)
+        return self.pad(truth)

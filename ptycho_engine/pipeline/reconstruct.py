@@ -19,10 +19,9 @@ from ..events import Event, PartialObject, PatchesDone, Reconstructed
 from ..files.archive import ModelArchive
 from ..files.product import ProductData
 from ..network.plan import build_plan
-from ..physics.forward import cut_patches, deviance, predict_intensity
-from ..physics.geometry import ObjectGrid, PatchPlacement
-from ..physics.probe import fourier_shift, mode_intensity
-from .prepared import PreparedScan
+from ..physics.forward import deviance, predict_intensity
+from ..physics.geometry import ObjectGrid
+from .prepared import BLOCK, PreparedScan
 from .stitch import Stitcher
 from .synchronise import synchronise
 
@@ -109,6 +108,8 @@ def reconstruct(
     total = len(prepared)
     members = groups.ravel()
     patches = np.empty((members.size, model.N, model.N), np.complex64)
+    weight = np.empty(patches.shape, np.float32)
+    corner = prepared.placement.corner[members]
     covered = np.zeros(total, bool)
     preview = Stitcher(scan.grid.shape)
     last_partial = time.perf_counter()
@@ -118,24 +119,33 @@ def reconstruct(
             raise Cancelled('The reconstruction was stopped.')
         predicted = backend.predict(batch).reshape(-1, model.N, model.N)
         part = slice(filled, filled + len(predicted))
-        patches[part] = predicted
         filled = part.stop
+        patches[part] = predicted
+        weight[part] = prepared.stitching_weights(members[part])
+        preview.add(predicted, weight[part], corner[part])
         covered[members[part]] = True
-        preview.add(predicted, _weights(prepared, members[part]), prepared.placement.corner[members[part]])
         yield PatchesDone(int(covered.sum()), total)
         now = time.perf_counter()
         if now - last_partial > PARTIAL_INTERVAL_S:
             last_partial = now
-            yield PartialObject(_result(preview, prepared, scan.grid))
+            yield PartialObject(_result(preview, prepared))
 
-    result = _assemble(prepared, archive, patches, members)
-    result = replace(result, n_patterns=total, seconds=time.perf_counter() - tic)
+    result = _assemble(prepared, patches, weight, corner)
+    seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
         f'{archive.backend}): {total} patterns, deviance {result.deviance:.4g} per pixel.'
     )
-    logger.info('%s %.1f s.', comments, result.seconds)
-    yield Reconstructed(replace(result, comments=comments))
+    logger.info('%s %.1f s.', comments, seconds)
+    yield Reconstructed(
+        replace(
+            result,
+            n_patterns=total,
+            seconds=seconds,
+            losses=_losses(archive),
+            comments=comments,
+        )
+    )
 
 
 def covering_groups(
@@ -154,46 +164,37 @@ def covering_groups(
     return np.asarray(groups[np.sort(kept)])
 
 
-def _weights(prepared: PreparedScan, members: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Stitching weights (n, N, N): the illumination at each position, in counts."""
-    remainder = prepared.placement.remainder[members]
-    shifted = fourier_shift(prepared.illumination.probe[None], remainder[:, None])
-    return np.asarray(mode_intensity(shifted), dtype=np.float32)
-
-
-def _result(stitcher: Stitcher, prepared: PreparedScan, grid: ObjectGrid) -> Reconstruction:
+def _result(stitcher: Stitcher, prepared: PreparedScan) -> Reconstruction:
     return Reconstruction(
         object_array=stitcher.result() * np.complex64(prepared.scale.probe_scale),
         weight=stitcher.weight.astype(np.float32),
-        grid=grid,
+        grid=prepared.scan.grid,
     )
 
 
 def _assemble(
     prepared: PreparedScan,
-    archive: ModelArchive,
     patches: npt.NDArray[np.complex64],
-    members: npt.NDArray[np.int32],
+    weight: npt.NDArray[np.float32],
+    corner: npt.NDArray[np.int64],
 ) -> Reconstruction:
     """Synchronise and stitch all patches, fit the counts, and judge the result."""
-    weight = _weights(prepared, members)
-    corner = prepared.placement.corner[members]
     factors = synchronise(patches, weight, corner)
     stitcher = Stitcher(prepared.scan.grid.shape)
     stitcher.add(patches * factors[:, None, None], weight, corner)
-    result = _result(stitcher, prepared, prepared.scan.grid)
+    result = _result(stitcher, prepared)
     amplitude, quality = _judge(prepared, result.object_array)
-    losses = [
+    object_array = (result.object_array * np.float32(amplitude)).astype(np.complex64)
+    return replace(result, object_array=object_array, deviance=quality)
+
+
+def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
+    """Return (epoch, training deviance) of a model; a loss plot has a logarithmic axis, so positive ones."""
+    return [
         (int(record['epoch']), record['training_deviance'])
         for record in archive.history
         if record.get('training_deviance', 0) > 0
     ]
-    return replace(
-        result,
-        object_array=(result.object_array * np.float32(amplitude)).astype(np.complex64),
-        deviance=quality,
-        losses=losses,
-    )
 
 
 def _judge(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> tuple[float, float]:
@@ -202,22 +203,16 @@ def _judge(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> t
     On scans of many patterns an evenly spread part of them is judged.
     """
     raw = prepared.scan.raw
-    step = max(len(raw) // JUDGED_PATTERNS, 1)
-    chosen = np.arange(0, len(raw), step)
-    margin = max(0, *(-prepared.placement.corner.min(axis=0)).tolist())
-    over = prepared.placement.corner.max(axis=0) + raw.N - np.asarray(object_array.shape)
-    padding = int(max(margin, *over.tolist(), 0))
-    padded = np.pad(object_array, padding, mode='edge')
-    placement = PatchPlacement(
-        prepared.placement.corner[chosen] + padding, prepared.placement.remainder[chosen]
-    )
-    patches = cut_patches(padded, placement, raw.N)
-    rates, counts = [], []
-    for start in range(0, len(chosen), 64):
-        part = slice(start, start + 64)
-        rates.append(predict_intensity(patches[part], raw.probeGuess, placement.remainder[part]))
-        counts.append(raw.diffraction[chosen[part]].astype(np.float64) ** 2)
-    rate, count = np.concatenate(rates), np.concatenate(counts)
+    chosen = np.arange(0, len(raw), max(len(raw) // JUDGED_PATTERNS, 1))
+    padded = prepared.pad(object_array)
     good = prepared.good
-    factor = count[:, good].sum() / max(rate[:, good].sum(), 1e-30)
+    probe = raw.probeGuess.astype(np.complex128)
+    rates, counts = [], []
+    for start in range(0, len(chosen), BLOCK):
+        part = chosen[start : start + BLOCK]
+        rate = predict_intensity(prepared.cut(padded, part), probe, prepared.placement.remainder[part])
+        rates.append(rate.astype(np.float32))
+        counts.append(raw.diffraction[part] ** 2)
+    rate, count = np.concatenate(rates), np.concatenate(counts)
+    factor = count[:, good].sum(dtype=np.float64) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
     return float(np.sqrt(factor)), float(deviance(count, rate * factor, good).mean())

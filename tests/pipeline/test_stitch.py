@@ -4,7 +4,6 @@ import pytest
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import _weights
 from ptycho_engine.pipeline.stitch import Stitcher
 from ptycho_engine.pipeline.synchronise import synchronise
 from tests.conftest import small_scan
@@ -16,7 +15,7 @@ def true_patches():
     prepared = PreparedScan(Scan.from_raw(raw), has_truth=True)
     groups = np.arange(len(raw), dtype=np.int32)[:, None]
     labels = prepared.batch(groups).labels[:, 0] * prepared.scale.probe_scale
-    return prepared, labels, _weights(prepared, groups[:, 0])
+    return prepared, labels, prepared.stitching_weights(groups[:, 0])
 
 
 def stitched(prepared, patches, weight):

@@ -21,20 +21,11 @@ __all__ = ['PyTorchBackend']
 
 
 @dataclass(frozen=True)
-class _Optics:
-    """An illumination on the device."""
-
-    probe: Tensor
-    good: Tensor
-    brightest: Tensor
-
-
-@dataclass(frozen=True)
 class _DeviceBatch:
     amplitude: Tensor
     corner: Tensor
     probes: Tensor
-    optics: _Optics
+    optics: physics.Optics
     labels: Tensor | None
 
 
@@ -47,7 +38,7 @@ class PyTorchBackend:
         self._execution = execution
         self._fabric = Fabric(accelerator=execution.accelerator, devices=1, precision=execution.precision)
         self._network: UnrolledNetwork | None = None
-        self._optics: _Optics | None = None
+        self._optics: physics.Optics | None = None
         self._optimiser: torch.optim.AdamW | None = None
         self._config = TrainingConfig()
 
@@ -71,12 +62,10 @@ class PyTorchBackend:
 
     def set_illumination(self, illumination: Illumination) -> None:
         """Take the known probe of the scan that the next batches belong to."""
-        probe = torch.from_numpy(illumination.probe).to(self._fabric.device)
-        good = torch.fft.ifftshift(torch.from_numpy(illumination.good), dim=(-2, -1))
-        self._optics = _Optics(
-            probe=probe,
-            good=good.to(self._fabric.device),
-            brightest=physics.mode_intensity(probe[None]).max(),
+        device = self._fabric.device
+        self._optics = physics.Optics.of(
+            torch.from_numpy(illumination.probe).to(device),
+            torch.from_numpy(illumination.good).to(device),
         )
 
     def prepare_training(self, config: TrainingConfig) -> None:
@@ -103,10 +92,7 @@ class PyTorchBackend:
         )
 
     def _forward(self, batch: _DeviceBatch) -> Tensor:
-        optics = batch.optics
-        patches: Tensor = self.network(
-            batch.amplitude, batch.probes, batch.corner, optics.good, optics.brightest
-        )
+        patches: Tensor = self.network(batch.amplitude, batch.probes, batch.corner, batch.optics)
         return patches
 
     def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:

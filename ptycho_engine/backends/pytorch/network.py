@@ -73,9 +73,7 @@ class UnrolledNetwork(nn.Module):
         self.steps = nn.ModuleList(CorrectionNetwork(layers) for layers in plan.steps)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(
-        self, amplitude: Tensor, probes: Tensor, corner: Tensor, good: Tensor, brightest: Tensor
-    ) -> Tensor:
+    def forward(self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
         """Reconstruct patches.
 
         Parameters
@@ -86,10 +84,8 @@ class UnrolledNetwork(nn.Module):
             Probe modes shifted by each position's remainder.
         corner : (B, C, 2) int
             [row, column] of each patch.
-        good : (N, N) bool
-            Trusted pixels, zero frequency at index 0.
-        brightest : () float
-            Largest value of the unshifted illumination.
+        optics : Optics
+            The scan's probe and detector mask.
 
         Returns
         -------
@@ -97,11 +93,11 @@ class UnrolledNetwork(nn.Module):
         """
         groups, channels, size, _ = amplitude.shape
         flat = amplitude.reshape(-1, size, size)
-        illumination = physics.mode_intensity(probes) / brightest
+        illumination = physics.mode_intensity(probes) / optics.brightest
         window = (illumination + WINDOW_FLOOR).reshape(amplitude.shape)
         patches = torch.ones_like(probes[:, 0])
         for step in self.steps:
-            update = physics.modulus_update(patches, probes, flat, good, brightest)
+            update = physics.modulus_update(patches, probes, flat, optics)
             direct = update / (illumination + DIRECT_REGULARISATION)
             features = torch.stack(
                 [

@@ -5,12 +5,15 @@ Arrays keep zero frequency at index 0 here: measured patterns are shifted once o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from ...physics.forward import BACKGROUND
+from ...physics.forward import BACKGROUND, MODULUS_FLOOR
 
 __all__ = [
+    'Optics',
     'amplitude_error',
     'deviance',
     'far_field',
@@ -45,15 +48,38 @@ def far_field(patches: Tensor, probes: Tensor) -> Tensor:
     return fields
 
 
-def modulus_update(
-    patches: Tensor, probes: Tensor, amplitude: Tensor, good: Tensor, brightest: Tensor
-) -> Tensor:
+@dataclass(frozen=True)
+class Optics:
+    """A known probe and its detector mask on the device."""
+
+    probe: Tensor
+    """(P, N, N) complex incoherent modes in the engine's gauge."""
+    good: Tensor
+    """(N, N) bool, trusted pixels, zero frequency at index 0."""
+    brightest: Tensor
+    """() largest value of the unshifted illumination."""
+    modulus_floor: Tensor
+    """() counts per pixel below which a predicted field has no phase."""
+
+    @classmethod
+    def of(cls, probe: Tensor, good: Tensor) -> Optics:
+        """Derive what follows from the probe; `good` has zero frequency in the middle."""
+        illumination = mode_intensity(probe[None])
+        return cls(
+            probe=probe,
+            good=torch.fft.ifftshift(good, dim=(-2, -1)),
+            brightest=illumination.max(),
+            modulus_floor=MODULUS_FLOOR * illumination.mean(),
+        )
+
+
+def modulus_update(patches: Tensor, probes: Tensor, amplitude: Tensor, optics: Optics) -> Tensor:
     """Object update of one ePIE step, per pattern (:func:`ptycho_engine.physics.forward.epie_step`)."""
     fields = far_field(patches, probes)
-    modulus = torch.sqrt(mode_intensity(fields) + BACKGROUND)
-    excess = torch.where(good, amplitude / modulus - 1, torch.zeros_like(modulus))
+    modulus = torch.sqrt(mode_intensity(fields) + optics.modulus_floor)
+    excess = torch.where(optics.good, amplitude / modulus - 1, torch.zeros_like(modulus))
     change = torch.fft.ifft2(fields * excess[:, None], norm='ortho')
-    update: Tensor = (probes.conj() * change).sum(dim=1) / brightest
+    update: Tensor = (probes.conj() * change).sum(dim=1) / optics.brightest
     return update
 
 

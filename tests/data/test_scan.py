@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ptychodus.api.io import load_diffraction_data, load_product
+from ptychodus.api.reconstruct import prepare_reconstruct_input
+
+from ptycho_engine.commands.simulate import settings_text, write_scan
+from ptycho_engine.data.diffraction_file import (
+    AssembledPatterns,
+    read_diffraction_file,
+    write_diffraction_file,
+)
+from ptycho_engine.data.scan import find_training_scans, load_scan, load_training_scans
+from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError, ProductError
+from ptycho_engine.files.product import read_product, write_product
+from tests.conftest import small_scan
+
+
+@pytest.fixture
+def directory(tmp_path):
+    mask = np.zeros((32, 32), bool)
+    mask[3, 4:9] = True
+    raw = small_scan(points=4, size=32, bad_pixels=mask)
+    write_scan(tmp_path, raw, name='x', settings=settings_text(1, 1))
+    return tmp_path
+
+
+def test_npz_and_directory_give_the_same_scan(directory):
+    from_npz = load_scan(directory / 'scan.npz').raw
+    from_directory = load_scan(directory).raw
+    np.testing.assert_allclose(from_directory.diffraction, from_npz.diffraction, rtol=1e-6)
+    np.testing.assert_allclose(from_directory.xcoords, from_npz.xcoords, atol=1e-6)
+    np.testing.assert_allclose(from_directory.ycoords, from_npz.ycoords, atol=1e-6)
+    np.testing.assert_array_equal(from_directory.probeGuess, from_npz.probeGuess)
+    np.testing.assert_array_equal(from_directory.bad_pixels, from_npz.bad_pixels)
+
+
+@pytest.mark.ptychodus
+@pytest.mark.parametrize('seed', range(4))
+def test_dir_02_patterns_join_positions_as_in_ptychodus(directory, seed):
+    """Duplicates are averaged, gaps interpolated, and patterns out of range dropped."""
+    rng = np.random.default_rng(seed)
+    patterns = read_diffraction_file(directory / 'diffraction.h5')
+    indexes = np.sort(rng.choice(24, 16, replace=False))
+    indexes[rng.integers(16)] = -1
+    write_diffraction_file(directory / 'diffraction.h5', replace(patterns, indexes=indexes))
+    product = read_product(directory / 'product.h5')
+    position_indexes = np.sort(rng.integers(2, 22, 16))
+    write_product(directory / 'product.h5', replace(product, position_indexes=position_indexes))
+
+    found = load_scan(directory)
+    expected = prepare_reconstruct_input(
+        load_diffraction_data(directory / 'diffraction.h5'), load_product(directory / 'product.h5')
+    )
+    assert found.product is not None
+    points = list(expected.product.probe_positions)
+    np.testing.assert_array_equal(found.product.position_indexes, [p.index for p in points])
+    np.testing.assert_allclose(found.product.position_x_m, [p.x_m for p in points])
+    np.testing.assert_allclose(found.product.position_y_m, [p.y_m for p in points])
+    np.testing.assert_allclose(
+        found.raw.diffraction**2,
+        np.where(patterns.bad_pixels, 0, expected.diffraction_patterns),
+        rtol=1e-5,
+        atol=1e-3,
+    )
+
+
+def test_training_directories(directory, tmp_path):
+    assert find_training_scans(directory) == [directory]
+    (directory / 'diffraction.h5').unlink()
+    assert find_training_scans(directory) == [directory / 'scan.npz']
+    assert len(load_training_scans(directory)) == 1
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    with pytest.raises(DataFileNotFoundError, match='no training data'):
+        load_training_scans(empty)
+
+
+def test_mistakes_are_named(directory):
+    import h5py
+
+    with h5py.File(directory / 'diffraction.h5', 'a') as file:
+        del file['bad_pixels']
+    with pytest.raises(DataKeyError, match='lacks bad_pixels'):
+        load_scan(directory)
+    (directory / 'diffraction.h5').write_text('no')
+    with pytest.raises(DataValueError, match='not a readable HDF5'):
+        load_scan(directory)
+    (directory / 'diffraction.h5').unlink()
+    with pytest.raises(DataFileNotFoundError, match=r'diffraction\.h5'):
+        load_scan(directory)
+
+
+def test_oblong_patterns_and_foreign_products_are_refused(directory):
+    patterns = read_diffraction_file(directory / 'diffraction.h5')
+    oblong = AssembledPatterns(
+        patterns.counts[:, :30], patterns.indexes, patterns.bad_pixels[:30], 1e-4, 1e-4
+    )
+    write_diffraction_file(directory / 'diffraction.h5', oblong)
+    with pytest.raises(DataValueError, match='square'):
+        load_scan(directory)
+    write_diffraction_file(directory / 'diffraction.h5', replace(patterns, indexes=patterns.indexes + 1000))
+    with pytest.raises(DataValueError, match='do not overlap'):
+        load_scan(directory)
+    (directory / 'product.h5').write_text('no')
+    with pytest.raises(ProductError, match='not a readable HDF5'):
+        load_scan(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -102,6 +103,10 @@ def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -
             raise BackendUnavailableError(
                 'PyTorch backend selected but torch is not installed; run: pip install torch'
             )
+        # GNU OpenMP reads this once, when torch is loaded. By default its threads wait in a busy loop, and
+        # one more program on the machine then slows training down by a factor of ten and more; waiting this
+        # long and then sleeping costs nothing on a quiet machine.
+        os.environ.setdefault('GOMP_SPINCOUNT', '20000')
         module = importlib.import_module('.pytorch.backend', __package__)
         backend: Backend = module.PyTorchBackend(execution or PyTorchExecutionConfig())
         return backend

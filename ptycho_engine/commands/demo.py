@@ -115,8 +115,8 @@ def scores_table(rows: dict[str, Scores]) -> str:
         ('phase PSNR', 'phase_psnr', '.1f'),
         ('FRC50 1/px', 'frc50', '.2f'),
     ]
-    lines = [' ' * 14 + ''.join(f'{title:>12}' for title, _, _ in columns)]
+    lines = [' ' * 13 + ''.join(f'{title:>11}' for title, _, _ in columns)]
     for name, scores in rows.items():
-        cells = ''.join(f'{getattr(scores, key):>12{form}}' for _, key, form in columns)
-        lines.append(f'{name:<14}{cells}')
+        cells = ''.join(f'{getattr(scores, key):>11{form}}' for _, key, form in columns)
+        lines.append(f'{name:<13}{cells}')
     return '\n'.join(lines)

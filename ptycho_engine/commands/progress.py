@@ -14,6 +14,8 @@ from ..events import BatchDone, EpochDone, Event, PatchesDone
 
 __all__ = ['show_progress']
 
+BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}'
+
 
 def show_progress(events: Iterator[Event], quiet: bool) -> Iterator[Event]:
     """Pass events on while a bar shows how far they are; silent when quiet or not on a terminal.
@@ -23,24 +25,23 @@ def show_progress(events: Iterator[Event], quiet: bool) -> Iterator[Event]:
     hidden = quiet or not sys.stderr.isatty()
     with (
         logging_redirect_tqdm([logging.getLogger()]),
-        tqdm(disable=hidden, leave=False, dynamic_ncols=True) as bar,
+        tqdm(disable=hidden, leave=False, dynamic_ncols=True, total=1.0, bar_format=BAR) as bar,
     ):
         for event in events:
             match event:
                 case BatchDone():
-                    _advance(bar, 'training', 'epoch', event.n_epochs, event.epoch - 1 + event.fraction)
+                    title = f'training, epoch {event.epoch}/{event.n_epochs}'
+                    _advance(bar, title, (event.epoch - 1 + event.fraction) / event.n_epochs)
                 case EpochDone():
                     bar.set_postfix_str(f'deviance {event.training_deviance:.3g}', refresh=False)
                 case PatchesDone():
-                    _advance(bar, 'reconstructing', 'pattern', event.total, event.done)
+                    title = f'reconstructing, {event.done}/{event.total} patterns'
+                    _advance(bar, title, event.done / event.total)
                 case _:
                     pass
             yield event
 
 
-def _advance(bar: Any, title: str, unit: str, total: float, done: float) -> None:
-    if bar.total != total:
-        bar.set_description(title, refresh=False)
-        bar.unit = unit
-        bar.reset(total=total)
-    bar.update(done - bar.n)
+def _advance(bar: Any, title: str, fraction: float) -> None:
+    bar.set_description_str(title, refresh=False)
+    bar.update(fraction - bar.n)

@@ -197,5 +197,41 @@ def test_ctrl_c_leaves_a_usable_model(directory, tmp_path):
     assert load_archive(tmp_path).history
 
 
+@pytest.mark.skipif(os.name != 'posix', reason='pseudo-terminals')
+def test_a_terminal_sees_a_moving_bar_and_a_pipe_does_not(directory, tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    arguments = [
+        *(sys.executable, '-m', 'ptycho_engine', 'train', str(directory), '--output', str(tmp_path)),
+        *('--epochs', '2', '--filters-scale', '1', '--groups', '48', '--batch-size', '4'),
+    ]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 30, 80, 0, 0))
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = b''
+    while True:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert 'training, epoch 1/2' in text
+    assert 'training, epoch 2/2' in text
+    assert 'left' in text
+    assert all(len(line) <= 80 for line in text.split('\r') if line.startswith('training, epoch'))
+    piped = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
+    assert 'training, epoch' not in piped.stderr
+    assert piped.stderr.count('Epoch ') == 2
+
+
 def test_every_command_is_listed():
     assert set(COMMANDS) <= set(build_parser().format_help().split())

@@ -6,9 +6,9 @@ import torch
 
 from ptycho_engine.backends.base import Batch, create_backend
 from ptycho_engine.backends.pytorch import physics as tp
-from ptycho_engine.config import ModelConfig, TrainingConfig
+from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
-from ptycho_engine.errors import ConfigError
+from ptycho_engine.errors import BackendUnavailableError, ConfigError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
@@ -182,6 +182,34 @@ def test_weights_round_trip_through_canonical_names():
 def test_an_unknown_backend_is_refused():
     with pytest.raises(ConfigError, match="no backend 'jax'"):
         create_backend('jax')
+
+
+def test_bfloat16_changes_little_and_only_the_network():
+    prepared = prepared_scan()
+    model = ModelConfig(N=64, n_filters_scale=1)
+    batch = prepared.batch(np.arange(4, dtype=np.int32)[:, None])
+    results = []
+    for precision in ('32-true', 'bf16-mixed'):
+        backend = create_backend('pytorch', PyTorchExecutionConfig(precision=precision))
+        backend.build(build_plan(model), scattered_weights())
+        backend.set_illumination(prepared.illumination)
+        results.append(backend.predict(batch))
+    difference = np.abs(results[0] - results[1]).max()
+    # Eight bits of mantissa in the convolutions; the physics stays in float32.
+    assert 0 < difference < 0.05
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+@pytest.mark.parametrize('accelerator', ['cuda', 'gpu'])
+def test_a_device_that_is_not_there_is_a_sentence(accelerator):
+    with pytest.raises(BackendUnavailableError, match=r'PyTorch backend selected .* not find'):
+        create_backend('pytorch', PyTorchExecutionConfig(accelerator=accelerator))
+
+
+def test_a_framework_that_is_not_there_is_a_sentence(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(RuntimeError, match=r'^PyTorch backend selected .* pip install torch'):
+        create_backend('pytorch')
 
 
 def test_batch_knows_its_length():

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
+from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ..base import Batch, Illumination, StepResult
 from . import physics
@@ -36,7 +37,14 @@ class PyTorchBackend:
 
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._execution = execution
-        self._fabric = Fabric(accelerator=execution.accelerator, devices=1, precision=execution.precision)
+        device = execution.accelerator
+        try:
+            self._fabric = Fabric(accelerator=device, devices=1, precision=execution.precision)
+        except RuntimeError as error:
+            raise BackendUnavailableError(
+                f'PyTorch backend selected with the accelerator {device!r}, which PyTorch does '
+                "not find on this machine; choose 'auto' or 'cpu', or install a PyTorch build for it."
+            ) from error
         self._network: UnrolledNetwork | None = None
         self._optics: physics.Optics | None = None
         self._optimiser: torch.optim.AdamW | None = None

@@ -63,7 +63,7 @@ def find_violations(path: Path | str) -> Verdict:
     if not path.exists():
         raise DataFileNotFoundError(f'{path}: there is no such file; give the path of a product file.')
     if path.is_dir():
-        return Verdict(ProductSummary(), (f'{path} is a directory; expected a product file (HDF5).',))
+        return Verdict(ProductSummary(), ('this is a directory; expected a product file (HDF5)',))
     checks: _Checks | None = None
     found: list[str] = []
     try:

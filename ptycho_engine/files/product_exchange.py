@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ..data.raw_data import RawData
 from ..errors import ProductError
 from ..physics.geometry import ObjectGrid
-from .atomic import atomic_path
 from .bundle import read_bundle, write_bundle
-from .product import Compression, ProductData, read_product, write_into
+from .product import Compression, ProductData, new_file, read_product, write_into
 
 __all__ = ['ExportMeta', 'export_product_from_rawdata', 'import_product_to_rawdata']
 
@@ -109,7 +107,7 @@ def export_product_from_rawdata(
     if include_diffraction:
         raw.require_patterns()
     product, grid = _product(raw, meta)
-    with atomic_path(Path(out_path)) as temporary, h5py.File(temporary, 'w') as file:
+    with new_file(Path(out_path)) as file:
         write_into(file, product, compression)
         if raw.scan_index is not None:
             file['scan_index'] = raw.scan_index

@@ -18,6 +18,7 @@ _PUBLIC = {
     'ConfigError': 'errors',
     'EngineError': 'errors',
     'EpochDone': 'events',
+    'ExportMeta': 'files.product_exchange',
     'InferenceConfig': 'config',
     'ModelArchive': 'files.archive',
     'ModelConfig': 'config',
@@ -26,6 +27,7 @@ _PUBLIC = {
     'PartialObject': 'events',
     'PatchesDone': 'events',
     'ProductData': 'files.product',
+    'ProductError': 'errors',
     'PyTorchExecutionConfig': 'config',
     'RawData': 'data.raw_data',
     'Reconstructed': 'events',
@@ -33,6 +35,9 @@ _PUBLIC = {
     'ScaleRecord': 'physics.scaling',
     'Scan': 'data.scan',
     'TrainingConfig': 'config',
+    'export_product_from_rawdata': 'files.product_exchange',
+    'find_violations': 'files.product_validation',
+    'import_product_to_rawdata': 'files.product_exchange',
     'load_archive': 'files.archive',
     'load_scan': 'data.scan',
     'load_training_scans': 'data.scan',
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from .errors import BackendUnavailableError as BackendUnavailableError
     from .errors import ConfigError as ConfigError
     from .errors import EngineError as EngineError
+    from .errors import ProductError as ProductError
     from .events import BatchDone as BatchDone
     from .events import EpochDone as EpochDone
     from .events import ModelSaved as ModelSaved
@@ -71,6 +77,10 @@ if TYPE_CHECKING:
     from .files.product import ProductData as ProductData
     from .files.product import read_product as read_product
     from .files.product import write_product as write_product
+    from .files.product_exchange import ExportMeta as ExportMeta
+    from .files.product_exchange import export_product_from_rawdata as export_product_from_rawdata
+    from .files.product_exchange import import_product_to_rawdata as import_product_to_rawdata
+    from .files.product_validation import find_violations as find_violations
     from .physics.geometry import ObjectGrid as ObjectGrid
     from .physics.scaling import ScaleRecord as ScaleRecord
     from .pipeline.reconstruct import Reconstruction as Reconstruction

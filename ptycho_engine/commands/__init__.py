@@ -18,6 +18,8 @@ COMMANDS = {
     'simulate': 'simulate a scan and write it as NPZ and as a Ptychodus directory',
     'train': 'train a network on scans',
     'reconstruct': 'reconstruct a scan with a trained network',
+    'convert-product': 'convert an NPZ scan to a Ptychodus product file',
+    'validate-product': 'check a product file against every rule of its contract',
 }
 
 EXIT_FAILURE = 1
@@ -34,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'ptychopinn {__version__}')
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f'.{name}', __name__)
+        module = importlib.import_module(f'.{name.replace("-", "_")}', __name__)
         sub = subparsers.add_parser(
             name,
             help=summary,
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for noisy in ('matplotlib', 'lightning_fabric', 'h5py'):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
     except EngineError as error:
         print(f'ptychopinn {options.command}: {error}', file=sys.stderr)
         return EXIT_USAGE
@@ -69,4 +71,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f'ptychopinn {options.command}: {error}', file=sys.stderr)
         return EXIT_FAILURE
-    return 0
+    return code or 0

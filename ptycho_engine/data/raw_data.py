@@ -41,7 +41,10 @@ class RawData:
     """
 
     diffraction: npt.NDArray[np.float32]
-    """(n, N, N) float32 amplitude, the square root of counts, zero frequency at index N//2."""
+    """(n, N, N) float32 amplitude, the square root of counts, zero frequency at index N//2.
+
+    (0, N, N) where the scan has positions but no patterns, as a product file may; see `has_patterns`.
+    """
     probeGuess: npt.NDArray[np.complex64]
     """(P, N, N) complex64 incoherent probe modes."""
     xcoords: npt.NDArray[np.float64]
@@ -96,7 +99,7 @@ class RawData:
         if n == 0:
             raise DataValueError(f'{self.source}: the scan is empty; expected at least one pattern.')
         lengths = {
-            'diffraction': shape[0],
+            'diffraction': shape[0] or n,
             'ycoords': len(self.ycoords),
             **{
                 name: len(value)
@@ -122,15 +125,15 @@ class RawData:
             raise DataValueError(
                 f'{self.source}: objectGuess has shape {self.objectGuess.shape}; expected (H, W).'
             )
-        if self.Y is not None and self.Y.shape != shape:
-            raise DataValueError(f'{self.source}: Y has shape {self.Y.shape}; expected {shape}.')
+        if self.Y is not None and self.Y.shape != (n, size, size):
+            raise DataValueError(f'{self.source}: Y has shape {self.Y.shape}; expected {(n, size, size)}.')
         for name in ('xcoords', 'ycoords'):
             if not np.isfinite(getattr(self, name)).all():
                 raise DataValueError(
                     f'{self.source}: {name} holds NaN or infinite values; remove those positions.'
                 )
         good = np.ones((size, size), bool) if self.bad_pixels is None else ~self.bad_pixels
-        for start in range(0, n, 1024):
+        for start in range(0, shape[0], 1024):
             block = self.diffraction[start : start + 1024][:, good]
             if not np.isfinite(block).all():
                 raise DataValueError(
@@ -144,6 +147,25 @@ class RawData:
 
     def __len__(self) -> int:
         return len(self.xcoords)
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether there are patterns; a scan imported from a product may have positions only."""
+        return len(self.diffraction) > 0
+
+    def require_patterns(self) -> None:
+        """Raise if the scan has no patterns.
+
+        Raises
+        ------
+        DataValueError
+            If it has positions only.
+        """
+        if not self.has_patterns:
+            raise DataValueError(
+                f'{self.source}: the scan has {len(self)} positions but no diffraction patterns; give a scan '
+                'with patterns, or a product exported with --include-diffraction.'
+            )
 
     @property
     def N(self) -> int:
@@ -164,7 +186,7 @@ class RawData:
 
         return replace(
             self,
-            diffraction=self.diffraction[chosen],
+            diffraction=self.diffraction[chosen] if self.has_patterns else self.diffraction,
             xcoords=self.xcoords[chosen],
             ycoords=self.ycoords[chosen],
             xcoords_start=take(self.xcoords_start),
@@ -251,7 +273,14 @@ class RawData:
         )
 
     def to_file(self, path: Path | str, *, compressed: bool = True) -> None:
-        """Write the scan as an NPZ file of the DATA-001 contract, atomically."""
+        """Write the scan as an NPZ file of the DATA-001 contract, atomically.
+
+        Raises
+        ------
+        DataValueError
+            If the scan has no patterns, which the contract demands.
+        """
+        self.require_patterns()
         arrays: dict[str, npt.ArrayLike] = {
             'diffraction': self.diffraction,
             'probeGuess': self.probeGuess[0] if len(self.probeGuess) == 1 else self.probeGuess,

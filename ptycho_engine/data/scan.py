@@ -30,11 +30,20 @@ PRODUCT_FILE = 'product.h5'
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan, the grid its object lies on and, where there is one, the product it came with."""
+    """A scan, the grid its object lies on and, where there is one, the product it came with.
+
+    Raises
+    ------
+    DataValueError
+        If the scan has no patterns.
+    """
 
     raw: RawData
     grid: ObjectGrid
     product: ProductData | None = None
+
+    def __post_init__(self) -> None:
+        self.raw.require_patterns()
 
     @classmethod
     def from_raw(cls, raw: RawData) -> Scan:

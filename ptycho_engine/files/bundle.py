@@ -1,0 +1,102 @@
+"""The group ``/raw_data`` of a product file: the patterns a product belongs to (BUNDLE-*)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..data.npz import AxisOrder, canonical_axes, parse_metadata
+from ..data.raw_data import RawData
+from ..errors import ProductError
+from ..physics.geometry import ObjectGrid
+
+__all__ = ['BUNDLE', 'read_bundle', 'write_bundle']
+
+BUNDLE = 'raw_data'
+BUNDLE_VERSION = '1.0'
+AXES: dict[AxisOrder, str] = {'n,H,W': 'NHW', 'H,W,n': 'HWN'}
+"""Axis orders as the attributes of a bundle spell them."""
+
+
+def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:
+    """Write patterns, coordinates in pixels of `grid` and scan index beside a product's own datasets.
+
+    ``probeGuess`` and ``objectGuess`` are hard links to the product's probe and object.
+    """
+    group = file.create_group(BUNDLE)
+    group.attrs['bundle_version'] = BUNDLE_VERSION
+    group.attrs['contains_raw_data'] = 1
+    group.attrs['metadata'] = json.dumps(raw.metadata)
+    patterns = group.create_dataset(
+        'diffraction',
+        data=raw.diffraction,
+        chunks=(1, raw.N, raw.N),
+        compression='gzip',
+        compression_opts=4,
+        shuffle=True,
+    )
+    patterns.attrs['axis_canonical'] = AXES['n,H,W']
+    patterns.attrs['original_axis_order'] = AXES[raw.original_axis_order]
+    patterns.attrs['measurement_domain'] = 'amplitude'
+    group['xcoords'] = raw.xcoords - grid.origin_x
+    group['ycoords'] = raw.ycoords - grid.origin_y
+    if raw.scan_index is None:
+        group['scan_index'] = np.zeros(len(raw), np.int64)
+    else:
+        group['scan_index'] = file['scan_index']
+    group['probeGuess'] = file['probe']
+    group['objectGuess'] = file['object']
+    if raw.bad_pixels is not None:
+        group['bad_pixels'] = raw.bad_pixels
+
+
+def read_bundle(path: Path, n: int) -> dict[str, Any]:
+    """Return the fields of RawData that ``/raw_data`` and ``/scan_index`` hold, as far as they are there."""
+    fields: dict[str, Any] = {}
+    try:
+        with h5py.File(path, 'r') as file:
+            index = file.get('scan_index')
+            group = file.get(BUNDLE)
+            if isinstance(group, h5py.Group):
+                index = group.get('scan_index', index)
+                mask = group.get('bad_pixels')
+                if isinstance(mask, h5py.Dataset):
+                    fields['bad_pixels'] = mask[()]
+                if 'metadata' in group.attrs:
+                    fields['metadata'] = parse_metadata(np.asarray(group.attrs['metadata']), str(path))
+                fields.update(_read_patterns(group, path, n))
+            if isinstance(index, h5py.Dataset):
+                fields['scan_index'] = index[()]
+    except (OSError, RuntimeError) as error:
+        raise ProductError(f'{path}: the group /{BUNDLE} cannot be read ({error}).') from error
+    return fields
+
+
+def _read_patterns(group: h5py.Group, path: Path, n: int) -> dict[str, npt.NDArray[Any] | AxisOrder]:
+    patterns = group.get('diffraction')
+    if not isinstance(patterns, h5py.Dataset):
+        raise ProductError(f'{path}: /{BUNDLE} lacks the dataset diffraction; export the product again.')
+    stated = _axis_order(patterns, 'axis_canonical', path)
+    axes = canonical_axes(patterns.shape, n, f'{path}: /{BUNDLE}/diffraction', stated)
+    array = patterns[()]
+    return {
+        'diffraction': array.transpose(2, 0, 1) if axes.order == 'H,W,n' else array,
+        'original_axis_order': _axis_order(patterns, 'original_axis_order', path) or axes.order,
+    }
+
+
+def _axis_order(patterns: h5py.Dataset, name: str, path: Path) -> AxisOrder | None:
+    value = patterns.attrs.get(name)
+    if value is None:
+        return None
+    for order, spelling in AXES.items():
+        if value == spelling:
+            return order
+    raise ProductError(
+        f'{path}: {name} of /{BUNDLE}/diffraction is {value!r}; expected {" or ".join(AXES.values())}.'
+    )

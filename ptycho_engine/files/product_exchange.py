@@ -1,0 +1,235 @@
+"""Scans in pixels <-> product files in metres (``specs/data_contracts.md``, EXCHANGE-*)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.raw_data import RawData
+from ..errors import ProductError
+from ..physics.geometry import ObjectGrid
+from .bundle import read_bundle, write_bundle
+from .product import Compression, ProductData, new_file, read_product, write_into
+
+__all__ = ['ExportMeta', 'export_product_from_rawdata', 'import_product_to_rawdata']
+
+OBJECT_PIXEL_SIZE_M = 5.0e-8
+"""Object pixel in metres where nobody says otherwise."""
+PROBE_PIXEL_SIZE_M = 1.25e-7
+"""Probe pixel in metres where nobody says otherwise."""
+ESTIMATED = 'estimated pixel sizes'
+
+
+@dataclass(frozen=True)
+class ExportMeta:
+    """What a scan in pixels does not say of itself, in SI units.
+
+    None stands for unknown: pixel sizes and centre are then taken from the scan's metadata, where an imported
+    product leaves them, or else from the defaults.
+
+    Raises
+    ------
+    ProductError
+        If a number is not finite, or a pixel size not positive.
+    """
+
+    name: str = ''
+    comments: str = ''
+    detector_distance_m: float = 0.0
+    """Distance from object to detector in metres; 0 where unknown."""
+    probe_energy_eV: float = 0.0
+    """Photon energy in electron volts; 0 where unknown."""
+    exposure_time_s: float = 0.0
+    """Exposure time in seconds; 0 where unknown."""
+    probe_photon_count: float = 0.0
+    """Photons in the probe per exposure; 0 where unknown."""
+    mass_attenuation_m2_kg: float = 0.0
+    """Mass attenuation in square metres per kilogram; 0 where unknown."""
+    tomography_angle_deg: float = 0.0
+    """Rotation of the sample in degrees."""
+    object_pixel_size_m: float | None = None
+    """Side of an object pixel in metres; None for the scan's own or else 5.0e-8."""
+    probe_pixel_size_m: float | None = None
+    """Side of a probe pixel in metres; None for the scan's own or else 1.25e-7."""
+    object_center_x_m: float | None = None
+    """World x of the middle of the object in metres; None for the scan's own or else 0."""
+    object_center_y_m: float | None = None
+    """World y of the middle of the object in metres; None for the scan's own or else 0."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name in ('name', 'comments') or value is None:
+                continue
+            positive = name.endswith('_pixel_size_m')
+            if not math.isfinite(value) or (positive and not value > 0):
+                raise ProductError(
+                    f'{name} is {value}; expected a {"positive" if positive else "finite"} number.'
+                )
+
+
+def export_product_from_rawdata(
+    raw: RawData,
+    out_path: Path | str,
+    meta: ExportMeta | None = None,
+    *,
+    include_diffraction: bool = False,
+    compression: Compression | None = None,
+) -> None:
+    """Write a scan as a product file that every Ptychodus from 1.2 on reads, atomically.
+
+    Positions are written relative to the object's centre, so that the scan falls on its object in Ptychodus,
+    and ``probe_position_indexes`` are 0…n−1. A scan without an object gets a flat one, as large as its
+    bounding box plus one probe; the coordinates in the file then count from that object's corner.
+
+    Parameters
+    ----------
+    raw : RawData
+        The scan.
+    out_path : Path
+        The product file.
+    meta : ExportMeta, optional
+        Metadata and pixel sizes.
+    include_diffraction : bool
+        Whether to add the group ``/raw_data`` with patterns, pixel coordinates and scan index.
+    compression : {'lzf', 'gzip'}, optional
+        Filter of object, probe and positions.
+
+    Raises
+    ------
+    DataValueError
+        If patterns are asked for and the scan has none.
+    """
+    meta = meta or ExportMeta()
+    if include_diffraction:
+        raw.require_patterns()
+    product, grid = _product(raw, meta)
+    with new_file(Path(out_path)) as file:
+        write_into(file, product, compression)
+        if raw.scan_index is not None:
+            file['scan_index'] = raw.scan_index
+        if include_diffraction:
+            write_bundle(file, raw, grid)
+
+
+def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
+    object_pixel_m = _known(meta.object_pixel_size_m, raw, 'object_pixel_size_m')
+    probe_pixel_m = _known(meta.probe_pixel_size_m, raw, 'probe_pixel_size_m')
+    # An imported product whose sizes were estimated brings them along, but they stay estimates.
+    guessed = ESTIMATED in str(raw.metadata.get('comments', ''))
+    estimated = any(
+        size is None or (guessed and stated is None)
+        for size, stated in (
+            (object_pixel_m, meta.object_pixel_size_m),
+            (probe_pixel_m, meta.probe_pixel_size_m),
+        )
+    )
+    if object_pixel_m is None:
+        object_pixel_m = OBJECT_PIXEL_SIZE_M
+    if raw.objectGuess is None:
+        around = ObjectGrid.around_scan(raw.xcoords, raw.ycoords, raw.N)
+    else:
+        around = ObjectGrid(*raw.objectGuess.shape)
+    grid = ObjectGrid(
+        height=around.height,
+        width=around.width,
+        origin_x=around.origin_x,
+        origin_y=around.origin_y,
+        pixel_width_m=object_pixel_m,
+        pixel_height_m=object_pixel_m,
+        center_x_m=_known(meta.object_center_x_m, raw, 'object_center_x_m') or 0.0,
+        center_y_m=_known(meta.object_center_y_m, raw, 'object_center_y_m') or 0.0,
+    )
+    x_m, y_m = ProductData.positions_m(raw.xcoords, raw.ycoords, grid)
+    comments = [meta.comments]
+    if estimated and ESTIMATED not in meta.comments:
+        comments.append(ESTIMATED)
+    product = ProductData(
+        name=meta.name,
+        comments='\n'.join(line for line in comments if line),
+        detector_distance_m=meta.detector_distance_m,
+        photon_energy_eV=meta.probe_energy_eV,
+        object_array=np.ones(grid.shape, np.complex64) if raw.objectGuess is None else raw.objectGuess,
+        object_pixel_width_m=object_pixel_m,
+        object_pixel_height_m=object_pixel_m,
+        object_center_x_m=grid.center_x_m,
+        object_center_y_m=grid.center_y_m,
+        probe=raw.probeGuess,
+        probe_pixel_width_m=PROBE_PIXEL_SIZE_M if probe_pixel_m is None else probe_pixel_m,
+        probe_pixel_height_m=PROBE_PIXEL_SIZE_M if probe_pixel_m is None else probe_pixel_m,
+        position_x_m=x_m,
+        position_y_m=y_m,
+        position_indexes=np.arange(len(raw)),
+        probe_photon_count=meta.probe_photon_count,
+        exposure_time_s=meta.exposure_time_s,
+        mass_attenuation_m2_per_kg=meta.mass_attenuation_m2_kg,
+        tomography_angle_deg=meta.tomography_angle_deg,
+    )
+    return product, grid
+
+
+def _known(stated: float | None, raw: RawData, name: str) -> float | None:
+    """Return what the caller says, else what the scan's metadata say, else None."""
+    value = raw.metadata.get(name) if stated is None else stated
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ProductError(f'{raw.source}: _metadata says {name} = {value!r}; expected a finite number.')
+    return float(value)
+
+
+def import_product_to_rawdata(in_path: Path | str) -> RawData:
+    """Read a product file as a scan in object pixels.
+
+    The patterns are those of the group ``/raw_data``; without it the scan has positions, probe and object
+    only (`RawData.has_patterns` is False). Of several layers the first is taken, of several coherent modes
+    the first with all its incoherent modes. Pixel sizes, centre and metadata are in `RawData.metadata`.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        If there is no such file.
+    ProductError
+        If it breaks the product contract, or its patterns do not belong to its positions.
+    DataValueError
+        If positions, probe or patterns hold values that no scan can have.
+    """
+    path = Path(in_path)
+    product = read_product(path, extras=False)
+    probe = product.probe[0]
+    x, y = product.positions_px()
+    bundle = read_bundle(path, len(x))
+    return RawData(
+        diffraction=bundle.pop('diffraction', np.empty((0, *probe.shape[-2:]), np.float32)),
+        probeGuess=probe,
+        xcoords=x,
+        ycoords=y,
+        objectGuess=product.object_array[0],
+        scan_index=bundle.pop('scan_index', np.zeros(len(x), np.int64)),
+        metadata={**bundle.pop('metadata', {}), **_metadata(product)},
+        source=str(path),
+        **bundle,
+    )
+
+
+def _metadata(product: ProductData) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        'name': product.name,
+        'comments': product.comments,
+        'detector_distance_m': product.detector_distance_m,
+        'probe_energy_eV': product.photon_energy_eV,
+        'object_center_x_m': product.object_center_x_m,
+        'object_center_y_m': product.object_center_y_m,
+    }
+    # One size stands for both sides; other pixels have none, and an export asks for it.
+    if product.object_pixel_width_m == product.object_pixel_height_m:
+        known['object_pixel_size_m'] = product.object_pixel_width_m
+    if (
+        product.probe_pixel_width_m is not None
+        and product.probe_pixel_width_m == product.probe_pixel_height_m
+    ):
+        known['probe_pixel_size_m'] = product.probe_pixel_width_m
+    return known

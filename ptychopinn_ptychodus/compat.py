@@ -140,7 +140,8 @@ def positions(product: Product) -> Positions:
         column(lambda p: p.index, np.int64),
         column(lambda p: p.x_m if hasattr(p, 'x_m') else p.coordinate_x_m, np.float64),
         column(lambda p: p.y_m if hasattr(p, 'y_m') else p.coordinate_y_m, np.float64),
-        None,
+        # 1.6 counts photons already; 1.5 does not.
+        sequence.get_probe_photon_counts() if hasattr(sequence, 'get_probe_photon_counts') else None,
     )
 
 

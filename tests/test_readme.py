@@ -41,7 +41,13 @@ def test_the_shell_examples_are_valid_commands(inside):
         for line in block.splitlines()
     ]
     ours = [line.split()[1:] for line in lines if line.startswith('ptychopinn ')]
-    assert {words[0] for words in ours} >= {'train', 'reconstruct', 'simulate'}
+    assert {words[0] for words in ours} >= {
+        'train',
+        'reconstruct',
+        'simulate',
+        'convert-product',
+        'validate-product',
+    }
     for words in ours:
         options = build_parser().parse_args(words)
         assert options.command == words[0]
@@ -50,6 +56,8 @@ def test_the_shell_examples_are_valid_commands(inside):
         if words[0] == 'reconstruct':
             assert main([*words, '--quiet']) == 0
             assert (inside / 'result' / 'product.h5').is_file()
+        if words[0].endswith('-product'):
+            assert main([*words, '--quiet']) == 0
 
 
 def test_the_settings_example_is_what_simulate_writes(inside):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import DataFileNotFoundError, ProductError
 from .atomic import atomic_path
 from .product_data import ProductData
-from .product_extras import ProductExtras, collect_extras, write_extras
+from .product_extras import DAMAGE, ProductExtras, collect_extras, write_extras
 
 __all__ = ['Compression', 'ProductData', 'new_file', 'read_product', 'write_into', 'write_product']
 
@@ -83,8 +83,14 @@ def read_product(path: Path | str, *, extras: bool = True) -> ProductData:
     try:
         with h5py.File(path, 'r') as file:
             return _read(file, path, extras)
-    except (OSError, RuntimeError) as error:
-        raise ProductError(f'{path} is not a readable HDF5 file ({error}).') from error
+    except ProductError:
+        raise
+    except DAMAGE as error:
+        raise ProductError(f'{path} is not a readable HDF5 file ({_first_line(error)}).') from error
+
+
+def _first_line(error: BaseException) -> str:
+    return ' '.join(str(arg) for arg in error.args).partition('\n')[0] or type(error).__name__
 
 
 def _read(file: h5py.File, path: Path, with_extras: bool) -> ProductData:

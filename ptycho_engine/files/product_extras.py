@@ -9,15 +9,19 @@ from __future__ import annotations
 import io
 import logging
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 
-__all__ = ['ProductExtras', 'collect_extras', 'write_extras']
+__all__ = ['DAMAGE', 'ProductExtras', 'collect_extras', 'write_extras']
 
 logger = logging.getLogger('ptychopinn.files')
+
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, OverflowError, MemoryError)
+"""What h5py raises, here and there, when it comes upon damaged bytes."""
 
 MEMORY_LIMIT_BYTES = 64 << 20
 """Unknown items of a file beyond this size, all together, stay in that file until they are copied."""
@@ -41,9 +45,16 @@ class ProductExtras:
 def collect_extras(
     file: h5py.File, path: Path, known_attributes: Collection[str], known_items: Collection[str]
 ) -> ProductExtras:
-    """Return what is at the root of an open product file beside the known attributes and items."""
+    """Return what is at the root of an open product file beside the known attributes and items.
+
+    What h5py cannot read, damaged or of an exotic type, is left out with a warning.
+    """
     attributes = [name for name in file.attrs if name not in known_attributes]
-    sizes = {name: _stored_bytes(file, name) for name in file if name not in known_items}
+    sizes = {}
+    for name in file:
+        if name not in known_items:
+            with _warned(path, name):
+                sizes[name] = _stored_bytes(file, name)
     if not attributes and not sizes:
         return ProductExtras()
     small, budget = [], MEMORY_LIMIT_BYTES
@@ -54,12 +65,23 @@ def collect_extras(
     large = tuple((name, sizes[name]) for name in sorted(set(sizes) - set(small)))
     # The name is never on disk; it only has to differ from those of other files open in this process.
     with h5py.File(f'extras-{uuid.uuid4()}', 'w', driver='core', backing_store=False) as image:
-        _copy_attributes(file, image, attributes)
+        for name in attributes:
+            with _warned(path, name):
+                _copy_attributes(file, image, [name])
         for name in sorted(small):
-            _copy_item(file, image, name)
+            with _warned(path, name):
+                _copy_item(file, image, name)
         image.flush()
         data = bytes(image.id.get_file_image())
     return ProductExtras(data, path.absolute() if large else None, large)
+
+
+@contextmanager
+def _warned(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (*DAMAGE, TypeError) as error:
+        logger.warning('%s: %r cannot be read (%s) and is left out.', path, name, error)
 
 
 def write_extras(file: h5py.File, extras: ProductExtras) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DataFileNotFoundError, EngineError
 from .bundle import BUNDLE
 from .product import ATTENUATION, ENERGY, LAYER_SPACING, LOSSES, OPTIONAL_NUMBERS, read_product
+from .product_extras import DAMAGE
 
 __all__ = ['ProductSummary', 'Verdict', 'find_violations']
 
@@ -70,7 +71,7 @@ def find_violations(path: Path | str) -> Verdict:
         with h5py.File(path, 'r') as file:
             checks = _Checks(file)
             found.extend(checks.all())
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         found.append(f'the file is not readable HDF5, or is truncated: {error}')
     if not found:
         # The reader has the last word: what it refuses is never called valid.
@@ -172,7 +173,7 @@ class _Checks:
                     if not np.isfinite(dataset[(*image, slice(row, row + BLOCK_ROWS))]).all():
                         yield f'{name} holds NaN or infinite values'
                         return
-        except (OSError, RuntimeError) as error:
+        except DAMAGE as error:
             yield f'{name} cannot be read: {error}'
 
     @staticmethod
@@ -222,7 +223,7 @@ class _Checks:
             return None
         try:
             return dataset[()]
-        except (OSError, RuntimeError) as error:
+        except DAMAGE as error:
             yield f'{name} cannot be read: {error}'
             return None
 

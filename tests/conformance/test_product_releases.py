@@ -1,4 +1,4 @@
-"""PRODUCT-30 to PRODUCT-32: our files in every Ptychodus release, and the files of every release in ours.
+"""PRODUCT-30 to PRODUCT-33: our files in every Ptychodus release, and the files of every release in ours.
 
 Each release's wheel is downloaded once, without its dependencies, and its own H5ProductFileIO runs in a child
 process with the unpacked wheel first on the path. No release needs any stand-in to be imported.
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from ptycho_engine.files.product_validation import find_violations
 
 pytestmark = pytest.mark.releases
 
-DRIVER = Path(__file__).with_name('release_driver.py')
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 RELEASES = ('1.2', '1.3.2', '1.4.2', '1.5.1', '1.6.0', '1.7.0')
 
 NEW_NAMES = {
@@ -174,18 +175,28 @@ def exchanged(request, wheels: Path, tmp_path_factory) -> Exchanged:
         write_product(folder / f'ours-{kind}.h5', product(kind))
         write_product(folder / f'ours-packed-{kind}.h5', product(kind), compression='gzip')
         np.savez(folder / f'made-{kind}.npz', **laid_out(product(kind), old_names=release < '1.7'))
+    # First the release and the libraries it needs: neither the engine nor the installed Ptychodus.
+    printed = run_driver('release_driver.py', folder, unpacked)
+    assert Path(printed.strip()) == unpacked / 'ptychodus'
+    return Exchanged(release, folder)
+
+
+def run_driver(name: str, folder: Path, *first_on_path: Path) -> str:
+    """Run a driver in a fresh interpreter and return what it printed."""
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(folder)],
-        # Only the release and the libraries it needs: neither the engine nor the installed Ptychodus.
-        env={**os.environ, 'PYTHONPATH': str(unpacked), 'OMP_NUM_THREADS': '1'},
+        [sys.executable, str(HERE / name), str(folder)],
+        env={
+            **os.environ,
+            'PYTHONPATH': os.pathsep.join(map(str, first_on_path)),
+            'OMP_NUM_THREADS': '1',
+        },
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()) == unpacked / 'ptychodus'
-    return Exchanged(release, folder)
+    return done.stdout
 
 
 def assert_same_metadata(release: str, found: dict[str, object], data: ProductData) -> None:
@@ -244,3 +255,31 @@ def test_product_32_a_release_file_becomes_ours_without_loss(
     again = read_product(tmp_path / 'p.h5')
     for name, value in vars(read).items():
         np.testing.assert_array_equal(getattr(again, name), value, err_msg=name)
+
+
+def test_product_33_the_adapter_converts_without_a_file(exchanged: Exchanged) -> None:
+    """Products of the releases that the adapter supports, under the names of each, become ours in memory."""
+    release = exchanged.release
+    if release < '1.5':
+        return  # reconstructors of these releases run in the window's own process; the adapter refuses them
+    run_driver('adapter_driver.py', exchanged.folder, exchanged.folder / 'wheel', ROOT)
+    for kind in KINDS:
+        data, adapted = product(kind), read_product(exchanged.folder / f'adapted-{kind}.h5')
+        for name, value in vars(data).items():
+            expected = value
+            if name == 'probe_photon_count' and release < '1.7':
+                expected = int(value)
+            if not knows(release, name):
+                expected = getattr(UNKNOWN, name)
+            np.testing.assert_array_equal(getattr(adapted, name), expected, err_msg=f'{kind}: {name}')
+
+
+UNKNOWN = replace(
+    product('single'),
+    tilt_angle_deg=0.0,
+    polarization=None,
+    position_photon_counts=None,
+    focus_object_distance_m=0.0,
+    far_field=True,
+)
+"""What stands for items that a release does not know."""

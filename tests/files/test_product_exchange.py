@@ -259,3 +259,23 @@ def test_bundle_03_faults_are_named(raw, tmp_path, spoil, message):
         spoil(file['raw_data'])
     with pytest.raises(ProductError, match=message):
         import_product_to_rawdata(tmp_path / 'p.h5')
+
+
+def test_convert_product_ends_mistakes_in_one_sentence(raw, tmp_path, capsys):
+    raw.to_file(tmp_path / 'run.npz')
+    base = ['convert-product', '--input-npz', str(tmp_path / 'run.npz'), '--output-product']
+    out = tmp_path / 'p.h5'
+    out.write_text('what was there before')
+    for arguments, words in (
+        ([*base, str(out), '--object-pixel-size-m', '0'], 'object_pixel_size_m is 0.0; expected a positive'),
+        (['convert-product', '--input-npz', 'none.npz', '--output-product', str(out)], 'no such file'),
+    ):
+        assert main([*arguments, '--quiet']) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+        assert out.read_text() == 'what was there before'
+    assert main([*base, str(out)]) == 0
+    printed = capsys.readouterr()
+    assert f'{len(raw)} positions' in printed.out
+    assert 'pass --detector-distance-m and --probe-energy-eV' in printed.err
+    assert read_product(out).name == 'run'

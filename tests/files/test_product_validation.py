@@ -217,3 +217,27 @@ def test_product_24_the_reader_raises_nothing_but_its_own_error(path, name):
 
 def test_at_least_25_violations_are_seeded():
     assert len(SPOILED) >= 25
+
+
+def test_product_24_random_damage_is_a_product_error_or_nothing(path, caplog):
+    """Bytes turned over anywhere, and files cut short, and unknown items among what is hit."""
+    rng = np.random.default_rng(0)
+    with h5py.File(path, 'a') as file:
+        file.attrs['beamline'] = 'velociprobe'
+        file.create_dataset('notes/mask', data=np.arange(64).reshape(8, 8), compression='gzip')
+    whole = path.read_bytes()
+    # The arrays fill most of the file; what describes them is at its beginning and its end.
+    telling = np.r_[0:6000, len(whole) - 12000 : len(whole)]
+    outcomes = set()
+    for turn in range(150):
+        content = bytearray(whole)
+        for position in rng.choice(telling, 4):
+            content[position] = rng.integers(256)
+        path.write_bytes(content[: rng.integers(len(content))] if turn % 5 == 0 else content)
+        sound = not find_violations(path).violations
+        try:
+            read_product(path)
+        except ProductError:
+            assert not sound
+        outcomes.add(sound)
+    assert outcomes == {True, False}

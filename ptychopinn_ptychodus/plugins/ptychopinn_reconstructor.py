@@ -16,7 +16,7 @@ def register_plugins(registry: object) -> None:
         install()
     except Exception as error:  # noqa: BLE001  Ptychodus would not start if this escaped
         logging.getLogger('ptychopinn').warning(
-            'PtychoPINN cannot be offered in this Ptychodus (%s: %s); run "ptychopinn doctor".',
+            'PtychoPINN cannot be offered in this Ptychodus (%s: %s); reinstall both, or report this line.',
             type(error).__name__,
             error,
         )

@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from ptycho_engine.files.product import write_product
 from .child import Child, Message
 from .conversion import Outcome, output_product, product_data, raw_data
 from .settings import ReconstructorSettings
-from .worker import MODEL_FILE, ReconstructJob, TrainJob, handed_over
+from .worker import MODEL_FILE, ReconstructJob, ScanPayload, TrainJob, handed_over
 
 if TYPE_CHECKING:
     from ptycho_engine.events import EpochDone
@@ -218,14 +218,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         assert self._model_path is not None
         started = time.monotonic()
         with ExitStack() as stack:
-            scan = stack.enter_context(
-                handed_over(
-                    product_data(parameters.product),
-                    np.asarray(parameters.diffraction_patterns),
-                    parameters.bad_pixels,
-                    'the current product',
-                )
-            )
+            scan = stack.enter_context(_handed_over(parameters))
             job = ReconstructJob(
                 scan,
                 self._model_path,
@@ -309,14 +302,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             if not find_training_scans(input_path):
                 current = self._current_input(Path(input_path))
                 logger.info('%s holds no training data; training on the current product.', input_path)
-                scan = stack.enter_context(
-                    handed_over(
-                        product_data(current.product),
-                        np.asarray(current.diffraction_patterns),
-                        current.bad_pixels,
-                        'the current product',
-                    )
-                )
+                scan = stack.enter_context(_handed_over(current))
             job = TrainJob(Path(input_path), scan, Path(output_path), config, execution)
             child = stack.enter_context(Child(f'{_WORKER}:run_training', job))
             yield from self._follow_training(child)
@@ -378,6 +364,16 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
 
 _WORKER = 'ptychopinn_ptychodus.worker'
+
+
+def _handed_over(parameters: ReconstructInput) -> AbstractContextManager[ScanPayload]:
+    """Return the scan that Ptychodus holds, in a form that a child can take."""
+    return handed_over(
+        product_data(parameters.product),
+        np.asarray(parameters.diffraction_patterns),
+        parameters.bad_pixels,
+        'the current product',
+    )
 
 
 def _raise_failure(message: Message | None) -> None:

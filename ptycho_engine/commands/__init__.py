@@ -27,8 +27,12 @@ EXIT_USAGE = 2
 EXIT_CANCELLED = 130
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command and all its sub-commands."""
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command and all its sub-commands.
+
+    Where the sub-command is already known only its module is loaded: the others bring in matplotlib and more,
+    which takes longer than many a command.
+    """
     parser = argparse.ArgumentParser(
         prog='ptychopinn',
         description='Physics-informed neural networks for ptychography.',
@@ -36,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'ptychopinn {__version__}')
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, summary in COMMANDS.items():
+        if chosen not in (None, name):
+            subparsers.add_parser(name, help=summary)
+            continue
         module = importlib.import_module(f'.{name.replace("-", "_")}', __name__)
         sub = subparsers.add_parser(
             name,
@@ -51,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns 0, 1 (failure), 2 (a mistake in the input) or 130 (interrupted)."""
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    # Ahead of the sub-command there are only flags without a value.
+    options = build_parser(next((word for word in words if word in COMMANDS), None)).parse_args(words)
     logging.basicConfig(
         level=logging.WARNING if options.quiet else logging.INFO,
         format='%(message)s',

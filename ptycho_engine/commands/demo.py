@@ -20,18 +20,15 @@ import numpy as np
 
 from ..config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import load_scan
-from ..events import ModelSaved
 from ..figures import comparison_figure, save_figure
 from ..files.archive import load_archive
 from ..files.product import read_product, write_product
 from ..pipeline.quality import Scores, scan_box, score
 from ..pipeline.sources import SimulatedScans
-from ..pipeline.train import train
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
-from .interrupt import stop_on_interrupt
-from .progress import show_progress
 from .reconstruct import run_reconstruction
 from .simulate import settings_text, write_scan
+from .train import run_training
 
 SIZE = 64
 PHOTONS = 1e5
@@ -69,14 +66,9 @@ def run(options: argparse.Namespace) -> None:
     )
     execution = PyTorchExecutionConfig()
     source = SimulatedScans(scan, config, families=FAMILIES, absorption=0.6, phase=0.8)
-    model_path = output
-    with stop_on_interrupt() as stopped:
-        events = train(source, config, output, execution=execution, should_stop=stopped)
-        for event in show_progress(events, options.quiet):
-            if isinstance(event, ModelSaved):
-                model_path = event.path
-        if stopped():
-            raise KeyboardInterrupt
+    model_path, stopped = run_training(source, config, output, execution, quiet=options.quiet)
+    if stopped:
+        raise KeyboardInterrupt
     archive = load_archive(model_path)
     result = run_reconstruction(scan, archive, InferenceConfig(), execution, quiet=options.quiet)
     assert scan.product is not None

@@ -18,6 +18,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from scipy import constants
 
 from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
 from ..data.npz import read_arrays
@@ -28,9 +29,6 @@ from ..files.product import ProductData, write_product
 from ..physics.geometry import ObjectGrid
 from ..physics.probe import as_mode_stack
 from ..simulate import simulate_scan, without_truth
-
-HC_EV_M = 1.239841984e-6
-"""Planck constant times speed of light, in eV·m."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +123,7 @@ def write_scan(
 
     counts = np.rint(raw.diffraction.astype(np.float64) ** 2)
     largest = counts.max()
-    wavelength_m = HC_EV_M / photon_energy_eV
+    wavelength_m = constants.h * constants.c / (photon_energy_eV * constants.e)
     detector_pixel_m = wavelength_m * detector_distance_m / (raw.N * pixel_size_m)
     bad = np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels
     patterns = AssembledPatterns(

@@ -10,13 +10,15 @@ example:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ..config.execution import ACCELERATORS
 from ..config.model import MODEL_TYPES
-from ..data.scan import load_training_scans
+from ..data.scan import Scan, load_training_scans
 from ..events import ModelSaved
+from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
 from .interrupt import stop_on_interrupt
 from .progress import show_progress
@@ -65,10 +67,25 @@ def run(options: argparse.Namespace) -> None:
     )
     execution = PyTorchExecutionConfig(accelerator=options.accelerator)
     scans = [scan for path in options.inputs for scan in load_training_scans(path)]
+    saved, stopped = run_training(scans, config, options.output, execution, quiet=options.quiet)
+    print(f'Saved the model to {saved}.')
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def run_training(
+    scans: Sequence[Scan] | TrainingSource,
+    config: TrainingConfig,
+    output: Path,
+    execution: PyTorchExecutionConfig,
+    *,
+    quiet: bool,
+) -> tuple[Path, bool]:
+    """Train under a progress bar; return the model's path and whether Ctrl-C cut the training short."""
+    saved = output
     with stop_on_interrupt() as stopped:
-        events = train(scans, config, options.output, execution=execution, should_stop=stopped)
-        for event in show_progress(events, options.quiet):
+        events = train(scans, config, output, execution=execution, should_stop=stopped)
+        for event in show_progress(events, quiet):
             if isinstance(event, ModelSaved):
-                print(f'Saved the model to {event.path}.')
-        if stopped():
-            raise KeyboardInterrupt
+                saved = event.path
+        return saved, stopped()

@@ -8,7 +8,7 @@ Canonical weight layout: convolution kernels are (kernel, kernel, in, out), bias
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -69,7 +69,6 @@ class NetworkPlan:
     gridsize: int
     steps: tuple[tuple[Layer, ...], ...]
     """The correction network of each unrolled step; the last layer is the output (2 channels)."""
-    features: tuple[str, ...] = field(default=FEATURES)
 
     @property
     def channels(self) -> int:

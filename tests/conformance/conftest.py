@@ -70,13 +70,12 @@ def ptychodus_plugin() -> Path:
     return path
 
 
-@pytest.fixture(scope='session')
-def ptychodus(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
-    """Return a function that runs the unmodified console script."""
+def runner(command: str, environment: dict[str, str], patience_s: float) -> Callable[..., Finished]:
+    """Return a function that runs a command and keeps what it prints."""
 
-    def run(*arguments: object, timeout: float = 120, **variables: str) -> Finished:
+    def run(*arguments: object, timeout: float = patience_s, **variables: str) -> Finished:
         done = subprocess.run(
-            [str(SCRIPT), *map(str, arguments)],
+            [command, *map(str, arguments)],
             env={**environment, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -87,25 +86,18 @@ def ptychodus(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[.
         return Finished(done.returncode, done.stdout)
 
     return run
+
+
+@pytest.fixture(scope='session')
+def ptychodus(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
+    """Return a function that runs the unmodified console script."""
+    return runner(str(SCRIPT), environment, 120)
 
 
 @pytest.fixture(scope='session')
 def python(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
     """Return a function that runs Python code, or a script, in a fresh interpreter."""
-
-    def run(*arguments: object, timeout: float = 180, **variables: str) -> Finished:
-        done = subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            env={**environment, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout)
-
-    return run
+    return runner(sys.executable, environment, 180)
 
 
 @pytest.fixture(scope='session')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,19 +21,27 @@ __all__ = ['Backend', 'Batch', 'Illumination', 'StepResult', 'create_backend']
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Illumination:
-    """The known probe of one scan in the engine's gauge, and its detector mask."""
+    """The known probe of one scan in the engine's gauge, its detector mask and its input scale.
+
+    Compared by identity, so that a backend can keep what it derived from the last one.
+    """
 
     probe: npt.NDArray[np.complex64]
     """(P, N, N) incoherent modes, in the square root of counts."""
     good: npt.NDArray[np.bool_]
     """(N, N) True where the detector is to be trusted."""
+    input_scale: float
+    """Factor from measured amplitude to the input of 'cnn' (:class:`~..physics.scaling.ScaleRecord`)."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """B groups of C patterns of one scan."""
+
+    illumination: Illumination
+    """The scan's probe and detector mask."""
 
     amplitude: npt.NDArray[np.float32]
     """(B, C, N, N) measured amplitudes, the square root of counts, zero frequency at N//2."""
@@ -66,14 +74,11 @@ class Backend(Protocol):
     def build(self, plan: NetworkPlan, weights: Weights) -> None:
         """Make the network from canonical weights."""
 
-    def set_illumination(self, illumination: Illumination) -> None:
-        """Take the known probe of the scan that the next batches belong to."""
-
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
 
-    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
-        """Descend once."""
+    def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """Descend once along the gradient averaged over the groups of all `batches`."""
 
     def evaluate(self, batch: Batch) -> StepResult:
         """Return the losses without learning."""
@@ -85,7 +90,16 @@ class Backend(Protocol):
         """Return a copy of the canonical weights."""
 
     def set_weights(self, weights: Weights) -> None:
-        """Replace the weights."""
+        """Replace the weights; the optimiser goes on."""
+
+    def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of what the optimiser remembers, to go on from later with the same backend.
+
+        Names are ``<canonical weight name>/<quantity>`` and ``steps``.
+        """
+
+    def set_optimiser_state(self, state: Weights) -> None:
+        """Go on from :meth:`optimiser_state`; :meth:`prepare_training` must have been called."""
 
 
 def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -> Backend:

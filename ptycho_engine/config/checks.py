@@ -10,9 +10,15 @@ from typing import Any, TypeVar
 
 from ..errors import ConfigError
 
-__all__ = ['check_choice', 'check_integer', 'check_number', 'from_mapping']
+__all__ = ['check_boolean', 'check_choice', 'check_integer', 'check_number', 'from_mapping']
 
 T = TypeVar('T')
+
+
+def check_boolean(owner: str, name: str, value: object) -> None:
+    """Raise :class:`ConfigError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f'{owner}.{name} is {value!r}; expected True or False.')
 
 
 def check_choice(owner: str, name: str, value: object, choices: Iterable[str]) -> None:
@@ -38,13 +44,21 @@ def check_number(
     high: float = math.inf,
     *,
     exclusive: bool = False,
+    exclusive_high: bool = False,
 ) -> None:
-    """Raise :class:`ConfigError` unless `value` is a finite number in [low, high] (or (low, high])."""
+    """Raise :class:`ConfigError` unless `value` is a finite number from `low` to `high`.
+
+    `exclusive` leaves out `low` itself, `exclusive_high` leaves out `high`.
+    """
     ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or value > high or value < low or (exclusive and value == low):  # type: ignore[operator]
+    if ok:
+        above = value > low if exclusive else value >= low  # type: ignore[operator]
+        below = value < high if exclusive_high else value <= high  # type: ignore[operator]
+        ok = above and below
+    if not ok:
         bound = f'above {low:g}' if exclusive else f'at least {low:g}'
         if high < math.inf:
-            bound += f' and at most {high:g}'
+            bound += f' and below {high:g}' if exclusive_high else f' and at most {high:g}'
         raise ConfigError(f'{owner}.{name} is {value!r}; expected a number {bound}.')
 
 

@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from .checks import check_choice, check_integer
+from ..errors import ConfigError
+from .checks import check_boolean, check_choice, check_integer, check_number
 
-__all__ = ['ARCHITECTURES', 'MODEL_TYPES', 'ModelConfig']
+__all__ = ['AMPLITUDE_ACTIVATIONS', 'ARCHITECTURES', 'MODEL_TYPES', 'ModelConfig']
 
-ARCHITECTURES = ('unrolled',)
+ARCHITECTURES = ('unrolled', 'cnn')
 MODEL_TYPES = ('pinn', 'supervised')
+AMPLITUDE_ACTIVATIONS = ('sigmoid', 'swish', 'softplus', 'relu')
+
+_ONLY_OF = {
+    'unrolled': ('unrolled_steps',),
+    'cnn': ('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
+}
+"""Fields that mean something to one architecture alone."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network and the size of what it sees."""
+    """The network, the size of what it sees, and the illumination it assumes.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a field that only another architecture has is changed.
+    """
 
     N: int = 0
     """Side of a diffraction pattern in pixels: a multiple of 8 from 32 up, or 0 for "as in the data"."""
     gridsize: int = 1
-    """A group holds gridsize² overlapping patterns, whose patches are merged and cut again between the
-    steps of the network, from 1 (no coupling) to 5. Larger groups couple more and cost more memory."""
+    """A group holds gridsize² overlapping patterns, from 1 to 5. Larger groups couple more patterns and
+    cost more memory."""
     n_filters_scale: int = 2
     """Multiplies the width of every layer, from 1 to 4. Twice the width costs about three times the time."""
     model_type: str = 'pinn'
     """'pinn': learn from the diffraction patterns alone. 'supervised': learn from known objects."""
     architecture: str = 'unrolled'
-    """'unrolled': steps of modulus constraint with the known probe, each corrected by a small CNN."""
+    """'unrolled': steps of modulus constraint with the known probe, each corrected by a small CNN. 'cnn':
+    PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
     unrolled_steps: int = 3
-    """Steps of the unrolled network, from 1 to 12. Time grows in proportion."""
+    """Steps of the unrolled network, from 1 to 12. Time grows in proportion. Only 'unrolled'."""
+    object_big: bool = True
+    """Merge the patches of a group where they overlap and cut them again, so that they agree. False leaves
+    each pattern its own patch. No effect at gridsize 1, where a group is one pattern."""
+    amp_activation: str = 'sigmoid'
+    """Amplitude head: 'sigmoid' is bounded by probe_scale, 'softplus' and 'relu' are not negative, 'swish'
+    may fall a little below zero. Each is shifted to give 1 for a zero input. Only 'cnn'."""
+    probe_big: bool = True
+    """Predict the outer part of each patch too; False leaves it flat. With pad_object. Only 'cnn'."""
+    pad_object: bool = True
+    """Decode the central N/2 pixels and pad them, a quarter of the work; False decodes all N. Only 'cnn'."""
+    probe_scale: float = 4.0
+    """Range of the amplitude head, at least 2: the largest amplitude of 'sigmoid' and the slope of the
+    others, where the mean amplitude of the object is about 1. Only 'cnn'."""
+    probe_mask: bool = False
+    """Multiply the probe by a disk with a soft edge, which removes light far from its centre."""
+    probe_mask_diameter: float | None = None
+    """Diameter of that disk in pixels; None for N/2."""
+    probe_mask_sigma: float = 1.0
+    """Width in pixels of the disk's edge (standard deviation of a Gaussian); 0 for a hard edge."""
+    gaussian_smoothing_sigma: float = 0.0
+    """Smooth the probe by a Gaussian of this standard deviation in pixels; 0 for none."""
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
         if self.N != 0:
             check_integer(owner, 'N', self.N, 32)
             if self.N % 8:
-                from ..errors import ConfigError
-
                 raise ConfigError(
                     f'{owner}.N is {self.N}; expected a multiple of 8 from 32 up. Crop or pad the patterns.'
                 )
@@ -45,3 +79,37 @@ class ModelConfig:
         check_integer(owner, 'unrolled_steps', self.unrolled_steps, 1, 12)
         check_choice(owner, 'model_type', self.model_type, MODEL_TYPES)
         check_choice(owner, 'architecture', self.architecture, ARCHITECTURES)
+        check_choice(owner, 'amp_activation', self.amp_activation, AMPLITUDE_ACTIVATIONS)
+        for name in ('object_big', 'probe_big', 'pad_object', 'probe_mask'):
+            check_boolean(owner, name, getattr(self, name))
+        check_number(owner, 'probe_scale', self.probe_scale, 2)
+        if self.probe_mask_diameter is not None:
+            check_number(owner, 'probe_mask_diameter', self.probe_mask_diameter, 0, exclusive=True)
+        check_number(owner, 'probe_mask_sigma', self.probe_mask_sigma, 0)
+        check_number(owner, 'gaussian_smoothing_sigma', self.gaussian_smoothing_sigma, 0)
+        self._check_idle_fields()
+
+    def _check_idle_fields(self) -> None:
+        """Refuse a changed field that would have no effect."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for architecture, names in _ONLY_OF.items():
+            if architecture == self.architecture:
+                continue
+            for name in names:
+                if getattr(self, name) != defaults[name]:
+                    raise ConfigError(
+                        f'ModelConfig.{name} is {getattr(self, name)!r}, but only the architecture '
+                        f'{architecture!r} has it; leave it at {defaults[name]!r} or choose {architecture!r}.'
+                    )
+        if not self.probe_mask and (
+            self.probe_mask_diameter is not None or self.probe_mask_sigma != defaults['probe_mask_sigma']
+        ):
+            raise ConfigError(
+                'ModelConfig.probe_mask_diameter and probe_mask_sigma describe the mask of the probe, which '
+                'is off; set probe_mask to True.'
+            )
+        if not self.pad_object and not self.probe_big:
+            raise ConfigError(
+                'ModelConfig.probe_big is False, but without pad_object the whole patch is decoded and there '
+                'is no outer part to leave out; set pad_object to True.'
+            )

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+from scipy.special import ndtr
 
+from ..config.model import ModelConfig
 from ..errors import DataValueError
 
-__all__ = ['as_mode_stack', 'fourier_shift', 'mode_intensity']
+__all__ = ['as_mode_stack', 'condition_probe', 'fourier_shift', 'mode_intensity']
 
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 
@@ -40,6 +43,24 @@ def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.c
     if not np.any(stack):
         raise DataValueError(f'{name} is zero everywhere; give a probe with some illumination.')
     return stack
+
+
+def condition_probe(probe: npt.NDArray[np.complex64], model: ModelConfig) -> npt.NDArray[np.complex64]:
+    """Smooth and mask probe modes (P, N, N) as the model's configuration says; by default, not at all.
+
+    The mask is a disk around (N-1)/2 whose edge is a normal distribution function.
+    """
+    result = probe
+    if model.gaussian_smoothing_sigma > 0:
+        sigma = (0, model.gaussian_smoothing_sigma, model.gaussian_smoothing_sigma)
+        result = gaussian_filter(result, sigma, mode='constant')
+    if model.probe_mask:
+        size = probe.shape[-1]
+        axis = np.arange(size) - (size - 1) / 2
+        inside = (model.probe_mask_diameter or size / 2) / 2 - np.hypot(axis[:, None], axis)
+        edge = ndtr(inside / model.probe_mask_sigma) if model.probe_mask_sigma > 0 else inside >= 0
+        result = result * edge
+    return np.asarray(result, dtype=np.complex64)
 
 
 def mode_intensity(probe: ComplexArray) -> npt.NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Batch, Illumination
+from ..config import ModelConfig
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, place_patches
-from ..physics.probe import fourier_shift, mode_intensity
+from ..physics.probe import condition_probe, fourier_shift, mode_intensity
 from ..physics.scaling import ScaleRecord, measure_scale
 
 __all__ = ['PreparedScan']
@@ -28,6 +29,8 @@ class PreparedScan:
     """One scan in the engine's gauge; arrays are made when first used."""
 
     scan: Scan
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Says how the probe is conditioned; nothing else of it is used."""
     has_truth: bool = False
     """Whether the scan's object is the truth and may serve as labels."""
 
@@ -35,7 +38,12 @@ class PreparedScan:
     def scale(self) -> ScaleRecord:
         """Scales measured on this scan."""
         raw = self.scan.raw
-        return measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
+        return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
+
+    @cached_property
+    def probe(self) -> npt.NDArray[np.complex64]:
+        """(P, N, N) the scan's probe, smoothed and masked as the model asks, in the scan's own gauge."""
+        return condition_probe(self.scan.raw.probeGuess, self.model)
 
     @cached_property
     def placement(self) -> PatchPlacement:
@@ -52,8 +60,8 @@ class PreparedScan:
     @cached_property
     def illumination(self) -> Illumination:
         """The probe in the engine's gauge and the mask."""
-        probe = self.scan.raw.probeGuess * np.complex64(self.scale.probe_scale)
-        return Illumination(probe, self.good)
+        probe = self.probe * np.complex64(self.scale.probe_scale)
+        return Illumination(probe, self.good, self.scale.input_scale)
 
     @property
     def xy(self) -> npt.NDArray[np.float64]:
@@ -67,6 +75,7 @@ class PreparedScan:
         """Gather groups (B, C) of pattern indices into arrays."""
         raw = self.scan.raw
         return Batch(
+            illumination=self.illumination,
             amplitude=np.where(self.good, raw.diffraction[groups], np.float32(0)),
             corner=self.placement.corner[groups],
             remainder=self.placement.remainder[groups].astype(np.float32),

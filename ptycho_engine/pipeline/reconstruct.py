@@ -99,11 +99,10 @@ def reconstruct(
             f'The model is for patterns of {model.N}×{model.N} pixels but the data have '
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
         )
-    prepared = PreparedScan(scan)
+    prepared = PreparedScan(scan, model)
     groups = covering_groups(prepared.xy, model.gridsize, config.neighbor_count, config.seed)
     backend = create_backend(config.backend, execution)
     backend.build(build_plan(model), archive.weights)
-    backend.set_illumination(prepared.illumination)
 
     total = len(prepared)
     members = groups.ravel()

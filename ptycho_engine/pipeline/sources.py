@@ -97,7 +97,7 @@ class MeasuredScans:
                     f'{"supervised training" if supervised else "realspace_mae_weight > 0"} needs; give '
                     'a scan whose objectGuess (or product object) is a reconstruction, or train PINN.'
                 )
-        self._prepared = [PreparedScan(scan, has_truth=labelled) for scan in scans]
+        self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
         self._splits = [split_validation(p.xy, config.validation_fraction) for p in self._prepared]
         smallest = config.model.gridsize**2
         for scan, (training, _) in zip(scans, self._splits, strict=True):
@@ -179,7 +179,7 @@ class SimulatedScans:
     @cached_property
     def reference(self) -> PreparedScan:
         """The template itself: its probe and scale are what the model will meet."""
-        return PreparedScan(self._template)
+        return PreparedScan(self._template, self._config.model)
 
     def training(self, epoch: int) -> list[GroupedScan]:
         """Simulate fresh objects of every family for this epoch."""
@@ -220,7 +220,7 @@ class SimulatedScans:
             rng=rng,
             bad_pixels=raw.bad_pixels,
         )
-        prepared = PreparedScan(Scan.from_raw(simulated), has_truth=True)
+        prepared = PreparedScan(Scan.from_raw(simulated), config.model, has_truth=True)
         return GroupedScan(prepared, local.reshape(groups.shape).astype(np.int32))
 
 

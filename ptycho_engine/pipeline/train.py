@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Backend, Batch, StepResult, create_backend
+from ..backends.base import Backend, StepResult, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import Scan
 from ..errors import DataValueError
@@ -118,14 +118,10 @@ def train(
         total_steps = len(batches) * config.nepochs
         mean = _Mean()
         rate = config.learning_rate
-        current: GroupedScan | None = None
         for number, (grouped, groups) in enumerate(batches, start=1):
-            if grouped is not current:
-                backend.set_illumination(grouped.prepared.illumination)
-                current = grouped
-            batch: Batch = grouped.prepared.batch(groups)
+            batch = grouped.prepared.batch(groups)
             rate = learning_rate_at(config, step, total_steps)
-            mean.add(backend.train_step(batch, rate), len(batch))
+            mean.add(backend.train_step([batch], rate), len(batch))
             step += 1
             yield BatchDone(epoch, config.nepochs, number / len(batches))
             if stop():
@@ -220,7 +216,6 @@ def _evaluate(
         return None
     mean = _Mean()
     for item in validation:
-        backend.set_illumination(item.prepared.illumination)
         for batch in item.prepared.batches(item.groups, batch_size):
             if stop():
                 return None

@@ -26,7 +26,6 @@ def backend_for(prepared, gridsize=1, weights=None, **training):
     backend = create_backend('pytorch')
     backend.build(plan, weights or initial_weights(plan, 0))
     backend.prepare_training(TrainingConfig(model=model, **training))
-    backend.set_illumination(prepared.illumination)
     return backend
 
 
@@ -165,7 +164,7 @@ def test_every_loss_goes_down(weights):
     batch = prepared.batch(np.arange(16, dtype=np.int32)[:, None])
     before = backend.evaluate(batch).loss
     for _ in range(6):
-        backend.train_step(batch, 1e-3)
+        backend.train_step([batch], 1e-3)
     assert backend.evaluate(batch).loss < before
 
 
@@ -192,7 +191,6 @@ def test_bfloat16_changes_little_and_only_the_network():
     for precision in ('32-true', 'bf16-mixed'):
         backend = create_backend('pytorch', PyTorchExecutionConfig(precision=precision))
         backend.build(build_plan(model), scattered_weights())
-        backend.set_illumination(prepared.illumination)
         results.append(backend.predict(batch))
     difference = np.abs(results[0] - results[1]).max()
     # Eight bits of mantissa in the convolutions; the physics stays in float32.

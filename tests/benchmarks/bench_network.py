@@ -60,10 +60,9 @@ def main() -> None:
         backend = create_backend('pytorch')
         backend.build(plan, initial_weights(plan, 0))
         backend.prepare_training(TrainingConfig(model=model))
-        backend.set_illumination(prepared.illumination)
         n = 16
         batch = prepared.batch(np.arange(n, dtype=np.int32).reshape(-1, gridsize**2))
-        train = best_seconds(lambda b=batch, e=backend: e.train_step(b, 1e-3))
+        train = best_seconds(lambda b=batch, e=backend: e.train_step([b], 1e-3))
         predict = best_seconds(lambda b=batch, e=backend: e.predict(b))
         waves = torch.zeros(n, 1, size, size, dtype=torch.complex64)
         transforms = best_seconds(lambda w=waves: [torch.fft.ifft2(torch.fft.fft2(w)) for _ in range(STEPS)])

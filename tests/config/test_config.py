@@ -33,6 +33,22 @@ from ptycho_engine.network.plan import build_plan, initial_weights
         (TrainingConfig(), 'realspace_weight', float('nan')),
         (TrainingConfig(), 'learning_rate', 0),
         (TrainingConfig(), 'scheduler', 'Cosine'),
+        (TrainingConfig(), 'optimizer', 'lion'),
+        (TrainingConfig(), 'gradient_clip_algorithm', 'magic'),
+        (TrainingConfig(), 'gradient_clip_val', 0.0),
+        (TrainingConfig(), 'accum_steps', 0),
+        (TrainingConfig(), 'momentum', 1.0),
+        (TrainingConfig(), 'adam_beta2', -0.1),
+        (TrainingConfig(), 'lr_min_ratio', 0.0),
+        (TrainingConfig(), 'plateau_factor', 1.0),
+        (TrainingConfig(), 'probe_trainable', 1),
+        (TrainingConfig(), 'n_subsample', 0),
+        (TrainingConfig(), 'neighbor_pool_size', 3),
+        (ModelConfig(), 'amp_activation', 'tanh'),
+        (ModelConfig(), 'object_big', 'yes'),
+        (ModelConfig(), 'probe_scale', 1.0),
+        (ModelConfig(), 'probe_mask_sigma', -1.0),
+        (ModelConfig(), 'gaussian_smoothing_sigma', -1.0),
         (TrainingConfig(), 'validation_fraction', 0.6),
         (TrainingConfig(), 'backend', 'jax'),
         (TrainingConfig(), 'seed', -1),
@@ -44,6 +60,26 @@ from ptycho_engine.network.plan import build_plan, initial_weights
 def test_values_out_of_range_are_named(config, field, value):
     with pytest.raises(ConfigError, match=rf'{type(config).__name__}\.{field} is .*expected'):
         replace(config, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'remedy'),
+    [
+        ({'amp_activation': 'relu'}, "choose 'cnn'"),
+        ({'probe_scale': 3.0}, "choose 'cnn'"),
+        ({'architecture': 'cnn', 'unrolled_steps': 5}, "choose 'unrolled'"),
+        ({'probe_mask_diameter': 20.0}, 'set probe_mask to True'),
+        ({'architecture': 'cnn', 'pad_object': False, 'probe_big': False}, 'set pad_object to True'),
+    ],
+)
+def test_a_changed_field_without_effect_is_refused(changes, remedy):
+    with pytest.raises(ConfigError, match=remedy):
+        ModelConfig(N=64, **changes)
+
+
+def test_a_seed_of_no_subsample_is_refused():
+    with pytest.raises(ConfigError, match='without n_subsample'):
+        TrainingConfig(subsample_seed=3)
 
 
 def test_unknown_names_are_refused_with_the_nearest():

@@ -83,7 +83,7 @@ def test_stop_keeps_the_best_model_and_comes_at_once(blind, tmp_path):
 
 def test_early_stop_restores_the_best_weights(blind, tmp_path):
     """With a learning rate that ruins the network the first epoch stays the best."""
-    config = replace(SMALL, nepochs=30, learning_rate=0.5, scheduler='Constant', early_stop_patience=2)
+    config = replace(SMALL, nepochs=30, learning_rate=0.5, scheduler='Default', early_stop_patience=2)
     epochs = [e for e in train([blind], config, tmp_path) if isinstance(e, EpochDone)]
     assert len(epochs) < 30
     best = min(epochs, key=lambda e: e.validation_loss)
@@ -96,7 +96,6 @@ def test_early_stop_restores_the_best_weights(blind, tmp_path):
     backend.build(build_plan(archive.config.model), archive.weights)
     backend.prepare_training(archive.config)
     (held_out,) = source.validation()
-    backend.set_illumination(held_out.prepared.illumination)
     loss = backend.evaluate(held_out.prepared.batch(held_out.groups)).loss
     assert loss == pytest.approx(best.validation_loss, rel=1e-3)
 
@@ -119,7 +118,7 @@ def test_the_learning_rate_follows_its_schedule():
     assert max(rates) == pytest.approx(1e-2)
     assert rates.index(max(rates)) in (9, 10)
     assert rates[-1] < 3e-4
-    constant = replace(config, scheduler='Constant')
+    constant = replace(config, scheduler='Default')
     assert {learning_rate_at(constant, step, 200) for step in range(200)} == {1e-2}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class PyTorchBackend:
                 "not find on this machine; choose 'auto' or 'cpu', or install a PyTorch build for it."
             ) from error
         self._network: UnrolledNetwork | None = None
-        self._optics: physics.Optics | None = None
+        self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: torch.optim.AdamW | None = None
         self._config = TrainingConfig()
 
@@ -68,14 +68,6 @@ class PyTorchBackend:
         network.load_canonical(weights)
         self._network = network.to(self._fabric.device)
 
-    def set_illumination(self, illumination: Illumination) -> None:
-        """Take the known probe of the scan that the next batches belong to."""
-        device = self._fabric.device
-        self._optics = physics.Optics.of(
-            torch.from_numpy(illumination.probe).to(device),
-            torch.from_numpy(illumination.good).to(device),
-        )
-
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
         self._config = config
@@ -83,11 +75,26 @@ class PyTorchBackend:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
 
+    @property
+    def _prepared_optimiser(self) -> torch.optim.AdamW:
+        if self._optimiser is None:
+            raise RuntimeError('prepare_training() must be called first')
+        return self._optimiser
+
+    def _optics_of(self, illumination: Illumination) -> physics.Optics:
+        """Return the illumination on the device; batches of one scan share it."""
+        if self._optics is None or self._optics[0] is not illumination:
+            device = self._fabric.device
+            optics = physics.Optics.of(
+                torch.from_numpy(illumination.probe).to(device),
+                torch.from_numpy(illumination.good).to(device),
+            )
+            self._optics = illumination, optics
+        return self._optics[1]
+
     def _send(self, batch: Batch) -> _DeviceBatch:
         device = self._fabric.device
-        optics = self._optics
-        if optics is None:
-            raise RuntimeError('set_illumination() must be called first')
+        optics = self._optics_of(batch.illumination)
         amplitude = torch.from_numpy(batch.amplitude).to(device)
         remainder = torch.from_numpy(batch.remainder).to(device).reshape(-1, 2)
         labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(device)
@@ -132,30 +139,34 @@ class PyTorchBackend:
             loss = loss + config.realspace_weight * variation.mean()
         return loss, fit.mean()
 
-    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
-        """Descend once."""
-        optimiser = self._optimiser
-        if optimiser is None:
-            raise RuntimeError('prepare_training() must be called first')
+    def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """Descend once along the gradient averaged over the groups of all `batches`."""
+        optimiser = self._prepared_optimiser
         for group in optimiser.param_groups:
             group['lr'] = learning_rate
         optimiser.zero_grad(set_to_none=True)
-        loss, fit = self._losses(self._send(batch))
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._config.gradient_clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip_norm)
+        total = sum(len(batch) for batch in batches)
+        mean_loss = mean_fit = 0.0
+        for batch in batches:
+            share = len(batch) / total
+            loss, fit = self._losses(self._send(batch))
+            (share * loss).backward()  # type: ignore[no-untyped-call]
+            mean_loss += share * float(loss.detach())
+            mean_fit += share * float(fit.detach())
+        if self._config.gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip_val)
         optimiser.step()
-        return StepResult(float(loss.detach()), float(fit.detach()))
+        return StepResult(mean_loss, mean_fit)
 
     def evaluate(self, batch: Batch) -> StepResult:
         """Return the losses without learning."""
-        with torch.inference_mode():
+        with torch.no_grad():
             loss, fit = self._losses(self._send(batch))
         return StepResult(float(loss), float(fit))
 
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
         """Return object patches (B, C, N, N) in the engine's gauge."""
-        with torch.inference_mode():
+        with torch.no_grad():
             patches = self._forward(self._send(batch))
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
 
@@ -164,5 +175,28 @@ class PyTorchBackend:
         return self.network.canonical_weights()
 
     def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Replace the weights."""
+        """Replace the weights; the optimiser goes on."""
         self.network.load_canonical(weights)
+
+    def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of what the optimiser remembers."""
+        optimiser = self._prepared_optimiser
+        state: dict[str, npt.NDArray[np.float32]] = {}
+        for name, parameter in self.network.named_canonical():
+            for quantity, value in optimiser.state.get(parameter, {}).items():
+                state[f'{name}/{quantity}'] = np.array(value.detach().cpu().numpy(), np.float32)
+        return state
+
+    def set_optimiser_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Go on from :meth:`optimiser_state`."""
+        optimiser = self._prepared_optimiser
+        for name, parameter in self.network.named_canonical():
+            quantities = {
+                key.rpartition('/')[2]: torch.from_numpy(np.array(value))
+                for key, value in state.items()
+                if key.rpartition('/')[0] == name
+            }
+            optimiser.state[parameter] = {
+                key: value if key == 'step' else value.to(parameter.device)
+                for key, value in quantities.items()
+            }

@@ -124,7 +124,7 @@ class UnrolledNetwork(nn.Module):
     def canonical_weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return weights by canonical name, kernels as (kernel, kernel, in, out)."""
         weights = {}
-        for name, parameter in self._named():
+        for name, parameter in self.named_canonical():
             array = parameter.detach().cpu().numpy()
             layout = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
             weights[name] = np.array(layout, dtype=np.float32, order='C')
@@ -133,12 +133,13 @@ class UnrolledNetwork(nn.Module):
     def load_canonical(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Copy canonical weights into the parameters."""
         with torch.no_grad():
-            for name, parameter in self._named():
+            for name, parameter in self.named_canonical():
                 array = weights[name]
                 layout = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(layout)))
 
-    def _named(self) -> list[tuple[str, nn.Parameter]]:
+    def named_canonical(self) -> list[tuple[str, nn.Parameter]]:
+        """Return parameters by canonical name; kernels as torch lays them out."""
         named = []
         for index, (step, layers) in enumerate(zip(self.steps, self.plan.steps, strict=True), start=1):
             assert isinstance(step, CorrectionNetwork)

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from ..errors import DataValueError
 
-__all__ = ['build_groups', 'split_validation']
+__all__ = ['build_groups', 'covering_groups', 'split_validation']
 
 
 def build_groups(
@@ -83,6 +83,32 @@ def build_groups(
     drawn = np.argpartition(keys, size - 2, axis=1)[:, : size - 1]
     others = np.take_along_axis(neighbours[seeds], drawn, axis=1)
     return np.concatenate([seeds[:, np.newaxis], others], axis=1).astype(np.int32)
+
+
+def covering_groups(
+    xy: npt.ArrayLike,
+    gridsize: int,
+    K: int = 7,
+    seed: int = 0,
+    scan_index: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.int32]:
+    """Return few groups (B, C) that together hold every pattern at least once; none mixes datasets."""
+    points = np.asarray(xy, dtype=np.float64)
+    labels = np.zeros(len(points), np.int64) if scan_index is None else scan_index
+    parts = []
+    for label in np.unique(labels):
+        chosen = np.flatnonzero(labels == label)
+        groups = build_groups(points[chosen], gridsize, K, None, seed)
+        if gridsize > 1:
+            covered = np.zeros(len(chosen), bool)
+            kept = []
+            for row in np.random.default_rng(seed).permutation(len(groups)):
+                if not covered[groups[row, 0]]:
+                    covered[groups[row]] = True
+                    kept.append(row)
+            groups = groups[np.sort(kept)]
+        parts.append(chosen[groups])
+    return np.concatenate(parts).astype(np.int32)
 
 
 def split_validation(

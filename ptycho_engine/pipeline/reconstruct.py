@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..backends.base import create_backend
 from ..config import InferenceConfig, PyTorchExecutionConfig
-from ..data.grouping import build_groups
+from ..data.grouping import covering_groups
 from ..data.scan import Scan
 from ..errors import ArchiveError, Cancelled
 from ..events import Event, PartialObject, PatchesDone, Reconstructed
@@ -100,7 +100,9 @@ def reconstruct(
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
         )
     prepared = PreparedScan(scan, model)
-    groups = covering_groups(prepared.xy, model.gridsize, config.neighbor_count, config.seed)
+    groups = covering_groups(
+        prepared.xy, model.gridsize, config.neighbor_count, config.seed, scan.raw.scan_index
+    )
     backend = create_backend(config.backend, execution)
     backend.build(build_plan(model), archive.weights)
 
@@ -145,22 +147,6 @@ def reconstruct(
             comments=comments,
         )
     )
-
-
-def covering_groups(
-    xy: npt.NDArray[np.float64], gridsize: int, neighbour_count: int, seed: int
-) -> npt.NDArray[np.int32]:
-    """Return few groups (B, C) that together hold every pattern at least once."""
-    groups = build_groups(xy, gridsize, neighbour_count, None, seed)
-    if gridsize == 1:
-        return groups
-    covered = np.zeros(len(xy), bool)
-    kept = []
-    for row in np.random.default_rng(seed).permutation(len(groups)):
-        if not covered[groups[row, 0]]:
-            covered[groups[row]] = True
-            kept.append(row)
-    return np.asarray(groups[np.sort(kept)])
 
 
 def _result(stitcher: Stitcher, prepared: PreparedScan) -> Reconstruction:

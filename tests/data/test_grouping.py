@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_engine.data.grouping import build_groups, split_validation
+from ptycho_engine.data.grouping import build_groups, covering_groups, split_validation
 from ptycho_engine.errors import DataValueError
-from ptycho_engine.pipeline.reconstruct import covering_groups
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import block_length, blocks
 from ..errors import DataValueError
 
 __all__ = ['ScaleRecord', 'measure_scale']
@@ -66,8 +67,8 @@ def measure_scale(
     """
     good = np.ones(amplitude.shape[-2:], bool) if bad_pixels is None else ~bad_pixels
     total = 0.0
-    for start in range(0, len(amplitude), 256):
-        block = np.asarray(amplitude[start : start + 256])[:, good]
+    for part in blocks(len(amplitude), block_length(amplitude.shape[-1])):
+        block = np.asarray(amplitude[part])[:, good]
         total += float(np.einsum('ij,ij->', block, block, dtype=np.float64))
     mean_counts = total / max(len(amplitude), 1)
     far_field = np.fft.fftshift(np.fft.fft2(probe, norm='ortho'), axes=(-2, -1))

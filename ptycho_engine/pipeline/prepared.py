@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Batch, Illumination
+from ..blocks import block_length, blocks
 from ..config import ModelConfig
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
@@ -19,9 +20,6 @@ from ..physics.probe import condition_probe, fourier_shift, mode_intensity
 from ..physics.scaling import ScaleRecord, measure_scale
 
 __all__ = ['PreparedScan']
-
-BLOCK = 256
-"""Patterns worked on at once where temporary arrays are large."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,7 @@ class PreparedScan:
         probe, remainder = self.illumination.probe, self.placement.remainder[indices]
         weights = np.empty((len(indices), *probe.shape[-2:]), np.float32)
         # In blocks, because the shifted probes are complex128 and have a mode axis.
-        for start in range(0, len(indices), BLOCK):
-            part = slice(start, start + BLOCK)
+        for part in blocks(len(indices), block_length(probe.shape[-1], len(probe))):
             weights[part] = mode_intensity(fourier_shift(probe[None], remainder[part, None]))
         return weights
 

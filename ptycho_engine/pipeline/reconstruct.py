@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import create_backend
+from ..backends.base import Backend, create_backend
+from ..blocks import block_length, blocks
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..data.grouping import covering_groups
 from ..data.scan import Scan
@@ -21,7 +22,8 @@ from ..files.product import ProductData
 from ..network.plan import build_plan
 from ..physics.forward import deviance, predict_intensity
 from ..physics.geometry import ObjectGrid
-from .prepared import BLOCK, PreparedScan
+from .patches import PatchStore
+from .prepared import PreparedScan
 from .stitch import Stitcher
 from .synchronise import synchronise
 
@@ -31,6 +33,8 @@ logger = logging.getLogger('ptychopinn.reconstruct')
 
 PARTIAL_INTERVAL_S = 2.0
 JUDGED_PATTERNS = 512
+JUDGED_PIXELS = 512 * 128**2
+"""At most so many patterns and pixels are compared with the prediction; enough for three digits."""
 
 
 @dataclass(frozen=True)
@@ -108,30 +112,10 @@ def reconstruct(
 
     total = len(prepared)
     members = groups.ravel()
-    patches = np.empty((members.size, model.N, model.N), np.complex64)
-    weight = np.empty(patches.shape, np.float32)
-    corner = prepared.placement.corner[members]
-    covered = np.zeros(total, bool)
+    patches = PatchStore(members.size, model.N)
     preview = Stitcher(scan.grid.shape)
-    last_partial = time.perf_counter()
-    filled = 0
-    for batch in prepared.batches(groups, config.batch_size):
-        if stop():
-            raise Cancelled('The reconstruction was stopped.')
-        predicted = backend.predict(batch).reshape(-1, model.N, model.N)
-        part = slice(filled, filled + len(predicted))
-        filled = part.stop
-        patches[part] = predicted
-        weight[part] = prepared.stitching_weights(members[part])
-        preview.add(predicted, weight[part], corner[part])
-        covered[members[part]] = True
-        yield PatchesDone(int(covered.sum()), total)
-        now = time.perf_counter()
-        if now - last_partial > PARTIAL_INTERVAL_S:
-            last_partial = now
-            yield PartialObject(_result(preview, prepared))
-
-    result = _assemble(prepared, patches, weight, corner)
+    yield from _predict(backend, prepared, groups, config.batch_size, patches, preview, stop)
+    result = _assemble(prepared, patches, members, preview.weight, stop)
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
@@ -149,6 +133,43 @@ def reconstruct(
     )
 
 
+def _predict(
+    backend: Backend,
+    prepared: PreparedScan,
+    groups: npt.NDArray[np.int32],
+    batch_size: int,
+    patches: PatchStore,
+    preview: Stitcher,
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
+    """Predict the patches of all groups; leave them times their illumination in `patches` and `preview`."""
+    total = len(prepared)
+    members = groups.ravel()
+    covered = np.zeros(total, bool)
+    last_partial = time.perf_counter()
+    filled = 0
+    for batch in prepared.batches(groups, batch_size):
+        _check(stop)
+        predicted = backend.predict(batch).reshape(-1, *patches.shape[1:])
+        part = slice(filled, filled + len(predicted))
+        filled = part.stop
+        weight = prepared.stitching_weights(members[part])
+        weighted = predicted * weight
+        patches[part] = weighted
+        preview.add(weighted, weight, prepared.placement.corner[members[part]])
+        covered[members[part]] = True
+        yield PatchesDone(int(covered.sum()), total)
+        now = time.perf_counter()
+        if now - last_partial > PARTIAL_INTERVAL_S:
+            last_partial = now
+            yield PartialObject(_result(preview, prepared))
+
+
+def _check(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise Cancelled('The reconstruction was stopped.')
+
+
 def _result(stitcher: Stitcher, prepared: PreparedScan) -> Reconstruction:
     return Reconstruction(
         object_array=stitcher.result() * np.complex64(prepared.scale.probe_scale),
@@ -159,14 +180,18 @@ def _result(stitcher: Stitcher, prepared: PreparedScan) -> Reconstruction:
 
 def _assemble(
     prepared: PreparedScan,
-    patches: npt.NDArray[np.complex64],
-    weight: npt.NDArray[np.float32],
-    corner: npt.NDArray[np.int64],
+    patches: PatchStore,
+    members: npt.NDArray[np.int32],
+    total_weight: npt.NDArray[np.float64],
+    stop: Callable[[], bool],
 ) -> Reconstruction:
     """Synchronise and stitch all patches, fit the counts, and judge the result."""
-    factors = synchronise(patches, weight, corner)
-    stitcher = Stitcher(prepared.scan.grid.shape)
-    stitcher.add(patches * factors[:, None, None], weight, corner)
+    corner = prepared.placement.corner[members]
+    factors = synchronise(patches, corner)
+    stitcher = Stitcher(prepared.scan.grid.shape, total_weight)
+    for part in blocks(len(patches), block_length(patches.shape[-1])):
+        _check(stop)
+        stitcher.add(patches[part] * factors[part, None, None], None, corner[part])
     result = _result(stitcher, prepared)
     amplitude, quality = _judge(prepared, result.object_array)
     object_array = (result.object_array * np.float32(amplitude)).astype(np.complex64)
@@ -188,16 +213,20 @@ def _judge(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> t
     On scans of many patterns an evenly spread part of them is judged.
     """
     raw = prepared.scan.raw
-    chosen = np.arange(0, len(raw), max(len(raw) // JUDGED_PATTERNS, 1))
+    judged = max(min(JUDGED_PATTERNS, JUDGED_PIXELS // raw.N**2), 1)
+    chosen = np.arange(0, len(raw), -(-len(raw) // judged))
     padded = prepared.pad(object_array)
     good = prepared.good
     probe = raw.probeGuess.astype(np.complex128)
-    rates, counts = [], []
-    for start in range(0, len(chosen), BLOCK):
-        part = chosen[start : start + BLOCK]
-        rate = predict_intensity(prepared.cut(padded, part), probe, prepared.placement.remainder[part])
-        rates.append(rate.astype(np.float32))
-        counts.append(raw.diffraction[part] ** 2)
-    rate, count = np.concatenate(rates), np.concatenate(counts)
+    rate = np.empty((len(chosen), raw.N, raw.N), np.float32)
+    count = np.empty_like(rate)
+    for part in blocks(len(chosen), block_length(raw.N, len(probe))):
+        members = chosen[part]
+        remainder = prepared.placement.remainder[members]
+        rate[part] = predict_intensity(prepared.cut(padded, members), probe, remainder)
+        count[part] = np.square(raw.diffraction[members])
     factor = count[:, good].sum(dtype=np.float64) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
-    return float(np.sqrt(factor)), float(deviance(count, rate * factor, good).mean())
+    values = [
+        deviance(count[part], rate[part] * factor, good) for part in blocks(len(chosen), block_length(raw.N))
+    ]
+    return float(np.sqrt(factor)), float(np.concatenate(values).mean())

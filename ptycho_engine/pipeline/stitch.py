@@ -14,36 +14,50 @@ RELATIVE_FLOOR = 1e-3
 
 
 class Stitcher:
-    """Adds patches to a canvas of fixed size; what falls outside is left out.
+    """Adds weighted patches to a canvas of fixed size; what falls outside is left out.
 
     Parameters
     ----------
     shape : (H, W)
         Size of the object.
+    weight : (H, W) float, optional
+        Total weight of all patches, where it is known beforehand; then none is added.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], weight: npt.NDArray[np.float64] | None = None) -> None:
         self._sum = np.zeros(shape, np.complex128)
-        self._weight = np.zeros(shape, np.float64)
+        self._known = weight is not None
+        self._weight = np.zeros(shape, np.float64) if weight is None else weight
 
     def add(
         self,
-        patches: npt.NDArray[np.complexfloating[Any, Any]],
-        weight: npt.NDArray[np.floating[Any]],
+        weighted: npt.NDArray[np.complexfloating[Any, Any]],
+        weight: npt.NDArray[np.floating[Any]] | None,
         corner: npt.NDArray[np.int64],
     ) -> None:
-        """Add patches (n, N, N) with non-negative weights (n, N, N) at corners (n, 2) [row, column]."""
+        """Add patches times their weights (n, N, N) and the weights (n, N, N), not negative.
+
+        Parameters
+        ----------
+        weighted : (n, N, N) complex
+        weight : (n, N, N) float
+            None where the total weight was given.
+        corner : (n, 2) int
+            [row, column] of each patch.
+        """
+        assert self._known == (weight is None)
         height, width = self._sum.shape
-        size = patches.shape[-1]
-        for patch, factor, (row, column) in zip(patches, weight, corner.tolist(), strict=True):
+        size = weighted.shape[-1]
+        for k, (row, column) in enumerate(corner.tolist()):
             top, bottom = max(row, 0), min(row + size, height)
             left, right = max(column, 0), min(column + size, width)
             if top >= bottom or left >= right:
                 continue
-            inner = (slice(top - row, bottom - row), slice(left - column, right - column))
+            inner = (k, slice(top - row, bottom - row), slice(left - column, right - column))
             outer = (slice(top, bottom), slice(left, right))
-            self._sum[outer] += factor[inner] * patch[inner]
-            self._weight[outer] += factor[inner]
+            self._sum[outer] += weighted[inner]
+            if weight is not None:
+                self._weight[outer] += weight[inner]
 
     @property
     def weight(self) -> npt.NDArray[np.float64]:

@@ -7,7 +7,8 @@ destroys slow phase. The best factors are the leading eigenvector of the matrix 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,28 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 
-__all__ = ['overlap_products', 'synchronise']
+__all__ = ['Patches', 'overlap_products', 'synchronise']
 
 DENSE_LIMIT = 64
 """Below so many patches the dense solver is used; the sparse one needs room to iterate."""
 
+BLOCK_BYTES = 64 * 2**20
+"""Patches whose overlaps are computed at once."""
+
+
+class Patches(Protocol):
+    """Patches times their illumination, (n, N, N) complex; an array, or a store on disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, N, N)."""
+
+    def __getitem__(self, index: npt.NDArray[np.intp], /) -> npt.NDArray[Any]:
+        """Return some patches."""
+
 
 def overlap_products(
-    patches: npt.NDArray[np.complexfloating[Any, Any]],
-    weight: npt.NDArray[np.floating[Any]],
+    weighted: Patches,
     corner: npt.NDArray[np.int64],
     neighbours: int = 8,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.complex128]]:
@@ -31,18 +45,19 @@ def overlap_products(
 
     Parameters
     ----------
-    patches : (n, N, N) complex
-    weight : (n, N, N) float
+    weighted : (n, N, N) complex
+        Patches times their illumination, ``w O``; read in blocks of neighbours.
     corner : (n, 2) int
         [row, column] of each patch.
     neighbours : int
         Nearest patches that each patch is compared with.
     """
-    n, size, _ = patches.shape
+    n, size, _ = weighted.shape
     if n < 2:
         return np.empty((0, 2), np.int64), np.empty(0, np.complex128)
     count = min(neighbours, n - 1) + 1
-    distance, near = cKDTree(corner).query(corner, k=count)
+    tree = cKDTree(corner)
+    distance, near = tree.query(corner, k=count)
     first = np.repeat(np.arange(n), count)
     second = near.ravel()
     valid = (first != second) & (distance.ravel() < size)
@@ -50,26 +65,50 @@ def overlap_products(
     delta = corner[pairs[:, 1]] - corner[pairs[:, 0]]
     keep = (np.abs(delta) < size).all(axis=1)
     pairs, delta = pairs[keep], delta[keep]
-    weighted = (patches * weight).astype(np.complex64)
     products = np.empty(len(pairs), np.complex128)
-    for k, ((i, j), (dy, dx)) in enumerate(zip(pairs.tolist(), delta.tolist(), strict=True)):
-        a = weighted[i, max(dy, 0) : size + min(dy, 0), max(dx, 0) : size + min(dx, 0)]
-        b = weighted[j, max(-dy, 0) : size + min(-dy, 0), max(-dx, 0) : size + min(-dx, 0)]
-        products[k] = np.vdot(a, b)
+    for chosen in _neighbouring(pairs, tree.indices, max(BLOCK_BYTES // (8 * size * size), 2)):
+        used, local = np.unique(pairs[chosen], return_inverse=True)
+        block = weighted[used]
+        for k, (i, j) in zip(chosen.tolist(), local.reshape(-1, 2).tolist(), strict=True):
+            dy, dx = delta[k]
+            a = block[i, max(dy, 0) : size + min(dy, 0), max(dx, 0) : size + min(dx, 0)]
+            b = block[j, max(-dy, 0) : size + min(-dy, 0), max(-dx, 0) : size + min(-dx, 0)]
+            products[k] = np.vdot(a, b)
     return pairs, products
 
 
+def _neighbouring(
+    pairs: npt.NDArray[np.int64], leaves: npt.NDArray[np.intp], length: int
+) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield the rows of `pairs` in blocks of at most `length` first patches that lie close together.
+
+    `leaves` are the patches in the order of the leaves of a k-d tree, which keeps neighbours together, so
+    that the pairs of a block name few patches beyond its own.
+    """
+    rank = np.empty(len(leaves), np.int64)
+    rank[leaves] = np.arange(len(leaves))
+    block = rank[pairs[:, 0]] // length
+    order = np.argsort(block, kind='stable')
+    yield from np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+
+
 def synchronise(
-    patches: npt.NDArray[np.complexfloating[Any, Any]],
-    weight: npt.NDArray[np.floating[Any]],
+    weighted: Patches,
     corner: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.complex64]:
     """Return the unit factor (n,) by which each patch is to be multiplied before stitching.
 
     The mean factor is 1, so that a set of patches that agree is left as it is.
+
+    Parameters
+    ----------
+    weighted : (n, N, N) complex
+        Patches times their illumination.
+    corner : (n, 2) int
+        [row, column] of each patch.
     """
-    n = len(patches)
-    pairs, products = overlap_products(patches, weight, corner)
+    n = len(corner)
+    pairs, products = overlap_products(weighted, corner)
     if len(pairs) == 0:
         return np.ones(n, np.complex64)
     i, j = pairs.T

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from ptycho_engine.data.scan import Scan
+from ptycho_engine.pipeline import synchronise as synchronisation
+from ptycho_engine.pipeline.patches import PatchStore
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.stitch import Stitcher
@@ -20,7 +22,7 @@ def true_patches():
 
 def stitched(prepared, patches, weight):
     stitcher = Stitcher(prepared.scan.grid.shape)
-    stitcher.add(patches, weight, prepared.placement.corner)
+    stitcher.add(patches * weight, weight, prepared.placement.corner)
     return stitcher
 
 
@@ -39,7 +41,7 @@ def test_sti_03_true_patches_give_the_object(true_patches):
 
 def test_sti_02_true_patches_are_left_as_they_are(true_patches):
     prepared, patches, weight = true_patches
-    factors = synchronise(patches, weight, prepared.placement.corner)
+    factors = synchronise(patches * weight, prepared.placement.corner)
     np.testing.assert_allclose(factors, 1, atol=1e-4)
 
 
@@ -48,7 +50,7 @@ def test_sti_02_random_phases_are_repaired(true_patches):
     rng = np.random.default_rng(0)
     turned = patches * np.exp(2j * np.pi * rng.random(len(patches)))[:, None, None]
     assert judge(prepared, stitched(prepared, turned, weight).result()).phase_ssim < 0.3
-    factors = synchronise(turned, weight, prepared.placement.corner)
+    factors = synchronise(turned * weight, prepared.placement.corner)
     scores = judge(prepared, stitched(prepared, turned * factors[:, None, None], weight).result())
     assert scores.phase_ssim >= 0.99
     assert scores.nrmse <= 0.0015
@@ -58,8 +60,8 @@ def test_sti_02_a_lone_patch_and_patches_apart_are_no_trouble():
     patches = np.ones((3, 8, 8), complex)
     weight = np.ones((3, 8, 8))
     corner = np.array([[0, 0], [100, 0], [0, 100]])
-    np.testing.assert_array_equal(synchronise(patches, weight, corner), 1)
-    np.testing.assert_array_equal(synchronise(patches[:1], weight[:1], corner[:1]), 1)
+    np.testing.assert_array_equal(synchronise(patches * weight, corner), 1)
+    np.testing.assert_array_equal(synchronise((patches * weight)[:1], corner[:1]), 1)
 
 
 def test_patches_over_the_edge_are_cut_and_the_rest_is_flat():
@@ -73,3 +75,47 @@ def test_patches_over_the_edge_are_cut_and_the_rest_is_flat():
     np.testing.assert_array_equal(result[5:15, 5:25], 1)
     assert stitcher.weight.sum() == 32
     np.testing.assert_array_equal(Stitcher((3, 4)).result(), 1)
+
+
+def test_mem_03_patches_on_disk_give_the_same_image(true_patches, monkeypatch):
+    """In blocks and from a scratch file: the same factors and the same object as in memory."""
+    prepared, patches, weight = true_patches
+    rng = np.random.default_rng(1)
+    weighted = (patches * weight * np.exp(2j * np.pi * rng.random(len(patches)))[:, None, None]).astype(
+        np.complex64
+    )
+    corner = prepared.placement.corner
+    in_memory = synchronise(weighted, corner)
+    store = PatchStore(len(weighted), weighted.shape[-1], memory_limit=0)
+    for start in range(0, len(weighted), 7):
+        store[start : start + 7] = weighted[start : start + 7]
+    np.testing.assert_array_equal(store[np.arange(len(store))], weighted)
+    monkeypatch.setattr(synchronisation, 'BLOCK_BYTES', 10 * weighted[0].nbytes)
+    np.testing.assert_allclose(synchronise(store, corner), in_memory, atol=1e-6)
+    at_once = Stitcher(prepared.scan.grid.shape)
+    at_once.add(weighted, weight, corner)
+    again = Stitcher(prepared.scan.grid.shape, at_once.weight)
+    for start in range(0, len(store), 5):
+        again.add(store[start : start + 5], None, corner[start : start + 5])
+    np.testing.assert_array_equal(again.result(), at_once.result())
+
+
+def test_mem_03_a_block_of_overlaps_names_few_patches_beyond_its_own(monkeypatch):
+    """So that memory stays bounded: neighbours, not patches from everywhere."""
+    rng = np.random.default_rng(0)
+    corner = rng.permutation(np.stack(np.meshgrid(np.arange(60), np.arange(60)), -1).reshape(-1, 2) * 8)
+    reads = []
+
+    class Spy:
+        shape = (3600, 16, 16)
+
+        def __getitem__(self, index):
+            reads.append(len(index))
+            return np.ones((len(index), 16, 16), np.complex64)
+
+    monkeypatch.setattr(synchronisation, 'BLOCK_BYTES', 256 * 8 * 16 * 16)
+    pairs, products = synchronisation.overlap_products(Spy(), corner)
+    assert len(reads) >= 14
+    assert max(reads) <= 2 * 256
+    assert (products.real > 0).all()
+    assert len(pairs) == len(products)

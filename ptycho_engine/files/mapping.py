@@ -1,0 +1,103 @@
+"""Arrays that live in files: parts of existing files, and scratch files without a name."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError
+
+__all__ = ['MappedArray', 'map_file', 'scratch_array']
+
+
+class MappedArray:
+    """An array in a file, paged in by the operating system where it is touched.
+
+    Parameters
+    ----------
+    file : open file
+        It may be closed afterwards; the mapping goes on.
+    shape, dtype, order
+        Of the array.
+    offset : int
+        Bytes before its first element.
+    writable : bool
+        Whether changes go to the file.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        *,
+        offset: int = 0,
+        order: Literal['C', 'F'] = 'C',
+        writable: bool = False,
+    ) -> None:
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        self._map = mmap.mmap(file.fileno(), 0, access=access)
+        self.array: npt.NDArray[Any] = np.ndarray(shape, dtype, self._map, offset, order=order)
+
+    def release(self) -> None:
+        """Give the pages touched so far back to the operating system; they are read again when needed.
+
+        What was written stays in the file. Without this a pass over a large file would make it resident.
+        """
+        if hasattr(mmap, 'MADV_DONTNEED'):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def map_file(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    *,
+    offset: int = 0,
+    order: Literal['C', 'F'] = 'C',
+) -> MappedArray:
+    """Map an array that lies at `offset` of a file, read-only.
+
+    Raises
+    ------
+    ValueError
+        If the file ends before the array does.
+    """
+    with path.open('rb') as file:
+        needed = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        found = os.fstat(file.fileno()).st_size
+        if found < needed:
+            raise ValueError(f'the file has {found} bytes, but its array ends at byte {needed}')
+        return MappedArray(file, shape, dtype, offset=offset, order=order)
+
+
+def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str) -> MappedArray:
+    """Return an array in a scratch file of the temporary folder (``TMPDIR``).
+
+    The file has no name: it is gone when the array is, even if the process is killed.
+
+    Raises
+    ------
+    EngineError
+        If there is no room for it.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile(prefix='ptychopinn-') as file:
+        try:
+            # Reserved beforehand: a full disk would otherwise kill the process at some later write.
+            if hasattr(os, 'posix_fallocate'):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise EngineError(
+                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {tempfile.gettempdir()} '
+                f'({error.strerror}); set TMPDIR to a folder with more room.'
+            ) from error
+        return MappedArray(file, shape, dtype, writable=True)

@@ -1,0 +1,42 @@
+import os
+import tempfile
+
+import numpy as np
+import pytest
+
+from ptycho_engine.errors import EngineError
+from ptycho_engine.files import mapping
+from ptycho_engine.files.mapping import map_file, scratch_array
+
+
+def test_mem_04_a_scratch_file_has_no_name_and_keeps_what_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    scratch = scratch_array((1000, 8, 8), np.complex64, 'A test')
+    assert not list(tmp_path.iterdir())
+    values = np.random.default_rng(0).standard_normal((1000, 8, 8)).astype(np.complex64)
+    scratch.array[:] = values
+    scratch.release()
+    np.testing.assert_array_equal(scratch.array, values)
+
+
+@pytest.mark.skipif(not hasattr(os, 'posix_fallocate'), reason='room can be reserved on POSIX only')
+def test_mem_04_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+
+    def full(descriptor, offset, size):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(mapping.os, 'posix_fallocate', full)
+    with pytest.raises(EngineError, match=r'A test needs 8\.0 GB of scratch space in .*TMPDIR'):
+        scratch_array((1000, 1000, 1000), np.float64, 'A test')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_too_short_for_its_array_is_refused(tmp_path):
+    path = tmp_path / 'x.bin'
+    np.arange(100.0).tofile(path)
+    np.testing.assert_array_equal(
+        map_file(path, (4, 5), np.float64, offset=80).array.ravel(), np.arange(10, 30)
+    )
+    with pytest.raises(ValueError, match='800 bytes, but its array ends at byte 880'):
+        map_file(path, (100,), np.float64, offset=80)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ..config import ModelConfig, TrainingConfig
 from ..config.checks import from_mapping
 from ..errors import ArchiveError, ArchiveNotFoundError, ConfigError
-from ..network.plan import build_plan
+from ..network.plan import NetworkPlan, training_plan
 from ..physics.scaling import ScaleRecord
 from .atomic import atomic_path
 
@@ -276,14 +276,14 @@ def load_archive(path: Path | str) -> ModelArchive:
         config=config,
         scale=scale,
         probe=np.asarray(probe, dtype=np.complex64),
-        weights=_read_weights(data['wts.h5'], config, path),
+        weights=_read_weights(data['wts.h5'], training_plan(config, len(probe)), path),
         backend=str(manifest.get('backend')),
         history=list(history),
     )
 
 
-def _read_weights(data: bytes, config: TrainingConfig, path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    expected = build_plan(config.model).weight_shapes()
+def _read_weights(data: bytes, plan: NetworkPlan, path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    expected = plan.weight_shapes()
     try:
         with h5py.File(io.BytesIO(data), 'r') as file:
             found: dict[str, tuple[int, ...]] = {}

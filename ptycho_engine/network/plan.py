@@ -9,17 +9,32 @@ Canonical weight layout: convolution kernels are (kernel, kernel, in, out), bias
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..config.model import ModelConfig
+from ..config import ModelConfig, TrainingConfig
 from ..errors import ConfigError
+from .cnn import cnn_layers
+from .layer import Activation, Layer
 
-__all__ = ['FEATURES', 'Layer', 'NetworkPlan', 'build_plan', 'initial_weights']
+__all__ = [
+    'FEATURES',
+    'INTENSITY_SCALE',
+    'PROBE_CORRECTION',
+    'NetworkPlan',
+    'build_plan',
+    'initial_weights',
+    'training_plan',
+]
 
-Op = Literal['conv', 'mean_pool', 'upsample', 'concat', 'space_to_depth', 'depth_to_space']
+PROBE_CORRECTION = 'probe/correction'
+"""Name of the trainable probe's weight (P, N, N, 2): real and imaginary part of what is added to the probe,
+in units of the square root of its brightest intensity (:func:`~..physics.probe.correct_probe`)."""
+
+INTENSITY_SCALE = 'intensity/log_scale'
+"""Name of the trainable intensity scale's weight (1,): the logarithm w of the factor between measured and
+predicted amplitudes."""
 
 FEATURES = (
     'object_real_minus_1',
@@ -43,52 +58,41 @@ for, seen also where the probe is weak."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One operation of a plan."""
-
-    name: str
-    """Unique within its step; weights are named ``<step>/<layer>/kernel`` and ``…/bias``."""
-    op: Op
-    inputs: tuple[str, ...]
-    """Names of earlier layers, or ``input``."""
-    in_channels: int
-    out_channels: int
-    kernel: int = 3
-    """Side of a convolution kernel; zero padding keeps the size."""
-    activation: Literal['silu', 'none'] = 'none'
-    zero_init: bool = False
-    """Start from zero weights, so that the untrained layer adds nothing."""
-
-
-@dataclass(frozen=True)
 class NetworkPlan:
     """A network for N-pixel patterns in groups of gridsize²."""
 
-    architecture: str
-    N: int
-    gridsize: int
-    steps: tuple[tuple[Layer, ...], ...]
-    """The correction network of each unrolled step; the last layer is the output (2 channels)."""
+    model: ModelConfig
+    parts: tuple[tuple[str, tuple[Layer, ...]], ...]
+    """Name and layers of each convolutional network; the last layer is its output. 'unrolled' has one part
+    a step with 2 output channels; 'cnn' has one with C amplitude and C phase logits."""
+    probe_modes: int = 0
+    """Modes of a trainable probe; 0 where the probe is taken as it is."""
+    intensity_scale: bool = False
+    """Whether the factor between predicted and measured amplitudes is trainable."""
 
     @property
     def channels(self) -> int:
         """Patterns in a group."""
-        return self.gridsize**2
+        return self.model.gridsize**2
+
+    @property
+    def merges(self) -> bool:
+        """Whether the patches of a group are merged where they overlap."""
+        return self.channels > 1 and self.model.object_big
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the canonical name and shape of every weight, in a fixed order."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for index, layers in enumerate(self.steps, start=1):
+        for part, layers in self.parts:
             for layer in layers:
                 if layer.op == 'conv':
-                    prefix = f'step{index}/{layer.name}'
-                    shapes[f'{prefix}/kernel'] = (
-                        layer.kernel,
-                        layer.kernel,
-                        layer.in_channels,
-                        layer.out_channels,
-                    )
-                    shapes[f'{prefix}/bias'] = (layer.out_channels,)
+                    kernel = (layer.kernel, layer.kernel, layer.in_channels, layer.out_channels)
+                    shapes[f'{part}/{layer.name}/kernel'] = kernel
+                    shapes[f'{part}/{layer.name}/bias'] = (layer.out_channels,)
+        if self.probe_modes:
+            shapes[PROBE_CORRECTION] = (self.probe_modes, self.model.N, self.model.N, 2)
+        if self.intensity_scale:
+            shapes[INTENSITY_SCALE] = (1,)
         return shapes
 
     @property
@@ -97,7 +101,7 @@ class NetworkPlan:
         return sum(int(np.prod(shape)) for shape in self.weight_shapes().values())
 
 
-def build_plan(config: ModelConfig) -> NetworkPlan:
+def build_plan(model: ModelConfig, *, probe_modes: int = 0, intensity_scale: bool = False) -> NetworkPlan:
     """Lay out the network of a configuration.
 
     Raises
@@ -105,14 +109,22 @@ def build_plan(config: ModelConfig) -> NetworkPlan:
     ConfigError
         If N is still 0.
     """
-    if config.N == 0:
+    if model.N == 0:
         raise ConfigError('ModelConfig.N is 0: set it to the size of the patterns first.')
-    step = _correction_network(config.n_filters_scale)
-    return NetworkPlan(
-        architecture=config.architecture,
-        N=config.N,
-        gridsize=config.gridsize,
-        steps=(step,) * config.unrolled_steps,
+    if model.architecture == 'cnn':
+        parts: tuple[tuple[str, tuple[Layer, ...]], ...] = (('autoencoder', cnn_layers(model)),)
+    else:
+        step = _correction_network(model.n_filters_scale)
+        parts = tuple((f'step{index}', step) for index in range(1, model.unrolled_steps + 1))
+    return NetworkPlan(model, parts, probe_modes, intensity_scale)
+
+
+def training_plan(config: TrainingConfig, probe_modes: int) -> NetworkPlan:
+    """Lay out the network with all that a training configuration makes trainable."""
+    return build_plan(
+        config.model,
+        probe_modes=probe_modes if config.probe_trainable else 0,
+        intensity_scale=config.intensity_scale_trainable,
     )
 
 
@@ -126,7 +138,7 @@ def _correction_network(scale: int) -> tuple[Layer, ...]:
     folded = 4 * len(FEATURES)
 
     def conv(name: str, source: str, in_channels: int, out_channels: int, *, last: bool = False) -> Layer:
-        activation: Literal['silu', 'none'] = 'none' if last else 'silu'
+        activation: Activation = 'none' if last else 'silu'
         return Layer(name, 'conv', (source,), in_channels, out_channels, 3, activation, last)
 
     return (
@@ -151,22 +163,22 @@ def _correction_network(scale: int) -> tuple[Layer, ...]:
 
 
 def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Draw the initial weights: He normal for kernels, zero for biases and for zero-init layers.
+    """Draw the initial weights: He normal for kernels, zero for all else and for zero-init layers.
 
     He et al., *Delving deep into rectifiers*, ICCV 2015.
     """
     rng = np.random.default_rng(seed)
-    zero = {
-        f'step{index}/{layer.name}/kernel'
-        for index, layers in enumerate(plan.steps, start=1)
+    drawn = {
+        f'{part}/{layer.name}/kernel'
+        for part, layers in plan.parts
         for layer in layers
-        if layer.zero_init
+        if layer.op == 'conv' and not layer.zero_init
     }
     weights: dict[str, npt.NDArray[np.float32]] = {}
     for name, shape in plan.weight_shapes().items():
-        if name.endswith('/bias') or name in zero:
-            weights[name] = np.zeros(shape, np.float32)
-        else:
+        if name in drawn:
             deviation = np.sqrt(2 / np.prod(shape[:3]))
             weights[name] = (deviation * rng.standard_normal(shape)).astype(np.float32)
+        else:
+            weights[name] = np.zeros(shape, np.float32)
     return weights

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from ..config.model import ModelConfig
 from ..errors import DataValueError
 
-__all__ = ['as_mode_stack', 'condition_probe', 'fourier_shift', 'mode_intensity']
+__all__ = ['as_mode_stack', 'condition_probe', 'correct_probe', 'fourier_shift', 'mode_intensity']
 
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 
@@ -61,6 +61,29 @@ def condition_probe(probe: npt.NDArray[np.complex64], model: ModelConfig) -> npt
         edge = ndtr(inside / model.probe_mask_sigma) if model.probe_mask_sigma > 0 else inside >= 0
         result = result * edge
     return np.asarray(result, dtype=np.complex64)
+
+
+def correct_probe(
+    probe: npt.NDArray[np.complex64], correction: npt.NDArray[np.float32]
+) -> npt.NDArray[np.complex64]:
+    """Add a trained correction (P, N, N, 2) to probe modes (P, N, N).
+
+    The correction is relative to the square root of the brightest intensity, so it does not depend on the
+    dose.
+
+    Raises
+    ------
+    DataValueError
+        If it is for another probe.
+    """
+    if correction.shape != (*probe.shape, 2):
+        raise DataValueError(
+            f'The model has learned a correction for a probe of shape {correction.shape[:-1]}, but the probe '
+            f'of the scan has shape {probe.shape}; give a probe with as many modes, or a model without '
+            'probe_trainable.'
+        )
+    unit = np.sqrt(mode_intensity(probe).max())
+    return np.asarray(probe + unit * (correction[..., 0] + 1j * correction[..., 1]), dtype=np.complex64)
 
 
 def mode_intensity(probe: ComplexArray) -> npt.NDArray[Any]:

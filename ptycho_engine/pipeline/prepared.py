@@ -16,7 +16,7 @@ from ..config import ModelConfig
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, place_patches
-from ..physics.probe import condition_probe, fourier_shift, mode_intensity
+from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_intensity
 from ..physics.scaling import ScaleRecord, measure_scale
 
 __all__ = ['PreparedScan']
@@ -29,6 +29,8 @@ class PreparedScan:
     scan: Scan
     model: ModelConfig = field(default_factory=ModelConfig)
     """Says how the probe is conditioned; nothing else of it is used."""
+    probe_correction: npt.NDArray[np.float32] | None = None
+    """(P, N, N, 2) what a model has learned to add to the probe."""
     has_truth: bool = False
     """Whether the scan's object is the truth and may serve as labels."""
 
@@ -40,8 +42,9 @@ class PreparedScan:
 
     @cached_property
     def probe(self) -> npt.NDArray[np.complex64]:
-        """(P, N, N) the scan's probe, smoothed and masked as the model asks, in the scan's own gauge."""
-        return condition_probe(self.scan.raw.probeGuess, self.model)
+        """(P, N, N) the probe in the scan's own gauge, as the model takes it: smoothed, masked, corrected."""
+        probe = condition_probe(self.scan.raw.probeGuess, self.model)
+        return probe if self.probe_correction is None else correct_probe(probe, self.probe_correction)
 
     @cached_property
     def placement(self) -> PatchPlacement:

@@ -19,7 +19,7 @@ from ..errors import ArchiveError, Cancelled
 from ..events import Event, PartialObject, PatchesDone, Reconstructed
 from ..files.archive import ModelArchive
 from ..files.product import ProductData
-from ..network.plan import build_plan
+from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
 from ..physics.geometry import ObjectGrid
 from .patches import PatchStore
@@ -55,13 +55,20 @@ class Reconstruction:
     """(epoch, training deviance) of the model's training."""
     comments: str = ''
     """One line on how the result came about, for the product."""
+    probe: npt.NDArray[np.complex64] | None = None
+    """(P, N, N) probe with the model's correction, where the model has learned one."""
 
     def to_product(self, product: ProductData) -> ProductData:
         """Return `product` with this object, its loss history and a comment; all else is kept."""
         comments = '\n'.join(line for line in (product.comments, self.comments) if line)
         dtype = np.result_type(product.object_array.dtype, np.complex64)
+        probe = product.probe
+        if self.probe is not None:
+            probe = probe.copy()
+            probe[0] = self.probe
         return replace(
             product,
+            probe=probe,
             object_array=self.object_array[np.newaxis].astype(dtype),
             object_layer_spacing_m=np.empty(0),
             comments=comments,
@@ -103,12 +110,13 @@ def reconstruct(
             f'The model is for patterns of {model.N}×{model.N} pixels but the data have '
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
         )
-    prepared = PreparedScan(scan, model)
+    prepared = PreparedScan(scan, model, archive.weights.get(PROBE_CORRECTION))
     groups = covering_groups(
         prepared.xy, model.gridsize, config.neighbor_count, config.seed, scan.raw.scan_index
     )
     backend = create_backend(config.backend, execution)
-    backend.build(build_plan(model), archive.weights)
+    plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
+    backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
 
     total = len(prepared)
     members = groups.ravel()
@@ -129,6 +137,7 @@ def reconstruct(
             seconds=seconds,
             losses=_losses(archive),
             comments=comments,
+            probe=None if prepared.probe_correction is None else prepared.probe,
         )
     )
 

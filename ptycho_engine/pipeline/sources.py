@@ -86,6 +86,11 @@ class MeasuredScans:
             raise DataValueError(
                 f'The scans have patterns of {sizes} pixels; train on scans of one pattern size.'
             )
+        modes = sorted({len(scan.raw.probeGuess) for scan in scans})
+        if config.probe_trainable and len(modes) > 1:
+            raise DataValueError(
+                f'The scans have probes of {modes} modes; with probe_trainable, train on scans of one probe.'
+            )
         self._config = config
         supervised = config.model.model_type == 'supervised'
         labelled = supervised or config.realspace_mae_weight > 0

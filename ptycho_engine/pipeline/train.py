@@ -18,7 +18,7 @@ from ..data.scan import Scan
 from ..errors import DataValueError
 from ..events import BatchDone, EpochDone, Event, ModelSaved
 from ..files.archive import ARCHIVE_NAME, ModelArchive, save_archive
-from ..network.plan import build_plan, initial_weights
+from ..network.plan import initial_weights, training_plan
 from .schedule import learning_rate_at
 from .sources import GroupedScan, MeasuredScans, TrainingSource, with_pattern_size
 
@@ -94,7 +94,7 @@ def train(
         source = scans
         config = with_pattern_size(config, source.reference.scan.raw.N)
     reference = source.reference
-    backend = _start(config, execution, initial)
+    backend = _start(config, len(reference.probe), execution, initial)
     logger.info(
         'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend.',
         config.model.architecture,
@@ -176,6 +176,7 @@ def train(
 
 def _start(
     config: TrainingConfig,
+    probe_modes: int,
     execution: PyTorchExecutionConfig | None,
     initial: ModelArchive | None,
 ) -> Backend:
@@ -185,8 +186,11 @@ def _start(
             f'The model to continue from is {initial.config.model}, but {config.model} was asked for; they '
             'must be the same network.'
         )
-    plan = build_plan(config.model)
-    weights = initial.weights if initial else initial_weights(plan, config.seed)
+    plan = training_plan(config, probe_modes)
+    weights = initial_weights(plan, config.seed)
+    if initial is not None:
+        # What the earlier model did not train, such as a probe, starts fresh.
+        weights.update({name: initial.weights[name] for name in weights if name in initial.weights})
     backend = create_backend(config.backend, execution)
     backend.build(plan, weights)
     backend.prepare_training(config)

@@ -95,7 +95,7 @@ def test_n_0_is_legal_until_the_network_is_built():
 def test_the_plan_follows_the_configuration():
     small = build_plan(ModelConfig(N=64, n_filters_scale=1))
     assert build_plan(ModelConfig(N=64, n_filters_scale=2)).n_weights > 3 * small.n_weights
-    assert len(build_plan(ModelConfig(N=64, unrolled_steps=5)).steps) == 5
+    assert len(build_plan(ModelConfig(N=64, unrolled_steps=5)).parts) == 5
     assert build_plan(ModelConfig(N=64, gridsize=3)).channels == 9
 
 

@@ -16,7 +16,7 @@ from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ..base import Batch, Illumination, StepResult
 from . import physics
-from .network import UnrolledNetwork
+from .network import PtychographyNetwork, make_network
 
 __all__ = ['PyTorchBackend']
 
@@ -45,13 +45,13 @@ class PyTorchBackend:
                 f'PyTorch backend selected with the accelerator {device!r}, which PyTorch does '
                 "not find on this machine; choose 'auto' or 'cpu', or install a PyTorch build for it."
             ) from error
-        self._network: UnrolledNetwork | None = None
+        self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: torch.optim.AdamW | None = None
         self._config = TrainingConfig()
 
     @property
-    def network(self) -> UnrolledNetwork:
+    def network(self) -> PtychographyNetwork:
         """The network; :meth:`build` must have been called."""
         if self._network is None:
             raise RuntimeError('build() must be called first')
@@ -64,7 +64,7 @@ class PyTorchBackend:
     ) -> None:
         """Make the network from canonical weights."""
         torch.use_deterministic_algorithms(self._execution.deterministic, warn_only=True)
-        network = UnrolledNetwork(plan, self._fabric.autocast)
+        network = make_network(plan, self._fabric.autocast)
         network.load_canonical(weights)
         self._network = network.to(self._fabric.device)
 
@@ -88,6 +88,7 @@ class PyTorchBackend:
             optics = physics.Optics.of(
                 torch.from_numpy(illumination.probe).to(device),
                 torch.from_numpy(illumination.good).to(device),
+                illumination.input_scale,
             )
             self._optics = illumination, optics
         return self._optics[1]
@@ -101,7 +102,7 @@ class PyTorchBackend:
         return _DeviceBatch(
             amplitude=torch.fft.ifftshift(amplitude, dim=(-2, -1)),
             corner=torch.from_numpy(batch.corner).to(device),
-            probes=physics.shift_probe(optics.probe, remainder),
+            probes=physics.shift_probe(self.network.probe(optics), remainder),
             optics=optics,
             labels=labels,
         )
@@ -119,9 +120,10 @@ class PyTorchBackend:
         good = batch.optics.good
         counts = amplitude.square()
         rate = physics.mode_intensity(physics.far_field(patches, batch.probes))
+        rate = rate * self.network.amplitude_factor(rate).square()
         fit = physics.deviance(counts, rate, good)
         loss = patches.new_zeros((), dtype=torch.float32)
-        illumination = physics.mode_intensity(batch.probes)
+        illumination = physics.mode_intensity(batch.probes).detach()
         supervised = config.model.model_type == 'supervised'
         if config.nll_weight > 0 and not supervised:
             # Deviance grows with the dose; divided by the counts per pixel it is of order 1 at any dose.

@@ -60,9 +60,11 @@ class Optics:
     """() largest value of the unshifted illumination."""
     modulus_floor: Tensor
     """() counts per pixel below which a predicted field has no phase."""
+    input_scale: float
+    """Factor from measured amplitude to the input of 'cnn'."""
 
     @classmethod
-    def of(cls, probe: Tensor, good: Tensor) -> Optics:
+    def of(cls, probe: Tensor, good: Tensor, input_scale: float) -> Optics:
         """Derive what follows from the probe; `good` has zero frequency in the middle."""
         illumination = mode_intensity(probe[None])
         return cls(
@@ -70,6 +72,7 @@ class Optics:
             good=torch.fft.ifftshift(good, dim=(-2, -1)),
             brightest=illumination.max(),
             modulus_floor=MODULUS_FLOOR * illumination.mean(),
+            input_scale=input_scale,
         )
 
 

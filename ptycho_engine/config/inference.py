@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .checks import check_choice, check_integer
+from .checks import check_boolean, check_choice, check_integer
 from .training import BACKENDS
 
 __all__ = ['InferenceConfig']
@@ -22,6 +22,8 @@ class InferenceConfig:
     """Neighbours from which a group is drawn when the model's gridsize > 1."""
     seed: int = 0
     """Seed of the groups when the model's gridsize > 1."""
+    use_groups_cache: bool = True
+    """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -29,3 +31,4 @@ class InferenceConfig:
         check_integer(owner, 'batch_size', self.batch_size, 1)
         check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
         check_integer(owner, 'seed', self.seed, 0)
+        check_boolean(owner, 'use_groups_cache', self.use_groups_cache)

@@ -50,6 +50,8 @@ class TrainingConfig:
     patterns; False gives at most one group a pattern."""
     neighbor_pool_size: int | None = None
     """Neighbours from which oversampling draws, at least neighbor_count; None for neighbor_count."""
+    use_groups_cache: bool = True
+    """Keep the neighbours of each scan in a file beside it, for the next run, when gridsize > 1."""
 
     nll_weight: float = 1.0
     """Weight in [0, 1] of the Poisson deviance of the predicted patterns."""
@@ -135,6 +137,7 @@ class TrainingConfig:
         for name in (
             'sequential_sampling',
             'enable_oversampling',
+            'use_groups_cache',
             'probe_trainable',
             'intensity_scale_trainable',
         ):

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from ..errors import DataValueError
+from .neighbours import NOBODY, Neighbourhood, find_neighbours
 
-__all__ = ['build_groups', 'covering_groups', 'split_validation']
+__all__ = [
+    'Coverage',
+    'build_groups',
+    'covering_groups',
+    'draw_groups',
+    'group_coverage',
+    'neighbours_needed',
+]
+
+IntArray = npt.NDArray[np.int32]
+
+LARGEST_TABLE = 5000
+"""Choices of members that are listed; beyond, they are drawn without a list."""
+
+MANY_ROUNDS = 64
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the patterns are in at least one group."""
+
+    covered: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Covered part, from 0 to 1."""
+        return self.covered / max(self.total, 1)
+
+    def __str__(self) -> str:
+        return f'{self.covered} of {self.total} patterns ({100 * self.fraction:.4g} %)'
+
+
+def group_coverage(groups: IntArray, total: int) -> Coverage:
+    """Return how many of `total` patterns groups (B, C) hold."""
+    return Coverage(len(np.unique(groups)), total)
+
+
+def neighbours_needed(gridsize: int, K: int, pool: int | None = None) -> int:
+    """Return the neighbours to look up for groups of gridsize²: K or the larger pool, at least C - 1."""
+    return max(K, gridsize**2 - 1, pool or 0)
 
 
 def build_groups(
@@ -19,7 +64,10 @@ def build_groups(
     seed: int = 0,
     sequential: bool = False,
     oversample: bool = False,
-) -> npt.NDArray[np.int32]:
+    *,
+    pool: int | None = None,
+    scan_index: npt.NDArray[np.integer[Any]] | None = None,
+) -> IntArray:
     """Draw groups of C = gridsize² neighbouring patterns.
 
     Every pattern seeds one group and stands first in it, so that every pattern is covered unless fewer
@@ -42,6 +90,10 @@ def build_groups(
         Take the first `n_groups` patterns as seeds instead of a random subset.
     oversample : bool
         Allow several groups with the same seed pattern.
+    pool : int, optional
+        Neighbours to draw from where patterns seed several groups; None for K.
+    scan_index : (n,) int, optional
+        Dataset of each pattern; no group mixes datasets.
 
     Returns
     -------
@@ -51,86 +103,127 @@ def build_groups(
     Raises
     ------
     DataValueError
-        If there are fewer patterns than a group holds, or more groups than patterns without `oversample`.
+        If a dataset has fewer patterns than a group, or more groups than patterns are wanted without
+        `oversample`.
     """
     points = np.asarray(xy, dtype=np.float64)
-    n = len(points)
-    size = gridsize**2
-    if n < size:
-        raise DataValueError(
-            f'gridsize {gridsize} needs at least {size} patterns, found {n}; use a smaller gridsize.'
-        )
+    width = 0 if gridsize == 1 else neighbours_needed(gridsize, K, pool)
+    near = find_neighbours(points, width, scan_index)
+    whole = Neighbourhood.whole(near)
+    return draw_groups(whole, gridsize, K, n_groups, seed, sequential, oversample, pool=pool)
+
+
+def draw_groups(
+    neighbourhood: Neighbourhood,
+    gridsize: int,
+    K: int = 7,
+    n_groups: int | None = None,
+    seed: int = 0,
+    sequential: bool = False,
+    oversample: bool = False,
+    *,
+    pool: int | None = None,
+) -> IntArray:
+    """Draw groups as :func:`build_groups` does, from neighbours that are known already."""
+    n, size = len(neighbourhood), gridsize**2
     wanted = n if n_groups is None else n_groups
     if wanted > n and not oversample:
         raise DataValueError(
             f'{wanted} groups were asked for but the scan has {n} patterns; ask for fewer, or allow '
             'oversampling.'
         )
+    _require_full_groups(neighbourhood, gridsize)
     rng = np.random.default_rng(seed)
-    rounds, rest = divmod(wanted, n)
+    rounds, rest = divmod(wanted, max(n, 1))
     last = np.arange(rest) if sequential else np.sort(rng.choice(n, rest, replace=False))
-    seeds = np.concatenate([np.tile(np.arange(n), rounds), last]).astype(np.int32)
-    if size == 1:
-        return seeds[:, np.newaxis]
-
-    count = min(max(K, size - 1), n - 1)
-    _, near = cKDTree(points).query(points, k=count + 1)
-    # Among coincident positions the seed need not come first; move it out of its own neighbours.
-    own = near == np.arange(n)[:, np.newaxis]
-    own[~own.any(axis=1), -1] = True
-    neighbours = near[~own].reshape(n, count)
-    keys = rng.random((len(seeds), count), dtype=np.float32)
-    drawn = np.argpartition(keys, size - 2, axis=1)[:, : size - 1]
-    others = np.take_along_axis(neighbours[seeds], drawn, axis=1)
-    return np.concatenate([seeds[:, np.newaxis], others], axis=1).astype(np.int32)
+    rows = np.concatenate([np.tile(np.arange(n), rounds), last])
+    groups = np.empty((wanted, size), np.int32)
+    groups[:, 0] = neighbourhood.members[rows]
+    if size > 1:
+        width = neighbours_needed(gridsize, K, pool if wanted > n else None)
+        turn = np.arange(wanted) // max(n, 1)
+        groups[:, 1:] = _draw_members(neighbourhood.near[:, :width], rows, turn, size - 1, rng)
+    return groups
 
 
-def covering_groups(
-    xy: npt.ArrayLike,
-    gridsize: int,
-    K: int = 7,
-    seed: int = 0,
-    scan_index: npt.NDArray[np.int64] | None = None,
-) -> npt.NDArray[np.int32]:
-    """Return few groups (B, C) that together hold every pattern at least once; none mixes datasets."""
-    points = np.asarray(xy, dtype=np.float64)
-    labels = np.zeros(len(points), np.int64) if scan_index is None else scan_index
-    parts = []
-    for label in np.unique(labels):
-        chosen = np.flatnonzero(labels == label)
-        groups = build_groups(points[chosen], gridsize, K, None, seed)
-        if gridsize > 1:
-            covered = np.zeros(len(chosen), bool)
-            kept = []
-            for row in np.random.default_rng(seed).permutation(len(groups)):
-                if not covered[groups[row, 0]]:
-                    covered[groups[row]] = True
-                    kept.append(row)
-            groups = groups[np.sort(kept)]
-        parts.append(chosen[groups])
-    return np.concatenate(parts).astype(np.int32)
+def _require_full_groups(neighbourhood: Neighbourhood, gridsize: int) -> None:
+    size = gridsize**2
+    known = (neighbourhood.near[:, : size - 1] != NOBODY).sum(axis=1)
+    if len(known) == 0 or known.min() < size - 1:
+        found = 0 if len(known) == 0 else int(known.min()) + 1
+        raise DataValueError(
+            f'gridsize {gridsize} needs at least {size} patterns in each dataset, found {found}; use a '
+            'smaller gridsize.'
+        )
 
 
-def split_validation(
-    xy: npt.ArrayLike, fraction: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split patterns into training and validation indices, both sorted.
+def _draw_members(
+    near: IntArray,
+    rows: npt.NDArray[np.int64],
+    turn: npt.NDArray[np.int64],
+    count: int,
+    rng: np.random.Generator,
+) -> IntArray:
+    """Draw `count` of the neighbours of each row, others each `turn` that a pattern seeds a group."""
+    members = np.empty((len(rows), count), np.int32)
+    known = (near != NOBODY).sum(axis=1)
+    # For each pattern a random start and stride through the list of choices, so that turns differ.
+    start, stride = rng.random((2, len(near)))
+    for k in np.unique(known):
+        at = np.flatnonzero(known[rows] == k)
+        choices = math.comb(int(k), count)
+        if choices <= LARGEST_TABLE:
+            listed = np.array(list(combinations(range(k), count)))
+            strides = np.array([s for s in range(1, choices + 1) if math.gcd(s, choices) == 1])
+            first = (start[rows[at]] * choices).astype(np.int64)
+            step = strides[(stride[rows[at]] * len(strides)).astype(np.int64)]
+            picked = listed[(first + turn[at] * step) % choices]
+        else:
+            keys = rng.random((len(at), k), dtype=np.float32)
+            picked = np.argpartition(keys, count - 1, axis=1)[:, :count]
+        members[at] = near[rows[at, np.newaxis], picked]
+    return members
 
-    Validation patterns are spread evenly over the scan along a serpentine through it, so that every part of
-    the sample is judged and none is left out of training.
+
+def covering_groups(neighbourhood: Neighbourhood, gridsize: int, K: int = 7, seed: int = 0) -> IntArray:
+    """Return few groups (B, C) that together hold every pattern; the order is that of their seeds.
+
+    In each round every pattern that is not yet covered proposes a group of itself and neighbours of its K
+    nearest, uncovered ones first, and bids a random number. A proposal that is the highest for all the
+    uncovered patterns in it is taken, so that groups of one round share none of those.
+
+    Raises
+    ------
+    DataValueError
+        If a dataset has fewer patterns than a group.
     """
-    points = np.asarray(xy, dtype=np.float64)
-    n = len(points)
-    n_validation = round(n * fraction)
-    if n_validation == 0 or n - n_validation < 1:
-        return np.arange(n), np.empty(0, np.int64)
-    height = max(float(np.ptp(points[:, 1])), 1e-9)
-    n_bands = max(round(np.sqrt(n)), 1)
-    band = np.minimum((points[:, 1] - points[:, 1].min()) / height * n_bands, n_bands - 1)
-    band = band.astype(np.int64)
-    along = np.where(band % 2 == 0, points[:, 0], -points[:, 0])
-    order = np.lexsort((along, band))
-    picks = np.floor((np.arange(n_validation) + 0.5) * n / n_validation).astype(np.int64)
-    validation = np.sort(order[picks])
-    training = np.setdiff1d(np.arange(n), validation)
-    return training, validation
+    _require_full_groups(neighbourhood, gridsize)
+    members, size = neighbourhood.members, gridsize**2
+    if size == 1:
+        return members.astype(np.int32)[:, np.newaxis]
+    rng = np.random.default_rng(seed)
+    near = neighbourhood.near[:, : neighbours_needed(gridsize, K)]
+    total = int(members.max()) + 1
+    open_ = np.zeros(total + 1, bool)  # the last is for NOBODY
+    open_[members] = True
+    taken = []
+    rows = np.arange(len(members))
+    for turn in range(MANY_ROUNDS):
+        keys = rng.random(near[rows].shape, dtype=np.float32)
+        keys += np.where(near[rows] == NOBODY, np.float32(2), np.where(open_[near[rows]], np.float32(0), 1))
+        drawn = np.argpartition(keys, size - 2, axis=1)[:, : size - 1]
+        groups = np.column_stack([members[rows], np.take_along_axis(near[rows], drawn, axis=1)])
+        bids = rng.permutation(len(rows)).astype(np.int64)[:, np.newaxis] + 1
+        highest = np.zeros(total, np.int64)
+        contested = open_[groups]
+        np.maximum.at(highest, groups[contested], np.broadcast_to(bids, groups.shape)[contested])
+        wins = ((highest[groups] == bids) | ~contested).all(axis=1)
+        if turn == MANY_ROUNDS - 1:
+            wins[:] = True
+        taken.append(groups[wins])
+        open_[groups[wins]] = False
+        rows = rows[open_[members[rows]]]
+        if len(rows) == 0:
+            break
+    chosen = np.concatenate(taken).astype(np.int32)
+    return chosen[np.argsort(chosen[:, 0], kind='stable')]

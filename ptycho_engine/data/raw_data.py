@@ -67,6 +67,8 @@ class RawData:
     """Free JSON metadata of the file."""
     source: str = 'arrays'
     """Where the data came from, for messages and provenance."""
+    path: Path | None = None
+    """File or directory that holds the whole scan, beside which its groups are cached; None for none."""
     original_axis_order: AxisOrder = 'n,H,W'
     """Axis order of the patterns in the source."""
 
@@ -193,6 +195,7 @@ class RawData:
             ycoords_start=take(self.ycoords_start),
             scan_index=take(self.scan_index),
             Y=take(self.Y),
+            path=None,
         )
 
     @classmethod
@@ -269,6 +272,7 @@ class RawData:
             Y=arrays.get('Y'),
             metadata=metadata,
             source=str(path),
+            path=path,
             original_axis_order=axes.order,
         )
 

@@ -12,6 +12,7 @@ from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import ProductData, read_product
 from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
+from .groups_cache import CACHE_SUFFIX
 from .raw_data import RawData
 
 __all__ = [
@@ -55,7 +56,11 @@ class Scan:
 
 
 def raw_data_from_counts(
-    counts: np.ndarray, bad_pixels: np.ndarray | None, product: ProductData, source: str
+    counts: np.ndarray,
+    bad_pixels: np.ndarray | None,
+    product: ProductData,
+    source: str,
+    path: Path | None = None,
 ) -> RawData:
     """Join counts (n, N, N), already matched to the product's positions, with that product.
 
@@ -84,6 +89,7 @@ def raw_data_from_counts(
         objectGuess=product.object_array[0],
         bad_pixels=bad_pixels,
         source=source,
+        path=path,
     )
 
 
@@ -106,7 +112,7 @@ def _load_directory(path: Path) -> Scan:
     product = read_product(path / PRODUCT_FILE)
     product, chosen = _join(product, patterns.indexes, path)
     bad = patterns.bad_pixels if patterns.bad_pixels.any() else None
-    raw = raw_data_from_counts(patterns.counts[chosen], bad, product, str(path))
+    raw = raw_data_from_counts(patterns.counts[chosen], bad, product, str(path), path)
     return Scan(raw, product.grid, product)
 
 
@@ -164,7 +170,7 @@ def find_training_scans(path: Path | str) -> list[Path]:
         return [path] if path.exists() else []
     if (path / DIFFRACTION_FILE).is_file() and (path / PRODUCT_FILE).is_file():
         return [path]
-    return sorted(path.glob('*.npz'))
+    return sorted(item for item in path.glob('*.npz') if not item.name.endswith(CACHE_SUFFIX))
 
 
 def load_training_scans(path: Path | str) -> list[Scan]:

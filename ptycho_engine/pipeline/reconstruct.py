@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ..backends.base import Backend, create_backend
 from ..blocks import block_length, blocks
 from ..config import InferenceConfig, PyTorchExecutionConfig
-from ..data.grouping import covering_groups
+from ..data.grouping import covering_groups, group_coverage
+from ..data.groups_cache import scan_neighbourhood
 from ..data.scan import Scan
 from ..errors import ArchiveError, Cancelled
 from ..events import Event, PartialObject, PatchesDone, Reconstructed
@@ -111,9 +112,7 @@ def reconstruct(
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
         )
     prepared = PreparedScan(scan, model, archive.weights.get(PROBE_CORRECTION))
-    groups = covering_groups(
-        prepared.xy, model.gridsize, config.neighbor_count, config.seed, scan.raw.scan_index
-    )
+    groups = _covering_groups(scan, model.gridsize, config)
     backend = create_backend(config.backend, execution)
     plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
     backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
@@ -177,6 +176,16 @@ def _predict(
 def _check(stop: Callable[[], bool]) -> None:
     if stop():
         raise Cancelled('The reconstruction was stopped.')
+
+
+def _covering_groups(scan: Scan, gridsize: int, config: InferenceConfig) -> npt.NDArray[np.int32]:
+    """Return groups (B, C) that hold every pattern."""
+    count = config.neighbor_count
+    whole = scan_neighbourhood(scan.raw, gridsize, count, use_cache=config.use_groups_cache)
+    groups = covering_groups(whole, gridsize, count, config.seed)
+    coverage = group_coverage(groups, len(scan.raw))
+    logger.info('%d groups of %d hold %s.', *groups.shape, coverage)
+    return groups
 
 
 def _result(stitcher: Stitcher, prepared: PreparedScan) -> Reconstruction:

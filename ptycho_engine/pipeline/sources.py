@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import TrainingConfig
-from ..data.grouping import build_groups, split_validation
+from ..data.grouping import Coverage
 from ..data.scan import Scan
 from ..errors import DataValueError
 from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan
 from .prepared import PreparedScan
+from .selection import Selection, select_patterns
 
 __all__ = ['GroupedScan', 'MeasuredScans', 'SimulatedScans', 'TrainingSource']
+
+logger = logging.getLogger('ptychopinn.train')
 
 
 @dataclass(frozen=True)
@@ -41,32 +45,6 @@ class TrainingSource(Protocol):
 
     def validation(self) -> list[GroupedScan]:
         """Return the validation groups; they never change."""
-
-
-def _draw(
-    prepared: PreparedScan,
-    members: npt.NDArray[np.int64],
-    config: TrainingConfig,
-    n_groups: int,
-    seed: int,
-) -> npt.NDArray[np.int32]:
-    """Draw groups among some patterns of a scan, each dataset of the scan by itself."""
-    index = prepared.scan.raw.scan_index
-    labels = np.zeros(len(members), np.int64) if index is None else index[members]
-    parts = []
-    for label in np.unique(labels):
-        chosen = members[labels == label]
-        share = max(round(n_groups * len(chosen) / len(members)), 1)
-        local = build_groups(
-            prepared.xy[chosen],
-            config.model.gridsize,
-            config.neighbor_count,
-            share,
-            seed,
-            oversample=True,
-        )
-        parts.append(chosen[local])
-    return np.concatenate(parts).astype(np.int32)
 
 
 class MeasuredScans:
@@ -103,14 +81,7 @@ class MeasuredScans:
                     'a scan whose objectGuess (or product object) is a reconstruction, or train PINN.'
                 )
         self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
-        self._splits = [split_validation(p.xy, config.validation_fraction) for p in self._prepared]
-        smallest = config.model.gridsize**2
-        for scan, (training, _) in zip(scans, self._splits, strict=True):
-            if len(training) < smallest:
-                raise DataValueError(
-                    f'{scan.raw.source} has {len(training)} training patterns, but gridsize '
-                    f'{config.model.gridsize} needs {smallest}; use a smaller gridsize.'
-                )
+        self._selections = select_patterns([scan.raw for scan in scans], config, config.validation_fraction)
 
     @property
     def reference(self) -> PreparedScan:
@@ -120,25 +91,26 @@ class MeasuredScans:
     def training(self, epoch: int) -> list[GroupedScan]:
         """Draw this epoch's groups, shared among the scans by their size."""
         config = self._config
-        sizes = [len(training) for training, _ in self._splits]
-        total = sum(sizes)
+        total = sum(len(selection.training) for selection in self._selections)
         wanted = total if config.n_groups is None else config.n_groups
         grouped = []
-        for number, (prepared, (training, _)) in enumerate(zip(self._prepared, self._splits, strict=True)):
-            share = max(round(wanted * len(training) / total), 1)
-            seed = _epoch_seed(config.seed, epoch, number)
-            grouped.append(GroupedScan(prepared, _draw(prepared, training, config, share, seed)))
+        for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
+            share = max(round(wanted * len(selection.training) / total), 1)
+            groups = selection.draw(config, share, _draw_seed(config, epoch, number))
+            grouped.append(GroupedScan(prepared, groups))
+        if epoch == 1:
+            _report(grouped, [selection.training.members for selection in self._selections], config)
         return grouped
 
     def validation(self) -> list[GroupedScan]:
         """Groups of the patterns kept out of training."""
-        grouped = []
-        for number, (prepared, (_, validation)) in enumerate(zip(self._prepared, self._splits, strict=True)):
-            if len(validation) >= self._config.model.gridsize**2:
-                seed = _epoch_seed(self._config.seed, 0, number)
-                groups = _draw(prepared, validation, self._config, len(validation), seed)
-                grouped.append(GroupedScan(prepared, groups))
-        return grouped
+        return [
+            GroupedScan(
+                prepared, selection.draw_validation(self._config, _seed(self._config.seed, 0, number))
+            )
+            for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True))
+            if len(selection.validation)
+        ]
 
 
 def _varies(scan: Scan) -> bool:
@@ -186,6 +158,11 @@ class SimulatedScans:
         """The template itself: its probe and scale are what the model will meet."""
         return PreparedScan(self._template, self._config.model)
 
+    @cached_property
+    def _selection(self) -> Selection:
+        """All chosen patterns: a simulated object is new each time, so none need be kept apart."""
+        return select_patterns([self._template.raw], self._config, 0.0)[0]
+
     def training(self, epoch: int) -> list[GroupedScan]:
         """Simulate fresh objects of every family for this epoch."""
         share = max(self._n_groups // len(self._families), 1)
@@ -204,9 +181,7 @@ class SimulatedScans:
         """Simulate the patterns of some groups of the template's positions on one random object."""
         raw, grid, config = self._template.raw, self._template.grid, self._config
         rng = np.random.default_rng([config.seed, *key])
-        template = self.reference
-        members = np.arange(len(raw))
-        groups = _draw(template, members, config, n_groups, _epoch_seed(config.seed, *key))
+        groups = self._selection.draw(config, n_groups, _draw_seed(config, *key))
         used, local = np.unique(groups, return_inverse=True)
         margin = raw.N
         obj = make_object(
@@ -229,9 +204,27 @@ class SimulatedScans:
         return GroupedScan(prepared, local.reshape(groups.shape).astype(np.int32))
 
 
-def _epoch_seed(seed: int, epoch: int, number: int) -> int:
+def _draw_seed(config: TrainingConfig, epoch: int, number: int) -> int:
+    """Return the seed of an epoch's draw; sequential sampling draws the same each epoch."""
+    return _seed(config.seed, 1 if config.sequential_sampling else epoch, number)
+
+
+def _seed(seed: int, epoch: int, number: int) -> int:
     state = np.random.SeedSequence([seed, epoch, number])
     return int(state.generate_state(1)[0])
+
+
+def _report(
+    grouped: Sequence[GroupedScan], members: Sequence[npt.NDArray[np.int64]], config: TrainingConfig
+) -> None:
+    """Log how many of the training patterns an epoch sees."""
+    covered = sum(len(np.unique(item.groups)) for item in grouped)
+    logger.info(
+        'An epoch draws %d groups of %d: %s.',
+        sum(len(item.groups) for item in grouped),
+        config.model.gridsize**2,
+        Coverage(covered, sum(map(len, members))),
+    )
 
 
 def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:

@@ -1,0 +1,180 @@
+"""The groups cache: which patterns neighbour which, kept beside the dataset for every run and backend.
+
+``<stem>.g<gridsize>k<K>.groups_cache.npz`` holds
+
+* ``all_groups`` (n, C) int32: each pattern with its C - 1 nearest neighbours, C = gridsize²;
+* ``further_neighbors`` (n, K - C + 1) int32: the next ones, from which random groups are drawn too;
+* ``dataset_checksum``: SHA-256 of the positions, datasets and parameters;
+* ``gridsize`` and ``overlap_factor`` (K).
+
+The checksum decides whether a cache is used, so that a cache of other positions does no harm. Where the
+dataset's folder cannot be written the cache goes to the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..files.atomic import atomic_path
+from .grouping import neighbours_needed
+from .neighbours import NOBODY, Neighbourhood, find_neighbours, rounded_positions
+
+if TYPE_CHECKING:
+    from .raw_data import RawData
+
+__all__ = ['CACHE_SUFFIX', 'cache_paths', 'cached_neighbours', 'dataset_checksum', 'scan_neighbourhood']
+
+logger = logging.getLogger('ptychopinn.data')
+
+CACHE_SUFFIX = '.groups_cache.npz'
+
+VERSION = 1
+"""Of the way neighbours are found; part of the checksum."""
+
+
+def dataset_checksum(
+    xy: npt.ArrayLike, gridsize: int, K: int, scan_index: npt.NDArray[np.integer[Any]] | None = None
+) -> str:
+    """Return the SHA-256 of everything that the neighbours depend on."""
+    digest = hashlib.sha256(f'{VERSION} {gridsize} {K} '.encode())
+    digest.update(rounded_positions(xy).astype('<i8').tobytes())
+    if scan_index is not None:
+        digest.update(np.asarray(scan_index).astype('<i8').tobytes())
+    return digest.hexdigest()
+
+
+def cache_paths(dataset: Path, gridsize: int, K: int) -> tuple[Path, Path]:
+    """Return where the cache of a dataset (a file or a directory) lies: beside it, or in the user's."""
+    dataset = dataset.absolute()
+    ending = f'g{gridsize}k{K}{CACHE_SUFFIX}'
+    if dataset.is_dir():
+        beside = dataset / f'{dataset.name}.{ending}'
+    else:
+        beside = dataset.with_name(f'{dataset.stem}.{ending}')
+    place = hashlib.sha256(str(dataset).encode()).hexdigest()[:12]
+    return beside, _user_cache_folder() / f'{dataset.stem}-{place}.{ending}'
+
+
+def _user_cache_folder() -> Path:
+    if sys.platform == 'win32':
+        base = os.environ.get('LOCALAPPDATA') or Path.home() / 'AppData' / 'Local'
+    elif sys.platform == 'darwin':
+        base = Path.home() / 'Library' / 'Caches'
+    else:
+        base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'ptychopinn'
+
+
+def cached_neighbours(
+    xy: npt.ArrayLike,
+    gridsize: int,
+    K: int,
+    scan_index: npt.NDArray[np.integer[Any]] | None = None,
+    dataset: Path | None = None,
+) -> npt.NDArray[np.int32]:
+    """Return what :func:`~.neighbours.find_neighbours` finds (n, K), from the dataset's cache where it can.
+
+    Otherwise they are found, and the cache is written. A cache that is damaged or of other positions is
+    replaced; one that cannot be written is done without. Each is told in one log line; none is an error.
+
+    Parameters
+    ----------
+    xy : (n, 2) float
+        Positions in pixels.
+    gridsize : int
+        2 to 5; a group holds gridsize² patterns.
+    K : int
+        Neighbours of each pattern, at least gridsize² - 1.
+    scan_index : (n,) int, optional
+        Dataset of each pattern.
+    dataset : Path, optional
+        File or directory that the positions came from; None for no cache.
+    """
+    if dataset is None:
+        return find_neighbours(xy, K, scan_index)
+    checksum = dataset_checksum(xy, gridsize, K, scan_index)
+    paths = cache_paths(dataset, gridsize, K)
+    for path in paths:
+        found = _read(path, len(np.asarray(xy)), gridsize, K, checksum)
+        if found is not None:
+            logger.info('Reusing the groups in %s.', path)
+            return found
+    near = find_neighbours(xy, K, scan_index)
+    members = np.concatenate([np.arange(len(near), dtype=np.int32)[:, np.newaxis], near], axis=1)
+    arrays = {
+        'all_groups': members[:, : gridsize**2],
+        'further_neighbors': members[:, gridsize**2 :],
+        'dataset_checksum': np.array(checksum),
+        'gridsize': np.array(gridsize),
+        'overlap_factor': np.array(K),
+    }
+    for path in paths:
+        try:
+            with atomic_path(path) as temporary, temporary.open('wb') as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            reason = error
+            continue
+        logger.info('Wrote the groups to %s.', path)
+        return near
+    logger.warning('The groups of %s are not cached: %s.', dataset, reason)
+    return near
+
+
+def scan_neighbourhood(
+    raw: RawData, gridsize: int, K: int, pool: int | None = None, *, use_cache: bool = True
+) -> Neighbourhood:
+    """Return the neighbourhood of a whole scan for groups of gridsize² patterns.
+
+    Parameters
+    ----------
+    raw : RawData
+        Its positions, datasets and the file they came from are used.
+    gridsize : int
+        1 to 5.
+    K : int
+        Neighbours to draw from.
+    pool : int, optional
+        Neighbours to draw from when oversampling, if not K.
+    use_cache : bool
+        Read and write the groups cache of the scan's file.
+    """
+    xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
+    if gridsize == 1:
+        return Neighbourhood.whole(find_neighbours(xy, 0, raw.scan_index))
+    width = neighbours_needed(gridsize, K, pool)
+    dataset = raw.path if use_cache else None
+    return Neighbourhood.whole(cached_neighbours(xy, gridsize, width, raw.scan_index, dataset))
+
+
+def _read(path: Path, n: int, gridsize: int, K: int, checksum: str) -> npt.NDArray[np.int32] | None:
+    """Return the neighbours in a cache file, or None where it is missing, damaged or of something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stated = str(file['dataset_checksum'])
+            groups, further = file['all_groups'], file['further_neighbors']
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        logger.warning('%s is damaged (%s) and is made anew.', path, error)
+        return None
+    if stated != checksum:
+        logger.info('%s is of other positions or an older version and is made anew.', path)
+        return None
+    integers = groups.dtype == further.dtype == np.int32
+    if integers and groups.shape == (n, gridsize**2) and further.shape == (n, K - gridsize**2 + 1):
+        near = np.concatenate([groups, further], axis=1)[:, 1:]
+        first = np.array_equal(groups[:, 0], np.arange(n))
+        if first and near.min(initial=NOBODY) >= NOBODY and near.max(initial=NOBODY) < n:
+            return near
+    logger.warning('%s is damaged (its arrays do not fit together) and is made anew.', path)
+    return None

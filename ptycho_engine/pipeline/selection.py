@@ -1,0 +1,108 @@
+"""Which patterns of a scan train and validate, and the groups drawn among them, as TrainingConfig says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import TrainingConfig
+from ..data.grouping import draw_groups
+from ..data.groups_cache import scan_neighbourhood
+from ..data.neighbours import Neighbourhood
+from ..data.raw_data import RawData
+from ..data.split import split_validation
+from ..errors import DataValueError
+
+__all__ = ['Selection', 'select_patterns']
+
+logger = logging.getLogger('ptychopinn.train')
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The patterns of one scan that train and those that validate."""
+
+    training: Neighbourhood
+    validation: Neighbourhood
+
+    def draw(self, config: TrainingConfig, n_groups: int, seed: int) -> npt.NDArray[np.int32]:
+        """Draw training groups (B, C): `n_groups`, but without oversampling at most one a pattern."""
+        if not config.enable_oversampling:
+            n_groups = min(n_groups, len(self.training))
+        return draw_groups(
+            self.training,
+            config.model.gridsize,
+            config.neighbor_count,
+            n_groups,
+            seed,
+            config.sequential_sampling,
+            config.enable_oversampling,
+            pool=config.neighbor_pool_size,
+        )
+
+    def draw_validation(self, config: TrainingConfig, seed: int) -> npt.NDArray[np.int32]:
+        """Draw one group around each validation pattern."""
+        return draw_groups(self.validation, config.model.gridsize, config.neighbor_count, None, seed)
+
+
+def select_patterns(
+    scans: Sequence[RawData], config: TrainingConfig, validation_fraction: float
+) -> list[Selection]:
+    """Choose the training and validation patterns of each scan.
+
+    ``n_subsample`` patterns are shared among the scans by their size and drawn from them without
+    replacement; whole regions of what is left are kept for validation.
+
+    Raises
+    ------
+    DataValueError
+        If too few are left in a dataset for one group.
+    """
+    size = config.model.gridsize**2
+    selections = []
+    for number, (raw, members) in enumerate(zip(scans, _subsample(scans, config), strict=True)):
+        xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
+        labels = None if raw.scan_index is None else raw.scan_index[members]
+        training, validation = split_validation(
+            xy[members], validation_fraction, smallest=size, scan_index=labels
+        )
+        if len(training) < size:
+            raise DataValueError(
+                f'{raw.source} has {len(training)} training patterns, but gridsize '
+                f'{config.model.gridsize} needs {size}; use a smaller gridsize.'
+            )
+        whole = scan_neighbourhood(
+            raw,
+            config.model.gridsize,
+            config.neighbor_count,
+            config.neighbor_pool_size,
+            use_cache=config.use_groups_cache,
+        )
+        parts = [whole.part(members[p], size - 1, xy, raw.scan_index) for p in (training, validation)]
+        selections.append(Selection(*parts))
+        logger.info(
+            'Scan %d: %d patterns train, %d validate, %d are left out.',
+            number + 1,
+            len(training),
+            len(validation),
+            len(raw) - len(members),
+        )
+    return selections
+
+
+def _subsample(scans: Sequence[RawData], config: TrainingConfig) -> list[npt.NDArray[np.int64]]:
+    """Return the sorted indices of the patterns of each scan that are used at all."""
+    total = sum(len(raw) for raw in scans)
+    if config.n_subsample is None or config.n_subsample >= total:
+        return [np.arange(len(raw)) for raw in scans]
+    seed = config.seed if config.subsample_seed is None else config.subsample_seed
+    rng = np.random.default_rng([seed, 2])
+    bounds = np.cumsum([0, *(len(raw) for raw in scans)]) * (config.n_subsample / total)
+    shares = np.diff(np.rint(bounds).astype(np.int64))
+    return [
+        np.sort(rng.choice(len(raw), share, replace=False)) for raw, share in zip(scans, shares, strict=True)
+    ]

@@ -16,7 +16,10 @@ from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..network.plan import NetworkPlan
 
-__all__ = ['Backend', 'Batch', 'Illumination', 'StepResult', 'create_backend']
+__all__ = ['AGC_SMALLEST_NORM', 'Backend', 'Batch', 'Illumination', 'StepResult', 'create_backend']
+
+AGC_SMALLEST_NORM = 1e-3
+"""Norm that adaptive clipping takes for weights of a smaller one, so that zero weights can grow."""
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -78,7 +81,11 @@ class Backend(Protocol):
         """Make the optimiser and the losses."""
 
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
-        """Descend once along the gradient averaged over the groups of all `batches`."""
+        """Descend once along the gradient averaged over the groups of all `batches`.
+
+        The order is: average, clip, decay of 'adam' and 'sgd', optimiser. The rules are those of
+        ``specs/training.md`` (OPT-01 to OPT-06), the same numbers in every backend.
+        """
 
     def evaluate(self, batch: Batch) -> StepResult:
         """Return the losses without learning."""
@@ -95,7 +102,9 @@ class Backend(Protocol):
     def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of what the optimiser remembers, to go on from later with the same backend.
 
-        Names are ``<canonical weight name>/<quantity>`` and ``steps``.
+        Names are ``<canonical weight name>/<quantity>``, and single words for what belongs to no weight;
+        quantities and layouts are the backend's own. Going on must be exact: the next steps are those that
+        would have followed.
         """
 
     def set_optimiser_state(self, state: Weights) -> None:

@@ -215,3 +215,20 @@ def test_batch_knows_its_length():
     batch = prepared.batch(np.zeros((5, 1), np.int32))
     assert isinstance(batch, Batch)
     assert len(batch) == 5
+
+
+def test_opt_06_a_step_that_overflows_is_left_out_and_the_factor_halved():
+    prepared = prepared_scan()
+    model = ModelConfig(N=64, n_filters_scale=1)
+    backend = create_backend('pytorch', PyTorchExecutionConfig(accelerator='cpu', precision='16-mixed'))
+    backend.build(build_plan(model), scattered_weights())
+    backend.prepare_training(TrainingConfig(model=model))
+    batch = prepared.batch(np.arange(4, dtype=np.int32)[:, None])
+    backend.train_step([batch], 1e-3)
+    before, state = backend.weights(), backend.optimiser_state()
+    factor = np.float32(2.0**60)
+    backend.set_optimiser_state({**state, 'loss_scale': np.array([factor, 5], np.float32)})
+    assert np.isfinite(backend.train_step([batch], 1e-3).loss)
+    for name, value in backend.weights().items():
+        np.testing.assert_array_equal(value, before[name])
+    np.testing.assert_array_equal(backend.optimiser_state()['loss_scale'], [factor / 2, 0])

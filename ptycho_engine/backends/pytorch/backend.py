@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,11 @@ from ...network.plan import NetworkPlan
 from ..base import Batch, Illumination, StepResult
 from . import physics
 from .network import PtychographyNetwork, make_network
+from .optimiser import Optimiser
 
 __all__ = ['PyTorchBackend']
+
+HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class PyTorchBackend:
         self._execution = execution
         device = execution.accelerator
         try:
-            self._fabric = Fabric(accelerator=device, devices=1, precision=execution.precision)
+            self._fabric = Fabric(accelerator=device, devices=1)
         except RuntimeError as error:
             raise BackendUnavailableError(
                 f'PyTorch backend selected with the accelerator {device!r}, which PyTorch does '
@@ -47,7 +51,7 @@ class PyTorchBackend:
             ) from error
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
-        self._optimiser: torch.optim.AdamW | None = None
+        self._optimiser: Optimiser | None = None
         self._config = TrainingConfig()
 
     @property
@@ -64,19 +68,27 @@ class PyTorchBackend:
     ) -> None:
         """Make the network from canonical weights."""
         torch.use_deterministic_algorithms(self._execution.deterministic, warn_only=True)
-        network = make_network(plan, self._fabric.autocast)
+        network = make_network(plan, self._autocast)
         network.load_canonical(weights)
         self._network = network.to(self._fabric.device)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """Return the context of the convolutions. Fabric's would turn float16 into bfloat16 on a CPU."""
+        dtype = HALF_PRECISION.get(self._execution.precision)
+        return nullcontext() if dtype is None else torch.autocast(self._fabric.device.type, dtype=dtype)
 
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
         self._config = config
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        self._optimiser = Optimiser(
+            self.network.named_canonical(),
+            config,
+            self._fabric.device,
+            scale_loss=self._execution.precision == '16-mixed',
         )
 
     @property
-    def _prepared_optimiser(self) -> torch.optim.AdamW:
+    def _prepared_optimiser(self) -> Optimiser:
         if self._optimiser is None:
             raise RuntimeError('prepare_training() must be called first')
         return self._optimiser
@@ -144,20 +156,16 @@ class PyTorchBackend:
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Descend once along the gradient averaged over the groups of all `batches`."""
         optimiser = self._prepared_optimiser
-        for group in optimiser.param_groups:
-            group['lr'] = learning_rate
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.clear()
         total = sum(len(batch) for batch in batches)
         mean_loss = mean_fit = 0.0
         for batch in batches:
             share = len(batch) / total
             loss, fit = self._losses(self._send(batch))
-            (share * loss).backward()  # type: ignore[no-untyped-call]
+            optimiser.backward(share * loss)
             mean_loss += share * float(loss.detach())
             mean_fit += share * float(fit.detach())
-        if self._config.gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip_val)
-        optimiser.step()
+        optimiser.step(learning_rate)
         return StepResult(mean_loss, mean_fit)
 
     def evaluate(self, batch: Batch) -> StepResult:
@@ -182,23 +190,8 @@ class PyTorchBackend:
 
     def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of what the optimiser remembers."""
-        optimiser = self._prepared_optimiser
-        state: dict[str, npt.NDArray[np.float32]] = {}
-        for name, parameter in self.network.named_canonical():
-            for quantity, value in optimiser.state.get(parameter, {}).items():
-                state[f'{name}/{quantity}'] = np.array(value.detach().cpu().numpy(), np.float32)
-        return state
+        return self._prepared_optimiser.state()
 
     def set_optimiser_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Go on from :meth:`optimiser_state`."""
-        optimiser = self._prepared_optimiser
-        for name, parameter in self.network.named_canonical():
-            quantities = {
-                key.rpartition('/')[2]: torch.from_numpy(np.array(value))
-                for key, value in state.items()
-                if key.rpartition('/')[0] == name
-            }
-            optimiser.state[parameter] = {
-                key: value if key == 'step' else value.to(parameter.device)
-                for key, value in quantities.items()
-            }
+        self._prepared_optimiser.set_state(state)

@@ -1,0 +1,181 @@
+"""Each rule of specs/training.md about one step, on every backend, against the formula in NumPy."""
+
+import numpy as np
+import pytest
+
+from ptycho_engine.backends.base import create_backend
+from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.network.plan import build_plan
+from ptycho_engine.pipeline.prepared import PreparedScan
+from tests.conftest import small_scan
+
+MODEL = ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1)
+PLAIN = {'optimizer': 'sgd', 'momentum': 0.0, 'weight_decay': 0.0, 'gradient_clip_val': None}
+
+pytestmark = pytest.mark.parametrize('name', BACKENDS)
+
+
+@pytest.fixture(scope='module')
+def prepared() -> PreparedScan:
+    return PreparedScan(Scan.from_raw(small_scan(points=4, size=32)))
+
+
+@pytest.fixture(scope='module')
+def batch(prepared):
+    return prepared.batch(np.arange(8, dtype=np.int32)[:, None])
+
+
+def start_weights():
+    rng = np.random.default_rng(5)
+    return {
+        name: (0.1 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in build_plan(MODEL).weight_shapes().items()
+    }
+
+
+def make(name, precision='32-true', weights=None, **options):
+    backend = create_backend(name, PyTorchExecutionConfig(accelerator='cpu', precision=precision))
+    backend.build(build_plan(MODEL), weights or start_weights())
+    backend.prepare_training(TrainingConfig(model=MODEL, backend=name, **options))
+    return backend
+
+
+def gradient(name, batch, weights=None):
+    """The gradient, read off a plain step so long that rounding does not matter."""
+    backend = make(name, weights=weights, **PLAIN)
+    before, rate = backend.weights(), 1e3
+    backend.train_step([batch], rate)
+    after = backend.weights()
+    return {key: (before[key].astype(float) - after[key]) / rate for key in before}
+
+
+def assert_moved(backend, before, expected):
+    """Compare the change of every weight with the expected one."""
+    after = backend.weights()
+    for key, change in expected.items():
+        found = after[key].astype(float) - before[key]
+        # Weights are float32: their change is known to a rounding of the weight.
+        np.testing.assert_allclose(found, change, rtol=2e-3, atol=2e-7 + 1e-3 * np.abs(change).max())
+
+
+@pytest.mark.parametrize('algorithm', ['norm', 'value', 'agc'])
+def test_opt_02_clipping(name, batch, algorithm):
+    limit = {'norm': 0.01, 'value': 1e-3, 'agc': 0.02}[algorithm]
+    weights = start_weights()
+    # One unit without weights, one with small weights: their limit is that of the smallest norm.
+    weights['step1/down1a/kernel'][..., 0] = 0
+    weights['step1/down1a/bias'][:] = 1e-6
+    slope = gradient(name, batch, weights)
+    whole = np.sqrt(sum((g**2).sum() for g in slope.values()))
+    clipped = {}
+    for key, g in slope.items():
+        if algorithm == 'norm':
+            clipped[key] = g * min(1, limit / whole)
+        elif algorithm == 'value':
+            clipped[key] = np.clip(g, -limit, limit)
+        else:
+            axes = (0, 1, 2) if g.ndim == 4 else (0,)
+            size = np.sqrt((weights[key].astype(float) ** 2).sum(axis=axes, keepdims=True))
+            steep = np.sqrt((g**2).sum(axis=axes, keepdims=True))
+            allowed = limit * np.maximum(size, 1e-3)
+            clipped[key] = g * np.minimum(1, allowed / np.maximum(steep, 1e-30))
+    assert any(not np.allclose(clipped[key], slope[key], rtol=0.01) for key in slope)
+    options = {**PLAIN, 'gradient_clip_val': limit, 'gradient_clip_algorithm': algorithm}
+    backend = make(name, weights=weights, **options)
+    backend.train_step([batch], 10.0)
+    assert_moved(backend, weights, {key: -10.0 * g for key, g in clipped.items()})
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'adamw'])
+def test_opt_03_and_04_adam(name, batch, optimizer):
+    rate, decay, beta1, beta2 = 2e-3, 0.3, 0.8, 0.9
+    backend = make(
+        name,
+        optimizer=optimizer,
+        weight_decay=decay,
+        adam_beta1=beta1,
+        adam_beta2=beta2,
+        gradient_clip_val=None,
+    )
+    mean = square = dict.fromkeys(backend.weights(), 0.0)
+    for step in (1, 2, 3):
+        before = backend.weights()
+        slope = gradient(name, batch, before)
+        if optimizer == 'adam':
+            slope = {key: g + decay * before[key] for key, g in slope.items()}
+        mean = {key: beta1 * mean[key] + (1 - beta1) * g for key, g in slope.items()}
+        square = {key: beta2 * square[key] + (1 - beta2) * g**2 for key, g in slope.items()}
+        backend.train_step([batch], rate)
+        after = backend.weights()
+        for key in before:
+            root = np.sqrt(square[key] / (1 - beta2**step)) + 1e-8
+            change = -rate * mean[key] / (1 - beta1**step) / root
+            if optimizer == 'adamw':
+                change = change - rate * decay * before[key]
+            # Where a gradient is near its rounding, its sign and so the step are not determined.
+            sure = np.abs(slope[key]) > 1e-3 * np.abs(slope[key]).max()
+            found = after[key].astype(float) - before[key]
+            np.testing.assert_allclose(found[sure], change[sure], rtol=0.02, atol=2e-2 * rate)
+
+
+def test_opt_03_and_05_momentum(name, batch):
+    rate, decay, momentum = 0.1, 0.05, 0.7
+    backend = make(name, optimizer='sgd', momentum=momentum, weight_decay=decay, gradient_clip_val=None)
+    velocity = dict.fromkeys(backend.weights(), 0.0)
+    for _ in range(3):
+        before = backend.weights()
+        slope = gradient(name, batch, before)
+        velocity = {key: momentum * velocity[key] + g + decay * before[key] for key, g in slope.items()}
+        backend.train_step([batch], rate)
+        assert_moved(backend, before, {key: -rate * u for key, u in velocity.items()})
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'adamw', 'sgd'])
+@pytest.mark.parametrize('precision', ['32-true', '16-mixed'])
+def test_opt_07_the_state_is_put_back_exactly(name, batch, optimizer, precision):
+    first = make(name, precision, optimizer=optimizer)
+    for _ in range(2):
+        first.train_step([batch], 1e-2)
+    second = make(name, precision, optimizer=optimizer)
+    state = first.optimiser_state()
+    assert {key.rpartition('/')[0] for key in state} >= set(first.weights())
+    assert all(value.dtype == np.float32 for value in state.values())
+    second.set_weights(first.weights())
+    second.set_optimiser_state(state)
+    again = second.optimiser_state()
+    assert set(again) == set(state)
+    for key, value in state.items():
+        np.testing.assert_array_equal(again[key], value)
+    forgetful = make(name, precision, optimizer=optimizer, weights=first.weights())
+    for backend in (first, second, forgetful):
+        backend.train_step([batch], 1e-2)
+    expected, found, without = first.weights(), second.weights(), forgetful.weights()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+    assert any((without[key] != expected[key]).any() for key in expected)
+
+
+def test_opt_01_accumulated_batches_are_one_large_batch(name, prepared):
+    groups = np.arange(16, dtype=np.int32)[:, None]
+    parts, whole = make(name, gradient_clip_val=0.01), make(name, gradient_clip_val=0.01)
+    for _ in range(2):
+        one = whole.train_step([prepared.batch(groups)], 1e-3)
+        two = parts.train_step([prepared.batch(groups[:6]), prepared.batch(groups[6:])], 1e-3)
+        assert two.loss == pytest.approx(one.loss, rel=1e-4)
+        assert two.deviance == pytest.approx(one.deviance, rel=1e-4)
+    expected = whole.weights()
+    for key, value in parts.weights().items():
+        np.testing.assert_allclose(value, expected[key], atol=5e-5)
+
+
+@pytest.mark.parametrize('precision', ['bf16-mixed', '16-mixed'])
+def test_opt_06_half_precision_learns_about_the_same(name, batch, precision):
+    results = {}
+    for kind in ('32-true', precision):
+        backend = make(name, kind)
+        results[kind] = [backend.train_step([batch], 1e-3).loss for _ in range(4)]
+    assert results[precision] != results['32-true']
+    assert results[precision][-1] < results[precision][0]
+    np.testing.assert_allclose(results[precision], results['32-true'], rtol=0.05)

@@ -164,8 +164,8 @@ def _read(path: Path, n: int, gridsize: int, K: int, checksum: str) -> npt.NDArr
             groups, further = file['all_groups'], file['further_neighbors']
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        logger.warning('%s is damaged (%s) and is made anew.', path, error)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+        logger.warning('%s is damaged and is made anew.', path)
         return None
     if stated != checksum:
         logger.info('%s is of other positions or an older version and is made anew.', path)
@@ -176,5 +176,5 @@ def _read(path: Path, n: int, gridsize: int, K: int, checksum: str) -> npt.NDArr
         first = np.array_equal(groups[:, 0], np.arange(n))
         if first and near.min(initial=NOBODY) >= NOBODY and near.max(initial=NOBODY) < n:
             return near
-    logger.warning('%s is damaged (its arrays do not fit together) and is made anew.', path)
+    logger.warning('%s is damaged: its arrays do not fit together. It is made anew.', path)
     return None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import EngineError
+from .options import CommandParser, in_flags
 
 __all__ = ['main']
 
@@ -27,13 +28,13 @@ EXIT_USAGE = 2
 EXIT_CANCELLED = 130
 
 
-def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+def build_parser(chosen: str | None = None) -> CommandParser:
     """Return the parser of the command and all its sub-commands.
 
-    Where the sub-command is already known only its module is loaded: the others bring in matplotlib and more,
-    which takes longer than many a command.
+    Where the sub-command is already known only its module is loaded, and '' loads none: they bring in
+    matplotlib and more, which takes longer than many a command.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog='ptychopinn',
         description='Physics-informed neural networks for ptychography.',
     )
@@ -52,7 +53,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         )
         sub.add_argument('--quiet', action='store_true', help='print results and errors only')
         module.add_arguments(sub)
-        sub.set_defaults(run=module.run)
+        sub.set_defaults(run=module.run, parser=sub)
     return parser
 
 
@@ -60,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns 0, 1 (failure), 2 (a mistake in the input) or 130 (interrupted)."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     # Ahead of the sub-command there are only flags without a value.
-    options = build_parser(next((word for word in words if word in COMMANDS), None)).parse_args(words)
+    parser = build_parser(next((word for word in words if word in COMMANDS), ''))
+    options, unknown = parser.parse_known_args(words, argparse.Namespace(words=words))
+    if unknown:
+        options.parser.refuse(unknown[0])
     logging.basicConfig(
         level=logging.WARNING if options.quiet else logging.INFO,
         format='%(message)s',
@@ -72,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int | None = options.run(options)
     except EngineError as error:
-        print(f'ptychopinn {options.command}: {error}', file=sys.stderr)
+        print(f'ptychopinn {options.command}: {in_flags(str(error))}', file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print(f'ptychopinn {options.command}: interrupted', file=sys.stderr)

@@ -16,7 +16,6 @@ import argparse
 from pathlib import Path
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
-from ..config.execution import ACCELERATORS
 from ..data.npz import write_arrays
 from ..data.scan import Scan, load_scan
 from ..errors import Cancelled
@@ -27,6 +26,7 @@ from ..files.product import write_product
 from ..pipeline.quality import scan_box
 from ..pipeline.reconstruct import Reconstruction, reconstruct
 from .interrupt import stop_on_interrupt
+from .options import add_settings, read_settings
 from .progress import show_progress
 
 
@@ -37,16 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--model', type=Path, required=True, help='wts.h5.zip, or the directory that holds it'
     )
     parser.add_argument('--output', type=Path, required=True, metavar='DIR')
-    parser.add_argument('--accelerator', choices=ACCELERATORS, default='auto')
-    parser.add_argument(
-        '--batch-size', type=int, default=InferenceConfig().batch_size, help='default: %(default)s'
-    )
+    add_settings(parser, 'reconstruct')
 
 
 def run(options: argparse.Namespace) -> None:
     """Reconstruct and write the results."""
-    config = InferenceConfig(batch_size=options.batch_size)
-    execution = PyTorchExecutionConfig(accelerator=options.accelerator)
+    settings = read_settings(options)
+    config, execution = settings.inference(), settings.execution
     archive = load_archive(options.model)
     scan = load_scan(options.input)
     result = run_reconstruction(scan, archive, config, execution, quiet=options.quiet)

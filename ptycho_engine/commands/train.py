@@ -1,10 +1,11 @@
-"""Train a network on scans and write the model wts.h5.zip.
+"""Train a network on scans and write the model wts.h5.zip, and train.toml, which repeats the run.
 
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), or a directory of NPZ
 files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far.
 
-example:
+examples:
   ptychopinn train scan --output model --epochs 20
+  ptychopinn train scan --output again --config model/train.toml
 """
 
 from __future__ import annotations
@@ -13,62 +14,33 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ..config.execution import ACCELERATORS
-from ..config.model import MODEL_TYPES
+from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import Scan, load_training_scans
 from ..events import ModelSaved
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
 from .interrupt import stop_on_interrupt
+from .options import add_settings, read_settings, write_settings
 from .progress import show_progress
+
+SETTINGS_FILE = 'train.toml'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn train``."""
-    model, training = ModelConfig(), TrainingConfig()
     parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='scans to train on')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='for wts.h5.zip')
-    parser.add_argument('--epochs', type=int, default=training.nepochs, help='default: %(default)s')
-    parser.add_argument(
-        '--batch-size', type=int, default=training.batch_size, help='groups; default: %(default)s'
-    )
-    parser.add_argument(
-        '--groups',
-        type=int,
-        default=training.n_groups,
-        help='groups drawn for each epoch, 0 for all; default: %(default)s',
-    )
-    parser.add_argument('--gridsize', type=int, default=model.gridsize, help='1 to 5; default: %(default)s')
-    parser.add_argument(
-        '--filters-scale', type=int, default=model.n_filters_scale, help='1 to 4; default: %(default)s'
-    )
-    parser.add_argument('--model-type', choices=MODEL_TYPES, default=model.model_type)
-    parser.add_argument(
-        '--learning-rate', type=float, default=training.learning_rate, help='default: %(default)s'
-    )
-    parser.add_argument('--accelerator', choices=ACCELERATORS, default='auto')
-    parser.add_argument('--seed', type=int, default=training.seed, help='default: %(default)s')
+    add_settings(parser, 'train')
 
 
 def run(options: argparse.Namespace) -> None:
     """Train and save."""
-    config = TrainingConfig(
-        model=ModelConfig(
-            gridsize=options.gridsize,
-            n_filters_scale=options.filters_scale,
-            model_type=options.model_type,
-        ),
-        nepochs=options.epochs,
-        batch_size=options.batch_size,
-        n_groups=options.groups or None,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
-    execution = PyTorchExecutionConfig(accelerator=options.accelerator)
+    settings = read_settings(options)
+    config, execution = settings.training(), settings.execution
     scans = [scan for path in options.inputs for scan in load_training_scans(path)]
     saved, stopped = run_training(scans, config, options.output, execution, quiet=options.quiet)
-    print(f'Saved the model to {saved}.')
+    write_settings(options.output / SETTINGS_FILE, [config, execution], options.words)
+    print(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped:
         raise KeyboardInterrupt
 

@@ -1,31 +1,124 @@
-"""Where and with which precision a backend computes."""
+"""Where and how a backend computes, and what a run leaves behind."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from .checks import check_choice
+from ..errors import ConfigError
+from .checks import check_boolean, check_choice, check_integer, check_number
+from .training import CLIP_ALGORITHMS, SCHEDULERS
 
-__all__ = ['ACCELERATORS', 'PRECISIONS', 'PyTorchExecutionConfig']
+__all__ = [
+    'ACCELERATORS',
+    'INFERENCE_ONLY',
+    'LOGGERS',
+    'OVERRIDING',
+    'PRECISIONS',
+    'TRAINING_ONLY',
+    'PyTorchExecutionConfig',
+]
 
 ACCELERATORS = ('auto', 'cpu', 'cuda', 'gpu', 'mps')
 PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
+LOGGERS = ('csv', 'tensorboard', 'mlflow', 'none')
+
+OVERRIDING = (
+    'learning_rate',
+    'scheduler',
+    'accum_steps',
+    'gradient_clip_val',
+    'gradient_clip_algorithm',
+    'early_stop_patience',
+)
+"""Fields that take the place of the field of that name in TrainingConfig, unless they are None."""
+
+TRAINING_ONLY = (
+    *OVERRIDING,
+    'enable_checkpointing',
+    'checkpoint_save_top_k',
+    'logger_backend',
+)
+INFERENCE_ONLY = ('inference_batch_size',)
 
 
 @dataclass(frozen=True)
 class PyTorchExecutionConfig:
-    """Execution of the PyTorch backend."""
+    """Execution of a backend: devices, arithmetic, and what is recorded.
+
+    The fields that TrainingConfig or InferenceConfig has too are None, "as there"; a value takes the place of
+    theirs.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
 
     accelerator: str = 'auto'
     """'auto' takes a GPU where there is one, else the CPU; 'gpu' any GPU, 'cuda' NVIDIA's, 'mps' Apple's."""
+    devices: int = 1
+    """Devices to compute on; this release uses one."""
+    strategy: str = 'auto'
+    """How several devices share the work; with one device there is 'auto' only."""
     precision: Literal['32-true', 'bf16-mixed', '16-mixed'] = '32-true'
-    """Arithmetic of the convolutions; the physics is always float32/complex64. '16-mixed' scales the loss and
-    skips steps whose gradients overflow."""
+    """Arithmetic of the convolutions: '32-true', or 'bf16-mixed', which is faster on most GPUs and on recent
+    CPUs, or '16-mixed', which scales the loss and skips steps whose gradients overflow. The physics is always
+    float32 and complex64."""
     deterministic: bool = True
     """Use deterministic algorithms, so that equal seeds give equal weights on one machine."""
+    num_workers: int = 0
+    """Threads that prepare the next batches while this one is computed; 0 prepares each when it is needed.
+    The result is the same."""
+
+    learning_rate: float | None = None
+    """Largest learning rate; None for that of the training settings."""
+    scheduler: str | None = None
+    """Course of the learning rate; None for that of the training settings."""
+    accum_steps: int | None = None
+    """Batches whose gradients are averaged before a step; None for the number of the training settings."""
+    gradient_clip_val: float | None = None
+    """Limit of the gradient of a step; None for that of the training settings."""
+    gradient_clip_algorithm: str | None = None
+    """How it is limited; None for the way of the training settings."""
+    early_stop_patience: int | None = None
+    """Epochs without a better validation loss before training ends; None for the training settings'."""
+
+    enable_checkpointing: bool = True
+    """Write a checkpoint after each epoch, from which an interrupted run goes on."""
+    checkpoint_save_top_k: int = 1
+    """Best checkpoints to keep beside the last one; 0 for none."""
+    logger_backend: str = 'csv'
+    """Record of the epochs: 'csv' writes history.csv, 'tensorboard' and 'mlflow' use those packages, 'none'
+    keeps it in the model only."""
+    enable_progress_bar: bool = False
+    """Show a bar with the time left, where the error output is a terminal."""
+    inference_batch_size: int | None = None
+    """Groups per prediction; None for the batch size of the inference settings."""
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
         check_choice(owner, 'accelerator', self.accelerator, ACCELERATORS)
         check_choice(owner, 'precision', self.precision, PRECISIONS)
+        check_choice(owner, 'logger_backend', self.logger_backend, LOGGERS)
+        check_integer(owner, 'devices', self.devices, 1)
+        check_choice(owner, 'strategy', self.strategy, ('auto',))
+        if self.devices > 1:
+            raise ConfigError(
+                f'{owner}.devices is {self.devices}; this release computes on one device. Set devices to 1, '
+                'and choose which with CUDA_VISIBLE_DEVICES.'
+            )
+        for name in ('deterministic', 'enable_checkpointing', 'enable_progress_bar'):
+            check_boolean(owner, name, getattr(self, name))
+        check_integer(owner, 'num_workers', self.num_workers, 0)
+        check_integer(owner, 'checkpoint_save_top_k', self.checkpoint_save_top_k, 0)
+        for name in ('accum_steps', 'early_stop_patience', 'inference_batch_size'):
+            if getattr(self, name) is not None:
+                check_integer(owner, name, getattr(self, name), 1)
+        for name in ('learning_rate', 'gradient_clip_val'):
+            if getattr(self, name) is not None:
+                check_number(owner, name, getattr(self, name), 0, exclusive=True)
+        if self.scheduler is not None:
+            check_choice(owner, 'scheduler', self.scheduler, SCHEDULERS)
+        if self.gradient_clip_algorithm is not None:
+            check_choice(owner, 'gradient_clip_algorithm', self.gradient_clip_algorithm, CLIP_ALGORITHMS)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..backends.base import Backend, create_backend
 from ..blocks import block_length, blocks
 from ..config import InferenceConfig, PyTorchExecutionConfig
+from ..config.precedence import with_execution
 from ..data.grouping import covering_groups, group_coverage
 from ..data.groups_cache import scan_neighbourhood
 from ..data.scan import Scan
@@ -102,7 +103,7 @@ def reconstruct(
     Cancelled
         If `should_stop` turned true.
     """
-    config = config or InferenceConfig()
+    config = with_execution(config or InferenceConfig(), execution)
     stop = should_stop or (lambda: False)
     tic = time.perf_counter()
     model = archive.config.model

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..backends.base import Backend, StepResult, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
+from ..config.precedence import with_execution
 from ..data.scan import Scan
 from ..errors import DataValueError
 from ..events import BatchDone, EpochDone, Event, ModelSaved
@@ -85,6 +86,7 @@ def train(
         With a sentence, before anything is written.
     """
     stop = should_stop or (lambda: False)
+    config = with_execution(config, execution)
     if isinstance(scans, Sequence):
         if not scans:
             raise DataValueError('There is no scan to train on.')

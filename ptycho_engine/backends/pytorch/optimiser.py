@@ -70,8 +70,8 @@ class Optimiser:
             case 'value':
                 torch.nn.utils.clip_grad_value_(parameters, limit)
             case 'agc':
-                for parameter in parameters:
-                    _clip_to_weights(parameter, limit)
+                for name, parameter in self._named:
+                    _clip_to_weights(name, parameter, limit)
 
     def state(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of what the optimiser remembers."""
@@ -118,7 +118,7 @@ def _make(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim
     raise AssertionError(config.optimizer)
 
 
-def _clip_to_weights(parameter: nn.Parameter, limit: float) -> None:
+def _clip_to_weights(name: str, parameter: nn.Parameter, limit: float) -> None:
     """Limit the gradient of each unit to `limit` times the norm of the unit's weights.
 
     Brock et al., *High-performance large-scale image recognition without normalization*, ICML 2021. A unit
@@ -127,7 +127,7 @@ def _clip_to_weights(parameter: nn.Parameter, limit: float) -> None:
     gradient = parameter.grad
     if gradient is None:
         return
-    axes = tuple(range(1, parameter.ndim)) if parameter.ndim == 4 else tuple(range(parameter.ndim))
+    axes = tuple(range(1 if name.endswith('/kernel') else 0, parameter.ndim))
     weight_norm = _norm(parameter.detach(), axes).clamp_min(AGC_SMALLEST_NORM)
     gradient_norm = _norm(gradient, axes)
     allowed = limit * weight_norm

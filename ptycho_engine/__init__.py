@@ -28,13 +28,17 @@ _PUBLIC = {
     'PatchesDone': 'events',
     'ProductData': 'files.product',
     'ProductError': 'errors',
+    'PtychoDataContainer': 'data.container',
+    'PtychoDataContainerTorch': 'data.container',
     'PyTorchExecutionConfig': 'config',
     'RawData': 'data.raw_data',
+    'RawDataTorch': 'data.container',
     'Reconstructed': 'events',
     'Reconstruction': 'pipeline.reconstruct',
     'ScaleRecord': 'physics.scaling',
     'Scan': 'data.scan',
     'TrainingConfig': 'config',
+    'build_groups': 'data.grouping',
     'export_product_from_rawdata': 'files.product_exchange',
     'find_violations': 'files.product_validation',
     'import_product_to_rawdata': 'files.product_exchange',
@@ -56,6 +60,10 @@ if TYPE_CHECKING:
     from .config import ModelConfig as ModelConfig
     from .config import PyTorchExecutionConfig as PyTorchExecutionConfig
     from .config import TrainingConfig as TrainingConfig
+    from .data.container import PtychoDataContainer as PtychoDataContainer
+    from .data.container import PtychoDataContainerTorch as PtychoDataContainerTorch
+    from .data.container import RawDataTorch as RawDataTorch
+    from .data.grouping import build_groups as build_groups
     from .data.raw_data import RawData as RawData
     from .data.scan import Scan as Scan
     from .data.scan import load_scan as load_scan

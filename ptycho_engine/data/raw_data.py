@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import DataKeyError, DataValueError
 from ..physics.probe import as_mode_stack
+from .grouped import GroupedData, group_raw_data
 from .npz import (
     AxisOrder,
     canonical_axes,
@@ -208,14 +209,105 @@ class RawData:
         scan_index: npt.ArrayLike | None = None,
         objectGuess: npt.ArrayLike | None = None,
     ) -> RawData:
-        """Build a scan from amplitudes whose planned and measured positions are the same."""
+        """Make a scan of amplitudes whose planned positions are the measured ones."""
         return cls(
             diffraction=np.asarray(diff3d),
             probeGuess=np.asarray(probeGuess),
             xcoords=np.asarray(xcoords),
             ycoords=np.asarray(ycoords),
+            xcoords_start=np.asarray(xcoords),
+            ycoords_start=np.asarray(ycoords),
             scan_index=None if scan_index is None else np.asarray(scan_index),
             objectGuess=None if objectGuess is None else np.asarray(objectGuess),
+        )
+
+    @classmethod
+    def from_simulation(
+        cls,
+        xcoords: npt.ArrayLike,
+        ycoords: npt.ArrayLike,
+        probeGuess: npt.ArrayLike,
+        objectGuess: npt.ArrayLike,
+        scan_index: npt.ArrayLike | None = None,
+        *,
+        photons: float = 1e5,
+        seed: int = 0,
+    ) -> RawData:
+        """Simulate a scan of a known object; see :func:`~ptycho_engine.simulate.simulate_scan`.
+
+        Parameters
+        ----------
+        xcoords, ycoords : (n,) float
+            Patch centres in object pixels.
+        probeGuess : (N, N) or (P, N, N) complex
+            The probe.
+        objectGuess : (H, W) complex
+            The object.
+        scan_index : (n,) int, optional
+            Dataset of each pattern.
+        photons : float
+            Mean counts per pattern.
+        seed : int
+            Seed of the photon noise.
+        """
+        from ..simulate import simulate_scan
+
+        rng = np.random.default_rng(seed)
+        raw = simulate_scan(objectGuess, probeGuess, xcoords, ycoords, photons=photons, rng=rng)
+        return raw if scan_index is None else replace(raw, scan_index=np.asarray(scan_index))
+
+    def generate_grouped_data(
+        self,
+        N: int,
+        K: int = 4,
+        nsamples: int | None = None,
+        gridsize: int = 1,
+        seed: int = 0,
+        sequential_sampling: bool = False,
+        *,
+        enable_oversampling: bool = False,
+        neighbor_pool_size: int | None = None,
+        use_groups_cache: bool = True,
+    ) -> GroupedData:
+        """Draw groups of neighbouring patterns and gather them (``specs/data_contracts.md``, GROUPED).
+
+        Parameters
+        ----------
+        N : int
+            Side of a pattern; must be that of the scan.
+        K : int
+            Neighbours of its seed from which a group is drawn.
+        nsamples : int, optional
+            Groups wanted; None for one around each pattern.
+        gridsize : int
+            1 to 5; a group holds C = gridsize² patterns.
+        seed : int
+            Seed of the draw.
+        sequential_sampling : bool
+            Groups around the first patterns instead of random ones.
+        enable_oversampling : bool
+            Allow more groups than patterns.
+        neighbor_pool_size : int, optional
+            Neighbours from which groups are then drawn, if not K.
+        use_groups_cache : bool
+            Keep the neighbours beside the scan's file for the next run.
+
+        Raises
+        ------
+        DataValueError
+            If N is not the scan's, or groups do not fit (:func:`~.grouping.build_groups`).
+        """
+        return group_raw_data(
+            self,
+            N,
+            K,
+            nsamples,
+            gridsize,
+            seed,
+            sequential_sampling,
+            enable_oversampling=enable_oversampling,
+            neighbor_pool_size=neighbor_pool_size,
+            use_groups_cache=use_groups_cache,
         )
 
     @classmethod

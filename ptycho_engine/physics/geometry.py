@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['ObjectGrid', 'PatchPlacement', 'pixel_to_world', 'place_patches', 'world_to_pixel']
+__all__ = [
+    'ObjectGrid',
+    'PatchPlacement',
+    'overhang',
+    'pixel_to_world',
+    'place_patches',
+    'world_to_pixel',
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -59,6 +66,11 @@ def place_patches(x: npt.ArrayLike, y: npt.ArrayLike, size: int) -> PatchPlaceme
     start = centre - (size - 1) / 2
     corner = np.floor(start + 0.5)
     return PatchPlacement(corner.astype(np.int64), start - corner)
+
+
+def overhang(corner: IntArray, shape: tuple[int, ...], size: int) -> int:
+    """Return the pixels by which the outermost of some patches of `size` reaches over an object (H, W)."""
+    return int(max(0, -corner.min(), (corner + size - np.asarray(shape)).max()))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..blocks import block_length, blocks
 from ..config import ModelConfig
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
-from ..physics.geometry import PatchPlacement, place_patches
+from ..physics.geometry import PatchPlacement, overhang, place_patches
 from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_intensity
 from ..physics.scaling import ScaleRecord, measure_scale
 
@@ -63,11 +63,6 @@ class PreparedScan:
         """The probe in the engine's gauge and the mask."""
         probe = self.probe * np.complex64(self.scale.probe_scale)
         return Illumination(probe, self.good, self.scale.input_scale)
-
-    @property
-    def xy(self) -> npt.NDArray[np.float64]:
-        """(n, 2) positions in pixels."""
-        return np.stack([self.scan.raw.xcoords, self.scan.raw.ycoords], axis=1)
 
     def __len__(self) -> int:
         return len(self.scan.raw)
@@ -120,9 +115,7 @@ class PreparedScan:
     @cached_property
     def _margin(self) -> int:
         """Pixels by which the outermost patch reaches over the grid."""
-        corner = self.placement.corner
-        over = corner + self.scan.raw.N - np.asarray(self.scan.grid.shape)
-        return int(max(0, -corner.min(), over.max()))
+        return overhang(self.placement.corner, self.scan.grid.shape, self.scan.raw.N)
 
     @cached_property
     def _padded_truth(self) -> npt.NDArray[np.complex64]:

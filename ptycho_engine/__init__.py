@@ -20,6 +20,7 @@ _PUBLIC = {
     'EpochDone': 'events',
     'ExportMeta': 'files.product_exchange',
     'InferenceConfig': 'config',
+    'MemmapDatasetBridge': 'data.memmap',
     'ModelArchive': 'files.archive',
     'ModelConfig': 'config',
     'ModelSaved': 'events',
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from .data.container import PtychoDataContainerTorch as PtychoDataContainerTorch
     from .data.container import RawDataTorch as RawDataTorch
     from .data.grouping import build_groups as build_groups
+    from .data.memmap import MemmapDatasetBridge as MemmapDatasetBridge
     from .data.raw_data import RawData as RawData
     from .data.scan import Scan as Scan
     from .data.scan import load_scan as load_scan

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
-__all__ = ['BLOCK_PIXELS', 'block_length', 'blocks']
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ['BLOCK_PIXELS', 'Frames', 'block_length', 'blocks']
 
 BLOCK_PIXELS = 2**20
 """Pixels worked on at once: 256 patterns of 64×64, or 4 of 512×512."""
+
+
+class Frames(Protocol):
+    """A stack of frames (n, h, w) that is read by slices: an array, or one that stays in its file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, h, w)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> npt.NDArray[Any]: ...
 
 
 def block_length(size: int, planes: int = 1) -> int:

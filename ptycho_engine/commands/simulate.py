@@ -21,9 +21,9 @@ import numpy as np
 from scipy import constants
 
 from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
-from ..data.npz import read_arrays
+from ..data.npz import read_arrays, require_keys
 from ..data.raw_data import RawData
-from ..errors import DataKeyError, DataValueError
+from ..errors import DataValueError
 from ..files.atomic import atomic_path
 from ..files.product import ProductData, write_product
 from ..physics.geometry import ObjectGrid
@@ -61,12 +61,7 @@ def run(options: argparse.Namespace) -> None:
     """Simulate and write all files."""
     arrays = read_arrays(options.source)
     needed = ('probeGuess', 'objectGuess', 'xcoords', 'ycoords')
-    missing = [key for key in needed if key not in arrays]
-    if missing:
-        raise DataKeyError(
-            f'{options.source} lacks {", ".join(missing)}; expected {", ".join(needed)}, found '
-            f'{", ".join(sorted(arrays))}.'
-        )
+    require_keys(arrays, needed, str(options.source))
     for name in ('pixel_size_m', 'photon_energy_ev', 'detector_distance_m'):
         if not getattr(options, name) > 0:
             raise DataValueError(
@@ -121,7 +116,7 @@ def write_scan(
     assert flat.objectGuess is not None
     flat.to_file(directory / 'scan.npz')
 
-    counts = np.rint(raw.diffraction.astype(np.float64) ** 2)
+    counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
     largest = counts.max()
     wavelength_m = constants.h * constants.c / (photon_energy_eV * constants.e)
     detector_pixel_m = wavelength_m * detector_distance_m / (raw.N * pixel_size_m)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401  registers the compression filters of detector files
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
+from ..blocks import Frames, block_length, blocks
+from ..errors import DataFileNotFoundError, DataValueError
 from ..files.atomic import atomic_path
+from .npz import require_keys
+from .stored import StoredStack, open_hdf5_stack
 
 __all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
 
@@ -21,8 +22,8 @@ __all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file
 class AssembledPatterns:
     """What ``diffraction.h5`` holds."""
 
-    counts: npt.NDArray[Any]
-    """(n, h, w) counts, zero frequency in the middle."""
+    counts: Frames
+    """(n, h, w) counts, zero frequency in the middle; those of a file are read where they are used."""
     indexes: npt.NDArray[np.int64]
     """(n,) scan-point index of each pattern."""
     bad_pixels: npt.NDArray[np.bool_]
@@ -32,7 +33,7 @@ class AssembledPatterns:
 
 
 def read_diffraction_file(path: Path) -> AssembledPatterns:
-    """Read the patterns of a ``diffraction.h5``; unused slots (index -1) are left out.
+    """Open the patterns of a ``diffraction.h5``; unused slots (index -1) are left out.
 
     Raises
     ------
@@ -45,34 +46,38 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
         )
     try:
         with h5py.File(path, 'r') as file:
-            missing = [k for k in ('patterns', 'indexes', 'bad_pixels') if k not in file]
-            if missing:
-                raise DataKeyError(
-                    f'{path} lacks {", ".join(missing)}; expected patterns, indexes and bad_pixels, found '
-                    f'{", ".join(sorted(file)) or "nothing"}.'
-                )
+            require_keys(file, ('patterns', 'indexes', 'bad_pixels'), str(path))
             patterns = file['patterns']
+            width_m = float(patterns.attrs.get('detector_pixel_width_m', 0.0))
+            height_m = float(patterns.attrs.get('detector_pixel_height_m', 0.0))
             indexes = np.asarray(file['indexes'][()], dtype=np.int64)
-            counts = patterns[()]
-            used = indexes >= 0
-            if not used.all():
-                counts, indexes = counts[used], indexes[used]
-            return AssembledPatterns(
-                counts=counts,
-                indexes=indexes,
-                bad_pixels=np.asarray(file['bad_pixels'][()], dtype=bool),
-                detector_pixel_width_m=float(patterns.attrs.get('detector_pixel_width_m', 0.0)),
-                detector_pixel_height_m=float(patterns.attrs.get('detector_pixel_height_m', 0.0)),
-            )
+            bad_pixels = np.asarray(file['bad_pixels'][()], dtype=bool)
     except OSError as error:
         raise DataValueError(f'{path} is not a readable HDF5 file ({error}).') from error
+    counts: StoredStack = open_hdf5_stack(path, 'patterns')
+    used = indexes >= 0
+    if counts.ndim != 3 or len(indexes) != len(counts):
+        raise DataValueError(
+            f'{path}: patterns have shape {counts.shape} and there are {len(indexes)} indexes; expected '
+            '(n, h, w) and n.'
+        )
+    if not used.all():
+        counts, indexes = counts.select(used), indexes[used]
+    return AssembledPatterns(counts, indexes, bad_pixels, width_m, height_m)
 
 
 def write_diffraction_file(path: Path, patterns: AssembledPatterns) -> None:
     """Write a ``diffraction.h5`` that Ptychodus reads, atomically."""
     with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         file.create_dataset('indexes', data=patterns.indexes)
-        dataset = file.create_dataset('patterns', data=patterns.counts, compression='lzf')
+        counts = patterns.counts
+        # One chunk for each pattern, so that any of them can be read by itself.
+        chunks = (1, *counts.shape[1:]) if len(counts) else None
+        dataset = file.create_dataset(
+            'patterns', counts.shape, counts.dtype, chunks=chunks, compression='lzf' if chunks else None
+        )
+        for part in blocks(len(counts), block_length(counts.shape[-1])):
+            dataset[part] = counts[part]
         dataset.attrs['detector_pixel_width_m'] = patterns.detector_pixel_width_m
         dataset.attrs['detector_pixel_height_m'] = patterns.detector_pixel_height_m
         file.create_dataset('bad_pixels', data=patterns.bad_pixels)

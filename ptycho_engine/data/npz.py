@@ -5,29 +5,35 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..files.atomic import atomic_path
 
 __all__ = [
+    'PATTERN_KEYS',
     'AxisOrder',
+    'array_names',
     'canonical_axes',
     'choose_pattern_key',
     'parse_metadata',
     'read_arrays',
+    'require_keys',
     'write_arrays',
 ]
 
 logger = logging.getLogger('ptychopinn.data')
 
 PATTERN_KEYS = ('diffraction', 'diff3d')
+
 
 AxisOrder = Literal['n,H,W', 'H,W,n']
 """Order of the axes of a stack of patterns."""
@@ -49,6 +55,23 @@ def choose_pattern_key(names: Iterable[str], source: str) -> str:
         f"{source} holds no diffraction patterns: expected the key 'diffraction' (or the legacy "
         f"'diff3d'), found {', '.join(sorted(present)) or 'nothing'}."
     )
+
+
+def require_keys(present: Iterable[str], needed: Sequence[str], source: str) -> None:
+    """Check that a file holds what is needed of it.
+
+    Raises
+    ------
+    DataKeyError
+        If something is missing; the sentence names it, all that is needed and all that was found.
+    """
+    found = sorted(present)
+    missing = [key for key in needed if key not in found]
+    if missing:
+        raise DataKeyError(
+            f'{source} lacks {", ".join(repr(key) for key in missing)}; expected {", ".join(needed)}, found '
+            f'{", ".join(found) or "nothing"}.'
+        )
 
 
 @dataclass(frozen=True)
@@ -105,8 +128,8 @@ def canonical_axes(
     )
 
 
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read every array of an NPZ file without unpickling anything.
+def read_arrays(path: Path, leave: Container[str] = ()) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of an NPZ file, all but those to `leave`, without unpickling anything.
 
     An object-typed ``_metadata`` is skipped with a warning; any other object-typed member is refused.
 
@@ -126,6 +149,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             raise DataValueError(f'{path} is a single NumPy array; expected an NPZ file.')
         with archive:
             for name in archive.files:
+                if name in leave:
+                    continue
                 try:
                     arrays[name] = archive[name]
                 except ValueError as error:
@@ -138,18 +163,45 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
                         f"{path}: the array '{name}' is pickled, which is never loaded; save it as a "
                         'plain numeric array.'
                     ) from None
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, DataValueError):
             raise
         raise DataValueError(f'{path} is not a readable NPZ file ({error}).') from error
     return arrays
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.ArrayLike], *, compressed: bool = True) -> None:
-    """Write an NPZ file atomically: to a temporary name beside it, then renamed."""
-    save = np.savez_compressed if compressed else np.savez
-    with atomic_path(path) as temporary, temporary.open('wb') as stream:
-        save(stream, **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an NPZ file, of which :func:`read_arrays` says whether it is one."""
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix('.npy') for name in archive.namelist()]
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, npt.ArrayLike | Frames], *, compressed: bool = True
+) -> None:
+    """Write an NPZ file atomically: to a temporary name beside it, then renamed.
+
+    Stacks of frames that are not in memory are written block by block.
+    """
+    compression = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, 'w', compression) as archive:
+        for key, value in arrays.items():
+            with archive.open(f'{key}.npy', 'w', force_zip64=True) as stream:
+                if isinstance(value, np.ndarray) or not hasattr(value, 'shape'):
+                    np.lib.format.write_array(cast(BinaryIO, stream), np.asarray(value), allow_pickle=False)
+                else:
+                    _write_frames(cast(BinaryIO, stream), cast(Frames, value))
+
+
+def _write_frames(stream: BinaryIO, frames: Frames) -> None:
+    header = {
+        'descr': np.lib.format.dtype_to_descr(frames.dtype),
+        'fortran_order': False,
+        'shape': frames.shape,
+    }
+    np.lib.format.write_array_header_1_0(stream, header)
+    for part in blocks(len(frames), block_length(frames.shape[-1])):
+        stream.write(np.ascontiguousarray(frames[part]).data)
 
 
 def parse_metadata(array: npt.NDArray[Any] | None, source: str) -> dict[str, Any]:

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataKeyError, DataValueError
+from ..blocks import block_length, blocks
+from ..errors import DataValueError
 from ..physics.probe import as_mode_stack
+from .domain import MeasurementDomain
 from .grouped import GroupedData, group_raw_data
-from .npz import (
-    AxisOrder,
-    canonical_axes,
-    choose_pattern_key,
-    parse_metadata,
-    read_arrays,
-    write_arrays,
-)
+from .npz import AxisOrder, write_arrays
+from .npz_scan import read_npz_scan
+from .patterns import MEMORY_LIMIT_BYTES, AmplitudeStack, Patterns, check_amplitudes
 
 __all__ = ['MeasurementDomain', 'RawData']
-
-logger = logging.getLogger('ptychopinn.data')
-
-MeasurementDomain = Literal['amplitude', 'counts']
-"""What the numbers of a pattern file are: the square root of counts, or counts."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +32,10 @@ class RawData:
         If lengths, shapes or values contradict each other.
     """
 
-    diffraction: npt.NDArray[np.float32]
-    """(n, N, N) float32 amplitude, the square root of counts, zero frequency at index N//2.
+    diffraction: AmplitudeStack
+    """(n, N, N) float32 amplitude, the square root of counts, zero frequency at index N//2, 0 in bad pixels.
 
+    An array, or patterns that are read from their file where they are asked for; both are indexed alike.
     (0, N, N) where the scan has positions but no patterns, as a product file may; see `has_patterns`.
     """
     probeGuess: npt.NDArray[np.complex64]
@@ -80,7 +72,6 @@ class RawData:
             value = getattr(self, name)
             if value is not None:
                 set_(self, name, np.ascontiguousarray(value, dtype=np.float64))
-        set_(self, 'diffraction', np.ascontiguousarray(self.diffraction, dtype=np.float32))
         if self.scan_index is not None:
             set_(self, 'scan_index', np.ascontiguousarray(self.scan_index, dtype=np.int64))
         for name in ('objectGuess', 'Y'):
@@ -89,7 +80,11 @@ class RawData:
                 set_(self, name, np.ascontiguousarray(value, dtype=np.complex64))
         if self.bad_pixels is not None:
             set_(self, 'bad_pixels', np.ascontiguousarray(self.bad_pixels, dtype=bool))
+        if not isinstance(self.diffraction, Patterns):
+            set_(self, 'diffraction', np.ascontiguousarray(self.diffraction, dtype=np.float32))
         self._validate()
+        if not isinstance(self.diffraction, Patterns):
+            set_(self, 'diffraction', self._checked(self.diffraction))
 
     def _validate(self) -> None:
         n = len(self.xcoords)
@@ -135,18 +130,16 @@ class RawData:
                 raise DataValueError(
                     f'{self.source}: {name} holds NaN or infinite values; remove those positions.'
                 )
-        good = np.ones((size, size), bool) if self.bad_pixels is None else ~self.bad_pixels
-        for start in range(0, shape[0], 1024):
-            block = self.diffraction[start : start + 1024][:, good]
-            if not np.isfinite(block).all():
-                raise DataValueError(
-                    f'{self.source}: diffraction holds NaN or infinite values; mark those pixels in '
-                    'bad_pixels or mend them.'
-                )
-            if (block < 0).any():
-                raise DataValueError(
-                    f'{self.source}: diffraction holds negative values; amplitudes are never negative.'
-                )
+
+    def _checked(self, amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return patterns with 0 in bad pixels, checked; the caller's array is left as it is."""
+        bad = self.bad_pixels
+        if bad is not None and bad.any() and np.any(amplitude[:, bad]):
+            amplitude = amplitude.copy()
+            amplitude[:, bad] = 0
+        for part in blocks(len(amplitude), block_length(amplitude.shape[-1])):
+            check_amplitudes(amplitude[part], self.source)
+        return amplitude
 
     def __len__(self) -> int:
         return len(self.xcoords)
@@ -176,7 +169,7 @@ class RawData:
         return int(self.diffraction.shape[-1])
 
     @property
-    def diff3d(self) -> npt.NDArray[np.float32]:
+    def diff3d(self) -> AmplitudeStack:
         """The patterns under their legacy name."""
         return self.diffraction
 
@@ -189,7 +182,7 @@ class RawData:
 
         return replace(
             self,
-            diffraction=self.diffraction[chosen] if self.has_patterns else self.diffraction,
+            diffraction=self._patterns_of(chosen),
             xcoords=self.xcoords[chosen],
             ycoords=self.ycoords[chosen],
             xcoords_start=take(self.xcoords_start),
@@ -198,6 +191,13 @@ class RawData:
             Y=take(self.Y),
             path=None,
         )
+
+    def _patterns_of(self, chosen: npt.NDArray[Any]) -> AmplitudeStack:
+        if not self.has_patterns:
+            return self.diffraction
+        if isinstance(self.diffraction, Patterns):
+            return self.diffraction.select(chosen)
+        return np.asarray(self.diffraction[chosen])
 
     @classmethod
     def from_coords_without_pc(
@@ -317,6 +317,8 @@ class RawData:
         *,
         axis_order: AxisOrder | None = None,
         domain: MeasurementDomain | None = None,
+        nphotons: float | None = None,
+        memory_limit: int = MEMORY_LIMIT_BYTES,
     ) -> RawData:
         """Read a scan from an NPZ file (``specs/data_contracts.md``, DATA-001).
 
@@ -326,47 +328,23 @@ class RawData:
             The NPZ file.
         axis_order : {'n,H,W', 'H,W,n'}, optional
             Overrides the axis rule; needed only for cubes in the legacy order.
-        domain : {'amplitude', 'counts'}, optional
+        domain : {'amplitude', 'counts', 'normalised'}, optional
             Overrides the rule that integers are counts and floats are amplitude unless the file says
-            otherwise.
+            otherwise. 'normalised' are amplitudes times an unknown factor.
+        nphotons : float, optional
+            Mean counts per pattern of normalised amplitudes; else the file must say it.
+        memory_limit : int
+            Patterns that take at most so many bytes as float32 are read into memory; larger ones stay in
+            the file and are read where they are used.
 
         Raises
         ------
         DataFileNotFoundError, DataKeyError, DataValueError
             With a sentence that names the file, the key, what was found and what was expected.
         """
-        path = Path(path)
-        arrays = read_arrays(path)
-        pattern_key = choose_pattern_key(arrays, str(path))
-        missing = [k for k in ('probeGuess', 'xcoords', 'ycoords') if k not in arrays]
-        if missing:
-            raise DataKeyError(
-                f'{path} lacks {", ".join(repr(k) for k in missing)}; expected probeGuess, xcoords and '
-                f'ycoords beside the patterns, found {", ".join(sorted(arrays))}.'
-            )
-        xcoords = np.atleast_1d(arrays['xcoords'])
-        patterns = arrays[pattern_key]
-        axes = canonical_axes(patterns.shape, len(xcoords), f"{path}: '{pattern_key}'", axis_order)
-        if axes.order == 'H,W,n':
-            logger.info('%s: patterns are in the legacy order (N, N, n); transposing.', path)
-            patterns = patterns.transpose(2, 0, 1)
-        metadata = parse_metadata(arrays.get('_metadata'), str(path))
-        return cls(
-            diffraction=_as_amplitude(patterns, domain or _stated_domain(metadata), str(path)),
-            probeGuess=arrays['probeGuess'],
-            xcoords=xcoords,
-            ycoords=np.atleast_1d(arrays['ycoords']),
-            objectGuess=arrays.get('objectGuess'),
-            xcoords_start=arrays.get('xcoords_start'),
-            ycoords_start=arrays.get('ycoords_start'),
-            scan_index=arrays.get('scan_index'),
-            bad_pixels=_single_mask(arrays.get('bad_pixels')),
-            Y=arrays.get('Y'),
-            metadata=metadata,
-            source=str(path),
-            path=path,
-            original_axis_order=axes.order,
-        )
+        fields = read_npz_scan(Path(path), axis_order=axis_order, domain=domain, nphotons=nphotons)
+        patterns: Patterns = fields.pop('diffraction')
+        return cls(diffraction=patterns.in_memory_if_small(memory_limit), **fields)
 
     def to_file(self, path: Path | str, *, compressed: bool = True) -> None:
         """Write the scan as an NPZ file of the DATA-001 contract, atomically.
@@ -396,33 +374,3 @@ class RawData:
             if value is not None:
                 arrays[name] = value
         write_arrays(Path(path), arrays, compressed=compressed)
-
-
-def _single_mask(mask: npt.NDArray[Any] | None) -> npt.NDArray[np.bool_] | None:
-    """Reduce a per-pattern mask to one detector mask; a pixel bad anywhere is bad."""
-    if mask is None:
-        return None
-    mask = np.asarray(mask, dtype=bool)
-    return np.asarray(mask.any(axis=0)) if mask.ndim == 3 else mask
-
-
-def _stated_domain(metadata: dict[str, Any]) -> MeasurementDomain | None:
-    stated = metadata.get('measurement_domain')
-    if stated in (None, 'amplitude', 'counts'):
-        return stated
-    raise DataValueError(f"_metadata says measurement_domain = {stated!r}; expected 'amplitude' or 'counts'.")
-
-
-def _as_amplitude(
-    patterns: npt.NDArray[Any], domain: MeasurementDomain | None, source: str
-) -> npt.NDArray[np.float32]:
-    """Convert to amplitude once, at the boundary: integers are counts, floats are what is said."""
-    if domain is None:
-        domain = 'counts' if np.issubdtype(patterns.dtype, np.integer) else 'amplitude'
-    if domain == 'amplitude':
-        return np.ascontiguousarray(patterns, dtype=np.float32)
-    logger.info('%s: patterns are counts (%s); taking square roots.', source, patterns.dtype)
-    counts = np.asarray(patterns, dtype=np.float32)
-    if (counts < 0).any():
-        raise DataValueError(f'{source}: the patterns hold negative counts; counts are never negative.')
-    return np.ascontiguousarray(np.sqrt(counts))

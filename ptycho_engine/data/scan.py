@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import ProductData, read_product
+from ..files.product_exchange import import_product_to_rawdata
 from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
 from .groups_cache import CACHE_SUFFIX
+from .npz_scan import single_mask
+from .patterns import Patterns
 from .raw_data import RawData
+from .stored import StoredStack
+from .training_file import is_training_file, read_training_file
 
 __all__ = [
     'Scan',
@@ -27,6 +34,7 @@ logger = logging.getLogger('ptychopinn.data')
 
 DIFFRACTION_FILE = 'diffraction.h5'
 PRODUCT_FILE = 'product.h5'
+HDF5_SUFFIXES = ('.h5', '.hdf5')
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,15 @@ class Scan:
 
 
 def raw_data_from_counts(
-    counts: np.ndarray,
-    bad_pixels: np.ndarray | None,
+    counts: npt.NDArray[Any] | StoredStack,
+    bad_pixels: npt.NDArray[np.bool_] | None,
     product: ProductData,
     source: str,
     path: Path | None = None,
 ) -> RawData:
     """Join counts (n, N, N), already matched to the product's positions, with that product.
+
+    Small stacks are turned into amplitudes at once, large ones where they are used.
 
     Raises
     ------
@@ -74,14 +84,12 @@ def raw_data_from_counts(
             f'{source}: patterns have shape {counts.shape}; expected (n, N, N), square. Crop them to a '
             'square in the diffraction settings of Ptychodus.'
         )
+    stack = counts if isinstance(counts, StoredStack) else StoredStack.of_array(counts, source)
+    bad_pixels = single_mask(bad_pixels, stack.shape[1:], f'{source}: bad_pixels')
     x, y = product.positions_px()
-    amplitude = np.asarray(counts, dtype=np.float32)
-    if bad_pixels is not None:
-        amplitude = np.where(bad_pixels, np.float32(0), amplitude)
-    if (amplitude < 0).any():
-        raise DataValueError(f'{source}: patterns hold negative counts; counts are never negative.')
+    patterns = Patterns(stack, counts=True, bad_pixels=bad_pixels, source=source)
     return RawData(
-        diffraction=np.sqrt(amplitude),
+        diffraction=patterns.in_memory_if_small(),
         # Coherent (OPR) modes beyond the first describe how the probe varies over the scan.
         probeGuess=product.probe[0],
         xcoords=x,
@@ -94,7 +102,11 @@ def raw_data_from_counts(
 
 
 def load_scan(path: Path | str) -> Scan:
-    """Load a scan from an NPZ file or from a Ptychodus directory (``diffraction.h5`` and ``product.h5``).
+    """Load a scan from an NPZ file, a Ptychodus directory or a Ptychodus HDF5 file.
+
+    A directory holds ``diffraction.h5`` and ``product.h5``, either of which may be named instead. An HDF5
+    file is training data that Ptychodus 1.7 wrote, or a product that holds its patterns (``/raw_data``).
+    Large scans stay in their files.
 
     Raises
     ------
@@ -104,7 +116,19 @@ def load_scan(path: Path | str) -> Scan:
     path = Path(path)
     if path.is_dir():
         return _load_directory(path)
+    if path.suffix in HDF5_SUFFIXES and path.is_file():
+        return _load_hdf5(path)
     return Scan.from_raw(RawData.from_file(path))
+
+
+def _load_hdf5(path: Path) -> Scan:
+    if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent):
+        return _load_directory(path.parent)
+    if is_training_file(path):
+        counts, bad_pixels, product = read_training_file(path)
+        return Scan(raw_data_from_counts(counts, bad_pixels, product, str(path), path), product.grid, product)
+    product = read_product(path)
+    return Scan(import_product_to_rawdata(path), product.grid, product)
 
 
 def _load_directory(path: Path) -> Scan:
@@ -112,7 +136,8 @@ def _load_directory(path: Path) -> Scan:
     product = read_product(path / PRODUCT_FILE)
     product, chosen = _join(product, patterns.indexes, path)
     bad = patterns.bad_pixels if patterns.bad_pixels.any() else None
-    raw = raw_data_from_counts(patterns.counts[chosen], bad, product, str(path), path)
+    assert isinstance(patterns.counts, StoredStack)
+    raw = raw_data_from_counts(patterns.counts.select(chosen), bad, product, str(path), path)
     return Scan(raw, product.grid, product)
 
 
@@ -163,20 +188,32 @@ def _join(product: ProductData, pattern_indexes: np.ndarray, source: Path) -> tu
     )
 
 
+def is_ptychodus_directory(path: Path) -> bool:
+    """Return whether a directory holds both files of a Ptychodus scan."""
+    return (path / DIFFRACTION_FILE).is_file() and (path / PRODUCT_FILE).is_file()
+
+
 def find_training_scans(path: Path | str) -> list[Path]:
-    """Return what :func:`load_training_scans` would load from a directory or file; nothing is opened."""
+    """Return what :func:`load_training_scans` would load from a directory or file.
+
+    Only the names of the datasets in HDF5 files are looked at.
+    """
     path = Path(path)
     if not path.is_dir():
         return [path] if path.exists() else []
-    if (path / DIFFRACTION_FILE).is_file() and (path / PRODUCT_FILE).is_file():
+    if is_ptychodus_directory(path):
         return [path]
-    return sorted(item for item in path.glob('*.npz') if not item.name.endswith(CACHE_SUFFIX))
+    archives = (item for item in path.glob('*.npz') if not item.name.endswith(CACHE_SUFFIX))
+    files = [*archives, *(item for item in path.glob('*.h*5') if is_training_file(item))]
+    pairs = [item for item in path.iterdir() if item.is_dir() and is_ptychodus_directory(item)]
+    return sorted(files) or sorted(pairs)
 
 
 def load_training_scans(path: Path | str) -> list[Scan]:
-    """Load what a training directory holds: ``diffraction.h5`` + ``product.h5``, or else its ``*.npz`` files.
+    """Load what a training directory holds.
 
-    A path to one NPZ file is accepted too.
+    That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files and the HDF5 training data of
+    Ptychodus; else the pairs in its folders. A path to one file is accepted too.
 
     Raises
     ------
@@ -191,7 +228,7 @@ def load_training_scans(path: Path | str) -> list[Scan]:
     found = find_training_scans(path)
     if not found:
         raise DataFileNotFoundError(
-            f'{path} holds no training data: expected diffraction.h5 and product.h5, or *.npz files as '
-            'written by "Export Training Data".'
+            f'{path} holds no training data: expected diffraction.h5 and product.h5, or *.npz or *.h5 files '
+            'as written by "Export Training Data", or folders with such a pair.'
         )
     return [load_scan(item) for item in found]

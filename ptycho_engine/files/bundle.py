@@ -8,10 +8,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-from ..data.npz import AxisOrder, canonical_axes, parse_metadata
+from ..blocks import block_length, blocks
+from ..data.npz import AxisOrder, parse_metadata
+from ..data.npz_scan import in_canonical_order
+from ..data.patterns import Patterns
 from ..data.raw_data import RawData
+from ..data.stored import open_hdf5_stack
 from ..errors import ProductError
 from ..physics.geometry import ObjectGrid
 
@@ -34,12 +37,15 @@ def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:
     group.attrs['metadata'] = json.dumps(raw.metadata)
     patterns = group.create_dataset(
         'diffraction',
-        data=raw.diffraction,
+        raw.diffraction.shape,
+        np.float32,
         chunks=(1, raw.N, raw.N),
         compression='gzip',
         compression_opts=4,
         shuffle=True,
     )
+    for part in blocks(len(raw), block_length(raw.N)):
+        patterns[part] = raw.diffraction[part]
     patterns.attrs['axis_canonical'] = AXES['n,H,W']
     patterns.attrs['original_axis_order'] = AXES[raw.original_axis_order]
     patterns.attrs['measurement_domain'] = 'amplitude'
@@ -77,16 +83,15 @@ def read_bundle(path: Path, n: int) -> dict[str, Any]:
     return fields
 
 
-def _read_patterns(group: h5py.Group, path: Path, n: int) -> dict[str, npt.NDArray[Any] | AxisOrder]:
+def _read_patterns(group: h5py.Group, path: Path, n: int) -> dict[str, Any]:
     patterns = group.get('diffraction')
     if not isinstance(patterns, h5py.Dataset):
         raise ProductError(f'{path}: /{BUNDLE} lacks the dataset diffraction; export the product again.')
     stated = _axis_order(patterns, 'axis_canonical', path)
-    axes = canonical_axes(patterns.shape, n, f'{path}: /{BUNDLE}/diffraction', stated)
-    array = patterns[()]
+    stack, order = in_canonical_order(open_hdf5_stack(path, f'/{BUNDLE}/diffraction'), n, stated)
     return {
-        'diffraction': array.transpose(2, 0, 1) if axes.order == 'H,W,n' else array,
-        'original_axis_order': _axis_order(patterns, 'original_axis_order', path) or axes.order,
+        'diffraction': Patterns(stack, counts=False, source=str(path)).in_memory_if_small(),
+        'original_axis_order': _axis_order(patterns, 'original_axis_order', path) or order,
     }
 
 

@@ -5,15 +5,45 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
 
-__all__ = ['MappedArray', 'map_file', 'scratch_array']
+__all__ = ['Backing', 'MappedArray', 'MemoryArray', 'map_file', 'scratch_array']
+
+
+class Backing(Protocol):
+    """Where the elements of an array are."""
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """The array."""
+
+    def release(self) -> None:
+        """Give up what need not be in memory."""
+
+
+@dataclass(frozen=True)
+class MemoryArray:
+    """An array in memory, or in a memory map of NumPy's."""
+
+    array: npt.NDArray[Any]
+
+    def release(self) -> None:
+        """Give the pages of a memory map back; of other arrays nothing can be given up."""
+        mapping = getattr(self.array, '_mmap', None)
+        if isinstance(mapping, mmap.mmap):
+            _release_pages(mapping)
+
+
+def _release_pages(mapping: mmap.mmap) -> None:
+    if hasattr(mmap, 'MADV_DONTNEED'):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class MappedArray:
@@ -50,8 +80,7 @@ class MappedArray:
 
         What was written stays in the file. Without this a pass over a large file would make it resident.
         """
-        if hasattr(mmap, 'MADV_DONTNEED'):
-            self._map.madvise(mmap.MADV_DONTNEED)
+        _release_pages(self._map)
 
 
 def map_file(
@@ -77,10 +106,13 @@ def map_file(
         return MappedArray(file, shape, dtype, offset=offset, order=order)
 
 
-def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str) -> MappedArray:
-    """Return an array in a scratch file of the temporary folder (``TMPDIR``).
+def scratch_array(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str, memory_limit: int = 0
+) -> Backing:
+    """Return a new array: in memory up to `memory_limit` bytes, beyond that in a scratch file.
 
-    The file has no name: it is gone when the array is, even if the process is killed.
+    The file lies in the temporary folder (``TMPDIR``) and has no name: it is gone when the array is, even if
+    the process is killed.
 
     Raises
     ------
@@ -88,6 +120,8 @@ def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str) ->
         If there is no room for it.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= memory_limit or size == 0:
+        return MemoryArray(np.empty(shape, dtype))
     with tempfile.TemporaryFile(prefix='ptychopinn-') as file:
         try:
             # Reserved beforehand: a full disk would otherwise kill the process at some later write.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import block_length, blocks
+from ..blocks import Frames, block_length, blocks
 from ..errors import DataValueError
 
 __all__ = ['ScaleRecord', 'measure_scale']
@@ -45,7 +45,7 @@ class ScaleRecord:
 
 
 def measure_scale(
-    amplitude: npt.NDArray[np.float32],
+    amplitude: Frames,
     probe: npt.NDArray[np.complex64],
     bad_pixels: npt.NDArray[np.bool_] | None = None,
 ) -> ScaleRecord:
@@ -54,7 +54,7 @@ def measure_scale(
     Parameters
     ----------
     amplitude : (n, N, N) float32
-        Measured amplitudes, the square root of counts, zero frequency at index N//2.
+        Measured amplitudes, the square root of counts, zero frequency at index N//2; read in blocks.
     probe : (P, N, N) complex64
         Incoherent probe modes.
     bad_pixels : (N, N) bool, optional

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..files.mapping import MappedArray, scratch_array
+from ..files.mapping import scratch_array
 
 __all__ = ['PatchStore']
 
@@ -30,25 +30,16 @@ class PatchStore:
 
     def __init__(self, count: int, size: int, memory_limit: int = MEMORY_LIMIT_BYTES) -> None:
         self.shape = (count, size, size)
-        self._scratch: MappedArray | None = None
-        if count * size * size * 8 > memory_limit:
-            self._scratch = scratch_array(self.shape, np.complex64, 'Stitching so many patches')
-            self._array = self._scratch.array
-        else:
-            self._array = np.empty(self.shape, np.complex64)
+        self._backing = scratch_array(self.shape, np.complex64, 'Stitching so many patches', memory_limit)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __setitem__(self, part: slice, weighted: npt.NDArray[np.complexfloating[Any, Any]]) -> None:
-        self._array[part] = weighted
-        self._release()
+        self._backing.array[part] = weighted
+        self._backing.release()
 
     def __getitem__(self, part: slice | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.complex64]:
-        block = np.array(self._array[part])
-        self._release()
+        block = np.array(self._backing.array[part])
+        self._backing.release()
         return block
-
-    def _release(self) -> None:
-        if self._scratch is not None:
-            self._scratch.release()

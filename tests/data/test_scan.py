@@ -82,7 +82,7 @@ def test_mistakes_are_named(directory):
 
     with h5py.File(directory / 'diffraction.h5', 'a') as file:
         del file['bad_pixels']
-    with pytest.raises(DataKeyError, match='lacks bad_pixels'):
+    with pytest.raises(DataKeyError, match="lacks 'bad_pixels'"):
         load_scan(directory)
     (directory / 'diffraction.h5').write_text('no')
     with pytest.raises(DataValueError, match='not a readable HDF5'):

@@ -220,7 +220,7 @@ def test_bundle_01_layout(raw, tmp_path):
         group = file['raw_data']
         assert group['diffraction'].attrs['axis_canonical'] == 'NHW'
         assert group['diffraction'].attrs['original_axis_order'] == 'NHW'
-        np.testing.assert_array_equal(group['diffraction'], raw.diffraction)
+        np.testing.assert_array_equal(group['diffraction'], np.where(bad, 0, raw.diffraction))
         np.testing.assert_array_equal(group['xcoords'], raw.xcoords)
         np.testing.assert_array_equal(group['ycoords'], raw.ycoords)
         np.testing.assert_array_equal(group['scan_index'], np.zeros(len(raw)))

@@ -1,0 +1,150 @@
+"""A scan in an NPZ file: which array is what, and in which units (``specs/data_contracts.md``, NPZ-*)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..blocks import block_length, blocks
+from ..errors import DataValueError
+from .domain import MeasurementDomain, decide_domain, stated_photons
+from .npz import (
+    PATTERN_KEYS,
+    AxisOrder,
+    array_names,
+    canonical_axes,
+    choose_pattern_key,
+    parse_metadata,
+    read_arrays,
+    require_keys,
+)
+from .patterns import Patterns
+from .stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
+
+__all__ = ['in_canonical_order', 'read_npz_scan', 'single_mask']
+
+logger = logging.getLogger('ptychopinn.data')
+
+NEEDED = ('probeGuess', 'xcoords', 'ycoords')
+
+
+def read_npz_scan(
+    path: Path,
+    *,
+    axis_order: AxisOrder | None = None,
+    domain: MeasurementDomain | None = None,
+    nphotons: float | None = None,
+    patterns_file: Path | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a :class:`~.raw_data.RawData`; its patterns are not read yet.
+
+    Parameters and errors are those of :meth:`RawData.from_file`. Patterns may lie in a file of their own:
+    ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``.
+    """
+    arrays = read_arrays(path, leave=PATTERN_KEYS)
+    names = array_names(path)
+    if patterns_file is None:
+        key = choose_pattern_key(names, str(path))
+        if set(PATTERN_KEYS) <= set(names):
+            logger.warning("%s holds both 'diffraction' and 'diff3d'; taking 'diffraction'.", path)
+        require_keys(arrays, NEEDED, f'{path}, beside its patterns,')
+        stack = open_npz_stack(path, key)
+    else:
+        require_keys(arrays, NEEDED, str(path))
+        stack = open_patterns(patterns_file)
+    xcoords = np.atleast_1d(arrays['xcoords'])
+    stack, order = in_canonical_order(stack, len(xcoords), axis_order)
+    metadata = parse_metadata(arrays.get('_metadata'), str(path))
+    bad = single_mask(arrays.get('bad_pixels'), stack.shape[1:], f'{path}: bad_pixels')
+    units = decide_domain(stack, names, metadata, domain, bad)
+    patterns = Patterns(stack, counts=units == 'counts', bad_pixels=bad, source=str(path))
+    if units == 'normalised':
+        patterns = _to_counts_units(patterns, stated_photons(metadata, nphotons, str(path)))
+    elif nphotons is not None:
+        raise DataValueError(
+            f'{path}: nphotons was given, but the patterns are {units} and say themselves how many photons '
+            "there were; pass domain='normalised' if their amplitudes are not the square root of counts."
+        )
+    return {
+        'diffraction': patterns,
+        'bad_pixels': bad,
+        'xcoords': xcoords,
+        'ycoords': np.atleast_1d(arrays['ycoords']),
+        'metadata': metadata,
+        'source': str(path),
+        'path': path,
+        'original_axis_order': order,
+        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'Y')},
+        **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start', 'scan_index')},
+    }
+
+
+def open_patterns(path: Path) -> StoredStack:
+    """Open a file that holds nothing but patterns: ``.npy``, or HDF5.
+
+    Raises
+    ------
+    DataKeyError, DataValueError
+        If it holds no patterns or cannot be read.
+    """
+    if path.suffix == '.npy':
+        return open_npy_stack(path)
+    import h5py
+
+    try:
+        with h5py.File(path, 'r') as file:
+            key = choose_pattern_key(file, str(path))
+    except OSError as error:
+        raise DataValueError(f'{path} is neither .npy nor a readable HDF5 file ({error}).') from error
+    return open_hdf5_stack(path, key)
+
+
+def in_canonical_order(
+    stack: StoredStack, n_positions: int, axis_order: AxisOrder | None = None
+) -> tuple[StoredStack, AxisOrder]:
+    """Return a stack as (n, N, N), and the order in which it is stored; nothing is read.
+
+    Raises
+    ------
+    DataValueError
+        If the order cannot be told (:func:`~.npz.canonical_axes`).
+    """
+    axes = canonical_axes(stack.shape, n_positions, stack.source, axis_order)
+    if axes.order == 'H,W,n':
+        logger.info('%s: patterns are in the legacy order (N, N, n); transposing.', stack.source)
+        stack = stack.frames_last()
+    return stack, axes.order
+
+
+def single_mask(
+    mask: npt.NDArray[Any] | None, shape: Sequence[int], source: str
+) -> npt.NDArray[np.bool_] | None:
+    """Reduce a mask of each pattern to one detector mask; a pixel bad anywhere is bad.
+
+    Raises
+    ------
+    DataValueError
+        If it is not of the size of the patterns.
+    """
+    if mask is None:
+        return None
+    found = np.asarray(mask, dtype=bool)
+    if found.ndim == 3:
+        found = np.asarray(found.any(axis=0))
+    if found.shape != tuple(shape):
+        raise DataValueError(f'{source} has shape {found.shape}; expected {tuple(shape)}, that of a pattern.')
+    return found
+
+
+def _to_counts_units(patterns: Patterns, photons: float) -> Patterns:
+    """Scale amplitudes so that their squares have the mean total `photons`."""
+    total = 0.0
+    for part in blocks(len(patterns), block_length(patterns.shape[-1])):
+        total += float(np.square(patterns[part], dtype=np.float64).sum())
+    mean = total / max(len(patterns), 1)
+    return patterns.scaled(float(np.sqrt(photons / mean))) if mean > 0 else patterns

@@ -1,0 +1,285 @@
+"""Patterns that stay in their files (MEM-*)."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ptycho_engine.data import stored
+from ptycho_engine.data.memmap import MemmapDatasetBridge
+from ptycho_engine.data.patterns import Patterns
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.data.stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
+from ptycho_engine.errors import DataValueError
+from ptycho_engine.files.mapping import MappedArray
+from tests.conftest import small_scan
+
+N, SIZE = 11, 16
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch):
+    """Small stacks take the way of large ones: mapped, or staged in a file, several slabs at a time."""
+    monkeypatch.setattr(stored, 'MEMORY_LIMIT_BYTES', 0)
+    monkeypatch.setattr(stored, 'SLAB_BYTES', 3000)
+
+
+@pytest.fixture(scope='module')
+def frames():
+    return np.random.default_rng(0).integers(0, 5000, (N, SIZE, SIZE)).astype(np.uint16)
+
+
+def backing(stack: StoredStack):
+    return stack._backing.get()
+
+
+def check(stack: StoredStack, frames: np.ndarray) -> None:
+    assert stack.shape == frames.shape
+    assert stack.dtype == frames.dtype
+    assert isinstance(backing(stack).array, np.ndarray)
+    np.testing.assert_array_equal(stack[:], frames)
+    np.testing.assert_array_equal(stack[[3, 1, 1]], frames[[3, 1, 1]])
+    np.testing.assert_array_equal(stack[4], frames[4])
+    np.testing.assert_array_equal(stack[2:5, 1:, :3], frames[2:5, 1:, :3])
+    part = stack.select([9, 2, 5]).window(slice(2, 9), slice(3, 11))
+    np.testing.assert_array_equal(part[:], frames[[9, 2, 5], 2:9, 3:11])
+    np.testing.assert_array_equal(part.select([1]).window(slice(1, 3), slice(0, 2))[0], frames[2, 3:5, 3:5])
+
+
+def is_mapped_from(stack: StoredStack, path: Path) -> bool:
+    found = backing(stack)
+    maps = Path('/proc/self/maps').read_text() if Path('/proc/self/maps').exists() else str(path)
+    return isinstance(found, MappedArray) and str(path) in maps
+
+
+@pytest.mark.parametrize('dtype', ['<u2', '>i4', '<f4', '<f8'])
+@pytest.mark.parametrize('key', ['d', 'a_name_of_another_length'])
+def test_mem_01_an_uncompressed_npz_member_is_mapped_where_it_lies(tmp_path, frames, dtype, key):
+    path = tmp_path / 'x.npz'
+    array = frames.astype(dtype)
+    np.savez(path, before=np.arange(3.0), **{key: array}, after=np.arange(5))
+    stack = open_npz_stack(path, key)
+    check(stack, array)
+    assert is_mapped_from(stack, path)
+
+
+def test_mem_01_local_headers_with_other_extra_fields_and_zip64_are_understood(tmp_path, frames):
+    path = tmp_path / 'x.npz'
+    with zipfile.ZipFile(path, 'w') as archive:
+        information = zipfile.ZipInfo('d.npy')
+        information.extra = b'\x99\x99\x05\x00hello'
+        with archive.open(information, 'w', force_zip64=True) as stream:
+            np.lib.format.write_array(stream, frames)
+    check(open_npz_stack(path, 'd'), frames)
+
+
+@pytest.mark.parametrize('order', ['C', 'F'])
+def test_mem_02_a_compressed_npz_member_is_staged_once(tmp_path, frames, order, monkeypatch):
+    path = tmp_path / 'x.npz'
+    np.savez_compressed(path, d=np.asarray(frames, order=order))
+    scratch = tmp_path / 'scratch'
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(scratch))
+    stack = open_npz_stack(path, 'd')
+    check(stack, frames)
+    path.unlink()
+    check(stack, frames)
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+def test_mem_02_the_legacy_order_is_turned_once(tmp_path, frames, compressed):
+    path = tmp_path / 'x.npz'
+    save = np.savez_compressed if compressed else np.savez
+    save(path, d=frames.transpose(1, 2, 0))
+    turned = open_npz_stack(path, 'd').frames_last()
+    check(turned, frames)
+    assert backing(turned).array.flags.c_contiguous
+
+
+def test_mem_01_npy_files_are_mapped(tmp_path, frames):
+    path = tmp_path / 'x.npy'
+    for order in ('C', 'F'):
+        np.save(path, np.asarray(frames, order=order))
+        check(open_npy_stack(path), frames)
+    assert is_mapped_from(open_npy_stack(path), path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DataValueError, match=r'x\.npy is cut short'):
+        open_npy_stack(path)[0]
+    path.write_text('no')
+    with pytest.raises(DataValueError, match=r'not a readable \.npy'):
+        open_npy_stack(path)
+
+
+@pytest.mark.parametrize(
+    ('options', 'mapped'),
+    [
+        ({}, True),
+        ({'userblock': 512}, True),
+        ({'dtype': '>u4'}, True),
+        ({'chunks': (3, 5, 16)}, False),
+        ({'compression': 'lzf'}, False),
+        ({'compression': 'gzip', 'chunks': (1, SIZE, SIZE)}, False),
+    ],
+)
+def test_mem_01_and_02_hdf5_is_mapped_where_contiguous_and_else_staged(tmp_path, frames, options, mapped):
+    path = tmp_path / 'x.h5'
+    userblock = options.pop('userblock', 0) if 'userblock' in options else 0
+    array = frames.astype(options.pop('dtype', frames.dtype))
+    with h5py.File(path, 'w', userblock_size=userblock) as file:
+        file.create_dataset('entry/data', data=array, **options)
+    stack = open_hdf5_stack(path, 'entry/data')
+    check(stack, array)
+    assert is_mapped_from(stack, path) == mapped
+
+
+def test_mem_01_a_dataset_that_was_never_written_reads_as_hdf5_says(tmp_path):
+    path = tmp_path / 'x.h5'
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('d', (3, 4, 4), 'f4', fillvalue=7)
+    np.testing.assert_array_equal(open_hdf5_stack(path, 'd')[:], np.full((3, 4, 4), 7))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_mem_05_patterns_are_indexed_like_the_array(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 100)))
+    n, size = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([4, 6]))
+    counts = rng.integers(0, 100, (n, size, size))
+    bad = rng.random((size, size)) < 0.2
+    patterns = Patterns(StoredStack.of_array(counts), counts=True, bad_pixels=bad)
+    expected = np.where(bad, 0, np.sqrt(counts, dtype=np.float32)).astype(np.float32)
+    one = st.integers(-n, n - 1)
+    key = data.draw(
+        st.one_of(
+            one,
+            st.slices(n),
+            st.lists(one, min_size=1, max_size=5).map(np.array),
+            st.lists(st.lists(one, min_size=2, max_size=2), min_size=1, max_size=4).map(np.array),
+            st.lists(st.booleans(), min_size=n, max_size=n).map(np.array),
+        )
+    )
+    np.testing.assert_array_equal(patterns[key], expected[key])
+    np.testing.assert_array_equal(np.asarray(patterns), expected)
+    assert patterns[key].dtype == np.float32
+    chosen = rng.integers(0, n, 4)
+    np.testing.assert_array_equal(patterns.select(chosen).select([2, 0])[:], expected[chosen][[2, 0]])
+    if isinstance(key, slice):
+        np.testing.assert_array_equal(patterns[key, 1:3], expected[key, 1:3])
+
+
+def test_mem_05_what_is_wrong_is_said_when_it_is_read(tmp_path):
+    raw = small_scan(3, 32)
+    amplitude = raw.diffraction.copy()
+    amplitude[5, 3, 4] = np.nan
+    path = tmp_path / 'x.npz'
+    np.savez(path, diffraction=amplitude, probeGuess=raw.probeGuess, xcoords=raw.xcoords, ycoords=raw.ycoords)
+    lazy = RawData.from_file(path, memory_limit=0)
+    assert np.isfinite(lazy.diffraction[:5]).all()
+    with pytest.raises(DataValueError, match=r'x\.npz: diffraction holds NaN'):
+        lazy.diffraction[4:6]
+    with pytest.raises(DataValueError, match='NaN'):
+        RawData.from_file(path)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    legacy=st.booleans(),
+    compressed=st.booleans(),
+    kind=st.sampled_from(['amplitude', 'counts', 'float64']),
+    masked=st.booleans(),
+)
+def test_mem_06_a_scan_is_the_same_in_memory_and_in_its_file(tmp_path, legacy, compressed, kind, masked):
+    rng = np.random.default_rng(1)
+    n, size = 7, 12
+    counts = rng.integers(0, 900, (n, size, size)).astype(np.uint32)
+    stored_ = counts if kind == 'counts' else np.sqrt(counts).astype('f4' if kind == 'amplitude' else 'f8')
+    arrays = {
+        'diffraction': stored_.transpose(1, 2, 0) if legacy else stored_,
+        'probeGuess': np.ones((size, size), complex),
+        'xcoords': rng.random(n),
+        'ycoords': rng.random(n),
+    }
+    if masked:
+        arrays['bad_pixels'] = rng.random((size, size)) < 0.2
+    path = tmp_path / 'x.npz'
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)
+    memory = RawData.from_file(path)
+    lazy = RawData.from_file(path, memory_limit=0)
+    assert isinstance(memory.diffraction, np.ndarray)
+    assert isinstance(lazy.diffraction, Patterns)
+    np.testing.assert_array_equal(lazy.diffraction[:], memory.diffraction)
+    np.testing.assert_array_equal(lazy.select([4, 2]).diffraction[:], memory.select([4, 2]).diffraction)
+    lazy.to_file(tmp_path / 'y.npz', compressed=compressed)
+    again = RawData.from_file(tmp_path / 'y.npz')
+    np.testing.assert_array_equal(again.diffraction, memory.diffraction)
+    bridge = MemmapDatasetBridge(path)
+    np.testing.assert_array_equal(bridge.get_patterns([[0, 1], [6, 2]]), memory.diffraction[[[0, 1], [6, 2]]])
+    assert bridge.raw_data.diffraction is bridge.diffraction
+    options = {'gridsize': 2, 'seed': 5, 'use_groups_cache': False}
+    grouped, expected = (item.generate_grouped_data(size, 5, 4, **options) for item in (bridge, memory))
+    assert grouped.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(grouped[name], value, err_msg=name)
+    assert len(bridge) == n
+
+
+@pytest.mark.parametrize('suffix', ['npy', 'h5'])
+def test_mem_07_patterns_may_lie_in_a_file_of_their_own(tmp_path, frames, suffix):
+    path = tmp_path / f'frames.{suffix}'
+    if suffix == 'npy':
+        np.save(path, frames)
+    else:
+        with h5py.File(path, 'w') as file:
+            file['diff3d'] = frames
+    rest = {'probeGuess': np.ones((SIZE, SIZE), complex), 'xcoords': np.arange(N), 'ycoords': np.arange(N)}
+    np.savez(tmp_path / 'rest.npz', **rest)
+    bridge = MemmapDatasetBridge(tmp_path / 'rest.npz', path)
+    np.testing.assert_allclose(bridge.get_patterns([2, 0]) ** 2, frames[[2, 0]], rtol=1e-5)
+    with pytest.raises(KeyError, match=r"rest\.npz holds no.*'diffraction'.*'diff3d'"):
+        MemmapDatasetBridge(tmp_path / 'rest.npz')
+
+
+def test_mem_08_opening_reads_no_patterns(tmp_path, frames, monkeypatch):
+    raw = small_scan(3, 32)
+    raw.to_file(tmp_path / 'x.npz', compressed=False)
+
+    def never(*arguments, **options):
+        raise AssertionError('patterns were read')
+
+    monkeypatch.setattr(StoredStack, '__getitem__', never)
+    bridge = MemmapDatasetBridge(tmp_path / 'x.npz')
+    Scan.from_raw(bridge.raw_data)
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from ptycho_engine.data import stored
+stored.MEMORY_LIMIT_BYTES = 0
+stack = stored.open_npz_stack(__import__('pathlib').Path(sys.argv[1]), 'd')
+stack[0]
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_mem_04_a_killed_process_leaves_no_scratch_file(tmp_path, frames):
+    np.savez_compressed(tmp_path / 'x.npz', d=frames)
+    scratch = tmp_path / 'scratch'
+    scratch.mkdir()
+    ended = subprocess.run(
+        [sys.executable, '-c', KILLED, str(tmp_path / 'x.npz')],
+        env={**os.environ, 'TMPDIR': str(scratch)},
+        check=False,
+    )
+    assert ended.returncode == -9
+    assert not list(scratch.iterdir())

@@ -10,6 +10,7 @@ from ptychodus.controller.ptychopinn import PtychoPINNViewControllerFactory
 from PyQt5.QtWidgets import QWidget
 
 from ptycho_engine.config.execution import ACCELERATORS, PRECISIONS
+from ptycho_engine.config.model import AMPLITUDE_ACTIVATIONS, ARCHITECTURES
 
 from .compat import parameter_views
 from .library import PtychoPINNLibrary
@@ -46,6 +47,7 @@ def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, model_type: str
     views = parameter_views()
     builder = views.ParameterViewBuilder(file_dialog_factory)
     _add_model(builder, library)
+    _add_cnn(builder, library)
     _add_training(builder, views, library)
     if model_type == 'pinn':
         _add_losses(builder, library)
@@ -57,6 +59,14 @@ def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, model_type: str
 
 def _add_model(builder: Any, library: PtychoPINNLibrary) -> None:
     group = 'Model'
+    builder.add_combo_box(
+        library.engine_settings.architecture,
+        ARCHITECTURES,
+        'Architecture:',
+        tool_tip='unrolled: steps of a classical solver, each corrected by a small network; knows the probe. '
+        'cnn: the encoder and decoders of the first PtychoPINN; sees the patterns only.',
+        group=group,
+    )
     builder.add_spin_box(
         library.model_settings.gridsize,
         'Grid size:',
@@ -74,7 +84,67 @@ def _add_model(builder: Any, library: PtychoPINNLibrary) -> None:
         library.engine_settings.unrolled_steps,
         'Unrolled steps:',
         tool_tip='Steps of "apply the measured modulus, then correct by a small CNN". Time grows in '
-        'proportion; 3 is a good start.',
+        'proportion; 3 is a good start. Only unrolled.',
+        group=group,
+    )
+    builder.add_check_box(
+        library.model_settings.object_big,
+        'Merge groups:',
+        tool_tip='Make the patches of a group agree where they overlap. No effect at grid size 1.',
+        group=group,
+    )
+    builder.add_check_box(
+        library.training_settings.probe_trainable,
+        'Refine probe:',
+        tool_tip='Learn a correction of the probe while training; it goes into the product.',
+        group=group,
+    )
+    builder.add_check_box(
+        library.model_settings.probe_mask,
+        'Mask probe:',
+        tool_tip="Remove the light of the probe outside a disk of half the pattern's width.",
+        group=group,
+    )
+    builder.add_decimal_line_edit(
+        library.model_settings.gaussian_smoothing_sigma,
+        'Smooth probe [px]:',
+        tool_tip='Standard deviation of a Gaussian that smooths the probe; 0 for none.',
+        group=group,
+    )
+
+
+def _add_cnn(builder: Any, library: PtychoPINNLibrary) -> None:
+    group = 'Only architecture cnn'
+    settings = library.model_settings
+    builder.add_combo_box(
+        settings.amp_activation,
+        AMPLITUDE_ACTIVATIONS,
+        'Amplitude activation:',
+        tool_tip='sigmoid is bounded; softplus and relu are not negative; swish may fall below zero.',
+        group=group,
+    )
+    builder.add_decimal_line_edit(
+        settings.probe_scale,
+        'Amplitude range:',
+        tool_tip='Largest amplitude of sigmoid, slope of the others, if the mean is 1; at least 2.',
+        group=group,
+    )
+    builder.add_check_box(
+        settings.pad_object,
+        'Decode the centre:',
+        tool_tip='Decode the central half of each patch in full and the rest coarsely: less work.',
+        group=group,
+    )
+    builder.add_check_box(
+        settings.probe_big,
+        'Decode the outer part:',
+        tool_tip='Predict the outer part of each patch too; otherwise it stays flat.',
+        group=group,
+    )
+    builder.add_check_box(
+        library.training_settings.intensity_scale_trainable,
+        'Train intensity scale:',
+        tool_tip='Learn one factor between predicted and measured counts.',
         group=group,
     )
 

@@ -41,6 +41,7 @@ class EngineSettings:
         self.group = group = registry.create_group(ENGINE_GROUP)
         model, training = ModelConfig(), TrainingConfig()
         inference, execution = InferenceConfig(), PyTorchExecutionConfig()
+        self.architecture = group.create_string_parameter('Architecture', model.architecture)
         self.unrolled_steps = group.create_integer_parameter(
             'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=12
         )
@@ -66,13 +67,23 @@ class EngineSettings:
 _SETTING_OF_FIELD = {
     'ModelConfig.gridsize': 'PtychoPINNModel.GridSize',
     'ModelConfig.n_filters_scale': 'PtychoPINNModel.NumFiltersScale',
+    'ModelConfig.architecture': f'{ENGINE_GROUP}.Architecture',
     'ModelConfig.unrolled_steps': f'{ENGINE_GROUP}.UnrolledSteps',
+    'ModelConfig.amp_activation': 'PtychoPINNModel.AmpActivation',
+    'ModelConfig.object_big': 'PtychoPINNModel.ObjectBig',
+    'ModelConfig.probe_big': 'PtychoPINNModel.ProbeBig',
+    'ModelConfig.probe_mask': 'PtychoPINNModel.ProbeMask',
+    'ModelConfig.pad_object': 'PtychoPINNModel.PadObject',
+    'ModelConfig.probe_scale': 'PtychoPINNModel.ProbeScale',
+    'ModelConfig.gaussian_smoothing_sigma': 'PtychoPINNModel.GaussianSmoothingSigma',
     'TrainingConfig.batch_size': 'PtychoPINNTraining.BatchSize',
     'TrainingConfig.nepochs': 'PtychoPINNTraining.NumEpochs',
     'TrainingConfig.mae_weight': 'PtychoPINNTraining.MAEWeight',
     'TrainingConfig.nll_weight': 'PtychoPINNTraining.NLLWeight',
     'TrainingConfig.realspace_mae_weight': 'PtychoPINNTraining.RealspaceMAEWeight',
     'TrainingConfig.realspace_weight': 'PtychoPINNTraining.RealspaceWeight',
+    'TrainingConfig.probe_trainable': 'PtychoPINNTraining.ProbeTrainable',
+    'TrainingConfig.intensity_scale_trainable': 'PtychoPINNTraining.IntensityScaleTrainable',
     'TrainingConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
     'TrainingConfig.n_groups': f'{ENGINE_GROUP}.NumGroups',
     'TrainingConfig.learning_rate': f'{ENGINE_GROUP}.LearningRate',
@@ -86,27 +97,29 @@ _SETTING_OF_FIELD = {
     'PyTorchExecutionConfig.precision': f'{ENGINE_GROUP}.Precision',
 }
 
-# Settings that the unrolled network has no use for: object, attribute, name in a settings file.
-_WITHOUT_EFFECT: tuple[tuple[str, str, str], ...] = (
-    ('model', 'amp_activation', 'AmpActivation'),
-    ('model', 'object_big', 'ObjectBig'),
-    ('model', 'probe_big', 'ProbeBig'),
-    ('model', 'probe_mask', 'ProbeMask'),
-    ('model', 'pad_object', 'PadObject'),
-    ('model', 'probe_scale', 'ProbeScale'),
-    ('model', 'gaussian_smoothing_sigma', 'GaussianSmoothingSigma'),
+_Names = tuple[tuple[str, str, str], ...]
+"""Object, attribute, name in a settings file."""
+
+_WITHOUT_EFFECT: _Names = (
     ('training', 'nphotons', 'NumPhotons'),
     ('training', 'positions_provided', 'PositionsProvided'),
-    ('training', 'probe_trainable', 'ProbeTrainable'),
-    ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
     ('inference', 'n_samples', 'NumSamples'),
     ('inference', 'model_path', 'ModelPath'),
 )
-_WITHOUT_EFFECT_SUPERVISED: tuple[tuple[str, str, str], ...] = (
+_WITHOUT_EFFECT_SUPERVISED: _Names = (
     ('training', 'mae_weight', 'MAEWeight'),
     ('training', 'nll_weight', 'NLLWeight'),
     ('training', 'realspace_mae_weight', 'RealspaceMAEWeight'),
     ('training', 'realspace_weight', 'RealspaceWeight'),
+)
+_ONLY_UNROLLED: _Names = (('engine', 'unrolled_steps', 'UnrolledSteps'),)
+_ONLY_CNN: _Names = (
+    ('model', 'amp_activation', 'AmpActivation'),
+    ('model', 'probe_big', 'ProbeBig'),
+    ('model', 'pad_object', 'PadObject'),
+    ('model', 'probe_scale', 'ProbeScale'),
+    # The unrolled network starts from the measured counts, which fix the scale.
+    ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
 )
 
 
@@ -141,12 +154,7 @@ class ReconstructorSettings:
         n_groups = self.engine.n_groups.get_value()
         with _SettingNames():
             return TrainingConfig(
-                model=ModelConfig(
-                    gridsize=self.model.gridsize.get_value(),
-                    n_filters_scale=self.model.n_filters_scale.get_value(),
-                    model_type=model_type,
-                    unrolled_steps=self.engine.unrolled_steps.get_value(),
-                ),
+                model=self._model_config(model_type),
                 batch_size=self.training.batch_size.get_value(),
                 nepochs=self.training.nepochs.get_value(),
                 n_groups=None if n_groups == ALL_GROUPS else n_groups,
@@ -155,11 +163,42 @@ class ReconstructorSettings:
                 mae_weight=self.training.mae_weight.get_value(),
                 realspace_mae_weight=self.training.realspace_mae_weight.get_value(),
                 realspace_weight=self.training.realspace_weight.get_value(),
+                probe_trainable=self.training.probe_trainable.get_value(),
+                intensity_scale_trainable=self._is_cnn
+                and self.training.intensity_scale_trainable.get_value(),
                 learning_rate=self.engine.learning_rate.get_value(),
                 validation_fraction=self.engine.validation_fraction.get_value(),
                 early_stop_patience=self.engine.early_stop_patience.get_value(),
                 seed=self.engine.seed.get_value(),
             )
+
+    def _model_config(self, model_type: str) -> ModelConfig:
+        shared: dict[str, Any] = {
+            'gridsize': self.model.gridsize.get_value(),
+            'n_filters_scale': self.model.n_filters_scale.get_value(),
+            'model_type': model_type,
+            'architecture': self._architecture,
+            'object_big': self.model.object_big.get_value(),
+            'probe_mask': self.model.probe_mask.get_value(),
+            'gaussian_smoothing_sigma': self.model.gaussian_smoothing_sigma.get_value(),
+        }
+        if not self._is_cnn:
+            return ModelConfig(**shared, unrolled_steps=self.engine.unrolled_steps.get_value())
+        return ModelConfig(
+            **shared,
+            amp_activation=self.model.amp_activation.get_value().strip().casefold(),
+            probe_big=self.model.probe_big.get_value(),
+            pad_object=self.model.pad_object.get_value(),
+            probe_scale=self.model.probe_scale.get_value(),
+        )
+
+    @property
+    def _architecture(self) -> str:
+        return self.engine.architecture.get_value().strip().casefold()
+
+    @property
+    def _is_cnn(self) -> bool:
+        return self._architecture == 'cnn'
 
     def inference_config(self) -> InferenceConfig:
         """Return how to apply a model; every position of a scan is reconstructed.
@@ -194,7 +233,7 @@ class ReconstructorSettings:
     def remarks(self, model_type: str) -> Iterator[str]:
         """Yield sentences on settings that differ from their default and yet change nothing."""
         defaults = self.with_defaults()
-        names = _WITHOUT_EFFECT
+        names = _WITHOUT_EFFECT + (_ONLY_UNROLLED if self._is_cnn else _ONLY_CNN)
         if model_type == 'supervised':
             names += _WITHOUT_EFFECT_SUPERVISED
         idle = [

@@ -48,6 +48,11 @@ CHANGES = {
     ('training', 'realspace_mae_weight'): 0.5,
     ('training', 'realspace_weight'): 0.5,
     ('inference', 'n_nearest_neighbors'): 9,
+    ('model', 'object_big'): False,
+    ('model', 'probe_mask'): True,
+    ('model', 'gaussian_smoothing_sigma'): 0.5,
+    ('training', 'probe_trainable'): True,
+    ('engine', 'architecture'): 'cnn',
     ('engine', 'unrolled_steps'): 5,
     ('engine', 'n_groups'): 0,
     ('engine', 'learning_rate'): 1e-4,
@@ -60,6 +65,15 @@ CHANGES = {
 }
 
 
+CNN_CHANGES = {
+    ('model', 'amp_activation'): 'softplus',
+    ('model', 'probe_big'): False,
+    ('model', 'pad_object'): False,
+    ('model', 'probe_scale'): 3.0,
+    ('training', 'intensity_scale_trainable'): False,
+}
+
+
 @pytest.mark.parametrize(('where', 'value'), CHANGES.items(), ids=lambda v: str(v))
 def test_every_setting_has_an_effect(where: tuple[str, str], value: Any) -> None:
     """API-12."""
@@ -67,6 +81,22 @@ def test_every_setting_has_an_effect(where: tuple[str, str], value: Any) -> None
     before = configurations(settings)
     getattr(getattr(settings, where[0]), where[1]).set_value(value)
     assert configurations(settings) != before
+    assert not list(settings.remarks('pinn'))
+
+
+@pytest.mark.parametrize(('where', 'value'), CNN_CHANGES.items(), ids=lambda v: str(v))
+def test_every_setting_of_the_cnn_has_an_effect_there_and_a_remark_elsewhere(
+    where: tuple[str, str], value: Any
+) -> None:
+    """API-12, API-13."""
+    settings = ReconstructorSettings.with_defaults()
+    getattr(getattr(settings, where[0]), where[1]).set_value(value)
+    assert configurations(settings) == configurations(ReconstructorSettings.with_defaults())
+    assert len(list(settings.remarks('pinn'))) == 1
+    settings.engine.architecture.set_value('cnn')
+    plain = ReconstructorSettings.with_defaults()
+    plain.engine.architecture.set_value('cnn')
+    assert configurations(settings) != configurations(plain)
     assert not list(settings.remarks('pinn'))
 
 
@@ -87,17 +117,18 @@ def test_all_settings_are_used_or_said_to_be_without_effect() -> None:
         if hasattr(value, 'get_value')
     }
     idle = {(group, attribute) for group, attribute, _ in module._WITHOUT_EFFECT}
-    assert parameters == set(CHANGES) | idle
-    assert not set(CHANGES) & idle
+    used = set(CHANGES) | set(CNN_CHANGES)
+    assert parameters == used | idle
+    assert not used & idle
 
 
 def test_setting_without_effect_is_told_in_one_line() -> None:
     """API-13."""
     settings = ReconstructorSettings.with_defaults()
-    settings.model.object_big.set_value(False)
+    settings.training.positions_provided.set_value(False)
     settings.inference.n_samples.set_value(4)
     (line,) = settings.remarks('pinn')
-    assert 'ObjectBig' in line
+    assert 'PositionsProvided' in line
     assert 'NumSamples' in line
     settings.training.mae_weight.set_value(0.5)
     assert 'MAEWeight' not in next(settings.remarks('pinn'))

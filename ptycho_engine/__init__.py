@@ -21,6 +21,7 @@ _PUBLIC = {
     'ExportMeta': 'files.product_exchange',
     'InferenceConfig': 'config',
     'MemmapDatasetBridge': 'data.memmap',
+    'InferencePayload': 'config.factory',
     'ModelArchive': 'files.archive',
     'ModelConfig': 'config',
     'ModelSaved': 'events',
@@ -40,27 +41,42 @@ _PUBLIC = {
     'Scan': 'data.scan',
     'TrainingConfig': 'config',
     'build_groups': 'data.grouping',
+    'TrainingPayload': 'config.factory',
+    'create_inference_payload': 'config.factory',
+    'create_training_payload': 'config.factory',
     'export_product_from_rawdata': 'files.product_exchange',
     'find_violations': 'files.product_validation',
     'import_product_to_rawdata': 'files.product_exchange',
+    'infer_probe_size': 'config.factory',
     'load_archive': 'files.archive',
     'load_scan': 'data.scan',
     'load_training_scans': 'data.scan',
+    'populate_legacy_params': 'config.legacy',
     'read_product': 'files.product',
     'reconstruct': 'pipeline.reconstruct',
+    'reconstruct_from_payload': 'pipeline.payload',
     'save_archive': 'files.archive',
     'simulate_scan': 'simulate',
     'train': 'pipeline.train',
+    'train_from_payload': 'pipeline.payload',
     'write_product': 'files.product',
 }
 
-__all__ = ['__version__', *sorted(_PUBLIC)]
+_MODULES = {'config_bridge': 'config.bridge', 'config_factory': 'config.factory'}
+
+__all__ = ['__version__', *sorted([*_PUBLIC, *_MODULES])]
 
 if TYPE_CHECKING:
     from .config import InferenceConfig as InferenceConfig
     from .config import ModelConfig as ModelConfig
     from .config import PyTorchExecutionConfig as PyTorchExecutionConfig
     from .config import TrainingConfig as TrainingConfig
+    from .config.factory import InferencePayload as InferencePayload
+    from .config.factory import TrainingPayload as TrainingPayload
+    from .config.factory import create_inference_payload as create_inference_payload
+    from .config.factory import create_training_payload as create_training_payload
+    from .config.factory import infer_probe_size as infer_probe_size
+    from .config.legacy import populate_legacy_params as populate_legacy_params
     from .data.container import PtychoDataContainer as PtychoDataContainer
     from .data.container import PtychoDataContainerTorch as PtychoDataContainerTorch
     from .data.container import RawDataTorch as RawDataTorch
@@ -93,6 +109,8 @@ if TYPE_CHECKING:
     from .files.product_validation import find_violations as find_violations
     from .physics.geometry import ObjectGrid as ObjectGrid
     from .physics.scaling import ScaleRecord as ScaleRecord
+    from .pipeline.payload import reconstruct_from_payload as reconstruct_from_payload
+    from .pipeline.payload import train_from_payload as train_from_payload
     from .pipeline.reconstruct import Reconstruction as Reconstruction
     from .pipeline.reconstruct import reconstruct as reconstruct
     from .pipeline.train import train as train
@@ -100,6 +118,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f'.{_MODULES[name]}', __name__)
     try:
         module = _PUBLIC[name]
     except KeyError:
@@ -108,4 +128,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *_PUBLIC, *_MODULES])

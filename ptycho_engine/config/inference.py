@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer
 from .training import BACKENDS
 
@@ -12,7 +13,7 @@ __all__ = ['InferenceConfig']
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Reconstruction of a whole scan; every pattern is used."""
+    """Reconstruction of a scan."""
 
     backend: str = 'pytorch'
     """Framework that runs the network; an archive runs on any of them."""
@@ -22,6 +23,10 @@ class InferenceConfig:
     """Neighbours from which a group is drawn when the model's gridsize > 1."""
     seed: int = 0
     """Seed of the groups when the model's gridsize > 1."""
+    n_subsample: int | None = None
+    """Use this many of the patterns only, chosen at random; None for all."""
+    subsample_seed: int | None = None
+    """Seed of that choice; None for `seed`."""
     use_groups_cache: bool = True
     """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
 
@@ -32,3 +37,11 @@ class InferenceConfig:
         check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
         check_integer(owner, 'seed', self.seed, 0)
         check_boolean(owner, 'use_groups_cache', self.use_groups_cache)
+        if self.n_subsample is not None:
+            check_integer(owner, 'n_subsample', self.n_subsample, 1)
+        if self.subsample_seed is not None:
+            check_integer(owner, 'subsample_seed', self.subsample_seed, 0)
+            if self.n_subsample is None:
+                raise ConfigError(
+                    f'{owner}.subsample_seed is given without n_subsample; say how many patterns to take.'
+                )

@@ -17,6 +17,7 @@ from .describe import describe
 from .execution import OVERRIDING, PyTorchExecutionConfig
 from .inference import InferenceConfig
 from .model import ModelConfig
+from .run import InferenceRun, TrainingRun
 from .training import TrainingConfig
 
 __all__ = [
@@ -35,11 +36,12 @@ C = TypeVar('C', TrainingConfig, InferenceConfig)
 
 
 class Level(StrEnum):
-    """Where a value was stated, strongest first."""
+    """Where a value was stated, strongest first; what is found in the data contradicts nothing stated."""
 
     OVERRIDE = 'override'
     EXECUTION = 'execution config'
     COMMAND_LINE = 'command line'
+    DATA = 'found in the data'
     BACKEND = 'backend default'
     CANONICAL = 'canonical default'
 
@@ -99,7 +101,12 @@ def execution_values(execution: PyTorchExecutionConfig | None, cls: type) -> dic
 
 
 def with_execution(config: C, execution: PyTorchExecutionConfig | None) -> C:
-    """Return a configuration with what the execution configuration states in its place."""
+    """Return a configuration with what the execution configuration states in its place.
+
+    Of a configuration with files only the settings are returned, which is what a model keeps.
+    """
+    if isinstance(config, TrainingRun | InferenceRun):
+        config = config.settings
     stated = execution_values(execution, type(config))
     return dataclasses.replace(config, **stated) if stated else config
 

@@ -87,7 +87,7 @@ def reconstruct(
     execution: PyTorchExecutionConfig | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Event]:
-    """Reconstruct every pattern of a scan with a trained model; iterate to make it run.
+    """Reconstruct the patterns of a scan with a trained model; iterate to make it run.
 
     Yields
     ------
@@ -112,6 +112,7 @@ def reconstruct(
             f'The model is for patterns of {model.N}×{model.N} pixels but the data have '
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
         )
+    scan = _subsample(scan, config)
     prepared = PreparedScan(scan, model, archive.weights.get(PROBE_CORRECTION))
     groups = _covering_groups(scan, model.gridsize, config)
     backend = create_backend(config.backend, execution)
@@ -140,6 +141,16 @@ def reconstruct(
             probe=None if prepared.probe_correction is None else prepared.probe,
         )
     )
+
+
+def _subsample(scan: Scan, config: InferenceConfig) -> Scan:
+    """Return the scan reduced to the patterns that are to be used."""
+    total = len(scan.raw)
+    if config.n_subsample is None or config.n_subsample >= total:
+        return scan
+    seed = config.seed if config.subsample_seed is None else config.subsample_seed
+    chosen = np.random.default_rng([seed, 2]).choice(total, config.n_subsample, replace=False)
+    return replace(scan, raw=scan.raw.select(np.sort(chosen)))
 
 
 def _predict(

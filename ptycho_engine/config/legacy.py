@@ -1,0 +1,61 @@
+"""Filling the flat dictionary of older PtychoPINN code from the configurations, one way (CONFIG-001)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from . import params
+from .inference import InferenceConfig
+from .training import TrainingConfig
+
+__all__ = ['KEY_MAPPINGS', 'params', 'populate_legacy_params', 'update_legacy_dict']
+
+logger = logging.getLogger('ptychopinn.config')
+
+KEY_MAPPINGS = {
+    'object_big': 'object.big',
+    'probe_big': 'probe.big',
+    'probe_mask': 'probe.mask',
+    'probe_trainable': 'probe.trainable',
+    'intensity_scale_trainable': 'intensity_scale.trainable',
+    'positions_provided': 'positions.provided',
+    'output_dir': 'output_prefix',
+    'train_data_file': 'train_data_file_path',
+    'test_data_file': 'test_data_file_path',
+}
+"""Legacy names of the fields that have another one there."""
+
+
+def update_legacy_dict(cfg: MutableMapping[str, Any], config: Any) -> None:
+    """Write a configuration, with the nested model, into a flat dictionary under the legacy names.
+
+    Paths become text. None is written too, so that no value of an earlier configuration survives.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            update_legacy_dict(cfg, value)
+        else:
+            name = KEY_MAPPINGS.get(field.name, field.name)
+            cfg[name] = str(value) if isinstance(value, Path) else value
+
+
+def populate_legacy_params(tf_config: TrainingConfig | InferenceConfig, force: bool = False) -> None:
+    """Fill ``params.cfg`` from a configuration.
+
+    Parameters
+    ----------
+    tf_config : TrainingConfig or InferenceConfig
+    force : bool
+        Replace without a word what an earlier call wrote; otherwise a warning names what changes.
+    """
+    fresh: dict[str, Any] = {}
+    update_legacy_dict(fresh, tf_config)
+    changed = sorted(name for name, value in fresh.items() if params.cfg.get(name, value) != value)
+    if changed and not force:
+        logger.warning('params.cfg held other values of %s; they are replaced.', ', '.join(changed))
+    params.cfg.update(fresh)

@@ -15,6 +15,7 @@ __all__ = [
     'DataFileNotFoundError',
     'DataKeyError',
     'DataValueError',
+    'DivergedError',
     'EngineError',
     'ProductError',
 ]
@@ -58,6 +59,10 @@ class ArchiveNotFoundError(ArchiveError, FileNotFoundError):
 
 class BackendUnavailableError(EngineError, RuntimeError):
     """The selected backend is not installed."""
+
+
+class DivergedError(EngineError, ArithmeticError):
+    """Training came to a loss that is not finite before there was a model to keep."""
 
 
 class Cancelled(EngineError):

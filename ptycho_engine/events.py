@@ -61,6 +61,8 @@ class EpochDone(Event):
     """Learning rate of the last step."""
     seconds: float
     """Wall time of this epoch."""
+    best: bool
+    """Whether its weights are the best so far."""
 
 
 @dataclass(frozen=True)

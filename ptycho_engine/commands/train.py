@@ -3,8 +3,11 @@
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), or a directory of NPZ
 files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far.
 
+After each epoch checkpoint.zip holds what --resume needs to go on as if the run had never ended.
+
 examples:
   ptychopinn train scan --output model --epochs 20
+  ptychopinn train scan --output model --epochs 20 --resume
   ptychopinn train scan --output again --config model/train.toml
 """
 
@@ -30,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn train``."""
     parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='scans to train on')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='for wts.h5.zip')
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on from the last epoch of the run in DIR, with the same scans and settings; --epochs may be '
+        'larger than it was',
+    )
     add_settings(parser, 'train')
 
 
@@ -38,7 +47,9 @@ def run(options: argparse.Namespace) -> None:
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
     scans = [scan for path in options.inputs for scan in load_training_scans(path)]
-    saved, stopped = run_training(scans, config, options.output, execution, quiet=options.quiet)
+    saved, stopped = run_training(
+        scans, config, options.output, execution, quiet=options.quiet, resume=options.resume
+    )
     write_settings(options.output / SETTINGS_FILE, [config, execution], options.words)
     print(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped:
@@ -52,11 +63,12 @@ def run_training(
     execution: PyTorchExecutionConfig,
     *,
     quiet: bool,
+    resume: bool = False,
 ) -> tuple[Path, bool]:
     """Train under a progress bar; return the model's path and whether Ctrl-C cut the training short."""
     saved = output
     with stop_on_interrupt() as stopped:
-        events = train(scans, config, output, execution=execution, should_stop=stopped)
+        events = train(scans, config, output, execution=execution, should_stop=stopped, resume=resume)
         for event in show_progress(events, quiet):
             if isinstance(event, ModelSaved):
                 saved = event.path

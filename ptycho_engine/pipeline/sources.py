@@ -16,6 +16,7 @@ from ..data.grouping import Coverage
 from ..data.scan import Scan
 from ..errors import DataValueError
 from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan
+from .identity import combined, scan_identity
 from .prepared import PreparedScan
 from .selection import Selection, select_patterns
 
@@ -40,8 +41,12 @@ class TrainingSource(Protocol):
     def reference(self) -> PreparedScan:
         """The scan whose scale and probe are recorded with the model."""
 
+    @property
+    def identity(self) -> str:
+        """A short text that differs between different data, to tell whether a run can be resumed."""
+
     def training(self, epoch: int) -> list[GroupedScan]:
-        """Return the training groups of an epoch (from 1)."""
+        """Return the training groups of an epoch (from 1); they follow from the seed and the epoch alone."""
 
     def validation(self) -> list[GroupedScan]:
         """Return the validation groups; they never change."""
@@ -87,6 +92,11 @@ class MeasuredScans:
     def reference(self) -> PreparedScan:
         """The first scan."""
         return self._prepared[0]
+
+    @cached_property
+    def identity(self) -> str:
+        """That of all scans, in their order."""
+        return combined(*map(scan_identity, self._prepared))
 
     def training(self, epoch: int) -> list[GroupedScan]:
         """Draw this epoch's groups, shared among the scans by their size."""
@@ -157,6 +167,12 @@ class SimulatedScans:
     def reference(self) -> PreparedScan:
         """The template itself: its probe and scale are what the model will meet."""
         return PreparedScan(self._template, self._config.model)
+
+    @cached_property
+    def identity(self) -> str:
+        """That of the template and of what is simulated."""
+        settings = (self._photons, self._families, self._absorption, self._phase)
+        return combined(scan_identity(self.reference), *settings)
 
     @cached_property
     def _selection(self) -> Selection:

@@ -6,45 +6,28 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from ..backends.base import Backend, StepResult, create_backend
+from ..backends.base import Backend, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..config.precedence import with_execution
 from ..data.scan import Scan
-from ..errors import DataValueError
-from ..events import BatchDone, EpochDone, Event, ModelSaved
-from ..files.archive import ARCHIVE_NAME, ModelArchive, save_archive
+from ..errors import DataValueError, DivergedError
+from ..events import EpochDone, Event, ModelSaved
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, save_archive
+from ..files.checkpoint import load_checkpoint, save_checkpoint
 from ..network.plan import initial_weights, training_plan
-from .schedule import learning_rate_at
-from .sources import GroupedScan, MeasuredScans, TrainingSource, with_pattern_size
+from .best_models import keep_best_models
+from .passes import training_pass, validation_pass
+from .run import TrainingRun, check_resumable
+from .sources import MeasuredScans, TrainingSource, with_pattern_size
 
-__all__ = ['train']
+__all__ = ['PREVIOUS_CHECKPOINT_NAME', 'train']
 
 logger = logging.getLogger('ptychopinn.train')
 
-
-@dataclass
-class _Mean:
-    """Running averages weighted by batch size."""
-
-    loss: float = 0.0
-    deviance: float = 0.0
-    count: int = 0
-
-    def add(self, result: StepResult, count: int) -> None:
-        self.loss += result.loss * count
-        self.deviance += result.deviance * count
-        self.count += count
-
-    def value(self) -> StepResult:
-        if self.count == 0:
-            return StepResult(math.nan, math.nan)
-        return StepResult(self.loss / self.count, self.deviance / self.count)
+PREVIOUS_CHECKPOINT_NAME = 'checkpoint.previous.zip'
+"""Where the checkpoint of an earlier run in the same folder is put aside."""
 
 
 def train(
@@ -55,8 +38,12 @@ def train(
     execution: PyTorchExecutionConfig | None = None,
     should_stop: Callable[[], bool] | None = None,
     initial: ModelArchive | None = None,
+    resume: bool = False,
 ) -> Iterator[Event]:
     """Train a network and write ``output_dir/wts.h5.zip``; iterate to make it run.
+
+    After each epoch ``output_dir/checkpoint.zip`` holds all that is needed to go on and the best model so
+    far. It stays when the run has ended, so that a run can be made longer.
 
     Parameters
     ----------
@@ -69,9 +56,13 @@ def train(
     execution : PyTorchExecutionConfig, optional
         Device and precision.
     should_stop : callable, optional
-        Asked after every batch; once true, the best weights so far are saved and the run ends.
+        Asked after every step; once true, the best weights so far are saved and the run ends.
     initial : ModelArchive, optional
-        A model to continue from.
+        A model to start from.
+    resume : bool
+        Go on from the checkpoint in `output_dir`, as if the run had never ended; start from the beginning
+        where there is none. Only `nepochs` and `early_stop_patience` may differ; the schedule is that of the
+        new `nepochs`.
 
     Yields
     ------
@@ -84,8 +75,11 @@ def train(
     ------
     EngineError
         With a sentence, before anything is written.
+    DivergedError
+        If the loss was not finite in the first epoch: there is no model worth keeping.
     """
     stop = should_stop or (lambda: False)
+    execution = execution or PyTorchExecutionConfig()
     config = with_execution(config, execution)
     if isinstance(scans, Sequence):
         if not scans:
@@ -95,44 +89,37 @@ def train(
     else:
         source = scans
         config = with_pattern_size(config, source.reference.scan.raw.N)
-    reference = source.reference
-    backend = _start(config, len(reference.probe), execution, initial)
-    logger.info(
-        'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend.',
-        config.model.architecture,
-        config.model.model_type,
-        len(reference),
-        config.model.N,
-        config.model.N,
-        backend.name,
-    )
+    folder = Path(output_dir)
+    run = TrainingRun(config, _start(config, len(source.reference.probe), execution, initial), source)
+    own_checkpoint = resume and _resume(run, folder / CHECKPOINT_NAME)
+    _announce(run)
+    keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
 
-    history: list[dict[str, float]] = []
-    best_weights = backend.weights()
-    best_loss = math.inf
-    stale = 0
-    validation = source.validation()
-    rng = np.random.default_rng([config.seed, 1])
-    step = 0
-    for epoch in range(1, config.nepochs + 1):
+    validation = [] if run.finished else source.validation()
+    while not run.finished:
+        epoch = run.epoch + 1
         tic = time.perf_counter()
-        batches = _shuffled(source.training(epoch), config.batch_size, rng)
-        total_steps = len(batches) * config.nepochs
-        mean = _Mean()
-        rate = config.learning_rate
-        for number, (grouped, groups) in enumerate(batches, start=1):
-            batch = grouped.prepared.batch(groups)
-            rate = learning_rate_at(config, step, total_steps)
-            mean.add(backend.train_step([batch], rate), len(batch))
-            step += 1
-            yield BatchDone(epoch, config.nepochs, number / len(batches))
-            if stop():
-                break
-        training = mean.value()
-        if not math.isfinite(training.loss):
-            logger.warning('The loss is no longer finite; keeping the best weights so far.')
+        passed = yield from training_pass(
+            run.backend,
+            source.training(epoch),
+            config,
+            run.schedule,
+            epoch,
+            stop,
+            workers=execution.num_workers,
+        )
+        training = passed.result
+        finite = math.isfinite(training.loss)
+        held_out = None
+        if finite and not passed.stopped:
+            held_out = validation_pass(run.backend, validation, config.batch_size, stop)
+        judged = held_out.loss if held_out else training.loss
+        if not math.isfinite(judged):
+            _diverged(run, passed.learning_rate)
             break
-        held_out = _evaluate(backend, validation, config.batch_size, stop)
+        stopped = passed.stopped or stop()
+        # An epoch cut short has no validation to compare, and is done again on resuming.
+        best = not stopped and run.complete(judged)
         done = EpochDone(
             epoch=epoch,
             n_epochs=config.nepochs,
@@ -140,38 +127,27 @@ def train(
             validation_loss=held_out.loss if held_out else math.nan,
             training_deviance=training.deviance,
             validation_deviance=held_out.deviance if held_out else math.nan,
-            learning_rate=rate,
+            learning_rate=passed.learning_rate,
             seconds=time.perf_counter() - tic,
+            best=best,
         )
         _log_epoch(done)
-        history.append(_record(done))
-        if stop():
-            # An epoch cut short has no validation to compare; it counts only where there is no other.
-            if best_loss == math.inf:
-                best_weights = backend.weights()
-            yield done
+        run.record(done)
+        if not stopped and keep:
+            if not own_checkpoint:
+                _put_aside(folder)
+                own_checkpoint = True
+            save_checkpoint(folder / CHECKPOINT_NAME, run.checkpoint())
+            keep_best_models(folder, run, keep)
+        yield done
+        if stopped:
             logger.info('Stopped on request in epoch %d.', epoch)
             break
-        judged = held_out.loss if held_out else training.loss
-        if judged < best_loss:
-            best_loss, best_weights, stale = judged, backend.weights(), 0
-        else:
-            stale += 1
-        yield done
-        if stale >= config.early_stop_patience:
-            logger.info('No better loss for %d epochs; stopping early.', stale)
-            break
 
-    archive = ModelArchive(
-        config=config,
-        scale=reference.scale,
-        probe=reference.scan.raw.probeGuess,
-        weights=best_weights,
-        backend=backend.name,
-        history=history,
-    )
-    path = Path(output_dir) / ARCHIVE_NAME
-    save_archive(path, archive)
+    if run.stale >= config.early_stop_patience:
+        logger.info('No better loss for %d epochs; stopped early.', run.stale)
+    path = folder / ARCHIVE_NAME
+    save_archive(path, run.model())
     logger.info('Saved the model to %s.', path)
     yield ModelSaved(path)
 
@@ -199,34 +175,48 @@ def _start(
     return backend
 
 
-def _shuffled(
-    grouped: list[GroupedScan], batch_size: int, rng: np.random.Generator
-) -> list[tuple[GroupedScan, npt.NDArray[np.int32]]]:
-    """Cut groups into batches of one scan each and shuffle groups and batches."""
-    batches = []
-    for item in grouped:
-        order = rng.permutation(len(item.groups))
-        for start in range(0, len(order), batch_size):
-            batches.append((item, item.groups[order[start : start + batch_size]]))
-    return [batches[k] for k in rng.permutation(len(batches))]
+def _resume(run: TrainingRun, path: Path) -> bool:
+    """Go on from a checkpoint; return whether there was one."""
+    if not path.is_file():
+        logger.warning('There is no %s to resume from; starting from the beginning.', path)
+        return False
+    checkpoint = load_checkpoint(path)
+    check_resumable(checkpoint, run.config, run.source, path)
+    run.restore(checkpoint)
+    logger.info('Resuming after epoch %d of %d.', run.epoch, run.config.nepochs)
+    return True
 
 
-def _evaluate(
-    backend: Backend,
-    validation: list[GroupedScan],
-    batch_size: int,
-    stop: Callable[[], bool],
-) -> StepResult | None:
-    """Return the mean over the validation groups; None where there are none or the run was stopped."""
-    if not validation or stop():
-        return None
-    mean = _Mean()
-    for item in validation:
-        for batch in item.prepared.batches(item.groups, batch_size):
-            if stop():
-                return None
-            mean.add(backend.evaluate(batch), len(batch))
-    return mean.value()
+def _put_aside(folder: Path) -> None:
+    """Keep the checkpoint of an earlier run in the same folder, which may be all that is left of it."""
+    path = folder / CHECKPOINT_NAME
+    if path.is_file():
+        aside = path.replace(folder / PREVIOUS_CHECKPOINT_NAME)
+        logger.info('The checkpoint of an earlier run is now %s.', aside)
+
+
+def _diverged(run: TrainingRun, learning_rate: float) -> None:
+    """Say that the loss is no longer finite, and raise where there is nothing to keep."""
+    if run.has_best:
+        logger.warning('The loss is no longer finite in epoch %d; keeping the best weights.', run.epoch + 1)
+        return
+    raise DivergedError(
+        f'The loss was not finite in the first epoch (learning_rate {learning_rate:.3g}), so that there is '
+        'no model to keep; lower learning_rate or gradient_clip_val, and look at the patterns.'
+    )
+
+
+def _announce(run: TrainingRun) -> None:
+    model = run.config.model
+    logger.info(
+        'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend.',
+        model.architecture,
+        model.model_type,
+        len(run.source.reference),
+        model.N,
+        model.N,
+        run.backend.name,
+    )
 
 
 def _log_epoch(done: EpochDone) -> None:
@@ -239,17 +229,3 @@ def _log_epoch(done: EpochDone) -> None:
         done.training_loss,
         done.seconds,
     )
-
-
-def _record(done: EpochDone) -> dict[str, float]:
-    """Return an epoch as plain numbers; what was not measured is left out, for JSON has no NaN."""
-    values = {
-        'epoch': done.epoch,
-        'training_loss': done.training_loss,
-        'validation_loss': done.validation_loss,
-        'training_deviance': done.training_deviance,
-        'validation_deviance': done.validation_deviance,
-        'learning_rate': done.learning_rate,
-        'seconds': round(done.seconds, 3),
-    }
-    return {name: value for name, value in values.items() if math.isfinite(value)}

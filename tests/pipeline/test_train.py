@@ -13,7 +13,6 @@ from ptycho_engine.events import BatchDone, EpochDone, ModelSaved, PatchesDone, 
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.schedule import learning_rate_at
 from ptycho_engine.pipeline.sources import MeasuredScans, SimulatedScans
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
@@ -109,17 +108,6 @@ def test_training_goes_on_from_a_model(blind, trained, tmp_path):
     other = replace(SMALL, model=replace(SMALL.model, unrolled_steps=1))
     with pytest.raises(DataValueError, match='same network'):
         next(train([blind], other, tmp_path, initial=load_archive(path)))
-
-
-def test_the_learning_rate_follows_its_schedule():
-    config = TrainingConfig(learning_rate=1e-2)
-    rates = [learning_rate_at(config, step, 200) for step in range(200)]
-    assert rates[0] == pytest.approx(1e-3)
-    assert max(rates) == pytest.approx(1e-2)
-    assert rates.index(max(rates)) in (9, 10)
-    assert rates[-1] < 3e-4
-    constant = replace(config, scheduler='Default')
-    assert {learning_rate_at(constant, step, 200) for step in range(200)} == {1e-2}
 
 
 def test_simulated_objects_differ_and_carry_labels(blind):

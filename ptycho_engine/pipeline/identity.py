@@ -1,0 +1,39 @@
+"""A short text that tells whether a run trains on the same data as an earlier one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .prepared import PreparedScan
+
+__all__ = ['combined', 'scan_identity']
+
+SAMPLE = 64
+"""Patterns of a scan that are hashed whole; the others enter by the mean counts of the scan."""
+
+
+def scan_identity(prepared: PreparedScan) -> str:
+    """Return a sha256 of a scan: positions, probe, mask, mean counts, some patterns, and labels if used."""
+    raw = prepared.scan.raw
+    digest = hashlib.sha256()
+    chosen = np.unique(np.linspace(0, len(raw) - 1, min(SAMPLE, len(raw))).astype(np.int64))
+    parts: list[npt.NDArray[Any] | None] = [raw.xcoords, raw.ycoords, raw.probeGuess, raw.diffraction[chosen]]
+    parts += [raw.bad_pixels, raw.scan_index]
+    if prepared.has_truth:
+        parts.append(raw.objectGuess if raw.Y is None else raw.Y[chosen])
+    for part in parts:
+        array = np.ascontiguousarray(np.zeros(0) if part is None else part)
+        digest.update(f'{array.dtype.str}{array.shape}'.encode())
+        digest.update(array.tobytes())
+    # Six digits: the last ones of a sum may differ between machines.
+    digest.update(f'{prepared.scale.mean_counts:.6e}'.encode())
+    return digest.hexdigest()
+
+
+def combined(*parts: object) -> str:
+    """Return one sha256 for several identities and settings."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,147 @@
+"""One pass over the training groups, and one over the validation groups."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.base import Backend, Batch, StepResult
+from ..config import TrainingConfig
+from ..events import BatchDone
+from .schedule import Schedule
+from .sources import GroupedScan
+
+__all__ = ['TrainingPass', 'training_pass', 'validation_pass']
+
+Step = list[tuple[GroupedScan, npt.NDArray[np.int32]]]
+"""The scan and the groups (b, C) of each batch."""
+
+
+@dataclass
+class _Mean:
+    """Running averages weighted by batch size."""
+
+    loss: float = 0.0
+    deviance: float = 0.0
+    count: int = 0
+
+    def add(self, result: StepResult, count: int) -> None:
+        self.loss += result.loss * count
+        self.deviance += result.deviance * count
+        self.count += count
+
+    def value(self) -> StepResult:
+        if self.count == 0:
+            return StepResult(math.nan, math.nan)
+        return StepResult(self.loss / self.count, self.deviance / self.count)
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """How a pass went."""
+
+    result: StepResult
+    """Losses averaged over its groups; not finite where training diverged."""
+    learning_rate: float
+    """That of the last step."""
+    stopped: bool
+    """Whether it was cut short on request."""
+
+
+def training_pass(
+    backend: Backend,
+    grouped: list[GroupedScan],
+    config: TrainingConfig,
+    schedule: Schedule,
+    epoch: int,
+    stop: Callable[[], bool],
+    *,
+    workers: int = 0,
+) -> Generator[BatchDone, None, TrainingPass]:
+    """Train on all groups once, in an order that follows from the seed and the epoch alone.
+
+    Ends early where `stop` says so after a step, or at a loss that is not finite.
+    """
+    rng = np.random.default_rng([config.seed, 1, epoch])
+    steps = _steps(grouped, config.batch_size, config.accum_steps, rng)
+    mean = _Mean()
+    rate = math.nan
+    stopped = False
+    for number, batches in enumerate(_gathered(steps, workers)):
+        rate = schedule.rate(epoch, number, len(steps))
+        result = backend.train_step(batches, rate)
+        mean.add(result, sum(map(len, batches)))
+        if not math.isfinite(result.loss):
+            break
+        yield BatchDone(epoch, config.nepochs, (number + 1) / len(steps))
+        if stop():
+            stopped = True
+            break
+    return TrainingPass(mean.value(), rate, stopped)
+
+
+def validation_pass(
+    backend: Backend,
+    grouped: list[GroupedScan],
+    batch_size: int,
+    stop: Callable[[], bool],
+) -> StepResult | None:
+    """Return the mean over the validation groups; None where there are none or the run was stopped."""
+    if not grouped:
+        return None
+    mean = _Mean()
+    for item in grouped:
+        for batch in item.prepared.batches(item.groups, batch_size):
+            if stop():
+                return None
+            mean.add(backend.evaluate(batch), len(batch))
+    return mean.value()
+
+
+def _steps(
+    grouped: list[GroupedScan], batch_size: int, accum_steps: int, rng: np.random.Generator
+) -> list[Step]:
+    """Cut groups into shuffled batches of one scan each, and batches into steps.
+
+    The scans take turns at random, but the batches of one scan follow its shuffled groups, so that
+    accumulating batches of one scan is the same as larger batches.
+    """
+    queues: list[Iterator[tuple[GroupedScan, npt.NDArray[np.int32]]]] = []
+    turns: list[int] = []
+    for number, item in enumerate(grouped):
+        groups = item.groups[rng.permutation(len(item.groups))]
+        starts = range(0, len(groups), batch_size)
+        queues.append(iter([(item, groups[start : start + batch_size]) for start in starts]))
+        turns += [number] * len(starts)
+    if len(grouped) > 1:
+        turns = rng.permutation(turns).tolist()
+    batches = [next(queues[turn]) for turn in turns]
+    return [batches[start : start + accum_steps] for start in range(0, len(batches), accum_steps)]
+
+
+def _gathered(steps: Sequence[Step], workers: int) -> Iterator[list[Batch]]:
+    """Yield the batches of each step; `workers` threads prepare the next steps meanwhile."""
+    if workers == 0:
+        yield from map(_gather, steps)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        pending: deque[Future[list[Batch]]] = deque()
+        for step in steps:
+            pending.append(pool.submit(_gather, step))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _gather(step: Step) -> list[Batch]:
+    return [grouped.prepared.batch(groups) for grouped, groups in step]

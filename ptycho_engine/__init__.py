@@ -51,6 +51,7 @@ _PUBLIC = {
     'load_archive': 'files.archive',
     'load_scan': 'data.scan',
     'load_training_scans': 'data.scan',
+    'make_fixture': 'files.fixture',
     'populate_legacy_params': 'config.legacy',
     'read_product': 'files.product',
     'reconstruct': 'pipeline.reconstruct',
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from .files.archive import ModelArchive as ModelArchive
     from .files.archive import load_archive as load_archive
     from .files.archive import save_archive as save_archive
+    from .files.fixture import make_fixture as make_fixture
     from .files.product import ProductData as ProductData
     from .files.product import read_product as read_product
     from .files.product import write_product as write_product

@@ -21,6 +21,7 @@ COMMANDS = {
     'reconstruct': 'reconstruct a scan with a trained network',
     'convert-product': 'convert an NPZ scan to a Ptychodus product file',
     'validate-product': 'check a product file against every rule of its contract',
+    'make-fixture': 'write the first positions of a scan as a small fixed file for tests',
 }
 
 EXIT_FAILURE = 1

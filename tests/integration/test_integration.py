@@ -1,0 +1,82 @@
+"""The whole way on a CPU with each backend: fixture, two epochs, archive, reconstruction, product."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_engine import (
+    ExportMeta,
+    InferenceConfig,
+    ModelConfig,
+    ModelSaved,
+    RawData,
+    Reconstructed,
+    Scan,
+    TrainingConfig,
+    export_product_from_rawdata,
+    find_violations,
+    import_product_to_rawdata,
+    load_archive,
+    load_scan,
+    reconstruct,
+    train,
+)
+from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.errors import BackendUnavailableError
+
+FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'pytorch_integration' / 'minimal_dataset_v1.npz'
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_from_fixture_to_product(backend, tmp_path):
+    tic = time.perf_counter()
+    scan = load_scan(FIXTURE)
+    config = TrainingConfig(
+        model=ModelConfig(gridsize=2, n_filters_scale=1),
+        backend=backend,
+        nepochs=2,
+        n_groups=None,
+        use_groups_cache=False,
+    )
+    try:
+        events = list(train([scan], config, tmp_path))
+    except BackendUnavailableError:
+        pytest.skip(f'{backend} is not installed')
+    trained = time.perf_counter() - tic
+    assert isinstance(events[-1], ModelSaved)
+    archive = load_archive(tmp_path)
+    assert archive.backend == backend
+    assert [record['epoch'] for record in archive.history] == [1, 2]
+
+    inference = InferenceConfig(backend=backend, use_groups_cache=False)
+    *_, last = reconstruct(scan, archive, inference)
+    assert isinstance(last, Reconstructed)
+    result = last.reconstruction
+    assert result.n_patterns == 64
+    assert result.object_array.shape == scan.raw.objectGuess.shape
+    flat = deviance_of_flat_object(scan)
+    assert result.deviance < 0.5 * flat
+
+    raw = replace(scan.raw, objectGuess=result.object_array)
+    export_product_from_rawdata(raw, tmp_path / 'product.h5', ExportMeta(name='integration'))
+    assert find_violations(tmp_path / 'product.h5').violations == ()
+    back = import_product_to_rawdata(tmp_path / 'product.h5')
+    np.testing.assert_array_equal(back.objectGuess, result.object_array)
+    np.testing.assert_allclose(back.xcoords, raw.xcoords, atol=1e-6)
+    assert trained < 25
+    assert time.perf_counter() - tic < 90
+
+
+def deviance_of_flat_object(scan: Scan) -> float:
+    """Return the deviance of patterns that an empty sample would give."""
+    from ptycho_engine.physics.forward import deviance, predict_intensity
+
+    raw: RawData = scan.raw
+    ones = np.ones((1, raw.N, raw.N), complex)
+    rate = predict_intensity(ones, raw.probeGuess.astype(complex), np.zeros((1, 2)))
+    counts = raw.diffraction[:] ** 2
+    rate = rate * counts.sum() / (len(counts) * rate.sum())
+    return float(deviance(counts, rate, np.ones((raw.N, raw.N), bool)).mean())

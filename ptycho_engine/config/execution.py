@@ -87,7 +87,8 @@ class PyTorchExecutionConfig:
     enable_checkpointing: bool = True
     """Write a checkpoint after each epoch, from which an interrupted run goes on."""
     checkpoint_save_top_k: int = 1
-    """Best checkpoints to keep beside the last one; 0 for none."""
+    """Best epochs of which the model is kept: 1 in the checkpoint itself, which holds the last epoch and the
+    best one; more as files epoch-0007.wts.h5.zip beside it; 0 writes no checkpoint at all."""
     logger_backend: str = 'csv'
     """Record of the epochs: 'csv' writes history.csv, 'tensorboard' and 'mlflow' use those packages, 'none'
     keeps it in the model only."""

@@ -153,13 +153,15 @@ class _StopFlag:
 def run_training(supervisor: Supervisor, channel: Channel) -> None:
     """Train. Messages: ``progress fraction``, ``epoch EpochDone``, then ``model_saved path`` or ``failed``.
 
-    The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory.
+    The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory; until then
+    ``checkpoint.zip`` holds the best model so far.
     """
     task: TrainJob = supervisor.receive_job()
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.data.scan import load_training_scans
         from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
+        from ptycho_engine.files.archive import CHECKPOINT_NAME
         from ptycho_engine.pipeline.train import train
 
         scans = load_training_scans(task.input_path) if task.scan is None else [task.scan.load()]
@@ -176,6 +178,8 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
                     copy = task.output_path / MODEL_FILE
                     with atomic_path(copy) as temporary:
                         shutil.copyfile(event.path, temporary)
+                    # Ptychodus has no way to resume; a run that was killed leaves its checkpoint as a model.
+                    event.path.with_name(CHECKPOINT_NAME).unlink(missing_ok=True)
                     channel.put(('model_saved', copy))
 
 

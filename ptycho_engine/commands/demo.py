@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         realspace_mae_weight=1.0,
         seed=options.seed + 1,
     )
-    execution = PyTorchExecutionConfig()
+    execution = PyTorchExecutionConfig(enable_checkpointing=False)
     source = SimulatedScans(scan, config, families=FAMILIES, absorption=0.6, phase=0.8)
     model_path, stopped = run_training(source, config, output, execution, quiet=options.quiet)
     if stopped:

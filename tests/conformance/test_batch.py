@@ -264,7 +264,7 @@ def test_a_killed_child_is_a_failure(
         rest = process.stdout.read() if process.stdout else ''
         assert process.wait(20) == 1
     assert 'ended without a result (by signal 9)' in rest
-    assert names(out) == []
+    assert set(names(out)) <= {'checkpoint.zip'}
 
 
 @linux

@@ -179,3 +179,15 @@ def test_opt_06_half_precision_learns_about_the_same(name, batch, precision):
     assert results[precision] != results['32-true']
     assert results[precision][-1] < results[precision][0]
     np.testing.assert_allclose(results[precision], results['32-true'], rtol=0.05)
+
+
+def test_opt_05_the_step_has_the_length_of_its_learning_rate(name, batch):
+    """The rate of each step counts, not that of the configuration."""
+    lengths = []
+    for rate in (1.0, 0.25, 4.0):
+        backend = make(name, learning_rate=1e-3, **PLAIN)
+        before = backend.weights()
+        backend.train_step([batch], rate)
+        moved = backend.weights()['step1/down1a/kernel'].astype(float) - before['step1/down1a/kernel']
+        lengths.append(np.sqrt((moved**2).sum()))
+    np.testing.assert_allclose(np.array(lengths[1:]) / lengths[0], [0.25, 4.0], rtol=1e-3)

@@ -90,6 +90,17 @@ def test_train_and_reconstruct_from_npz_and_directory(directory, model, tmp_path
     assert not (tmp_path / '1' / 'product.h5').exists()
 
 
+def test_train_resumes_and_refuses_another_run(directory, tmp_path, capsys):
+    out = tmp_path / 'model'
+    words = ['train', str(directory), '--output', str(out), '--filters-scale', '1', '--unrolled-steps', '1']
+    words += ['--groups', '16', '--scheduler', 'Default', '--quiet']
+    assert main([*words, '--epochs', '1']) == 0
+    assert main([*words, '--epochs', '3', '--resume']) == 0
+    assert [epoch['epoch'] for epoch in load_archive(out).history] == [1, 2, 3]
+    assert main([*words, '--epochs', '3', '--resume', '--learning-rate', '0.1']) == 2
+    assert 'learning_rate 0.004, but 0.1 was asked for' in capsys.readouterr().err
+
+
 def test_demo_leaves_what_it_promises(tmp_path, capsys):
     out = tmp_path / 'demo'
     code = main(['demo', '--output', str(out), '--epochs', '1', '--points', '8', '--quiet'])

@@ -1,0 +1,148 @@
+"""Checkpoints as files (specs/archive.md, CHK); runs that use them are in tests/pipeline/test_resume.py."""
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from ptycho_engine.config import ModelConfig, TrainingConfig
+from ptycho_engine.errors import ArchiveError
+from ptycho_engine.files.archive import ModelArchive, load_archive, read_manifest, save_archive
+from ptycho_engine.files.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.physics.scaling import ScaleRecord
+from tests.files.test_archive import flip, rehash, rewrite
+
+
+@pytest.fixture(scope='module')
+def checkpoint() -> Checkpoint:
+    config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, unrolled_steps=1))
+    plan = build_plan(config.model)
+    model = ModelArchive(
+        config=config,
+        scale=ScaleRecord(1.5, 1e5, 0.1),
+        probe=np.ones((2, 64, 64), np.complex64),
+        weights=initial_weights(plan, 1),
+        backend='pytorch',
+        history=[{'epoch': 1, 'training_loss': 0.1}],
+    )
+    current = initial_weights(plan, 2)
+    state = {f'{name}/speed': value[..., :1] for name, value in current.items()}
+    return Checkpoint(
+        model=model,
+        progress=Progress(3, 0.1 + 1e-17, 2, {'rate': 1 / 3}, 'abc'),
+        weights=current,
+        optimiser={**state, 'steps': np.array([7], np.float32), 'count': np.float32(3)},
+    )
+
+
+@pytest.fixture
+def path(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / 'checkpoint.zip', checkpoint)
+    return tmp_path / 'checkpoint.zip'
+
+
+def test_chk_01_to_03_what_is_written_is_read_to_the_bit(path, checkpoint):
+    read = load_checkpoint(path)
+    assert read.progress == checkpoint.progress
+    assert read.model.config == checkpoint.model.config
+    assert read.model.history == checkpoint.model.history
+    for found, expected in (
+        (read.weights, checkpoint.weights),
+        (read.model.weights, checkpoint.model.weights),
+        (read.optimiser, checkpoint.optimiser),
+    ):
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
+            assert found[name].shape == np.shape(value)
+
+
+def test_chk_04_it_is_the_best_model(path, checkpoint):
+    model = load_archive(path)
+    assert model.config == checkpoint.model.config
+    for name, value in checkpoint.model.weights.items():
+        np.testing.assert_array_equal(model.weights[name], value)
+    assert read_manifest(path).n == 64
+
+
+def test_arc_07_equal_contents_give_equal_bytes(path, tmp_path, checkpoint):
+    save_checkpoint(tmp_path / 'again.zip', checkpoint)
+    assert (tmp_path / 'again.zip').read_bytes() == path.read_bytes()
+
+
+def test_a_model_is_not_a_checkpoint(tmp_path, checkpoint):
+    save_archive(tmp_path / 'wts.h5.zip', checkpoint.model)
+    with pytest.raises(ArchiveError, match=r'not a PtychoPINN checkpoint: .*current\.h5'):
+        load_checkpoint(tmp_path / 'wts.h5.zip')
+
+
+def progress(**values):
+    def change(members):
+        members['progress.json'] = json.dumps({**json.loads(members['progress.json']), **values}).encode()
+        rehash(members)
+
+    return change
+
+
+def huge_state(members):
+    """A few bytes that declare an array of 4 TB."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, 'w') as file:
+        file.create_dataset('step1/down1a/bias/speed', shape=(1 << 40,), dtype='f4', chunks=(1 << 20,))
+    members['optimiser.h5'] = buffer.getvalue()
+    assert len(members['optimiser.h5']) < 10_000
+    rehash(members)
+
+
+def other_weights(members):
+    members['current.h5'] = members['optimiser.h5']
+    rehash(members)
+
+
+def broken_hdf5(members):
+    members['optimiser.h5'] = members['optimiser.h5'][:-2000]
+    rehash(members)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (flip, 'does not match its checksum'),
+        (lambda m: m.update({'evil.pkl': b'x'}), r'evil\.pkl'),
+        (lambda m: m.update({'../up': b'x'}), 'members are not the expected ones'),
+        (lambda m: m.pop('progress.json'), r'progress\.json'),
+        (lambda m: m.update({'manifest.json': b'{"format": "x"}'}), "has format 'x'"),
+        (progress(epoch='many'), 'damaged checkpoint'),
+        (progress(epoch=0), 'damaged checkpoint'),
+        (progress(best_loss=float('nan')), 'damaged checkpoint'),
+        (progress(schedule=[1]), 'damaged checkpoint'),
+        (huge_state, r'damaged checkpoint \(the optimiser.*shape \(1099511627776,\)'),
+        (other_weights, 'do not fit the network'),
+        (broken_hdf5, 'are damaged'),
+    ],
+)
+def test_damaged_checkpoints_are_refused_with_a_sentence(path, change, message):
+    rewrite(path, change)
+    before = path.read_bytes()
+    with pytest.raises(ArchiveError, match=message) as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(path, checkpoint):
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match='could not convert'):
+        save_checkpoint(path, replace(checkpoint, optimiser={'a/b': 'not an array'}))
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ['checkpoint.zip']
+
+
+def test_chk_01_members_are_stored(path):
+    with zipfile.ZipFile(path) as file:
+        assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}

@@ -21,6 +21,9 @@ __all__ = ['AGC_SMALLEST_NORM', 'Backend', 'Batch', 'Illumination', 'StepResult'
 AGC_SMALLEST_NORM = 1e-3
 """Norm that adaptive clipping takes for weights of a smaller one, so that zero weights can grow."""
 
+AGC_SMALLEST_NORM = 1e-3
+"""Norm that adaptive clipping takes for weights of a smaller one, so that zero weights can grow."""
+
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -133,4 +136,13 @@ def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -
         module = importlib.import_module('.pytorch.backend', __package__)
         backend: Backend = module.PyTorchBackend(execution or PyTorchExecutionConfig())
         return backend
-    raise ConfigError(f"There is no backend {name!r}; choose 'pytorch'.")
+    if name == 'tensorflow':
+        if importlib.util.find_spec('tensorflow') is None:
+            raise BackendUnavailableError(
+                'TensorFlow backend selected but tensorflow is not installed; run: '
+                'pip install "ptychopinn-ptychodus[tensorflow]"'
+            )
+        module = importlib.import_module('.tensorflow.backend', __package__)
+        backend = module.TensorFlowBackend(execution or PyTorchExecutionConfig())
+        return backend
+    raise ConfigError(f"There is no backend {name!r}; choose 'pytorch' or 'tensorflow'.")

@@ -1,0 +1,5 @@
+"""The TensorFlow backend; the only place that imports tensorflow and keras."""
+
+from .startup import start
+
+start()

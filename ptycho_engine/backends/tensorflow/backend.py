@@ -1,0 +1,272 @@
+"""The TensorFlow backend: network, physics, optimiser and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from ...config import PyTorchExecutionConfig, TrainingConfig
+from ...network.plan import NetworkPlan
+from ..base import Batch, Illumination, StepResult
+from . import physics
+from .devices import make_strategy, set_determinism
+from .network import PtychographyNetwork, make_network
+from .optimiser import Optimiser
+
+__all__ = ['TensorFlowBackend']
+
+
+class _Patterns(NamedTuple):
+    """A batch as it enters a graph."""
+
+    amplitude: tf.Tensor
+    """(B, C, N, N) zero frequency at N//2."""
+    corner: tf.Tensor
+    remainder: tf.Tensor
+    labels: tuple[tf.Tensor, ...]
+    """One tensor, or none where the batch has no labels."""
+
+
+class TensorFlowBackend:
+    """Runs a network plan in TensorFlow; several devices share each batch."""
+
+    name = 'tensorflow'
+
+    def __init__(self, execution: PyTorchExecutionConfig) -> None:
+        self._execution = execution
+        self._strategy, self._device = make_strategy(execution.accelerator)
+        self._network: PtychographyNetwork | None = None
+        self._optics: tuple[Illumination, physics.Optics] | None = None
+        self._optimiser: Optimiser | None = None
+        self._config = TrainingConfig()
+        self._graphs: dict[tuple[str, int, bool], Callable[..., Any]] = {}
+
+    @property
+    def network(self) -> PtychographyNetwork:
+        """The network; :meth:`build` must have been called."""
+        if self._network is None:
+            raise RuntimeError('build() must be called first')
+        return self._network
+
+    def build(self, plan: NetworkPlan, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Make the network from canonical weights."""
+        set_determinism(self._execution.deterministic)
+        with tf.device(self._device), self._strategy.scope():
+            network = make_network(plan, self._execution.precision)
+            network.load_canonical(weights)
+        self._network = network
+        self._optimiser = None
+        self._graphs.clear()
+
+    def prepare_training(self, config: TrainingConfig) -> None:
+        """Make the optimiser and the losses."""
+        self._config = config
+        with tf.device(self._device):
+            self._optimiser = Optimiser(
+                self.network.named_canonical(),
+                config,
+                self._strategy,
+                scale_loss=self._execution.precision == '16-mixed',
+            )
+        self._graphs.clear()
+
+    @property
+    def _prepared_optimiser(self) -> Optimiser:
+        if self._optimiser is None:
+            raise RuntimeError('prepare_training() must be called first')
+        return self._optimiser
+
+    def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """Descend once along the gradient averaged over the groups of all `batches`."""
+        optimiser = self._prepared_optimiser
+        total = sum(len(batch) for batch in batches)
+        gradient: list[tf.Tensor] = []
+        mean_loss = mean_fit = 0.0
+        for batch in batches:
+            share = len(batch) / total
+            loss, fit, part = self._run('gradient', batch, tf.constant(share * optimiser.loss_scale))
+            gradient = [a + b for a, b in zip(gradient, part, strict=True)] if gradient else part
+            mean_loss += share * float(loss)
+            mean_fit += share * float(fit)
+        optimiser.step(gradient, learning_rate)
+        return StepResult(mean_loss, mean_fit)
+
+    def evaluate(self, batch: Batch) -> StepResult:
+        """Return the losses without learning."""
+        loss, fit = self._run('losses', batch)
+        return StepResult(float(loss), float(fit))
+
+    def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
+        """Return object patches (B, C, N, N) in the engine's gauge."""
+        return np.asarray(self._run('patches', batch).numpy(), dtype=np.complex64)
+
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of the canonical weights."""
+        return self.network.canonical_weights()
+
+    def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Replace the weights; the optimiser goes on."""
+        self.network.load_canonical(weights)
+
+    def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of what the optimiser remembers."""
+        return self._prepared_optimiser.state()
+
+    def set_optimiser_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Go on from :meth:`optimiser_state`."""
+        self._prepared_optimiser.set_state(state)
+
+    def _run(self, what: str, batch: Batch, *arguments: tf.Tensor) -> Any:
+        """Run the graph of that name on a batch; graphs do not depend on the size of the batch."""
+        labelled = batch.labels is not None and what != 'patches'
+        key = (what, len(batch.illumination.probe), labelled)
+        if key not in self._graphs:
+            self._graphs[key] = self._compile(*key)
+        with tf.device(self._device):
+            patterns = _Patterns(
+                amplitude=tf.constant(batch.amplitude),
+                corner=tf.constant(batch.corner.astype(np.int32)),
+                remainder=tf.constant(batch.remainder),
+                labels=(tf.constant(batch.labels),) if labelled else (),
+            )
+            return self._graphs[key](patterns, self._optics_of(batch.illumination), *arguments)
+
+    def _optics_of(self, illumination: Illumination) -> physics.Optics:
+        """Return the illumination on the device; batches of one scan share it."""
+        if self._optics is None or self._optics[0] is not illumination:
+            optics = physics.Optics.of(
+                tf.constant(illumination.probe), tf.constant(illumination.good), illumination.input_scale
+            )
+            self._optics = illumination, optics
+        return self._optics[1]
+
+    def _compile(self, what: str, modes: int, labelled: bool) -> Callable[..., Any]:
+        """Return a function of patterns and optics as a graph for any number of groups."""
+        plan = self.network.plan
+        channels, size = plan.channels, plan.model.N
+        images = (None, channels, size, size)
+        patterns = _Patterns(
+            amplitude=tf.TensorSpec(images, tf.float32),
+            corner=tf.TensorSpec((None, channels, 2), tf.int32),
+            remainder=tf.TensorSpec((None, channels, 2), tf.float32),
+            labels=(tf.TensorSpec(images, tf.complex64),) if labelled else (),
+        )
+        number = tf.TensorSpec((), tf.float32)
+        optics = physics.Optics(
+            probe=tf.TensorSpec((modes, size, size), tf.complex64),
+            good=tf.TensorSpec((size, size), tf.bool),
+            brightest=number,
+            modulus_floor=number,
+            input_scale=number,
+        )
+        match what:
+            case 'gradient':
+                return tf.function(self._gradient, input_signature=[patterns, optics, number], autograph=False)
+            case 'losses':
+                return tf.function(self._mean_losses, input_signature=[patterns, optics], autograph=False)
+            case _:
+                return tf.function(self._patches, input_signature=[patterns, optics], autograph=False)
+
+    def _gradient(
+        self, patterns: _Patterns, optics: physics.Optics, factor: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Return (weighted loss, deviance) averaged over patterns, and the gradient of the loss times `factor`."""
+        variables = [variable for _, variable in self.network.named_canonical()]
+
+        def on_device(piece: _Patterns, share: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+            with tf.GradientTape() as tape:
+                loss, fit = self._losses(piece, optics)
+                scaled = loss * (share * factor)
+            gradient = tape.gradient(scaled, variables, unconnected_gradients='zero')
+            return share * loss, share * fit, gradient
+
+        return self._sum_over_devices(on_device, patterns)
+
+    def _mean_losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (weighted loss, deviance), averaged over patterns."""
+
+        def on_device(piece: _Patterns, share: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            loss, fit = self._losses(piece, optics)
+            return share * loss, share * fit
+
+        return self._sum_over_devices(on_device, patterns)
+
+    def _patches(self, patterns: _Patterns, optics: physics.Optics) -> tf.Tensor:
+        """Return object patches (B, C, N, N)."""
+
+        def on_device(piece: _Patterns, share: tf.Tensor) -> tf.Tensor:
+            # A device without a group of its own was given another's.
+            return self._forward(piece, optics)[0][: tf.where(share > 0, tf.shape(piece.amplitude)[0], 0)]
+
+        results = self._strategy.run(self._on_share(on_device), args=(patterns,))
+        return tf.concat(self._strategy.experimental_local_results(results), axis=0)
+
+    def _sum_over_devices(self, on_device: Callable[..., Any], patterns: _Patterns) -> Any:
+        results = self._strategy.run(self._on_share(on_device), args=(patterns,))
+        return tf.nest.map_structure(
+            lambda value: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None), results
+        )
+
+    def _on_share(self, on_device: Callable[..., Any]) -> Callable[[_Patterns], Any]:
+        """Give each device its share of the groups, at least one, and the fraction of all that it is."""
+        devices = self._strategy.num_replicas_in_sync
+        if devices == 1:
+            return lambda patterns: on_device(patterns, tf.constant(1.0))
+
+        def run(patterns: _Patterns) -> Any:
+            context = tf.distribute.get_replica_context()
+            groups = tf.shape(patterns.amplitude)[0]
+            start = context.replica_id_in_sync_group * groups // devices
+            stop = (context.replica_id_in_sync_group + 1) * groups // devices
+            share = tf.cast(stop - start, tf.float32) / tf.cast(groups, tf.float32)
+            with tf.device('/CPU:0'):
+                piece = tf.nest.map_structure(
+                    lambda values: values[start : tf.maximum(stop, start + 1)], patterns
+                )
+            return on_device(piece, share)
+
+        return run
+
+    def _forward(
+        self, patterns: _Patterns, optics: physics.Optics
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return patches (B, C, N, N), measured amplitudes with zero frequency first, and shifted probes."""
+        amplitude = tf.signal.ifftshift(patterns.amplitude, axes=physics.PIXELS)
+        remainder = tf.reshape(patterns.remainder, [-1, 2])
+        probes = physics.shift_probe(self.network.probe(optics), remainder)
+        return self.network(amplitude, probes, patterns.corner, optics), amplitude, probes
+
+    def _losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (weighted loss, deviance per pixel), averaged over patterns."""
+        config = self._config
+        size = patterns.amplitude.shape[-1]
+        grouped, measured, probes = self._forward(patterns, optics)
+        patches = tf.reshape(grouped, [-1, size, size])
+        amplitude = tf.reshape(measured, [-1, size, size])
+        counts = tf.square(amplitude)
+        rate = physics.mode_intensity(physics.far_field(patches, probes))
+        rate = rate * tf.square(self.network.amplitude_factor())
+        fit = physics.deviance(counts, rate, optics.good)
+        loss = tf.zeros(())
+        illumination = tf.stop_gradient(physics.mode_intensity(probes))
+        supervised = config.model.model_type == 'supervised'
+        if config.nll_weight > 0 and not supervised:
+            # Deviance grows with the dose; divided by the counts per pixel it is of order 1 at any dose.
+            mask = tf.cast(optics.good, tf.float32)
+            per_pixel = tf.reduce_sum(counts * mask, axis=physics.PIXELS) / tf.reduce_sum(mask)
+            loss += config.nll_weight * tf.reduce_mean(fit / (1 + per_pixel))
+        if config.mae_weight > 0 and not supervised:
+            error = physics.amplitude_error(amplitude, rate, optics.good)
+            loss += config.mae_weight * tf.reduce_mean(error)
+        label_weight = 1.0 if supervised else config.realspace_mae_weight
+        if patterns.labels and label_weight > 0:
+            labels = tf.reshape(patterns.labels[0], [-1, size, size])
+            loss += label_weight * tf.reduce_mean(physics.label_error(patches, labels, illumination))
+        if config.realspace_weight > 0 and not supervised:
+            variation = physics.total_variation(patches, illumination)
+            loss += config.realspace_weight * tf.reduce_mean(variation)
+        return loss, tf.reduce_mean(fit)

@@ -9,8 +9,10 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from ptychodus.controller.ptychopinn import PtychoPINNViewControllerFactory
 from PyQt5.QtWidgets import QWidget
 
+from ptycho_engine.backends.base import why_unavailable
 from ptycho_engine.config.execution import ACCELERATORS, PRECISIONS
 from ptycho_engine.config.model import AMPLITUDE_ACTIVATIONS, ARCHITECTURES
+from ptycho_engine.config.training import BACKENDS
 
 from .compat import parameter_views
 from .library import PtychoPINNLibrary
@@ -248,6 +250,19 @@ def _add_inference(builder: Any, library: PtychoPINNLibrary) -> None:
 
 def _add_device(builder: Any, library: PtychoPINNLibrary) -> None:
     group = 'Device'
+    backend = library.engine_settings.backend
+    missing = {name: why for name in BACKENDS if (why := why_unavailable(name))}
+    # What a settings file asks for is shown, installed or not.
+    offered = [name for name in BACKENDS if name not in missing or name == backend.get_value()]
+    builder.add_combo_box(
+        backend,
+        offered,
+        'Backend:',
+        tool_tip='\n'.join(
+            ['Framework that trains and reconstructs; a model runs on either.', *missing.values()]
+        ),
+        group=group,
+    )
     builder.add_combo_box(
         library.engine_settings.accelerator,
         ACCELERATORS,

@@ -59,6 +59,7 @@ class EngineSettings:
         self.inference_batch_size = group.create_integer_parameter(
             'InferenceBatchSize', inference.batch_size, minimum=1
         )
+        self.backend = group.create_string_parameter('Backend', training.backend)
         self.accelerator = group.create_string_parameter('Accelerator', execution.accelerator)
         self.precision = group.create_string_parameter('Precision', execution.precision)
 
@@ -76,6 +77,7 @@ _SETTING_OF_FIELD = {
     'ModelConfig.pad_object': 'PtychoPINNModel.PadObject',
     'ModelConfig.probe_scale': 'PtychoPINNModel.ProbeScale',
     'ModelConfig.gaussian_smoothing_sigma': 'PtychoPINNModel.GaussianSmoothingSigma',
+    'TrainingConfig.backend': f'{ENGINE_GROUP}.Backend',
     'TrainingConfig.batch_size': 'PtychoPINNTraining.BatchSize',
     'TrainingConfig.nepochs': 'PtychoPINNTraining.NumEpochs',
     'TrainingConfig.mae_weight': 'PtychoPINNTraining.MAEWeight',
@@ -90,6 +92,7 @@ _SETTING_OF_FIELD = {
     'TrainingConfig.validation_fraction': f'{ENGINE_GROUP}.ValidationFraction',
     'TrainingConfig.early_stop_patience': f'{ENGINE_GROUP}.EarlyStopPatience',
     'TrainingConfig.seed': f'{ENGINE_GROUP}.Seed',
+    'InferenceConfig.backend': f'{ENGINE_GROUP}.Backend',
     'InferenceConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
     'InferenceConfig.batch_size': f'{ENGINE_GROUP}.InferenceBatchSize',
     'InferenceConfig.seed': f'{ENGINE_GROUP}.Seed',
@@ -155,6 +158,7 @@ class ReconstructorSettings:
         with _SettingNames():
             return TrainingConfig(
                 model=self._model_config(model_type),
+                backend=self._backend(),
                 batch_size=self.training.batch_size.get_value(),
                 nepochs=self.training.nepochs.get_value(),
                 n_groups=None if n_groups == ALL_GROUPS else n_groups,
@@ -210,6 +214,7 @@ class ReconstructorSettings:
         """
         with _SettingNames():
             return InferenceConfig(
+                backend=self._backend(),
                 batch_size=self.engine.inference_batch_size.get_value(),
                 neighbor_count=self.inference.n_nearest_neighbors.get_value(),
                 seed=self.engine.seed.get_value(),
@@ -229,6 +234,9 @@ class ReconstructorSettings:
                 # Checked by the configuration itself.
                 precision=cast(Any, self.engine.precision.get_value().strip().casefold()),
             )
+
+    def _backend(self) -> str:
+        return self.engine.backend.get_value().strip().casefold()
 
     def remarks(self, model_type: str) -> Iterator[str]:
         """Yield sentences on settings that differ from their default and yet change nothing."""

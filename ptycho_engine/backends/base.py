@@ -16,13 +16,24 @@ from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..network.plan import NetworkPlan
 
-__all__ = ['AGC_SMALLEST_NORM', 'Backend', 'Batch', 'Illumination', 'StepResult', 'create_backend']
+__all__ = [
+    'AGC_SMALLEST_NORM',
+    'Backend',
+    'Batch',
+    'Illumination',
+    'StepResult',
+    'create_backend',
+    'why_unavailable',
+]
 
 AGC_SMALLEST_NORM = 1e-3
 """Norm that adaptive clipping takes for weights of a smaller one, so that zero weights can grow."""
 
-AGC_SMALLEST_NORM = 1e-3
-"""Norm that adaptive clipping takes for weights of a smaller one, so that zero weights can grow."""
+_FRAMEWORKS = {
+    'pytorch': ('PyTorch', 'torch', 'pip install torch'),
+    'tensorflow': ('TensorFlow', 'tensorflow', 'pip install "ptychopinn-ptychodus[tensorflow]"'),
+}
+"""Title, package and install command of each backend's framework."""
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -114,35 +125,45 @@ class Backend(Protocol):
         """Go on from :meth:`optimiser_state`; :meth:`prepare_training` must have been called."""
 
 
+def why_unavailable(name: str) -> str | None:
+    """Return a sentence on why a backend cannot be selected; None where its framework is installed.
+
+    Imports nothing.
+    """
+    title, package, install = _FRAMEWORKS[name]
+    try:
+        found = importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        found = False
+    return None if found else f'{title} backend selected but {package} is not installed; run: {install}'
+
+
 def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -> Backend:
     """Return the backend of that name; the framework is imported here.
 
     Raises
     ------
     BackendUnavailableError
-        If the framework is not installed. There is no fallback to another one.
+        If the framework is not installed or does not work. There is no fallback to another one.
     ConfigError
         If there is no backend of that name.
     """
+    if name not in _FRAMEWORKS:
+        raise ConfigError(f'There is no backend {name!r}; choose {" or ".join(map(repr, _FRAMEWORKS))}.')
+    reason = why_unavailable(name)
+    if reason:
+        raise BackendUnavailableError(reason)
     if name == 'pytorch':
-        if importlib.util.find_spec('torch') is None:
-            raise BackendUnavailableError(
-                'PyTorch backend selected but torch is not installed; run: pip install torch'
-            )
         # GNU OpenMP reads this once, when torch is loaded. By default its threads wait in a busy loop, and
         # one more program on the machine then slows training down by a factor of ten and more; waiting this
         # long and then sleeping costs nothing on a quiet machine.
         os.environ.setdefault('GOMP_SPINCOUNT', '20000')
-        module = importlib.import_module('.pytorch.backend', __package__)
-        backend: Backend = module.PyTorchBackend(execution or PyTorchExecutionConfig())
-        return backend
-    if name == 'tensorflow':
-        if importlib.util.find_spec('tensorflow') is None:
-            raise BackendUnavailableError(
-                'TensorFlow backend selected but tensorflow is not installed; run: '
-                'pip install "ptychopinn-ptychodus[tensorflow]"'
-            )
-        module = importlib.import_module('.tensorflow.backend', __package__)
-        backend = module.TensorFlowBackend(execution or PyTorchExecutionConfig())
-        return backend
-    raise ConfigError(f"There is no backend {name!r}; choose 'pytorch' or 'tensorflow'.")
+    try:
+        module = importlib.import_module(f'.{name}', __package__)
+    except ImportError as error:
+        title, package, install = _FRAMEWORKS[name]
+        raise BackendUnavailableError(
+            f'{title} backend selected but {package} cannot be loaded ({error}); run: {install}'
+        ) from error
+    backend: Backend = module.make_backend(execution or PyTorchExecutionConfig())
+    return backend

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer, check_number
 from .training import CLIP_ALGORITHMS, SCHEDULERS
 
@@ -58,9 +57,9 @@ class PyTorchExecutionConfig:
     accelerator: str = 'auto'
     """'auto' takes a GPU where there is one, else the CPU; 'gpu' any GPU, 'cuda' NVIDIA's, 'mps' Apple's."""
     devices: int = 1
-    """Devices to compute on; this release uses one."""
+    """Devices to compute on. 'tensorflow' has several share each batch; 'pytorch' computes on one."""
     strategy: str = 'auto'
-    """How several devices share the work; with one device there is 'auto' only."""
+    """How several devices share the work; there is 'auto' only, every device taking part of each batch."""
     precision: Literal['32-true', 'bf16-mixed', '16-mixed'] = '32-true'
     """Arithmetic of the convolutions: '32-true', or 'bf16-mixed', which is faster on most GPUs and on recent
     CPUs, or '16-mixed', which scales the loss and skips steps whose gradients overflow. The physics is always
@@ -104,11 +103,6 @@ class PyTorchExecutionConfig:
         check_choice(owner, 'logger_backend', self.logger_backend, LOGGERS)
         check_integer(owner, 'devices', self.devices, 1)
         check_choice(owner, 'strategy', self.strategy, ('auto',))
-        if self.devices > 1:
-            raise ConfigError(
-                f'{owner}.devices is {self.devices}; this release computes on one device. Set devices to 1, '
-                'and choose which with CUDA_VISIBLE_DEVICES.'
-            )
         for name in ('deterministic', 'enable_checkpointing', 'enable_progress_bar'):
             check_boolean(owner, name, getattr(self, name))
         check_integer(owner, 'num_workers', self.num_workers, 0)

@@ -10,7 +10,7 @@ from .model import ModelConfig
 
 __all__ = ['BACKENDS', 'CLIP_ALGORITHMS', 'OPTIMIZERS', 'SCHEDULERS', 'TrainingConfig']
 
-BACKENDS = ('pytorch',)
+BACKENDS = ('pytorch', 'tensorflow')
 OPTIMIZERS = ('adam', 'adamw', 'sgd')
 SCHEDULERS = ('Default', 'Exponential', 'WarmupCosine', 'ReduceLROnPlateau')
 CLIP_ALGORITHMS = ('norm', 'value', 'agc')
@@ -29,7 +29,7 @@ class TrainingConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     backend: str = 'pytorch'
-    """Framework that trains."""
+    """Framework that trains; both train the same network the same way, and an archive runs on either."""
 
     batch_size: int = 16
     """Groups per step. Larger batches are faster on a GPU; smaller ones learn more per pattern."""

@@ -57,6 +57,8 @@ class Reconstruction:
     """(epoch, training deviance) of the model's training."""
     comments: str = ''
     """One line on how the result came about, for the product."""
+    backend: str = ''
+    """Framework that ran the network."""
     probe: npt.NDArray[np.complex64] | None = None
     """(P, N, N) probe with the model's correction, where the model has learned one."""
 
@@ -128,7 +130,7 @@ def reconstruct(
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
-        f'{archive.backend}): {total} patterns, deviance {result.deviance:.4g} per pixel.'
+        f'{archive.backend}, run by {backend.name}): {total} patterns, deviance {result.deviance:.4g} per pixel.'
     )
     logger.info('%s %.1f s.', comments, seconds)
     yield Reconstructed(
@@ -138,6 +140,7 @@ def reconstruct(
             seconds=seconds,
             losses=_losses(archive),
             comments=comments,
+            backend=backend.name,
             probe=None if prepared.probe_correction is None else prepared.probe,
         )
     )

@@ -60,6 +60,7 @@ CHANGES = {
     ('engine', 'early_stop_patience'): 3,
     ('engine', 'seed'): 11,
     ('engine', 'inference_batch_size'): 8,
+    ('engine', 'backend'): 'tensorflow',
     ('engine', 'accelerator'): 'cpu',
     ('engine', 'precision'): 'bf16-mixed',
 }

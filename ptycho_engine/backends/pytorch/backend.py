@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
-from ...errors import BackendUnavailableError
+from ...errors import BackendUnavailableError, ConfigError
 from ...network.plan import NetworkPlan
 from ..base import Batch, Illumination, StepResult
 from . import physics
@@ -41,6 +41,11 @@ class PyTorchBackend:
 
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._execution = execution
+        if execution.devices > 1:
+            raise ConfigError(
+                f'PyTorchExecutionConfig.devices is {execution.devices}; the PyTorch backend computes on one '
+                "device. Set devices to 1, and choose which with CUDA_VISIBLE_DEVICES, or take 'tensorflow'."
+            )
         device = execution.accelerator
         try:
             self._fabric = Fabric(accelerator=device, devices=1)

@@ -38,7 +38,7 @@ class TensorFlowBackend:
 
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._execution = execution
-        self._strategy, self._device = make_strategy(execution.accelerator)
+        self._strategy, self._device = make_strategy(execution.accelerator, execution.devices)
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None

@@ -9,13 +9,13 @@ from ...errors import BackendUnavailableError
 __all__ = ['make_strategy', 'set_determinism']
 
 
-def make_strategy(accelerator: str) -> tuple[tf.distribute.Strategy, str]:
-    """Return how the work is spread over all devices of a kind, and the device that batches are sent to.
+def make_strategy(accelerator: str, count: int) -> tuple[tf.distribute.Strategy, str]:
+    """Return how the work is spread over devices of a kind, and the device that batches are sent to.
 
     Raises
     ------
     BackendUnavailableError
-        If TensorFlow finds no such device.
+        If TensorFlow finds no such device, or fewer than `count`.
     """
     if accelerator == 'mps':
         raise BackendUnavailableError(
@@ -33,11 +33,16 @@ def make_strategy(accelerator: str) -> tuple[tf.distribute.Strategy, str]:
         devices = [device.name for device in tf.config.list_logical_devices('CPU')]
     else:
         devices = gpus
-    if len(devices) == 1:
+    if count > len(devices):
+        raise BackendUnavailableError(
+            f'TensorFlow backend selected with {count} devices, but TensorFlow finds {len(devices)} on this '
+            f'machine ({", ".join(devices)}); set devices to {len(devices)} or less.'
+        )
+    if count == 1:
         return tf.distribute.get_strategy(), devices[0]
     exchange = None if devices is gpus else tf.distribute.ReductionToOneDevice()
     # Each device takes its share of a batch from the memory of the host.
-    return tf.distribute.MirroredStrategy(devices, cross_device_ops=exchange), '/CPU:0'
+    return tf.distribute.MirroredStrategy(devices[:count], cross_device_ops=exchange), '/CPU:0'
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -130,7 +130,8 @@ def reconstruct(
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
-        f'{archive.backend}, run by {backend.name}): {total} patterns, deviance {result.deviance:.4g} per pixel.'
+        f'{archive.backend}, run by {backend.name}): {total} patterns, '
+        f'deviance {result.deviance:.4g} per pixel.'
     )
     logger.info('%s %.1f s.', comments, seconds)
     yield Reconstructed(

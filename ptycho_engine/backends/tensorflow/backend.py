@@ -163,18 +163,20 @@ class TensorFlowBackend:
             modulus_floor=number,
             input_scale=number,
         )
-        match what:
-            case 'gradient':
-                return tf.function(self._gradient, input_signature=[patterns, optics, number], autograph=False)
-            case 'losses':
-                return tf.function(self._mean_losses, input_signature=[patterns, optics], autograph=False)
-            case _:
-                return tf.function(self._patches, input_signature=[patterns, optics], autograph=False)
+        function, extra = {
+            'gradient': (self._gradient, [number]),
+            'losses': (self._mean_losses, []),
+            'patches': (self._patches, []),
+        }[what]
+        graph: Callable[..., Any] = tf.function(
+            function, input_signature=[patterns, optics, *extra], autograph=False
+        )
+        return graph
 
     def _gradient(
         self, patterns: _Patterns, optics: physics.Optics, factor: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Return (weighted loss, deviance) averaged over patterns, and the gradient of the loss times `factor`."""
+        """Return (loss, deviance), averaged over patterns, and the gradient of the loss times `factor`."""
         variables = [variable for _, variable in self.network.named_canonical()]
 
         def on_device(piece: _Patterns, share: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
@@ -184,7 +186,8 @@ class TensorFlowBackend:
             gradient = tape.gradient(scaled, variables, unconnected_gradients='zero')
             return share * loss, share * fit, gradient
 
-        return self._sum_over_devices(on_device, patterns)
+        sums: tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]] = self._sum_over_devices(on_device, patterns)
+        return sums
 
     def _mean_losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (weighted loss, deviance), averaged over patterns."""
@@ -193,7 +196,8 @@ class TensorFlowBackend:
             loss, fit = self._losses(piece, optics)
             return share * loss, share * fit
 
-        return self._sum_over_devices(on_device, patterns)
+        sums: tuple[tf.Tensor, tf.Tensor] = self._sum_over_devices(on_device, patterns)
+        return sums
 
     def _patches(self, patterns: _Patterns, optics: physics.Optics) -> tf.Tensor:
         """Return object patches (B, C, N, N)."""
@@ -231,9 +235,7 @@ class TensorFlowBackend:
 
         return run
 
-    def _forward(
-        self, patterns: _Patterns, optics: physics.Optics
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _forward(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return patches (B, C, N, N), measured amplitudes with zero frequency first, and shifted probes."""
         amplitude = tf.signal.ifftshift(patterns.amplitude, axes=physics.PIXELS)
         remainder = tf.reshape(patterns.remainder, [-1, 2])

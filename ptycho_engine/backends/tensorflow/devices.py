@@ -19,14 +19,14 @@ def make_strategy(accelerator: str, count: int) -> tuple[tf.distribute.Strategy,
     """
     if accelerator == 'mps':
         raise BackendUnavailableError(
-            "TensorFlow backend selected with the accelerator 'mps', which only the PyTorch backend supports; "
+            "TensorFlow backend selected with the accelerator 'mps', which only the PyTorch backend has; "
             "choose 'auto' or 'cpu', or the PyTorch backend."
         )
     gpus = [device.name for device in tf.config.list_logical_devices('GPU')]
     if accelerator in ('gpu', 'cuda') and not gpus:
         raise BackendUnavailableError(
-            f'TensorFlow backend selected with the accelerator {accelerator!r}, which TensorFlow does not find '
-            "on this machine; choose 'auto' or 'cpu', or install a TensorFlow build for it: "
+            f'TensorFlow backend selected with the accelerator {accelerator!r}, which TensorFlow does not '
+            "find on this machine; choose 'auto' or 'cpu', or install a TensorFlow build for it: "
             'pip install "tensorflow[and-cuda]".'
         )
     if accelerator == 'cpu' or not gpus:

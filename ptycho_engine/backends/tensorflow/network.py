@@ -116,9 +116,7 @@ class PtychographyNetwork:
 
     def __init__(self, plan: NetworkPlan, precision: str) -> None:
         self.plan = plan
-        self.parts = {
-            name: ConvolutionalNetwork(layers, POLICIES[precision]) for name, layers in plan.parts
-        }
+        self.parts = {name: ConvolutionalNetwork(layers, POLICIES[precision]) for name, layers in plan.parts}
         size = plan.model.N
         shape = (plan.probe_modes, size, size, 2)
         self.probe_correction = tf.Variable(tf.zeros(shape)) if plan.probe_modes else None

@@ -1,4 +1,4 @@
-"""Load TensorFlow the way the engine needs it: quietly, with Keras on top, and with as many threads as asked for.
+"""Load TensorFlow the way the engine needs it: quietly, under Keras, with as many threads as asked for.
 
 All of this is read once, when TensorFlow is loaded or first used, so it happens before anything else.
 """

@@ -9,9 +9,13 @@ from ptycho_engine.simulate import (
     defocused_probe,
     illuminated_width,
     make_object,
+    random_bad_pixels,
     raster_positions,
     simulate_scan,
+    spiral_positions,
+    with_incoherent_modes,
     without_truth,
+    zone_plate_probe,
 )
 from tests.conftest import small_scan
 
@@ -119,3 +123,72 @@ def test_the_raster_has_its_step_and_jitter():
     assert len(x) == len(y) == 35
     assert np.abs(np.diff(x.reshape(5, 7), axis=1) - 10).max() <= 4
     assert abs(x.mean()) < 2
+
+
+WAVELENGTH_M, PIXEL_M, ZONE_M = 1.24e-10, 2e-8, 8e-8
+
+
+def beam(defocus_m: float, **options) -> np.ndarray:
+    return zone_plate_probe(96, PIXEL_M, WAVELENGTH_M, zone_width_m=ZONE_M, defocus_m=defocus_m, **options)[0]
+
+
+def test_sim_06_a_zone_plate_obeys_geometry_and_diffraction():
+    # Without a stop the focus is an Airy disc whose first dark ring has the radius 1.22 outermost zones.
+    focus = np.abs(beam(0, central_stop=0)) ** 2
+    profile = focus[48, 48:]
+    assert np.argmax(np.diff(profile) > 0) == pytest.approx(1.22 * ZONE_M / PIXEL_M - 0.5, abs=1)
+    # Far from focus the beam is the shadow of the aperture: as wide as the cone, dark behind the stop.
+    defocus = 8e-4
+    cone_px = defocus * WAVELENGTH_M / ZONE_M / PIXEL_M
+    shadow = np.abs(beam(defocus, central_stop=0.4)) ** 2
+    radius = np.hypot(*np.meshgrid(np.arange(96) - 47.5, np.arange(96) - 47.5))
+    assert shadow[radius < cone_px / 2 * 1.1].sum() > 0.93
+    assert shadow[radius < cone_px / 2 * 0.3].mean() < 0.4 * shadow[radius < cone_px / 2].mean()
+    # The same distance before the focus gives the complex conjugate, seen in the pupil.
+    after, before = (np.fft.fft2(beam(z)) for z in (defocus, -defocus))
+    np.testing.assert_allclose(np.abs(after), np.abs(before), atol=1e-4)
+    assert np.abs(np.vdot(beam(defocus), beam(-defocus))) < 0.5
+
+
+def test_sim_07_incoherent_modes_are_orthogonal_and_share_the_power():
+    main = beam(5e-4)
+    modes = with_incoherent_modes(3 * main, 4, decay=0.5)
+    assert modes.shape == (4, 96, 96)
+    flat = modes.reshape(4, -1).astype(complex)
+    power = (np.abs(flat) ** 2).sum(axis=1)
+    assert power.sum() == pytest.approx(9, rel=1e-4)
+    np.testing.assert_allclose(power[1:] / power[:-1], 0.5, rtol=1e-4)
+    gram = flat @ flat.conj().T
+    assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-4 * power[0]
+    np.testing.assert_allclose(flat[0] / np.sqrt(power[0]), main.ravel(), atol=1e-5)
+    np.testing.assert_allclose(with_incoherent_modes(main, 1)[0], main, atol=1e-6)
+
+
+def test_sim_08_a_spiral_has_one_position_for_each_square_of_its_step():
+    from scipy.spatial import cKDTree
+
+    x, y = spiral_positions(2000, 5.0)
+    inside = np.hypot(x, y) < 80
+    assert inside.sum() == pytest.approx(np.pi * 80**2 / 25, rel=0.02)
+    points = np.stack([x, y], axis=1)
+    nearest = cKDTree(points).query(points, k=2)[0][:, 1]
+    assert nearest.min() > 0.7 * 5
+
+
+def test_sim_03_bad_pixels_and_background(raw):
+    mask = random_bad_pixels(64, 0.1, np.random.default_rng(0))
+    assert mask.sum() == round(0.1 * 64 * 64)
+    made = simulate_scan(
+        raw.objectGuess,
+        raw.probeGuess,
+        raw.xcoords,
+        raw.ycoords,
+        photons=1e5,
+        rng=np.random.default_rng(1),
+        bad_pixels=mask,
+        background=3.0,
+    )
+    assert (made.diffraction[:][:, mask] == 0).all()
+    np.testing.assert_array_equal(made.bad_pixels, mask)
+    corner = made.diffraction[:][:, :8, :8][:, ~mask[:8, :8]] ** 2
+    assert corner.mean() == pytest.approx(3, rel=0.1)

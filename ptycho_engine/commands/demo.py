@@ -26,8 +26,8 @@ from ..files.product import read_product, write_product
 from ..pipeline.quality import Scores, scan_box, score
 from ..pipeline.sources import SimulatedScans
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
+from ..simulate.directory import settings_text, write_scan
 from .reconstruct import run_reconstruction
-from .simulate import settings_text, write_scan
 from .train import run_training
 
 SIZE = 64

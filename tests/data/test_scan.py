@@ -5,7 +5,6 @@ import pytest
 from ptychodus.api.io import load_diffraction_data, load_product
 from ptychodus.api.reconstruct import prepare_reconstruct_input
 
-from ptycho_engine.commands.simulate import settings_text, write_scan
 from ptycho_engine.data.diffraction_file import (
     AssembledPatterns,
     read_diffraction_file,
@@ -14,6 +13,7 @@ from ptycho_engine.data.diffraction_file import (
 from ptycho_engine.data.scan import find_training_scans, load_scan, load_training_scans
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
+from ptycho_engine.simulate.directory import settings_text, write_scan
 from tests.conftest import small_scan
 
 

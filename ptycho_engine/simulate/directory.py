@@ -1,0 +1,89 @@
+"""A simulated scan in files: as NPZ, and as a Ptychodus directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy import constants
+
+from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
+from ..data.raw_data import RawData
+from ..files.atomic import atomic_path
+from ..files.product import ProductData, write_product
+from ..physics.geometry import ObjectGrid
+from .detector import without_truth
+
+__all__ = ['settings_text', 'wavelength_m', 'write_scan']
+
+
+def wavelength_m(photon_energy_eV: float) -> float:
+    """Return the wavelength of photons in metres."""
+    return float(constants.h * constants.c / (photon_energy_eV * constants.e))
+
+
+def settings_text(epochs: int, gridsize: int) -> str:
+    """Return a ``settings.ini`` that selects PtychoPINN."""
+    return (
+        '[Processing]\nAlgorithm = PtychoPINN_PINN\n\n'
+        f'[PtychoPINNModel]\nGridSize = {gridsize}\n\n'
+        f'[PtychoPINNTraining]\nNumEpochs = {epochs}\nBatchSize = 16\n'
+    )
+
+
+def write_scan(
+    directory: Path,
+    raw: RawData,
+    *,
+    name: str,
+    pixel_size_m: float = 5e-8,
+    photon_energy_eV: float = 1e4,
+    detector_distance_m: float = 2.0,
+    settings: str,
+) -> None:
+    """Write a simulated scan as NPZ and as a Ptychodus directory, the truth to a file of its own."""
+    truth = raw.objectGuess
+    assert truth is not None
+    flat = without_truth(raw)
+    assert flat.objectGuess is not None
+    flat.to_file(directory / 'scan.npz')
+
+    counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
+    largest = counts.max()
+    detector_pixel_m = wavelength_m(photon_energy_eV) * detector_distance_m / (raw.N * pixel_size_m)
+    bad = np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels
+    patterns = AssembledPatterns(
+        counts=counts.astype(np.uint16 if largest < 2**16 else np.uint32),
+        indexes=np.arange(len(raw)),
+        bad_pixels=bad,
+        detector_pixel_width_m=detector_pixel_m,
+        detector_pixel_height_m=detector_pixel_m,
+    )
+    write_diffraction_file(directory / 'diffraction.h5', patterns)
+
+    height, width = truth.shape
+    grid = ObjectGrid(height, width, pixel_width_m=pixel_size_m, pixel_height_m=pixel_size_m)
+    x_m, y_m = ProductData.positions_m(raw.xcoords, raw.ycoords, grid)
+    for file_name, obj, remark in (
+        ('product.h5', flat.objectGuess, 'simulated scan; the object is a flat start'),
+        ('truth.h5', truth, 'the true object of a simulated scan'),
+    ):
+        product = ProductData(
+            name=name,
+            comments=remark,
+            detector_distance_m=detector_distance_m,
+            photon_energy_eV=photon_energy_eV,
+            object_array=obj,
+            object_pixel_width_m=pixel_size_m,
+            object_pixel_height_m=pixel_size_m,
+            probe=raw.probeGuess,
+            probe_pixel_width_m=pixel_size_m,
+            probe_pixel_height_m=pixel_size_m,
+            probe_photon_count=float(counts[:, ~bad].sum(axis=1).mean()),
+            position_x_m=x_m,
+            position_y_m=y_m,
+            position_indexes=np.arange(len(raw)),
+        )
+        write_product(directory / file_name, product)
+    with atomic_path(directory / 'settings.ini') as temporary:
+        temporary.write_text(settings)

@@ -1,0 +1,115 @@
+"""Objects, probes and positions for a simulation, from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.npz import read_arrays, require_keys
+from ..errors import DataFileNotFoundError, DataValueError
+from ..files.product import read_product
+from ..physics.probe import as_mode_stack
+
+__all__ = ['read_mask', 'read_object', 'read_positions', 'read_probe']
+
+TEXT = ('.csv', '.txt', '.dat')
+PRODUCT = ('.h5', '.hdf5')
+
+
+def read_object(path: Path) -> npt.NDArray[np.complex64]:
+    """Read an object (H, W): ``objectGuess`` of an NPZ file, a ``.npy`` array, or the object of a product.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataKeyError, DataValueError, ProductError
+        With a sentence that names the file and what is wrong.
+    """
+    if path.suffix in PRODUCT:
+        array: npt.NDArray[Any] = read_product(path).object_array[0]
+    else:
+        array = _read_array(path, 'objectGuess')
+    if array.ndim != 2:
+        raise DataValueError(f'{path}: the object has shape {array.shape}; expected (H, W).')
+    obj = array.astype(np.complex64)
+    if not np.isfinite(obj).all():
+        raise DataValueError(f'{path}: the object holds NaN or infinite values; mend it first.')
+    return obj
+
+
+def read_probe(path: Path) -> npt.NDArray[np.complex64]:
+    """Read probe modes (P, N, N): ``probeGuess`` of an NPZ file, a ``.npy`` array, or a product's probe.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataKeyError, DataValueError, ProductError
+        With a sentence that names the file and what is wrong.
+    """
+    array = read_product(path).probe[0] if path.suffix in PRODUCT else _read_array(path, 'probeGuess')
+    return as_mode_stack(array, f'{path}: the probe')
+
+
+def read_positions(
+    path: Path, pixel_size_m: float | None = None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Read positions x and y (n,) in pixels.
+
+    Parameters
+    ----------
+    path : Path
+        NPZ file with ``xcoords`` and ``ycoords``; product, whose positions are relative to the corner of its
+        object; or text with two columns x and y, separated by commas or spaces.
+    pixel_size_m : float, optional
+        Object pixel; given, the numbers of an NPZ or text file are metres.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataKeyError, DataValueError, ProductError
+        With a sentence that names the file and what is wrong.
+    """
+    if path.suffix in PRODUCT:
+        return read_product(path).positions_px()
+    if path.suffix in TEXT:
+        x, y = _read_columns(path)
+    else:
+        arrays = read_arrays(path)
+        require_keys(arrays, ('xcoords', 'ycoords'), str(path))
+        x, y = (np.atleast_1d(arrays[name]).astype(np.float64) for name in ('xcoords', 'ycoords'))
+    if x.shape != y.shape or x.ndim != 1 or len(x) == 0 or not np.isfinite(x + y).all():
+        raise DataValueError(
+            f'{path}: found {x.shape} x and {y.shape} y positions; expected equally many finite numbers.'
+        )
+    return (x, y) if pixel_size_m is None else (x / pixel_size_m, y / pixel_size_m)
+
+
+def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """Read bad pixels (N, N): ``bad_pixels`` of an NPZ file or a ``.npy`` array, true or not 0 where bad."""
+    mask = _read_array(path, 'bad_pixels') != 0
+    return np.asarray(mask.any(axis=0) if mask.ndim == 3 else mask)
+
+
+def _read_array(path: Path, key: str) -> npt.NDArray[Any]:
+    if path.suffix == '.npy':
+        if not path.is_file():
+            raise DataFileNotFoundError(f'{path}: there is no such file.')
+        try:
+            return np.asarray(np.load(path, allow_pickle=False))
+        except (OSError, EOFError, ValueError) as error:
+            raise DataValueError(f'{path} is not a readable .npy file ({error}).') from error
+    arrays = read_arrays(path)
+    require_keys(arrays, (key,), str(path))
+    return arrays[key]
+
+
+def _read_columns(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    if not path.is_file():
+        raise DataFileNotFoundError(f'{path}: there is no such file.')
+    try:
+        lines = path.read_text(encoding='utf-8').replace(',', ' ').splitlines()
+        table = np.loadtxt(lines, ndmin=2)
+        x, y = table.T
+    except (OSError, ValueError) as error:
+        raise DataValueError(f'{path}: expected two columns of numbers, x and y ({error}).') from error
+    return x, y

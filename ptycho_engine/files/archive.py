@@ -51,12 +51,15 @@ MODEL_FORMAT = ZipFormat(
     name='ptychopinn-model',
     version=1,
     members=('config.json', 'scale.json', 'probe.npy', 'history.json', 'wts.h5'),
+    size_limit=1 << 30,
 )
 CHECKPOINT_FORMAT = ZipFormat(
     title='checkpoint',
     name='ptychopinn-checkpoint',
     version=1,
     members=(*MODEL_FORMAT.members, 'progress.json', 'current.h5', 'optimiser.h5'),
+    # Four times the weights: best, last, and two numbers that the optimiser keeps for each.
+    size_limit=4 << 30,
     compress=False,
 )
 MODEL_FORMATS = (MODEL_FORMAT, CHECKPOINT_FORMAT)

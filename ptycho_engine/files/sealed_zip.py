@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +23,11 @@ from .members import json_bytes, parse_object
 __all__ = ['SealedZip', 'ZipFormat', 'open_sealed', 'write_sealed']
 
 MANIFEST = 'manifest.json'
-SIZE_LIMIT = 1 << 30
-"""Largest total size of the members in bytes; a larger file is not one of ours."""
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(OSError, EOFError, ValueError, NotImplementedError, RuntimeError),
+)
+"""What a damaged zip can raise."""
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -35,6 +40,8 @@ class ZipFormat:
     name: str
     version: int
     members: tuple[str, ...]
+    size_limit: int
+    """Largest total size of the members in bytes; a larger file is not one of ours."""
     compress: bool = True
     """Deflate the members. Float weights hardly shrink, so a file written often does without."""
 
@@ -44,7 +51,6 @@ class SealedZip:
     """An open file whose head was checked."""
 
     path: Path
-    format: ZipFormat
     manifest: Mapping[str, Any]
     file: zipfile.ZipFile
 
@@ -69,10 +75,22 @@ class SealedZip:
 def write_sealed(
     path: Path, kind: ZipFormat, head: Mapping[str, object], members: Mapping[str, bytes]
 ) -> None:
-    """Write a file atomically; equal contents give equal bytes. `head` goes into the manifest."""
+    """Write a file atomically; equal contents give equal bytes. `head` goes into the manifest.
+
+    Raises
+    ------
+    ArchiveError
+        If it is larger than what is read again.
+    """
     from .. import __version__
 
     assert set(members) == set(kind.members)
+    size = sum(map(len, members.values()))
+    if size > kind.size_limit:
+        raise ArchiveError(
+            f'{path} would hold {size >> 20} MiB, but a {kind.title} may have {kind.size_limit >> 20} MiB; '
+            'make the network smaller, by n_filters_scale for one.'
+        )
     manifest = {
         'format': kind.name,
         'version': kind.version,
@@ -104,13 +122,15 @@ def open_sealed(path: Path, kinds: Sequence[ZipFormat], *, inside: str | None = 
             names = file.namelist()
             if inside is not None and inside in names and MANIFEST not in names:
                 # An outer zip, as Ptychodus' own "save model" makes it from a directory.
-                outer, file = file, _unpack(file, inside, path)
+                outer, file = file, _unpack(file, inside, kinds[0], path)
                 outer.close()
             opened = _check_head(file, kinds, path)
         except BaseException:
             file.close()
             raise
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
+        if isinstance(error, ArchiveError):
+            raise
         raise ArchiveError(
             f'{path} is not a readable {kinds[0].title} archive ({error}); copy it again or train again.'
         ) from error
@@ -118,19 +138,17 @@ def open_sealed(path: Path, kinds: Sequence[ZipFormat], *, inside: str | None = 
         yield opened
 
 
-def _unpack(outer: zipfile.ZipFile, name: str, path: Path) -> zipfile.ZipFile:
+def _unpack(outer: zipfile.ZipFile, name: str, kind: ZipFormat, path: Path) -> zipfile.ZipFile:
     info = outer.getinfo(name)
-    if info.file_size > SIZE_LIMIT:
-        raise _too_large(path)
+    _check_size([info], kind, path)
     return zipfile.ZipFile(io.BytesIO(outer.read(info)))
 
 
 def _check_head(file: zipfile.ZipFile, kinds: Sequence[ZipFormat], path: Path) -> SealedZip:
     infos = file.infolist()
-    if sum(info.file_size for info in infos) > SIZE_LIMIT:
-        raise _too_large(path)
     found = {info.filename for info in infos}
     likely = min(kinds, key=lambda kind: len(found ^ {MANIFEST, *kind.members}))
+    _check_size(infos, likely, path)
     expected = {MANIFEST, *likely.members}
     if found != expected or len(infos) != len(expected):
         strange = ', '.join(sorted(found ^ expected)) or 'a member twice'
@@ -144,11 +162,14 @@ def _check_head(file: zipfile.ZipFile, kinds: Sequence[ZipFormat], path: Path) -
             f'{path} has format {manifest.get("format")!r} version {manifest.get("version")!r}; this release '
             f'reads {likely.name!r} version {likely.version}.'
         )
-    return SealedZip(path, likely, manifest, file)
+    return SealedZip(path, manifest, file)
 
 
-def _too_large(path: Path) -> ArchiveError:
-    return ArchiveError(f'{path} unpacks to more than {SIZE_LIMIT >> 20} MiB; it is not a model.')
+def _check_size(infos: Sequence[zipfile.ZipInfo], kind: ZipFormat, path: Path) -> None:
+    if sum(info.file_size for info in infos) > kind.size_limit:
+        raise ArchiveError(
+            f'{path} unpacks to more than {kind.size_limit >> 20} MiB; it is not a {kind.title}.'
+        )
 
 
 def _member(file: zipfile.ZipFile, name: str, path: Path) -> bytes:
@@ -157,7 +178,7 @@ def _member(file: zipfile.ZipFile, name: str, path: Path) -> bytes:
         limit = file.getinfo(name).file_size
         with file.open(name) as stream:
             data = stream.read(limit + 1)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ArchiveError(
             f'{path}: the member {name} is damaged ({error}); copy the file again or train again.'
         ) from error

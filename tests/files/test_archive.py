@@ -18,8 +18,7 @@ from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.scaling import ScaleRecord
 
 
-@pytest.fixture(scope='module')
-def model() -> ModelArchive:
+def small_model() -> ModelArchive:
     config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, unrolled_steps=1))
     return ModelArchive(
         config=config,
@@ -29,6 +28,11 @@ def model() -> ModelArchive:
         backend='pytorch',
         history=[{'epoch': 1, 'training_deviance': 2.5}],
     )
+
+
+@pytest.fixture(scope='module')
+def model() -> ModelArchive:
+    return small_model()
 
 
 @pytest.fixture
@@ -173,3 +177,29 @@ def test_arc_07_a_failed_write_leaves_the_old_file(path, model):
         save_archive(path, broken)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ['wts.h5.zip']
+
+
+def test_arc_05_what_would_not_be_read_is_not_written(tmp_path, monkeypatch, model):
+    from ptycho_engine.files import archive
+
+    monkeypatch.setattr(archive, 'MODEL_FORMAT', replace(archive.MODEL_FORMAT, size_limit=1 << 16))
+    with pytest.raises(ArchiveError, match=r'would hold \d+ MiB, but a model may have 0 MiB'):
+        save_archive(tmp_path / 'wts.h5.zip', model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flipped_bit_anywhere_is_refused_with_a_sentence_or_means_nothing(path, model):
+    """Whatever a bit hits: the zip's own tables, a compressed stream, or a field nobody reads."""
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(0, len(whole), len(whole) // 300):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << (at % 8)
+        path.write_bytes(damaged)
+        try:
+            read = load_archive(path)
+        except ArchiveError:
+            refused += 1
+        else:
+            assert all((read.weights[name] == value).all() for name, value in model.weights.items())
+    assert refused > 290

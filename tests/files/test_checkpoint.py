@@ -9,28 +9,17 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.errors import ArchiveError
-from ptycho_engine.files.archive import ModelArchive, load_archive, read_manifest, save_archive
+from ptycho_engine.files.archive import load_archive, read_manifest, save_archive
 from ptycho_engine.files.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from ptycho_engine.network.plan import build_plan, initial_weights
-from ptycho_engine.physics.scaling import ScaleRecord
-from tests.files.test_archive import flip, rehash, rewrite
+from tests.files.test_archive import flip, rehash, rewrite, small_model
 
 
 @pytest.fixture(scope='module')
 def checkpoint() -> Checkpoint:
-    config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, unrolled_steps=1))
-    plan = build_plan(config.model)
-    model = ModelArchive(
-        config=config,
-        scale=ScaleRecord(1.5, 1e5, 0.1),
-        probe=np.ones((2, 64, 64), np.complex64),
-        weights=initial_weights(plan, 1),
-        backend='pytorch',
-        history=[{'epoch': 1, 'training_loss': 0.1}],
-    )
-    current = initial_weights(plan, 2)
+    model = small_model()
+    current = initial_weights(build_plan(model.config.model), 2)
     state = {f'{name}/speed': value[..., :1] for name, value in current.items()}
     return Checkpoint(
         model=model,

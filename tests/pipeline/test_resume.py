@@ -71,6 +71,9 @@ def assert_same_run(found: Path, expected: Path):
         np.testing.assert_allclose(last.weights[key], value, atol=1e-6)
     assert set(last.optimiser) == set(expected_last.optimiser)
     assert last.progress.schedule == pytest.approx(expected_last.progress.schedule)
+    one, other = last.progress, expected_last.progress
+    assert (one.epoch, one.stale, one.data) == (other.epoch, other.stale, other.data)
+    assert one.best_loss == pytest.approx(other.best_loss)
 
 
 @each_backend
@@ -132,6 +135,8 @@ def test_an_early_stop_stays_one_until_more_patience_is_asked_for(scan, tmp_path
     patient = replace(ruin, early_stop_patience=4)
     more = epochs_of(train([scan], patient, tmp_path, execution=CPU, resume=True))
     assert more[0].epoch == len(first) + 1
+    epochs_of(train([scan], patient, tmp_path / 'whole', execution=CPU))
+    assert_same_run(tmp_path, tmp_path / 'whole')
 
 
 def test_a_stop_on_request_keeps_the_last_whole_epoch(scan, tmp_path):

@@ -134,6 +134,7 @@ def test_sim_05_mistakes_are_one_sentence(tmp_path, capsys):
         (('--bad-pixels', '1'), 'below 1'),
         (('--photons', '0'), 'positive mean count'),
         (('--pixel-size-m', '0'), 'positive number'),
+        (('--detector-distance-m', '0'), 'positive number'),
         (('--scan', 'spiral', '--jitter', '0.1'), 'no effect with --scan spiral'),
         (('--zone-width-m', '1e-7'), 'no effect with --probe defocused'),
         (('--positions-in-metres',), 'without a file'),

@@ -1,5 +1,6 @@
 """The whole way on a CPU with each backend: fixture, two epochs, archive, reconstruction, product."""
 
+import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ptycho_engine import (
     train,
 )
 from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.data import neighbours
 from ptycho_engine.errors import BackendUnavailableError
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'pytorch_integration' / 'minimal_dataset_v1.npz'
@@ -81,3 +83,35 @@ def deviance_of_flat_object(scan: Scan) -> float:
     counts = raw.diffraction[:] ** 2
     rate = rate * counts.sum() / (len(counts) * rate.sum())
     return float(deviance(counts, rate, np.ones((raw.N, raw.N), bool)).mean())
+
+
+def test_cache_02_the_other_backend_reuses_the_groups(tmp_path, monkeypatch):
+    """The first backend writes the groups; the second builds no tree and leaves the file as it is."""
+    data = tmp_path / 'fly001.npz'
+    data.write_bytes(FIXTURE.read_bytes())
+    cache = tmp_path / 'fly001.g2k7.groups_cache.npz'
+    built: list[str] = []
+    tree = neighbours.cKDTree
+    running = ''
+    monkeypatch.setattr(neighbours, 'cKDTree', lambda *a, **k: built.append(running) or tree(*a, **k))
+    states = []
+    for running in BACKENDS:
+        config = TrainingConfig(
+            model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1),
+            backend=running,
+            nepochs=1,
+            n_groups=4,
+            batch_size=4,
+        )
+        try:
+            list(train([load_scan(data)], config, tmp_path / running))
+            list(
+                reconstruct(
+                    load_scan(data), load_archive(tmp_path / running), InferenceConfig(backend=running)
+                )
+            )
+        except BackendUnavailableError:
+            pytest.skip(f'{running} is not installed')
+        states.append((hashlib.sha256(cache.read_bytes()).hexdigest(), cache.stat().st_mtime_ns))
+    assert built == [BACKENDS[0]]
+    assert len(set(states)) == 1

@@ -5,23 +5,38 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import compat
 
-__all__ = ['PLUGIN_FILE', 'Findings', 'examine', 'gui_main', 'plugin_path']
+__all__ = ['PLUGIN_FILE', 'Findings', 'examine', 'gui_main', 'plugin_path', 'why_not']
 
 PLUGIN_FILE = 'ptychopinn_reconstructor.py'
+OURS = {'ptychopinn_pinn', 'ptychopinn_supervised'}
 
 
-def gui_main() -> int:
-    """Start Ptychodus with PtychoPINN, also where its plugin folder does not hold our file."""
+def gui_main(arguments: Sequence[str] | None = None) -> int:
+    """Start Ptychodus with PtychoPINN, also where its plugin folder does not hold our file.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        For Ptychodus; None for those of this process.
+    """
     from .install import install
 
     install()
+    if arguments is not None:
+        sys.argv = ['ptychodus', *arguments]
     main = importlib.import_module('ptychodus.__main__').main
     return int(main())
+
+
+def why_not() -> str | None:
+    """Return why Ptychodus cannot be started with PtychoPINN, as a clause, or None."""
+    return compat.why_unsupported()
 
 
 @dataclass(frozen=True)
@@ -42,8 +57,34 @@ class Findings:
     @property
     def ok(self) -> bool:
         """Whether the unmodified command lists both of our algorithms."""
-        ours = {'ptychopinn_pinn', 'ptychopinn_supervised'}
-        return self.problem is None and self.plugin_present and ours <= set(self.algorithms)
+        return self.problem is None and self.plugin_present and set(self.algorithms) >= OURS
+
+    def report(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (grade, topic, text) for ``ptychopinn doctor``; grades are 'ok', 'caution' and 'STOP'."""
+        if self.release is None:
+            yield 'caution', 'Ptychodus', 'not installed here; pip install ptychodus to use it.'
+            return
+        if self.problem is not None:
+            yield 'caution', 'Ptychodus', f'{self.problem}; PtychoPINN works from its own command line.'
+            return
+        yield 'ok', 'Ptychodus', f'{self.release}.'
+        if self.plugin_present:
+            yield 'ok', 'plugin', f'{self.plugin}'
+        else:
+            yield (
+                'STOP',
+                'plugin',
+                f'missing: Ptychodus looks for {self.plugin}. Run "ptychopinn link", or "ptychopinn gui".',
+            )
+        missing = sorted(OURS - set(self.algorithms))
+        if missing:
+            yield (
+                'STOP',
+                'algorithms',
+                f'Ptychodus does not list {", ".join(missing)}; is PTYCHOPINN_PTYCHODUS=off set?',
+            )
+        else:
+            yield 'ok', 'algorithms', 'Ptychodus lists PtychoPINN / PINN and PtychoPINN / Supervised.'
 
 
 def plugin_path() -> Path | None:
@@ -63,8 +104,13 @@ def examine() -> Findings:
     if problem is None:
         core = importlib.import_module('ptychodus.model.core')
         level = logging.getLogger().level
-        model = core.ModelCore(None)
-        logging.getLogger().setLevel(level)
+        # It tells at length what it loads.
+        logging.disable(logging.WARNING)
+        try:
+            model = core.ModelCore(None)
+        finally:
+            logging.disable(logging.NOTSET)
+            logging.getLogger().setLevel(level)
         algorithms = tuple(model.processing_core.processing_api.available_reconstructors())
     return Findings(
         release=compat.ptychodus_version(),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import EngineError
-from .options import CommandParser, in_flags
+from .options import CommandParser, WrappedHelp, in_flags
 
 __all__ = ['main']
 
@@ -19,6 +19,11 @@ COMMANDS = {
     'simulate': 'simulate a scan and write it as NPZ and as a Ptychodus directory',
     'train': 'train a network on scans',
     'reconstruct': 'reconstruct a scan with a trained network',
+    'evaluate': 'compare reconstructions with a known object',
+    'inspect': 'say what a model was trained on, with what, and how well',
+    'doctor': 'look at the installation and at data for trouble',
+    'link': 'put the plugin where another Ptychodus looks for it',
+    'gui': 'start Ptychodus with PtychoPINN',
     'convert-product': 'convert an NPZ scan to a Ptychodus product file',
     'validate-product': 'check a product file against every rule of its contract',
     'make-fixture': 'write the first positions of a scan as a small fixed file for tests',
@@ -50,7 +55,7 @@ def build_parser(chosen: str | None = None) -> CommandParser:
             name,
             help=summary,
             description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=WrappedHelp,
         )
         sub.add_argument('--quiet', action='store_true', help='print results and errors only')
         module.add_arguments(sub)

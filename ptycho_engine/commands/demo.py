@@ -4,7 +4,7 @@ Takes a few minutes on a laptop. Leaves in the output directory
   scan/         the simulated scan, as `ptychopinn simulate` writes it
   wts.h5.zip    the trained model
   product.h5    the reconstruction, a Ptychodus product
-  demo.png      truth beside reconstruction, loss curve, Fourier ring correlation
+  demo.png      truth beside reconstruction, losses, Fourier ring correlation
 
 example:
   ptychopinn demo
@@ -23,11 +23,12 @@ from ..data.scan import load_scan
 from ..figures import comparison_figure, save_figure
 from ..files.archive import load_archive
 from ..files.product import read_product, write_product
-from ..pipeline.quality import Scores, scan_box, score
+from ..pipeline.quality import scan_box, score
 from ..pipeline.sources import SimulatedScans
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ..simulate.directory import settings_text, write_scan
 from .reconstruct import run_reconstruction
+from .table import scores_table
 from .train import run_training
 
 SIZE = 64
@@ -80,7 +81,8 @@ def run(options: argparse.Namespace) -> None:
     title = f'PtychoPINN on an object it never saw: NRMSE {network.nrmse:.3f} (flat {flat.nrmse:.3f})'
     figure = comparison_figure(truth, result.object_array, box, archive.history, title)
     save_figure(figure, output / 'demo.png')
-    print(scores_table({'PtychoPINN': network, 'flat object': flat}))
+    rows = [{'name': 'PtychoPINN', **network.to_dict()}, {'name': 'flat object', **flat.to_dict()}]
+    print(scores_table(rows))
     print(f'Wrote {output}/: product.h5, {model_path.name}, demo.png, scan/')
     print(f'{time.perf_counter() - tic:.0f} s in all.')
 
@@ -95,20 +97,3 @@ def _simulate(directory: Path, points: int, seed: int) -> None:
     middle = (side - 1) / 2
     raw = simulate_scan(truth, probe, x + middle, y + middle, photons=PHOTONS, rng=rng)
     write_scan(directory, raw, name='demo', settings=settings_text(epochs=20, gridsize=1))
-
-
-def scores_table(rows: dict[str, Scores]) -> str:
-    """Return scores as a table for the terminal."""
-    columns = [
-        ('NRMSE', 'nrmse', '.3f'),
-        ('amp SSIM', 'amplitude_ssim', '.3f'),
-        ('phase SSIM', 'phase_ssim', '.3f'),
-        ('amp PSNR', 'amplitude_psnr', '.1f'),
-        ('phase PSNR', 'phase_psnr', '.1f'),
-        ('FRC50 1/px', 'frc50', '.2f'),
-    ]
-    lines = [' ' * 13 + ''.join(f'{title:>11}' for title, _, _ in columns)]
-    for name, scores in rows.items():
-        cells = ''.join(f'{getattr(scores, key):>11{form}}' for _, key, form in columns)
-        lines.append(f'{name:<13}{cells}')
-    return '\n'.join(lines)

@@ -4,7 +4,7 @@ The same source gives the same bytes, whenever and wherever it is made. A JSON f
 done and holds the checksum.
 
 example:
-  ptychopinn make-fixture --source run1084.npz --output minimal.npz --subset-size 64
+  ptychopinn make-fixture --source run1084.npz --output minimal.npz
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,15 @@ from ..config.files import SECTIONS, read_sections, write_sections
 from ..config.precedence import resolve_inference, resolve_training
 from ..errors import ConfigError
 
-__all__ = ['CommandParser', 'Settings', 'add_settings', 'in_flags', 'read_settings', 'write_settings']
+__all__ = [
+    'CommandParser',
+    'Settings',
+    'WrappedHelp',
+    'add_settings',
+    'in_flags',
+    'read_settings',
+    'write_settings',
+]
 
 SHORT_NAMES = {'nepochs': 'epochs', 'n_groups': 'groups', 'n_filters_scale': 'filters-scale'}
 """Flags that are known by another name than their field's."""
@@ -69,6 +79,19 @@ class CommandParser(argparse.ArgumentParser):
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1)
     return f'; did you mean {near[0]}?' if near else '.'
+
+
+class WrappedHelp(argparse.RawDescriptionHelpFormatter):
+    """Wraps the prose of a description to the terminal, and leaves indented lines as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for indented, block in itertools.groupby(
+            text.splitlines(), key=lambda line: line.startswith(' ') or not line
+        ):
+            found = list(block)
+            lines += found if indented else textwrap.wrap(' '.join(found), width)
+        return '\n'.join(lines)
 
 
 class _HelpAll(argparse.Action):

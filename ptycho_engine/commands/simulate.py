@@ -4,15 +4,15 @@ Object, probe and positions are made, or taken from files: NPZ (objectGuess, pro
 .npy, Ptychodus products (.h5), and text with two columns x and y for positions. Equal options give equal
 files. Writes into the output directory
   scan.npz         the scan for `ptychopinn train` (DATA-001; a flat object)
-  diffraction.h5   the counts            } together a Ptychodus directory, ready for
-  product.h5       probe, positions and  } `ptychodus -b train -i DIR -o OUT`
-                   a flat object         }
-  settings.ini     selects PtychoPINN    }
+  diffraction.h5   the counts             } together a Ptychodus directory for
+  product.h5       probe, positions and   } `ptychodus -b train -i DIR -o OUT`
+                   a flat object          }
+  settings.ini     selects PtychoPINN     }
   truth.h5         a product with the true object, to compare with
 
 examples:
-  ptychopinn simulate --output scan --object siemens --scan spiral --points 400 --photons 1e5
-  ptychopinn simulate --output scan --probe zone-plate --modes 3 --background 0.1 --bad-pixels 0.01
+  ptychopinn simulate --output scan --object siemens --scan spiral --points 400
+  ptychopinn simulate --output scan --probe zone-plate --modes 3 --background 0.1
   ptychopinn simulate --output scan --from run.npz --photons 1e4
 """
 

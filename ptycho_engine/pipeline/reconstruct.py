@@ -29,7 +29,7 @@ from .prepared import PreparedScan
 from .stitch import Stitcher
 from .synchronise import synchronise
 
-__all__ = ['Reconstruction', 'reconstruct']
+__all__ = ['Reconstruction', 'judge_fit', 'reconstruct']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
@@ -227,7 +227,7 @@ def _assemble(
         _check(stop)
         stitcher.add(patches[part] * factors[part, None, None], None, corner[part])
     result = _result(stitcher, prepared)
-    amplitude, quality = _judge(prepared, result.object_array)
+    amplitude, quality = judge_fit(prepared, result.object_array)
     object_array = (result.object_array * np.float32(amplitude)).astype(np.complex64)
     return replace(result, object_array=object_array, deviance=quality)
 
@@ -241,7 +241,7 @@ def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
     ]
 
 
-def _judge(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> tuple[float, float]:
+def judge_fit(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> tuple[float, float]:
     """Return the factor that makes the predicted total counts right, and the deviance after it.
 
     On scans of many patterns an evenly spread part of them is judged.

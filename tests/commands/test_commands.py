@@ -17,36 +17,6 @@ from ptycho_engine.files.product import read_product
 from tests.conftest import small_scan
 
 
-@pytest.fixture(scope='module')
-def source(tmp_path_factory) -> Path:
-    """An NPZ with probe, object and positions, as `simulate --from` wants it."""
-    raw = small_scan(points=7)
-    path = tmp_path_factory.mktemp('source') / 'run.npz'
-    np.savez(
-        path,
-        probeGuess=raw.probeGuess[0].astype(np.complex128),
-        objectGuess=raw.objectGuess,
-        xcoords=raw.xcoords,
-        ycoords=raw.ycoords,
-    )
-    return path
-
-
-@pytest.fixture(scope='module')
-def directory(source, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp('scan')
-    assert main(['simulate', '--from', str(source), '--photons', '1e5', '--output', str(out)]) == 0
-    return out
-
-
-@pytest.fixture(scope='module')
-def model(directory, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp('model')
-    options = ['--epochs', '2', '--filters-scale', '1', '--groups', '48', '--quiet']
-    assert main(['train', str(directory), '--output', str(out), *options]) == 0
-    return out
-
-
 def test_simulate_writes_npz_and_a_ptychodus_directory(directory, source):
     names = {p.name for p in directory.iterdir()}
     assert names == {

@@ -1,0 +1,79 @@
+"""Compare reconstructions with a known object.
+
+RESULT is a product, an NPZ file with objectGuess, or the output directory of `ptychopinn reconstruct`. The
+scores are taken inside the scanned region, after a sub-pixel shift, a complex factor and a phase ramp are
+removed. With --scan the deviance of the measured patterns is computed too. Writes into the output directory
+  scores.csv, scores.json   the table
+  NAME.png                  truth beside result, losses, ring correlation
+
+examples:
+  ptychopinn evaluate result --truth scan/truth.h5 --output scores
+  ptychopinn evaluate a b --truth scan/truth.h5 --scan scan --output scores
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from pathlib import Path
+
+from ..data.scan import load_scan
+from ..figures import comparison_figure, save_figure
+from ..files.atomic import atomic_path
+from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
+from .table import scores_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``ptychopinn evaluate``."""
+    parser.add_argument('results', nargs='+', type=Path, metavar='RESULT', help='reconstructions')
+    parser.add_argument(
+        '--truth', type=Path, required=True, metavar='FILE', help='product or NPZ file with the known object'
+    )
+    parser.add_argument('--scan', type=Path, metavar='SCAN', help='the scan that was reconstructed')
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
+
+
+def run(options: argparse.Namespace) -> None:
+    """Score every result, write table and figures, print the table."""
+    truth = read_object(options.truth, truth=True)
+    scan = None if options.scan is None else load_scan(options.scan)
+    results = [read_object(path) for path in options.results]
+    evaluations = [evaluate(result, truth, scan) for result in results]
+    names = _unique([evaluation.name for evaluation in evaluations])
+    rows = [{**e.to_row(), 'name': name} for e, name in zip(evaluations, names, strict=True)]
+    _write_table(options.output, rows)
+    for result, evaluation, name in zip(results, evaluations, names, strict=True):
+        _draw(options.output / f'{name}.png', result, truth, evaluation)
+    print(scores_table(rows))
+    pictures = ', '.join(f'{name}.png' for name in names)
+    print(f'Wrote scores.csv, scores.json and {pictures} to {options.output}.')
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Return names with a number behind those that occur more than once."""
+    return [
+        name if names.count(name) == 1 else f'{name}-{names[: k + 1].count(name)}'
+        for k, name in enumerate(names)
+    ]
+
+
+def _write_table(directory: Path, rows: list[dict[str, object]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_path(directory / 'scores.csv') as temporary:
+        temporary.write_text(text.getvalue(), encoding='utf-8')
+    with atomic_path(directory / 'scores.json') as temporary:
+        temporary.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+
+
+def _draw(path: Path, result: ObjectFile, truth: ObjectFile, evaluation: Evaluation) -> None:
+    box = result.box() if result.x is not None else truth.box()
+    scores = evaluation.scores
+    title = f'{evaluation.name}: NRMSE {scores.nrmse:.3f}, FRC50 {scores.frc50:.2f} 1/px'
+    figure = comparison_figure(truth.object_array, result.object_array, box, result.losses, title)
+    save_figure(figure, path)

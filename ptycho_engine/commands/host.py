@@ -1,0 +1,30 @@
+"""Ptychodus' side of the commands, found when it is asked for: the engine knows nothing of Ptychodus."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from ..errors import EngineError
+
+__all__ = ['HostError', 'host_commands']
+
+HOST = 'ptychopinn_ptychodus'
+
+
+class HostError(EngineError, RuntimeError):
+    """Ptychodus, or what joins it to PtychoPINN, is not as it should be."""
+
+
+def host_commands() -> Any:
+    """Return the module with the functions behind ``gui``, ``link`` and the Ptychodus part of ``doctor``.
+
+    Raises
+    ------
+    HostError
+        If it is not installed.
+    """
+    if importlib.util.find_spec(HOST) is None:
+        raise HostError(f'{HOST} is not installed; pip install ptychopinn-ptychodus.')
+    return importlib.import_module(f'{HOST}.commands')

@@ -1,0 +1,99 @@
+"""Say what a model was trained on, with what, and how well.
+
+MODEL is wts.h5.zip, the directory that holds it, or a checkpoint.
+
+examples:
+  ptychopinn inspect model
+  ptychopinn inspect model/wts.h5.zip --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import ModelConfig, TrainingConfig
+from ..config.describe import describe
+from ..files.archive import ModelArchive, find_archive, load_archive, read_manifest
+
+LABEL_WIDTH = 13
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``ptychopinn inspect``."""
+    parser.add_argument('model', type=Path, metavar='MODEL', help='the model')
+    parser.add_argument('--json', action='store_true', help='everything, as JSON')
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the summary."""
+    path = find_archive(options.model)
+    manifest, archive = read_manifest(path), load_archive(path)
+    if options.json:
+        print(json.dumps(_everything(path, manifest.engine_version, archive), indent=2))
+        return
+    for label, text in _summary(path, manifest.engine_version, archive).items():
+        print(f'{label:<{LABEL_WIDTH}}{text}')
+
+
+def _everything(path: Path, engine_version: str, archive: ModelArchive) -> dict[str, Any]:
+    return {
+        'path': str(path),
+        'engine_version': engine_version,
+        'backend': archive.backend,
+        'config': asdict(archive.config),
+        'scale': archive.scale.to_dict(),
+        'probe_shape': list(archive.probe.shape),
+        'weights': int(sum(np.size(value) for value in archive.weights.values())),
+        'history': archive.history,
+    }
+
+
+def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str, str]:
+    config, model, history = archive.config, archive.config.model, archive.history
+    modes = len(archive.probe)
+    lines = {
+        'model': f'{path} ({path.stat().st_size / 1e6:.1f} MB, ptychopinn {engine_version})',
+        'network': f'{model.architecture}, {model.model_type}, gridsize {model.gridsize}, '
+        f'{sum(np.size(v) for v in archive.weights.values()):,} weights',
+        'for': f'patterns of {model.N}×{model.N} pixels',
+        'trained on': f'{archive.scale.mean_counts:.3g} counts in a pattern on average, probe of {modes} '
+        f'mode{"s" if modes > 1 else ""}',
+        'trained by': f'{archive.backend}, {config.optimizer} at {config.learning_rate:g}, batches of '
+        f'{config.batch_size}, seed {config.seed}',
+        'settings': _changed(config) or 'all at their defaults',
+    }
+    if history:
+        seconds = sum(record.get('seconds', 0.0) for record in history)
+        lines['epochs'] = f'{len(history)} of {config.nepochs} in {seconds:.0f} s'
+        lines['how well'] = _how_well(history)
+    return lines
+
+
+def _changed(config: TrainingConfig) -> str:
+    """Return the settings that are not at their defaults."""
+    parts = []
+    for owner, cls in ((config.model, ModelConfig), (config, TrainingConfig)):
+        for info in describe(cls):
+            value = getattr(owner, info.name)
+            if value != info.default and info.name != 'N':
+                parts.append(f'{info.name}={value}')
+    return ', '.join(parts)
+
+
+def _how_well(history: list[dict[str, float]]) -> str:
+    key = 'validation' if any('validation_loss' in record for record in history) else 'training'
+    judged = [record for record in history if f'{key}_loss' in record]
+    if not judged:
+        return 'not measured'
+    best = min(judged, key=lambda record: record[f'{key}_loss'])
+    deviance = best.get(f'{key}_deviance', float('nan'))
+    return (
+        f'{key} deviance {deviance:.4g} per pixel (about 1 is the noise), {key} loss '
+        f'{best[f"{key}_loss"]:.4g}, best in epoch {best["epoch"]:.0f}'
+    )

@@ -1,0 +1,277 @@
+"""Looking at a scan: units, light, geometry, overlap, probe and object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from ..data.raw_data import RawData
+from ..data.scan import Scan, find_training_scans, load_scan
+from ..errors import EngineError
+from ..physics.geometry import place_patches
+from ..physics.probe import mode_intensity
+from ..physics.scaling import measure_scale
+from .findings import Finding, Grade
+from .geometry import judge_geometry
+
+__all__ = ['examine_path', 'examine_scan']
+
+LOOKED_AT = 256
+"""Patterns looked at, spread evenly over the scan."""
+EMPTY = 0.01
+"""A pattern with less than this part of the median counts is empty."""
+TIED = 4
+"""Pixels of one pattern that share the largest value of the scan, from which on they are saturated."""
+SATURATION_COUNTS = 64
+"""Largest counts below which equal values are nothing special."""
+GOOD_OVERLAP = 0.5
+ADVICE_GEOMETRY = {
+    'transposed patterns': 'the patterns are transposed; swap their last two axes',
+    'swapped x and y': 'x and y of the positions are swapped; exchange xcoords and ycoords',
+    'x with the other sign': 'x of the positions has the wrong sign; mirror xcoords',
+    'y with the other sign': 'y of the positions has the wrong sign; mirror ycoords',
+    'both with the other sign': 'both coordinates have the wrong sign; mirror xcoords and ycoords',
+}
+
+
+def examine_path(path: Path | str) -> Iterator[tuple[str, Finding]]:
+    """Yield (file, finding) for every scan that `path` names; a file that cannot be read is a finding too."""
+    path = Path(path)
+    scans = find_training_scans(path)
+    if not scans:
+        what = 'holds no scan' if path.exists() else 'is not there'
+        yield (
+            str(path),
+            Finding(
+                Grade.STOP,
+                'file',
+                f'{path} {what}; give an NPZ file, a directory of them, or a Ptychodus directory with '
+                'diffraction.h5 and product.h5.',
+            ),
+        )
+    for item in scans:
+        try:
+            scan = load_scan(item)
+            for finding in examine_scan(scan):
+                yield str(item), finding
+        except EngineError as error:
+            yield str(item), Finding(Grade.STOP, 'file', str(error))
+
+
+def examine_scan(scan: Scan) -> Iterator[Finding]:
+    """Yield what is found in a scan; everything is looked at, whatever was found before.
+
+    Raises
+    ------
+    DataValueError
+        If the patterns hold NaN or negative values.
+    """
+    raw = scan.raw
+    chosen = np.unique(np.linspace(0, len(raw) - 1, min(len(raw), LOOKED_AT)).astype(int))
+    amplitude = np.asarray(raw.diffraction[chosen])
+    good = np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
+    yield _content(scan)
+    yield from _units(amplitude, good)
+    yield from _light(raw, amplitude, good)
+    yield from _probe(raw)
+    yield from _places(scan)
+    yield from _overlap(raw)
+    yield from _agreement(raw)
+
+
+def _content(scan: Scan) -> Finding:
+    raw = scan.raw
+    modes = len(raw.probeGuess)
+    extra = [
+        f'{name} {value.shape}' if hasattr(value, 'shape') else name
+        for name in ('objectGuess', 'bad_pixels', 'scan_index', 'Y')
+        if (value := getattr(raw, name)) is not None
+    ]
+    also = f'; also {", ".join(extra)}' if extra else ''
+    return Finding(
+        Grade.FINE,
+        'content',
+        f'{len(raw)} patterns of {raw.N}×{raw.N} pixels with positions, probe of {modes} mode'
+        f'{"s" if modes > 1 else ""}{also}.',
+    )
+
+
+def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> Iterator[Finding]:
+    values = amplitude[:, good]
+    bright = values[values > 1.5]
+    if bright.size and bool((bright == np.rint(bright)).all()):
+        yield Finding(
+            Grade.CAUTION,
+            'units',
+            'every value taken for an amplitude is a whole number, as counts are; save the patterns as '
+            'integers, or put {"measurement_domain": "counts"} into _metadata.',
+        )
+    else:
+        yield Finding(Grade.FINE, 'units', 'the values look like amplitudes, the square root of counts.')
+
+
+def _light(
+    raw: RawData, amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]
+) -> Iterator[Finding]:
+    counts = np.square(amplitude, dtype=np.float64) * good
+    totals = counts.sum(axis=(1, 2))
+    median = float(np.median(totals))
+    yield Finding(
+        Grade.FINE,
+        'light',
+        f'{median:.3g} counts in a pattern (median; {totals.min():.3g} to {totals.max():.3g}), '
+        f'{counts.max():.3g} in the brightest pixel.',
+    )
+    empty = int((totals <= EMPTY * median).sum())
+    if empty:
+        grade = Grade.STOP if not totals.any() else Grade.CAUTION
+        yield Finding(
+            grade,
+            'empty patterns',
+            f'{empty} of {len(totals)} patterns looked at are empty; leave them out, with their positions.',
+        )
+    brightest = float(counts.max())
+    tied = (counts >= brightest * (1 - 1e-6)).sum(axis=(1, 2))
+    saturated = int((tied >= TIED).sum())
+    if brightest > SATURATION_COUNTS and saturated:
+        yield Finding(
+            Grade.CAUTION,
+            'saturation',
+            f'{saturated} of {len(totals)} patterns looked at have {TIED} and more pixels at exactly the '
+            f'largest value, {brightest:.0f} counts, as a saturated detector gives; expose shorter, or mark '
+            'those pixels in bad_pixels.',
+        )
+    if raw.bad_pixels is not None and not good.any():
+        yield Finding(Grade.STOP, 'bad pixels', 'every pixel is marked as bad; mend bad_pixels.')
+
+
+def _probe(raw: RawData) -> Iterator[Finding]:
+    intensity = mode_intensity(raw.probeGuess)
+    size = raw.N
+    axis = np.arange(size) - (size - 1) / 2
+    total = float(intensity.sum())
+    dx = float((intensity.sum(axis=0) * axis).sum() / total)
+    dy = float((intensity.sum(axis=1) * axis).sum() / total)
+    rim = max(size // 16, 1)
+    inside = float(intensity[rim:-rim, rim:-rim].sum())
+    scale = measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
+    text = (
+        f'about {probe_width(raw):.0f} px wide; times {scale.probe_scale:.3g} it gives the measured counts.'
+    )
+    if np.hypot(dx, dy) > size / 8:
+        yield Finding(
+            Grade.CAUTION,
+            'probe',
+            f'it lies {np.hypot(dx, dy):.0f} px off the middle of its frame; move it there. It is {text}',
+        )
+    elif 1 - inside / total > 0.1:
+        yield Finding(
+            Grade.CAUTION,
+            'probe',
+            f'{100 * (1 - inside / total):.0f} % of its light is at the rim, so its frame is too small for '
+            f'it; use patterns of more pixels. It is {text}',
+        )
+    else:
+        yield Finding(Grade.FINE, 'probe', text)
+
+
+def probe_width(raw: RawData) -> float:
+    """Return the diameter in pixels of a disk with the probe's effective area, (ΣI)² / ΣI²."""
+    intensity = mode_intensity(raw.probeGuess).astype(np.float64)
+    area = float(intensity.sum() ** 2 / (intensity**2).sum())
+    return 2 * float(np.sqrt(area / np.pi))
+
+
+def _places(scan: Scan) -> Iterator[Finding]:
+    raw, grid = scan.raw, scan.grid
+    x, y = raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y
+
+    def off(columns: npt.NDArray[Any], rows: npt.NDArray[Any]) -> int:
+        return int(((columns < 0) | (columns > grid.width - 1) | (rows < 0) | (rows > grid.height - 1)).sum())
+
+    corner = place_patches(x, y, raw.N).corner
+    reaching = int(((corner < 0) | (corner + raw.N > np.array(grid.shape))).any(axis=1).sum())
+    outside = off(x, y)
+    if outside:
+        hint = (
+            'with x and y swapped all would lie on it; exchange xcoords and ycoords'
+            if off(y, x) == 0
+            else 'check the unit (object pixels) and the origin (the first pixel of objectGuess)'
+        )
+        yield Finding(
+            Grade.CAUTION,
+            'positions',
+            f'{outside} of {len(raw)} positions lie off the object of {grid.height}×{grid.width} pixels: x '
+            f'from {x.min():.4g} to {x.max():.4g}, y from {y.min():.4g} to {y.max():.4g}; {hint}.',
+        )
+    elif reaching:
+        yield Finding(
+            Grade.CAUTION,
+            'positions',
+            f'{reaching} of {len(raw)} patches reach over the edge of the object of {grid.height}×'
+            f'{grid.width} pixels, and what is beyond it is lost; enlarge the object.',
+        )
+    else:
+        yield Finding(Grade.FINE, 'positions', f'all lie on the object of {grid.height}×{grid.width} pixels.')
+
+
+def _overlap(raw: RawData) -> Iterator[Finding]:
+    if len(raw) < 2:
+        yield Finding(
+            Grade.CAUTION,
+            'overlap',
+            'there is one pattern only, so nothing overlaps; a reconstruction of it is hardly determined.',
+        )
+        return
+    xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
+    distance = cKDTree(xy).query(xy, k=2)[0][:, 1]
+    step, width = float(np.median(distance)), probe_width(raw)
+    overlap = 1 - step / width
+    percent = 100 * max(overlap, 0)
+    text = f'neighbours are {step:.1f} px apart, {percent:.0f} % overlap of a probe {width:.0f} px wide'
+    same = int((distance < 1e-6).sum())
+    if overlap <= 0:
+        yield Finding(
+            Grade.CAUTION,
+            'overlap',
+            f'{text}: there is no overlap, so patterns do not constrain each other; scan with smaller steps, '
+            'check the unit of the positions, and keep gridsize at 1.',
+        )
+    elif same > len(raw) / 2:
+        yield Finding(
+            Grade.CAUTION,
+            'overlap',
+            f'{same} of {len(raw)} positions are where another one is; check the positions.',
+        )
+    elif overlap < GOOD_OVERLAP:
+        yield Finding(
+            Grade.CAUTION, 'overlap', f'{text}; more than 50 % is better. Train with simulated objects.'
+        )
+    else:
+        yield Finding(Grade.FINE, 'overlap', f'{text}; gridsize 2 is worth its time.')
+
+
+def _agreement(raw: RawData) -> Iterator[Finding]:
+    if len(raw) < 9:
+        return
+    verdict = judge_geometry(raw)
+    given = verdict.residuals['as given']
+    if verdict.better is None:
+        yield Finding(
+            Grade.FINE,
+            'agreement',
+            'patterns, probe and positions agree as they are, as well as in any other way to read them '
+            f'(residual {given:.2f}).',
+        )
+    else:
+        yield Finding(
+            Grade.CAUTION,
+            'agreement',
+            f'{ADVICE_GEOMETRY[verdict.better]} (residual {given:.2f} as given, '
+            f'{verdict.residuals[verdict.better]:.2f} then).',
+        )

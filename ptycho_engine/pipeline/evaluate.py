@@ -1,0 +1,164 @@
+"""Compare reconstructions in files with a known object, and with the measured patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..blocks import block_length, blocks
+from ..data.npz import read_arrays, require_keys
+from ..data.scan import Scan
+from ..errors import DataFileNotFoundError, DataValueError
+from ..files.product import read_product
+from ..physics.geometry import place_patches
+from ..physics.probe import as_mode_stack, mode_intensity
+from .prepared import PreparedScan
+from .quality import Scores, scan_box, score
+from .reconstruct import judge_fit
+from .stitch import Stitcher
+
+__all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'read_object']
+
+RESULTS = ('product.h5', 'reconstruction.npz')
+TRUTHS = ('truth.h5', *RESULTS)
+COVERED = 0.01
+"""Illumination, relative to that of a well scanned pixel, from which on a pixel is covered."""
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """An object from a product or an NPZ file, with its scan as far as the file tells."""
+
+    path: Path
+    object_array: npt.NDArray[np.complex64]
+    """(H, W)"""
+    probe: npt.NDArray[np.complex64] | None = None
+    """(P, N, N)"""
+    x: npt.NDArray[np.float64] | None = None
+    """(n,) columns of the positions."""
+    y: npt.NDArray[np.float64] | None = None
+    """(n,) rows of the positions."""
+    losses: Sequence[dict[str, float]] = ()
+    """Records of the training, as far as a product keeps them."""
+
+    @property
+    def name(self) -> str:
+        """A short name: that of the file, or of its directory where the file has a usual name."""
+        usual = self.path.name in TRUTHS and self.path.resolve().parent.name
+        return usual or self.path.stem
+
+    def box(self) -> tuple[slice, slice]:
+        """Return (rows, columns) of the scanned region; all where there are no positions."""
+        height, width = self.object_array.shape
+        if self.x is None or self.y is None:
+            return slice(0, height), slice(0, width)
+        return scan_box(self.x, self.y, (height, width))
+
+
+def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
+    """Read an object from a product, an NPZ file, or a directory that holds one.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataKeyError, DataValueError, ProductError
+        With a sentence that says what is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = TRUTHS if truth else RESULTS
+        found = [path / name for name in names if (path / name).is_file()]
+        if not found:
+            raise DataFileNotFoundError(f'{path} holds no object: expected {" or ".join(names)}.')
+        path = found[0]
+    if not path.is_file():
+        raise DataFileNotFoundError(f'{path}: there is no such file; give a product or an NPZ file.')
+    if path.suffix.casefold() in ('.h5', '.hdf5'):
+        product = read_product(path)
+        x, y = product.positions_px()
+        losses = [
+            {'epoch': float(epoch), 'training_loss': float(value)}
+            for epoch, value in zip(product.loss_epochs, product.loss_values, strict=True)
+        ]
+        obj = product.object_array[0].astype(np.complex64)
+        return ObjectFile(path, obj, _modes(product.probe[0]), x, y, losses)
+    arrays = read_arrays(path, leave=('diffraction', 'diff3d', 'Y'))
+    require_keys(arrays, ('objectGuess',), str(path))
+    obj = np.asarray(arrays['objectGuess'], np.complex64)
+    if obj.ndim != 2:
+        raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')
+    return ObjectFile(
+        path, obj, _modes(arrays.get('probeGuess')), arrays.get('xcoords'), arrays.get('ycoords')
+    )
+
+
+def _modes(probe: npt.NDArray[Any] | None) -> npt.NDArray[np.complex64] | None:
+    return None if probe is None or not np.any(probe) else as_mode_stack(probe)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one reconstruction is worth."""
+
+    name: str
+    path: Path
+    scores: Scores
+    deviance: float | None
+    """Poisson deviance per pixel of the measured patterns, about 1 at the noise; None without patterns."""
+    coverage: float | None
+    """Part of the scored region that was well illuminated; None where probe or positions are unknown."""
+
+    def to_row(self) -> dict[str, Any]:
+        """Return one flat row for a table."""
+        return {
+            'name': self.name,
+            'path': str(self.path),
+            **asdict(self.scores),
+            'deviance': self.deviance,
+            'coverage': self.coverage,
+        }
+
+
+def evaluate(result: ObjectFile, truth: ObjectFile, scan: Scan | None = None) -> Evaluation:
+    """Score a result inside the scanned region; with a scan, against its patterns too.
+
+    Raises
+    ------
+    DataValueError
+        If result, truth and scan are not on one grid.
+    """
+    box = result.box() if result.x is not None else truth.box()
+    return Evaluation(
+        name=result.name,
+        path=result.path,
+        scores=score(truth.object_array, result.object_array, box),
+        deviance=None if scan is None else _deviance(result, scan),
+        coverage=_coverage(result, box),
+    )
+
+
+def _deviance(result: ObjectFile, scan: Scan) -> float:
+    if scan.grid.shape != result.object_array.shape:
+        raise DataValueError(
+            f'{result.path} has an object of shape {result.object_array.shape}, but the grid of '
+            f'{scan.raw.source} is {scan.grid.shape}; give the scan that the result was made from.'
+        )
+    return judge_fit(PreparedScan(scan), result.object_array)[1]
+
+
+def _coverage(result: ObjectFile, box: tuple[slice, slice]) -> float | None:
+    if result.probe is None or result.x is None or result.y is None:
+        return None
+    size = result.probe.shape[-1]
+    intensity = mode_intensity(result.probe)
+    corner = place_patches(result.x, result.y, size).corner
+    stitcher = Stitcher(result.object_array.shape)
+    for part in blocks(len(corner), block_length(size)):
+        weight = np.broadcast_to(intensity, (len(corner[part]), size, size))
+        stitcher.add(weight, weight, corner[part])
+    inside = stitcher.weight[box]
+    return float((inside >= COVERED * np.percentile(inside, 90)).mean())

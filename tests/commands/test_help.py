@@ -1,0 +1,55 @@
+"""The help of every command, as kept in snapshots.
+
+After a change that is meant, write them again: ``python -m tests.commands.test_help``.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptycho_engine.commands import COMMANDS, build_parser
+
+SNAPSHOTS = Path(__file__).parent / 'snapshots'
+NAMES = ['ptychopinn', *COMMANDS]
+
+
+def help_text(name: str) -> str:
+    """Return what ``--help`` prints in a terminal of 80 columns."""
+    before = os.environ.get('COLUMNS')
+    os.environ['COLUMNS'] = '80'
+    try:
+        if name == 'ptychopinn':
+            return build_parser('').format_help()
+        parser = build_parser(name)
+        (sub,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        return sub.choices[name].format_help()
+    finally:
+        if before is None:
+            del os.environ['COLUMNS']
+        else:
+            os.environ['COLUMNS'] = before
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason='argparse lays help out in another way')
+@pytest.mark.parametrize('name', NAMES)
+def test_help_is_as_kept(name):
+    text = help_text(name)
+    assert text == (SNAPSHOTS / f'{name}.txt').read_text(encoding='utf-8'), (
+        'if the change is meant: python -m tests.commands.test_help'
+    )
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_no_snapshot_is_left_over():
+    assert {path.stem for path in SNAPSHOTS.glob('*.txt')} == set(NAMES)
+
+
+if __name__ == '__main__':
+    SNAPSHOTS.mkdir(exist_ok=True)
+    for path in SNAPSHOTS.glob('*.txt'):
+        path.unlink()
+    for each in NAMES:
+        (SNAPSHOTS / f'{each}.txt').write_text(help_text(each), encoding='utf-8')

@@ -1,0 +1,180 @@
+"""evaluate, inspect, doctor and link: what they say and what they leave."""
+
+import csv
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from ptycho_engine.commands import main
+from ptycho_engine.commands.table import scores_table
+from ptycho_engine.files.product import read_product
+from ptycho_engine.pipeline.quality import scan_box, score
+
+link = importlib.import_module('ptychopinn_ptychodus.link')
+
+
+def test_evaluate_writes_table_and_figure(directory, result, tmp_path, capsys):
+    out = tmp_path / 'scores'
+    results = [result, result / 'reconstruction.npz']
+    words = ['evaluate', *results, '--truth', directory / 'truth.h5', '--scan', directory, '--output', out]
+    assert main([str(word) for word in words]) == 0
+    rows = json.loads((out / 'scores.json').read_text())
+    with (out / 'scores.csv').open() as stream:
+        table = list(csv.DictReader(stream))
+    assert [row['name'] for row in rows] == [row['name'] for row in table]
+    assert len({row['name'] for row in rows}) == 2
+    truth = read_product(directory / 'truth.h5')
+    obj = read_product(result / 'product.h5').object_array[0]
+    x, y = truth.positions_px()
+    expected = score(truth.object_array[0], obj, scan_box(x, y, obj.shape))
+    for row, line in zip(rows, table, strict=True):
+        assert row['nrmse'] == pytest.approx(expected.nrmse, rel=1e-3)
+        assert float(line['nrmse']) == row['nrmse']
+        assert 0.5 < row['deviance'] < 50
+        assert row['coverage'] > 0.99
+        assert (out / f'{row["name"]}.png').read_bytes()[:4] == b'\x89PNG'
+    printed = capsys.readouterr().out
+    assert 'FRC50' in printed
+    assert all(len(line) <= 80 for line in printed.splitlines()[:3])
+
+
+def test_the_truth_scores_perfectly_against_itself(directory, tmp_path):
+    truth = str(directory / 'truth.h5')
+    assert main(['evaluate', truth, '--truth', truth, '--output', str(tmp_path)]) == 0
+    (row,) = json.loads((tmp_path / 'scores.json').read_text())
+    assert row['nrmse'] < 1e-3
+    assert row['deviance'] is None
+
+
+def test_evaluate_refuses_other_grids_and_files(directory, result, tmp_path, capsys):
+    np.savez(tmp_path / 'other.npz', objectGuess=np.ones((40, 40), complex))
+    np.savez(tmp_path / 'empty.npz', x=np.ones(3))
+    cases = {
+        'other.npz': 'compare objects on the same grid',
+        'empty.npz': "lacks 'objectGuess'",
+        'none.h5': 'there is no such file',
+    }
+    for name, words in cases.items():
+        code = main(
+            [
+                'evaluate',
+                str(tmp_path / name),
+                '--truth',
+                str(directory / 'truth.h5'),
+                '--output',
+                str(tmp_path),
+            ]
+        )
+        error = capsys.readouterr().err
+        assert code == 2
+        assert words in error
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / 'scores.csv').exists()
+
+
+def test_a_table_leaves_out_what_nobody_has():
+    text = scores_table([{'name': 'a', 'nrmse': 0.1}, {'name': 'a rather long name', 'nrmse': None}])
+    first, a, b = text.splitlines()
+    assert first.split() == ['NRMSE']
+    assert a.split() == ['a', '0.100']
+    assert b.split()[-1] == '-'
+    assert len(a) == len(b)
+
+
+def test_inspect_tells_with_what_and_how_well(model, capsys):
+    assert main(['inspect', str(model)]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        'unrolled, pinn, gridsize 1',
+        '64×64',
+        'counts in a pattern',
+        'pytorch',
+        '2 of 2',
+        'deviance',
+    ):
+        assert words in text
+    assert 'n_groups=48' in text
+    assert main(['inspect', str(model / 'wts.h5.zip'), '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['config']['nepochs'] == 2
+    assert len(report['history']) == 2
+    assert main(['inspect', str(model.parent)]) == 2
+    assert 'wts.h5.zip' in capsys.readouterr().err
+
+
+def test_doctor_prints_every_finding_and_its_verdict(directory, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    assert main(['doctor', '--data-only', str(directory)]) == 0
+    text = capsys.readouterr().out
+    assert str(directory) in text
+    assert all(len(line) <= 80 for line in text.splitlines() if line != str(directory))
+    assert main(['doctor', '--data-only', str(tmp_path / 'none.npz'), '--quiet']) == 1
+    text = capsys.readouterr().out
+    assert 'STOP' in text
+    assert 'Mend what is marked STOP' in text
+
+
+@pytest.fixture
+def clone(tmp_path):
+    folder = tmp_path / 'clone' / 'src' / 'ptychodus' / 'plugins'
+    folder.mkdir(parents=True)
+    (folder / '__init__.py').touch()
+    return tmp_path / 'clone', folder / link.PLUGIN_FILE
+
+
+def test_link_puts_the_plugin_into_a_clone_and_takes_it_away(clone, capsys):
+    folder, target = clone
+    words = ['link', '--ptychodus', str(folder)]
+    assert main(words) == 0
+    assert target.read_text() == link.plugin_source().read_text()
+    assert main(words) == 0
+    assert 'up to date' in capsys.readouterr().out
+    target.write_text('something older')
+    assert main(words) == 0
+    assert target.read_text() == link.plugin_source().read_text()
+    assert main([*words, '--remove']) == 0
+    assert not target.exists()
+    assert main([*words, '--remove']) == 0
+    assert 'nothing to remove' in capsys.readouterr().out
+
+
+def test_link_says_what_is_in_the_way(tmp_path, capsys, monkeypatch, clone):
+    assert main(['link', '--ptychodus', str(tmp_path)]) == 2
+    assert 'is no Ptychodus' in capsys.readouterr().err
+    assert main(['link', '--python', '/bin/false']) == 2
+    assert 'has no Ptychodus' in capsys.readouterr().err
+    monkeypatch.setattr(link, '_candidates', lambda: iter(()))
+    assert main(['link', '--ptychodus', str(clone[0])]) == 2
+    assert 'has lost its plugin file' in capsys.readouterr().err
+
+
+def test_the_file_of_the_installation_is_not_taken_away(monkeypatch, tmp_path):
+    target = tmp_path / link.PLUGIN_FILE
+    target.write_text('x')
+    monkeypatch.setattr(link, '_candidates', lambda: iter([target]))
+    with pytest.raises(link.LinkError, match='belongs to the installed package'):
+        link.unlink(tmp_path)
+    assert target.exists()
+
+
+def test_gui_hands_its_words_to_ptychodus(monkeypatch, capsys):
+    host = importlib.import_module('ptychopinn_ptychodus.commands')
+    seen = []
+    monkeypatch.setattr(host, 'gui_main', lambda words: seen.append(words) or 5)
+    monkeypatch.setattr(host, 'why_not', lambda: None)
+    assert main(['gui', '--', '--settings', 'x.ini']) == 5
+    assert seen == [['--settings', 'x.ini']]
+    monkeypatch.setattr(host, 'why_not', lambda: 'Ptychodus is not installed')
+    assert main(['gui']) == 2
+    assert 'Ptychodus is not installed; pip install' in capsys.readouterr().err
+
+
+def test_without_the_adapter_the_commands_say_so(monkeypatch, capsys):
+    from ptycho_engine.commands import host
+
+    monkeypatch.setattr(host.importlib.util, 'find_spec', lambda name: None)
+    for command in ('gui', 'link'):
+        assert main([command]) == 2
+        assert 'ptychopinn_ptychodus is not installed' in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""The doctor names what is wrong with a scan, and finds nothing wrong with a good one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.examine.data import examine_path, examine_scan
+from ptycho_engine.examine.findings import Grade
+from ptycho_engine.examine.geometry import HYPOTHESES, judge_geometry
+from tests.conftest import small_scan
+
+
+@pytest.fixture(scope='module')
+def good() -> RawData:
+    return small_scan(points=7, size=32, photons=1e6)
+
+
+def troubles(raw: RawData) -> dict[str, str]:
+    return {f.topic: f.text for f in examine_scan(Scan.from_raw(raw)) if f.grade is not Grade.FINE}
+
+
+def in_file(path, raw: RawData, **changes) -> dict[str, tuple[Grade, str]]:
+    raw.to_file(path)
+    with np.load(path) as file:
+        arrays = {**dict(file), **changes}
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+    return {f.topic: (f.grade, f.text) for _, f in examine_path(path) if f.grade is not Grade.FINE}
+
+
+def test_nothing_is_wrong_with_a_good_scan(good):
+    assert troubles(good) == {}
+    assert troubles(small_scan(points=6, size=32, modes=3)) == {}
+
+
+def test_counts_taken_for_amplitude(good, tmp_path):
+    counts = np.rint(good.diffraction**2).astype(np.float32)
+    found = in_file(tmp_path / 'x.npz', good, diffraction=counts, _metadata=None)
+    assert 'whole number, as counts are' in found['units'][1]
+    assert 'measurement_domain' in found['units'][1]
+
+
+def test_transposed_patterns(good):
+    found = troubles(replace(good, diffraction=good.diffraction.swapaxes(1, 2)))
+    assert 'patterns are transposed' in found['agreement']
+
+
+def test_swapped_positions(good):
+    found = troubles(replace(good, xcoords=good.ycoords, ycoords=good.xcoords))
+    assert 'x and y of the positions are swapped' in found['agreement']
+
+
+@pytest.mark.parametrize('axis', ['xcoords', 'ycoords'])
+def test_mirrored_positions(good, axis):
+    values = getattr(good, axis)
+    found = troubles(replace(good, **{axis: values.min() + values.max() - values}))
+    assert f'{axis[0]} of the positions has the wrong sign' in found['agreement']
+
+
+def test_positions_off_the_object(good):
+    found = troubles(replace(good, xcoords=good.xcoords + 60))
+    assert 'lie off the object' in found['positions']
+    assert 'check the unit' in found['positions']
+    wide = replace(good, objectGuess=good.objectGuess[:50], xcoords=good.ycoords, ycoords=good.xcoords)
+    moved = replace(wide, xcoords=wide.xcoords * 0 + 40, ycoords=np.linspace(10, 70, len(wide)))
+    assert 'with x and y swapped all would lie on it' in troubles(moved)['positions']
+
+
+def test_patches_over_the_edge(good):
+    edge = good.xcoords - good.xcoords.min() + 4
+    assert 'reach over the edge' in troubles(replace(good, xcoords=edge))['positions']
+
+
+def test_probe_of_another_size(good, tmp_path):
+    found = in_file(tmp_path / 'x.npz', good, probeGuess=np.ones((16, 16), np.complex64))
+    grade, text = found['file']
+    assert grade is Grade.STOP
+    assert 'the probe is 16 pixels wide but the patterns are 32' in text
+
+
+def test_probe_in_the_wrong_place(good):
+    moved = np.roll(good.probeGuess, 10, axis=-1)
+    assert 'off the middle of its frame' in troubles(replace(good, probeGuess=moved))['probe']
+    broad = np.ones_like(good.probeGuess)
+    assert 'its frame is too small' in troubles(replace(good, probeGuess=broad))['probe']
+
+
+def test_no_overlap(good):
+    found = troubles(replace(good, xcoords=good.xcoords * 20, ycoords=good.ycoords * 20, objectGuess=None))
+    assert 'there is no overlap' in found['overlap']
+
+
+def test_positions_that_are_all_the_same(good):
+    found = troubles(replace(good, xcoords=np.full(49, 40.0), ycoords=np.full(49, 40.0)))
+    assert '49 of 49 positions are where another one is' in found['overlap']
+
+
+def test_empty_patterns(good):
+    amplitude = good.diffraction.copy()
+    amplitude[3:6] = 0
+    assert (
+        '3 of 49 patterns looked at are empty'
+        in troubles(replace(good, diffraction=amplitude))['empty patterns']
+    )
+
+
+def test_saturated_patterns(good):
+    limit = np.percentile(good.diffraction, 99.5)
+    found = troubles(replace(good, diffraction=np.minimum(good.diffraction, limit)))
+    assert 'saturated detector' in found['saturation']
+
+
+def test_one_pattern(good):
+    assert 'one pattern only' in troubles(good.select([24]))['overlap']
+
+
+def test_missing_and_broken_files(tmp_path, good):
+    ((_, finding),) = examine_path(tmp_path / 'none.npz')
+    assert finding.grade is Grade.STOP
+    assert 'is not there' in finding.text
+    ((_, finding),) = examine_path(tmp_path)
+    assert 'holds no scan' in finding.text
+    found = in_file(tmp_path / 'x.npz', good, xcoords=None)
+    assert "lacks 'xcoords'" in found['file'][1]
+    found = in_file(tmp_path / 'x.npz', good, diffraction=-good.diffraction)
+    assert 'negative' in found['file'][1]
+
+
+def test_every_hypothesis_undoes_itself(good):
+    """Each mix-up is found whatever the data: what is tried is what is wrong."""
+    for name in list(HYPOTHESES)[1:]:
+        amplitude, x, y = HYPOTHESES[name](good.diffraction, good.xcoords, good.ycoords)
+        mixed = replace(good, diffraction=amplitude, xcoords=x, ycoords=y, objectGuess=None)
+        assert judge_geometry(mixed).better == name
+    assert judge_geometry(good).better is None

@@ -61,7 +61,8 @@ class Batch:
     """The scan's probe and detector mask."""
 
     amplitude: npt.NDArray[np.float32]
-    """(B, C, N, N) measured amplitudes, the square root of counts, zero frequency at N//2."""
+    """(B, C, N, N) measured amplitudes, the square root of counts, zero frequency at N//2. Bad pixels are
+    filled from around them, for the input of 'cnn', and take no part in physics and losses."""
     corner: npt.NDArray[np.int64]
     """(B, C, 2) [row, column] of each patch on the object."""
     remainder: npt.NDArray[np.float32]

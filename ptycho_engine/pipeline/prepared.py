@@ -13,6 +13,8 @@ import numpy.typing as npt
 from ..backends.base import Batch, Illumination
 from ..blocks import block_length, blocks
 from ..config import ModelConfig
+from ..data.centring import warn_if_off_centre
+from ..data.inpainting import Inpainter
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, overhang, place_patches
@@ -36,8 +38,9 @@ class PreparedScan:
 
     @cached_property
     def scale(self) -> ScaleRecord:
-        """Scales measured on this scan."""
+        """Scales measured on this scan, which reads all its patterns once."""
         raw = self.scan.raw
+        warn_if_off_centre(raw)
         return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
 
     @cached_property
@@ -68,15 +71,23 @@ class PreparedScan:
         return len(self.scan.raw)
 
     def batch(self, groups: npt.NDArray[np.int32]) -> Batch:
-        """Gather groups (B, C) of pattern indices into arrays."""
+        """Gather groups (B, C) of pattern indices into arrays; bad pixels are filled from around them."""
         raw = self.scan.raw
         return Batch(
             illumination=self.illumination,
-            amplitude=np.where(self.good, raw.diffraction[groups], np.float32(0)),
+            amplitude=self._filled(np.ascontiguousarray(raw.diffraction[groups])),
             corner=self.placement.corner[groups],
             remainder=self.placement.remainder[groups].astype(np.float32),
             labels=self._labels(groups) if self.has_truth else None,
         )
+
+    def _filled(self, amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        self._inpainter.fill(amplitude)
+        return amplitude
+
+    @cached_property
+    def _inpainter(self) -> Inpainter:
+        return Inpainter(~self.good)
 
     def batches(self, groups: npt.NDArray[np.int32], batch_size: int) -> Iterator[Batch]:
         """Yield consecutive batches of groups."""

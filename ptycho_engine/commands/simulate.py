@@ -3,7 +3,7 @@
 Object, probe and positions are made, or taken from files: NPZ (objectGuess, probeGuess, xcoords and ycoords),
 .npy, Ptychodus products (.h5), and text with two columns x and y for positions. Equal options give equal
 files. Writes into the output directory
-  scan.npz         the scan for `ptychopinn train` (DATA-001; a flat object)
+  scan.npz         the scan for `ptychopinn train` (DATA-001; without the truth)
   diffraction.h5   the counts             } together a Ptychodus directory for
   product.h5       probe, positions and   } `ptychodus -b train -i DIR -o OUT`
                    a flat object          }
@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--object',
         metavar='KIND|FILE',
         help=f'{", ".join(OBJECT_FAMILIES)}, or a file (default: dead-leaves)',
+    )
+    group.add_argument(
+        '--with-truth',
+        action='store_true',
+        help='leave the true object in scan.npz and product.h5, for supervised training',
     )
     group.add_argument('--absorption', type=float, metavar='A', help='largest -log amplitude (default: 0.4)')
     group.add_argument('--phase', type=float, metavar='RAD', help='largest phase in radians (default: 0.8)')
@@ -140,6 +145,7 @@ def run(options: argparse.Namespace) -> None:
         photon_energy_eV=options.photon_energy_ev,
         detector_distance_m=options.detector_distance_m,
         settings=settings_text(options.epochs, options.gridsize),
+        with_truth=options.with_truth,
     )
     print(
         f'Wrote {len(raw)} patterns of {raw.N}×{raw.N} pixels, {options.photons:g} counts each, to '

@@ -40,13 +40,17 @@ def write_scan(
     photon_energy_eV: float = 1e4,
     detector_distance_m: float = 2.0,
     settings: str,
+    with_truth: bool = False,
 ) -> None:
-    """Write a simulated scan as NPZ and as a Ptychodus directory, the truth to a file of its own."""
+    """Write a simulated scan as NPZ and as a Ptychodus directory, the truth to a file of its own.
+
+    The object of the scan itself is flat, or with `with_truth` the truth, as labels for supervised training.
+    """
     truth = raw.objectGuess
     assert truth is not None
-    flat = without_truth(raw)
-    assert flat.objectGuess is not None
-    flat.to_file(directory / 'scan.npz')
+    given = raw if with_truth else without_truth(raw)
+    assert given.objectGuess is not None
+    given.to_file(directory / 'scan.npz')
 
     counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
     largest = counts.max()
@@ -65,7 +69,11 @@ def write_scan(
     grid = ObjectGrid(height, width, pixel_width_m=pixel_size_m, pixel_height_m=pixel_size_m)
     x_m, y_m = ProductData.positions_m(raw.xcoords, raw.ycoords, grid)
     for file_name, obj, remark in (
-        ('product.h5', flat.objectGuess, 'simulated scan; the object is a flat start'),
+        (
+            'product.h5',
+            given.objectGuess,
+            f'simulated scan; the object is {"the truth" if with_truth else "a flat start"}',
+        ),
         ('truth.h5', truth, 'the true object of a simulated scan'),
     ):
         product = ProductData(

@@ -147,3 +147,12 @@ def test_sim_05_mistakes_are_one_sentence(tmp_path, capsys):
         assert words in error, (options, error)
         assert len(error.splitlines()) == 1, options
     assert not (tmp_path / 'out').exists()
+
+
+def test_sim_09_the_truth_stays_where_it_is_asked_for(tmp_path):
+    raw = simulate(tmp_path / 'a', *SMALL, '--with-truth')
+    for path in (tmp_path / 'a', tmp_path / 'a' / 'scan.npz'):
+        np.testing.assert_array_equal(load_scan(path).raw.objectGuess, raw.objectGuess)
+    simulate(tmp_path / 'b', *SMALL)
+    for path in (tmp_path / 'b', tmp_path / 'b' / 'scan.npz'):
+        assert (load_scan(path).raw.objectGuess == 1).all()

@@ -1,9 +1,10 @@
 """Simulate a scan: object, probe, positions and photons.
 
-Object, probe and positions are made, or taken from files: NPZ (objectGuess, probeGuess, xcoords and ycoords),
-.npy, Ptychodus products (.h5), and text with two columns x and y for positions. Equal options give equal
-files. Writes into the output directory
-  scan.npz         the scan for `ptychopinn train` (DATA-001; without the truth)
+Object, probe and positions are made, or taken from files: NPZ (objectGuess,
+probeGuess, xcoords and ycoords), .npy, Ptychodus products (.h5), and text with
+two columns x and y for positions. Equal options give equal files. Writes into
+the output directory
+  scan.npz         the scan for `ptychopinn train` (DATA-001)
   diffraction.h5   the counts             } together a Ptychodus directory for
   product.h5       probe, positions and   } `ptychodus -b train -i DIR -o OUT`
                    a flat object          }

@@ -13,7 +13,7 @@ the output directory
 
 examples:
   ptychopinn simulate --output scan --object siemens --scan spiral --points 400
-  ptychopinn simulate --output scan --probe zone-plate --modes 3 --background 0.1
+  ptychopinn simulate --output scan --probe zone-plate --modes 3
   ptychopinn simulate --output scan --from run.npz --photons 1e4
 """
 

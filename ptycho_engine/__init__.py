@@ -40,10 +40,12 @@ _PUBLIC = {
     'ScaleRecord': 'physics.scaling',
     'Scan': 'data.scan',
     'TrainingConfig': 'config',
+    'bin_scan': 'data.pretreatment',
     'build_groups': 'data.grouping',
     'TrainingPayload': 'config.factory',
     'create_inference_payload': 'config.factory',
     'create_training_payload': 'config.factory',
+    'crop_scan': 'data.pretreatment',
     'export_product_from_rawdata': 'files.product_exchange',
     'find_violations': 'files.product_validation',
     'import_product_to_rawdata': 'files.product_exchange',
@@ -57,6 +59,7 @@ _PUBLIC = {
     'reconstruct': 'pipeline.reconstruct',
     'reconstruct_from_payload': 'pipeline.payload',
     'save_archive': 'files.archive',
+    'scan_from_frames': 'data.frames',
     'simulate_scan': 'simulate',
     'train': 'pipeline.train',
     'train_from_payload': 'pipeline.payload',
@@ -81,8 +84,11 @@ if TYPE_CHECKING:
     from .data.container import PtychoDataContainer as PtychoDataContainer
     from .data.container import PtychoDataContainerTorch as PtychoDataContainerTorch
     from .data.container import RawDataTorch as RawDataTorch
+    from .data.frames import scan_from_frames as scan_from_frames
     from .data.grouping import build_groups as build_groups
     from .data.memmap import MemmapDatasetBridge as MemmapDatasetBridge
+    from .data.pretreatment import bin_scan as bin_scan
+    from .data.pretreatment import crop_scan as crop_scan
     from .data.raw_data import RawData as RawData
     from .data.scan import Scan as Scan
     from .data.scan import load_scan as load_scan

@@ -17,6 +17,7 @@ __all__ = ['main']
 COMMANDS = {
     'demo': 'simulate a scan, train, reconstruct and show how good the result is',
     'simulate': 'simulate a scan and write it as NPZ and as a Ptychodus directory',
+    'prepare': 'crop, bin and centre the patterns of a scan, with all that belongs to them',
     'train': 'train a network on scans',
     'reconstruct': 'reconstruct a scan with a trained network',
     'evaluate': 'compare reconstructions with a known object',

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import constants
 
 from ..errors import DataValueError
 from ..files.product import ProductData
-from ..physics.geometry import ObjectGrid
+from ..physics.geometry import ObjectGrid, wavelength_m
 from ..physics.probe import as_mode_stack
 from ..physics.probe_estimate import estimate_probe, pupil_curvature
 from .inpainting import Inpainter
@@ -73,9 +72,9 @@ def scan_from_frames(
     mask = single_mask(bad_pixels, stack.shape[1:], f'{name}: bad_pixels')
     patterns = Patterns(stack, counts=True, bad_pixels=mask, source=name)
     if probe is None:
-        wavelength_m = constants.h * constants.c / (photon_energy_eV * constants.e)
         modes = estimate_probe(
-            _mean_counts(patterns, mask), pupil_curvature(defocus_m, wavelength_m, pixel_size_m)
+            _mean_counts(patterns, mask),
+            pupil_curvature(defocus_m, wavelength_m(photon_energy_eV), pixel_size_m),
         )
     else:
         modes = as_mode_stack(probe, f'{name}: the probe')

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import constants
 
 __all__ = [
     'ObjectGrid',
@@ -19,11 +20,17 @@ __all__ = [
     'overhang',
     'pixel_to_world',
     'place_patches',
+    'wavelength_m',
     'world_to_pixel',
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+
+def wavelength_m(photon_energy_eV: float) -> float:
+    """Return the wavelength of photons in metres."""
+    return float(constants.h * constants.c / (photon_energy_eV * constants.e))
 
 
 def world_to_pixel(

@@ -5,21 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy import constants
 
 from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
 from ..data.raw_data import RawData
 from ..files.atomic import atomic_path
 from ..files.product import ProductData, write_product
-from ..physics.geometry import ObjectGrid
+from ..physics.geometry import ObjectGrid, wavelength_m
 from .detector import without_truth
 
-__all__ = ['settings_text', 'wavelength_m', 'write_scan']
-
-
-def wavelength_m(photon_energy_eV: float) -> float:
-    """Return the wavelength of photons in metres."""
-    return float(constants.h * constants.c / (photon_energy_eV * constants.e))
+__all__ = ['settings_text', 'write_scan']
 
 
 def settings_text(epochs: int, gridsize: int) -> str:

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from ..data.raw_data import RawData
 from ..errors import ConfigError, DataValueError
-from ..physics.geometry import ObjectGrid
+from ..physics.geometry import ObjectGrid, wavelength_m
 from .detector import random_bad_pixels, simulate_scan
-from .directory import wavelength_m
 from .objects import OBJECT_FAMILIES, make_object
 from .probes import defocused_probe, with_incoherent_modes, zone_plate_probe
 from .scans import SCAN_PATTERNS, make_positions

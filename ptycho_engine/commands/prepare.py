@@ -1,0 +1,89 @@
+"""Bring a scan into the shape that a network needs: crop, bin and centre its patterns.
+
+INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5) or a Ptychodus HDF5 file. The
+probe, the pixel sizes, the positions, the object and the bad pixels follow the patterns.
+  --crop N     keeps the middle N×N pixels: same field of view, larger object pixels
+  --bin B      sums B×B pixels: same object pixels, smaller field of view, into which the probe must fit
+Binning comes first. OUTPUT ending in .npz is an NPZ file; otherwise it is a Ptychodus directory.
+
+example:
+  ptychopinn prepare scan --crop 128 --output scan128
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from ..data.centring import centre_of_mass, mean_counts
+from ..data.domain import MeasurementDomain
+from ..data.npz import AxisOrder
+from ..data.pretreatment import pretreat
+from ..data.raw_data import RawData
+from ..data.scan import Scan, load_scan
+from ..data.scan_directory import write_scan_directory
+from ..errors import DataValueError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``ptychopinn prepare``."""
+    parser.add_argument('input', type=Path, metavar='INPUT', help='the scan')
+    parser.add_argument('--output', type=Path, required=True, metavar='OUTPUT')
+    parser.add_argument('--crop', type=int, metavar='N', help='side of the patterns to keep, after binning')
+    parser.add_argument('--bin', type=int, default=1, metavar='B', help='sum B×B pixels (default: 1)')
+    parser.add_argument(
+        '--centre',
+        default='',
+        metavar='auto|ROW,COLUMN',
+        help='pixel to crop around, after binning; auto: the centre of mass (default: N//2)',
+    )
+    parser.add_argument(
+        '--axis-order', choices=get_args(AxisOrder), help='of NPZ patterns, if not by the rule'
+    )
+    parser.add_argument('--domain', choices=get_args(MeasurementDomain), help='of NPZ patterns, likewise')
+    parser.add_argument('--nphotons', type=float, help='mean counts per pattern of normalised amplitudes')
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load, treat and write."""
+    scan = _load(options)
+    before = scan.raw.N
+    scan = pretreat(scan, binning=options.bin)
+    centre = _centre(options.centre, scan)
+    scan = pretreat(scan, crop=options.crop, centre=centre)
+    if options.output.suffix == '.npz':
+        scan.raw.to_file(options.output)
+    else:
+        write_scan_directory(options.output, scan)
+    around = '' if centre is None else f' around row {centre[0]}, column {centre[1]}'
+    print(
+        f'Wrote {len(scan.raw)} patterns of {scan.raw.N}×{scan.raw.N} pixels (before: {before}×{before})'
+        f'{around} to {options.output}.'
+    )
+
+
+def _load(options: argparse.Namespace) -> Scan:
+    """Load the scan; what is said about the patterns of an NPZ file has no meaning elsewhere."""
+    said = {name: getattr(options, name) for name in ('axis_order', 'domain', 'nphotons')}
+    if all(value is None for value in said.values()):
+        return load_scan(options.input)
+    if options.input.suffix != '.npz':
+        raise DataValueError(
+            f'{options.input} is not an NPZ file, and says itself what its patterns are; leave out '
+            '--axis-order, --domain and --nphotons.'
+        )
+    return Scan.from_raw(RawData.from_file(options.input, **said))
+
+
+def _centre(text: str, scan: Scan) -> tuple[int, int] | None:
+    if not text:
+        return None
+    if text == 'auto':
+        row, column = centre_of_mass(mean_counts(scan.raw))
+        return round(row), round(column)
+    try:
+        row, column = (int(word) for word in text.split(','))
+    except ValueError:
+        raise DataValueError(f"--centre is {text!r}; expected 'auto' or ROW,COLUMN, as 256,260.") from None
+    return row, column

@@ -1,0 +1,59 @@
+"""A scan written as a Ptychodus directory: ``diffraction.h5`` and ``product.h5``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataValueError
+from ..files.product import write_product
+from ..physics.geometry import wavelength_m
+from .diffraction_file import AssembledPatterns, write_diffraction_file
+from .patterns import AmplitudeStack
+from .scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan
+
+__all__ = ['write_scan_directory']
+
+
+class _Counts:
+    """The counts (n, N, N) float32 of amplitudes, squared where they are read."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, amplitude: AmplitudeStack) -> None:
+        self._amplitude = amplitude
+        self.shape: tuple[int, ...] = amplitude.shape
+
+    def __len__(self) -> int:
+        return len(self._amplitude)
+
+    def __getitem__(self, part: slice) -> npt.NDArray[np.float32]:
+        return np.square(self._amplitude[part])
+
+
+def write_scan_directory(directory: Path, scan: Scan) -> None:
+    """Write counts and product of a scan, in blocks, for Ptychodus and for every command of ours.
+
+    Raises
+    ------
+    DataValueError
+        If the scan has no product, whose pixel size and geometry the files need.
+    """
+    raw, product = scan.raw, scan.product
+    if product is None:
+        raise DataValueError(
+            f'{raw.source} has no physical scale, which a Ptychodus directory needs; write an NPZ file '
+            'instead, or convert the scan to a product first.'
+        )
+    far = wavelength_m(product.photon_energy_eV) * product.detector_distance_m / raw.N
+    patterns = AssembledPatterns(
+        counts=_Counts(raw.diffraction),
+        indexes=product.position_indexes,
+        bad_pixels=np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels,
+        detector_pixel_width_m=far / product.object_pixel_width_m,
+        detector_pixel_height_m=far / product.object_pixel_height_m,
+    )
+    write_diffraction_file(directory / DIFFRACTION_FILE, patterns)
+    write_product(directory / PRODUCT_FILE, product)

@@ -14,6 +14,7 @@ from ..physics.geometry import PatchPlacement, overhang, place_patches
 from ..physics.scaling import measure_scale
 from .grouping import draw_groups
 from .groups_cache import scan_neighbourhood
+from .inpainting import Inpainter
 
 if TYPE_CHECKING:
     from .raw_data import RawData
@@ -30,7 +31,8 @@ class GroupedData(TypedDict):
     diffraction: Real
     """(B, N, N, C) float32 measured amplitude, bad pixels 0."""
     X_full: Real
-    """(B, N, N, C) float32 network input: the amplitude times ``sqrt((N/2)² / mean ΣA²)`` of the scan."""
+    """(B, N, N, C) float32 network input: the amplitude, bad pixels filled from around them, times
+    ``sqrt((N/2)² / mean ΣA²)`` of the scan."""
     Y: npt.NDArray[np.complex64] | None
     """(B, N, N, C) complex64 known object patches; None where no object is known."""
     coords_nn: Coordinates
@@ -77,15 +79,14 @@ def group_raw_data(
     indices = draw_groups(
         whole, gridsize, K, nsamples, seed, sequential_sampling, enable_oversampling, pool=neighbor_pool_size
     )
-    amplitude = _amplitude(raw, indices)
-    scale = measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
+    amplitude, network_input = _amplitude(raw, indices)
     measured = _coordinates(raw.xcoords, raw.ycoords, indices)
     planned = measured
     if raw.xcoords_start is not None and raw.ycoords_start is not None:
         planned = _coordinates(raw.xcoords_start, raw.ycoords_start, indices)
     return GroupedData(
         diffraction=amplitude,
-        X_full=amplitude * np.float32(scale.input_scale),
+        X_full=network_input,
         Y=_labels(raw, indices),
         coords_nn=measured[0],
         coords_offsets=measured[1],
@@ -107,16 +108,21 @@ def _coordinates(
     return positions, means, means - positions
 
 
-def _amplitude(raw: RawData, indices: npt.NDArray[np.int32]) -> Real:
-    """Gather amplitudes (B, N, N, C), bad pixels 0; the patterns may lie in a file."""
+def _amplitude(raw: RawData, indices: npt.NDArray[np.int32]) -> tuple[Real, Real]:
+    """Gather amplitudes (B, N, N, C), bad pixels 0, and the network input; the patterns may lie in a file."""
     n_groups, size = indices.shape
-    gathered = np.empty((n_groups, raw.N, raw.N, size), np.float32)
+    scale = measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
+    inpainter = Inpainter(np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels)
+    amplitude = np.empty((n_groups, raw.N, raw.N, size), np.float32)
+    network_input = np.empty_like(amplitude)
     for part in blocks(n_groups, block_length(raw.N, size)):
-        patterns = raw.diffraction[indices[part].ravel()].reshape(-1, size, raw.N, raw.N)
-        gathered[part] = patterns.transpose(0, 2, 3, 1)
-    if raw.bad_pixels is not None:
-        gathered[:, raw.bad_pixels] = 0
-    return gathered
+        patterns = np.ascontiguousarray(raw.diffraction[indices[part].ravel()])
+        patterns = patterns.reshape(-1, size, raw.N, raw.N)
+        amplitude[part] = patterns.transpose(0, 2, 3, 1)
+        inpainter.fill(patterns)
+        network_input[part] = patterns.transpose(0, 2, 3, 1)
+    network_input *= np.float32(scale.input_scale)
+    return amplitude, network_input
 
 
 def _labels(raw: RawData, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.complex64] | None:

@@ -95,7 +95,7 @@ def test_grouped_03_labels_lie_at_the_positions_of_their_patterns(noiseless):
 
 def test_grouped_04_planned_positions_and_bad_pixels(raw):
     mask = np.zeros((64, 64), bool)
-    mask[10:13, 20] = True
+    mask[29:32, 27] = True
     planned = replace(
         raw, xcoords_start=raw.xcoords + 1, ycoords_start=raw.ycoords - 2, bad_pixels=mask
     ).generate_grouped_data(64, K=7, gridsize=2)
@@ -104,6 +104,11 @@ def test_grouped_04_planned_positions_and_bad_pixels(raw):
         np.broadcast_to(np.array([1, -2])[:, None], planned['coords_nn'].shape),
     )
     assert (planned['diffraction'][:, mask] == 0).all()
+    factor = planned['X_full'][:, ~mask].max() / planned['diffraction'].max()
+    whole = raw.diffraction[planned['nn_indices']].transpose(0, 2, 3, 1) * factor
+    filled, lost = planned['X_full'][:, mask], whole[:, mask]
+    assert np.abs(filled - lost).mean() < 0.5 * lost.mean()
+    assert (filled > 0).mean() > 0.9
     assert raw.diffraction[:, mask].any()
 
 

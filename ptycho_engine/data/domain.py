@@ -92,7 +92,7 @@ def decide_domain(
     if whole:
         logger.warning(
             '%s: floats are taken as amplitude, but these are all whole numbers, as counts are. Pass '
-            "domain='counts', or save them as integers, if they are counts.",
+            "domain='counts' (ptychopinn prepare --domain counts) if they are counts.",
             source,
         )
     return 'amplitude'

@@ -112,7 +112,7 @@ def canonical_axes(
     if canonical and legacy:
         logger.warning(
             '%s: patterns of shape %s and %d positions fit both axis orders; taking (n, H, W). '
-            "Pass axis_order='H,W,n' if that is wrong.",
+            "Pass axis_order='H,W,n' (ptychopinn prepare --axis-order H,W,n) if that is wrong.",
             source,
             shape,
             n_positions,

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from ..backends.base import Batch, Illumination
 from ..blocks import block_length, blocks
 from ..config import ModelConfig
-from ..data.centring import warn_if_off_centre
 from ..data.inpainting import Inpainter
 from ..data.scan import Scan
 from ..physics.forward import cut_patches
@@ -40,7 +39,6 @@ class PreparedScan:
     def scale(self) -> ScaleRecord:
         """Scales measured on this scan, which reads all its patterns once."""
         raw = self.scan.raw
-        warn_if_off_centre(raw)
         return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
 
     @cached_property

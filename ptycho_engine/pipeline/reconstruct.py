@@ -14,6 +14,7 @@ from ..backends.base import Backend, create_backend
 from ..blocks import block_length, blocks
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.precedence import with_execution
+from ..data.centring import warn_if_off_centre
 from ..data.grouping import covering_groups, group_coverage
 from ..data.groups_cache import scan_neighbourhood
 from ..data.scan import Scan
@@ -112,9 +113,11 @@ def reconstruct(
     if model.N != scan.raw.N:
         raise ArchiveError(
             f'The model is for patterns of {model.N}×{model.N} pixels but the data have '
-            f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns.'
+            f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns '
+            '(ptychopinn prepare --crop).'
         )
     scan = _subsample(scan, config)
+    warn_if_off_centre(scan.raw)
     prepared = PreparedScan(scan, model, archive.weights.get(PROBE_CORRECTION))
     groups = _covering_groups(scan, model.gridsize, config)
     backend = create_backend(config.backend, execution)

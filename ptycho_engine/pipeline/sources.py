@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import TrainingConfig
+from ..data.centring import warn_if_off_centre
 from ..data.grouping import Coverage
 from ..data.scan import Scan
 from ..errors import DataValueError
@@ -85,6 +86,8 @@ class MeasuredScans:
                     f'{"supervised training" if supervised else "realspace_mae_weight > 0"} needs; give '
                     'a scan whose objectGuess (or product object) is a reconstruction, or train PINN.'
                 )
+        for scan in scans:
+            warn_if_off_centre(scan.raw)
         self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
         self._selections = select_patterns([scan.raw for scan in scans], config, config.validation_fraction)
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from ptycho_engine.commands.simulate import settings_text, write_scan
+from ptycho_engine.config import TrainingConfig
 from ptycho_engine.data.centring import warn_if_off_centre
 from ptycho_engine.data.inpainting import Inpainter
 from ptycho_engine.data.patterns import Patterns
@@ -16,6 +17,7 @@ from ptycho_engine.data.scan import Scan, load_scan
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.sources import MeasuredScans
 from ptycho_engine.simulate import raster_positions, simulate_scan
 from tests.conftest import small_scan
 
@@ -227,8 +229,10 @@ def test_pre_07_patterns_off_centre_are_told(caplog):
     assert not caplog.text
 
 
-def test_pre_07_the_measurement_of_the_scale_checks_it(caplog):
+def test_pre_07_training_says_it(caplog):
     raw = small_scan(4, 64)
     rolled = replace(raw, diffraction=np.roll(raw.diffraction, 9, axis=1))
-    assert PreparedScan(Scan.from_raw(rolled)).scale.mean_counts > 0
+    MeasuredScans([Scan.from_raw(raw)], TrainingConfig())
+    assert 'off centre' not in caplog.text
+    MeasuredScans([Scan.from_raw(rolled)], TrainingConfig())
     assert 'off centre' in caplog.text

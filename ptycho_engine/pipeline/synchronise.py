@@ -21,6 +21,9 @@ __all__ = ['Patches', 'overlap_products', 'synchronise']
 DENSE_LIMIT = 64
 """Below so many patches the dense solver is used; the sparse one needs room to iterate."""
 
+CELLS = 16
+"""Cells to the width of a patch; patches in one cell count as lying at one place."""
+
 BLOCK_BYTES = 64 * 2**20
 """Patches whose overlaps are computed at once."""
 
@@ -50,23 +53,17 @@ def overlap_products(
     corner : (n, 2) int
         [row, column] of each patch.
     neighbours : int
-        Nearest patches that each patch is compared with.
+        Nearest places whose patches each patch is compared with.
     """
     n, size, _ = weighted.shape
     if n < 2:
         return np.empty((0, 2), np.int64), np.empty(0, np.complex128)
-    count = min(neighbours, n - 1) + 1
-    tree = cKDTree(corner)
-    distance, near = tree.query(corner, k=count)
-    first = np.repeat(np.arange(n), count)
-    second = near.ravel()
-    valid = (first != second) & (distance.ravel() < size)
-    pairs = np.unique(np.sort(np.stack([first, second], 1)[valid], axis=1), axis=0)
+    pairs = _near_pairs(corner, max(size // CELLS, 1), neighbours)
     delta = corner[pairs[:, 1]] - corner[pairs[:, 0]]
     keep = (np.abs(delta) < size).all(axis=1)
     pairs, delta = pairs[keep], delta[keep]
     products = np.empty(len(pairs), np.complex128)
-    for chosen in _neighbouring(pairs, tree.indices, max(BLOCK_BYTES // (8 * size * size), 2)):
+    for chosen in _neighbouring(pairs, cKDTree(corner).indices, max(BLOCK_BYTES // (8 * size * size), 2)):
         used, local = np.unique(pairs[chosen], return_inverse=True)
         block = weighted[used]
         for k, (i, j) in zip(chosen.tolist(), local.reshape(-1, 2).tolist(), strict=True):
@@ -75,6 +72,35 @@ def overlap_products(
             b = block[j, max(-dy, 0) : size + min(-dy, 0), max(-dx, 0) : size + min(-dx, 0)]
             products[k] = np.vdot(a, b)
     return pairs, products
+
+
+def _near_pairs(corner: npt.NDArray[np.int64], side: int, neighbours: int) -> npt.NDArray[np.int64]:
+    """Return sorted pairs (m, 2) of patches that lie close to one another and join the whole scan.
+
+    The nearest patches alone would not do: where a scan visits a place many times they are all at that place,
+    and nothing ties it to the next. So patches are gathered in cells of `side` pixels. Each is compared with
+    the next one of its cell, and with one patch of each of the nearest other cells.
+    """
+    n = len(corner)
+    cells, cell = np.unique(corner // side, axis=0, return_inverse=True)
+    cell = cell.ravel()
+    count = np.bincount(cell)
+    members = np.argsort(cell, kind='stable')
+    start = np.cumsum(count) - count
+    rank = np.empty(n, np.int64)
+    rank[members] = np.arange(n) - start[cell[members]]
+
+    following = members[start[cell] + (rank + 1) % count[cell]]
+    first, second = [np.arange(n)], [following]
+    width = min(neighbours, len(cells) - 1)
+    if width > 0:
+        centre = np.stack([np.bincount(cell, weights=axis) / count for axis in corner.T], axis=1)
+        _, near = cKDTree(centre).query(centre, k=width + 1)
+        others = near[cell, 1:]
+        first.append(np.repeat(np.arange(n), width))
+        second.append(members[start[others] + rank[:, np.newaxis] % count[others]].ravel())
+    pairs = np.sort(np.stack([np.concatenate(first), np.concatenate(second)], axis=1), axis=1)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
 
 
 def _neighbouring(

@@ -56,6 +56,21 @@ def test_sti_02_random_phases_are_repaired(true_patches):
     assert scores.nrmse <= 0.0015
 
 
+@pytest.mark.parametrize('jitter', [0, 1])
+def test_sti_02_places_visited_many_times_are_tied_to_one_another(true_patches, jitter):
+    """Twelve patches at each place: the nearest of each are all at its own place."""
+    prepared, patches, weight = true_patches
+    chosen = np.repeat(np.arange(0, len(patches), 2), 12)
+    rng = np.random.default_rng(0)
+    weighted = (patches * weight)[chosen]
+    corner = prepared.placement.corner[chosen]
+    moved = rng.integers(-jitter, jitter + 1, corner.shape)
+    weighted = np.stack([np.roll(w, -m, axis=(0, 1)) for w, m in zip(weighted, moved, strict=True)])
+    turns = np.exp(2j * np.pi * rng.random(len(chosen)))
+    factors = synchronise(weighted * turns[:, None, None], corner + moved) * turns
+    assert np.abs(factors.mean()) > 0.9999
+
+
 def test_sti_02_a_lone_patch_and_patches_apart_are_no_trouble():
     patches = np.ones((3, 8, 8), complex)
     weight = np.ones((3, 8, 8))

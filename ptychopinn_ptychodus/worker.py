@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -165,7 +165,9 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
         from ptycho_engine.pipeline.train import train
 
         scans = load_training_scans(task.input_path) if task.scan is None else [task.scan.load()]
-        events = train(scans, task.config, task.output_path, execution=task.execution, should_stop=stop)
+        # Ptychodus logs every epoch, and the product keeps the losses.
+        execution = replace(task.execution, logger_backend='none')
+        events = train(scans, task.config, task.output_path, execution=execution, should_stop=stop)
         for event in events:
             match event:
                 case BatchDone():

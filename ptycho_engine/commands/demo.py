@@ -65,13 +65,15 @@ def run(options: argparse.Namespace) -> None:
         realspace_mae_weight=1.0,
         seed=options.seed + 1,
     )
-    execution = PyTorchExecutionConfig(enable_checkpointing=False)
+    execution = PyTorchExecutionConfig(
+        enable_checkpointing=False, logger_backend='none', enable_progress_bar=not options.quiet
+    )
     source = SimulatedScans(scan, config, families=FAMILIES, absorption=0.6, phase=0.8)
-    model_path, stopped = run_training(source, config, output, execution, quiet=options.quiet)
+    model_path, stopped = run_training(source, config, output, execution)
     if stopped:
         raise KeyboardInterrupt
     archive = load_archive(model_path)
-    result = run_reconstruction(scan, archive, InferenceConfig(), execution, quiet=options.quiet)
+    result = run_reconstruction(scan, archive, InferenceConfig(), execution)
     assert scan.product is not None
     write_product(output / 'product.h5', result.to_product(scan.product))
 

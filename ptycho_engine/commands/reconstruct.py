@@ -27,7 +27,6 @@ from ..pipeline.quality import scan_box
 from ..pipeline.reconstruct import Reconstruction, reconstruct
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings
-from .progress import show_progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     config, execution = settings.inference(), settings.execution
     archive = load_archive(options.model)
     scan = load_scan(options.input)
-    result = run_reconstruction(scan, archive, config, execution, quiet=options.quiet)
+    result = run_reconstruction(scan, archive, config, execution)
     written = write_results(options.output, scan, result)
     print(result.comments)
     print(f'Wrote {", ".join(path.name for path in written)} to {options.output}.')
@@ -57,14 +56,12 @@ def run_reconstruction(
     archive: ModelArchive,
     config: InferenceConfig,
     execution: PyTorchExecutionConfig,
-    *,
-    quiet: bool,
 ) -> Reconstruction:
-    """Reconstruct under a progress bar; Ctrl-C stops it."""
+    """Reconstruct; Ctrl-C stops it."""
     with stop_on_interrupt() as stopped:
         events = reconstruct(scan, archive, config, execution=execution, should_stop=stopped)
         try:
-            for event in show_progress(events, quiet):
+            for event in events:
                 if isinstance(event, Reconstructed):
                     return event.reconstruction
         except Cancelled:

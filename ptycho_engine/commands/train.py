@@ -24,7 +24,6 @@ from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings, write_settings
-from .progress import show_progress
 
 SETTINGS_FILE = 'train.toml'
 
@@ -47,9 +46,7 @@ def run(options: argparse.Namespace) -> None:
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
     scans = [scan for path in options.inputs for scan in load_training_scans(path)]
-    saved, stopped = run_training(
-        scans, config, options.output, execution, quiet=options.quiet, resume=options.resume
-    )
+    saved, stopped = run_training(scans, config, options.output, execution, resume=options.resume)
     write_settings(options.output / SETTINGS_FILE, [config, execution], options.words)
     print(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped:
@@ -62,14 +59,13 @@ def run_training(
     output: Path,
     execution: PyTorchExecutionConfig,
     *,
-    quiet: bool,
     resume: bool = False,
 ) -> tuple[Path, bool]:
-    """Train under a progress bar; return the model's path and whether Ctrl-C cut the training short."""
+    """Train; return the model's path and whether Ctrl-C cut the training short."""
     saved = output
     with stop_on_interrupt() as stopped:
         events = train(scans, config, output, execution=execution, should_stop=stopped, resume=resume)
-        for event in show_progress(events, quiet):
+        for event in events:
             if isinstance(event, ModelSaved):
                 saved = event.path
         return saved, stopped()

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .model import ModelConfig
-from .run import InferenceRun, TrainingRun
+from .setup import InferenceSetup, TrainingSetup
 from .torch_side import PTDataConfig, PTInferenceConfig, PTModelConfig, PTTrainingConfig
 
 __all__ = ['to_inference_config', 'to_model_config', 'to_training_config', 'translate']
@@ -189,7 +189,7 @@ def to_training_config(
     pt_model: PTModelConfig,
     training: PTTrainingConfig,
     overrides: Mapping[str, Any] | None = None,
-) -> TrainingRun:
+) -> TrainingSetup:
     """Return the canonical training; `overrides` must give train_data_file and n_groups.
 
     Raises
@@ -197,14 +197,14 @@ def to_training_config(
     ConfigError
         If one of these is missing, or a name or a value is unknown.
     """
-    known = _names(TrainingRun) - {'model'}
+    known = _names(TrainingSetup) - {'model'}
     stated = translate(overrides or {}, known, 'TrainingConfig')
     for name in ('train_data_file', 'n_groups'):
         if name not in stated:
             raise ConfigError(f'{name} is missing; give it in the overrides.')
     relevant = _without(_said(data), _OF_NETWORK) | _only(_said(pt_model), _OF_TRAINING)
     values = translate(relevant | _said(training), known, 'TrainingConfig')
-    return TrainingRun(model=model, **{**values, **stated})
+    return TrainingSetup(model=model, **{**values, **stated})
 
 
 def to_inference_config(
@@ -212,7 +212,7 @@ def to_inference_config(
     data: PTDataConfig,
     inference: PTInferenceConfig,
     overrides: Mapping[str, Any] | None = None,
-) -> InferenceRun:
+) -> InferenceSetup:
     """Return the canonical reconstruction; `overrides` must give model_path and test_data_file.
 
     Raises
@@ -220,8 +220,8 @@ def to_inference_config(
     ConfigError
         If one of these is missing, or a name or a value is unknown.
     """
-    known = _names(InferenceRun) - {'model'}
+    known = _names(InferenceSetup) - {'model'}
     stated = translate(overrides or {}, known, 'InferenceConfig')
     relevant = _without(_said(data), (*_OF_NETWORK, 'nphotons'))
     values = translate(relevant | _said(inference), known, 'InferenceConfig')
-    return InferenceRun(model=model, **{**values, **stated})
+    return InferenceSetup(model=model, **{**values, **stated})

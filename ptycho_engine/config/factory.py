@@ -19,7 +19,7 @@ from .inference import InferenceConfig
 from .legacy import populate_legacy_params
 from .model import ModelConfig
 from .precedence import Applied, Level, resolve_inference, resolve_training
-from .run import InferenceRun, TrainingRun
+from .setup import InferenceSetup, TrainingSetup
 from .torch_side import PTDataConfig, PTInferenceConfig, PTModelConfig, PTTrainingConfig
 from .training import TrainingConfig
 
@@ -44,7 +44,7 @@ Values = Mapping[str, Any]
 class TrainingPayload:
     """Everything for one training; :func:`~ptycho_engine.train_from_payload` runs it."""
 
-    tf_training_config: TrainingRun
+    tf_training_config: TrainingSetup
     """The canonical configuration, with its files."""
     pt_data_config: PTDataConfig
     pt_model_config: PTModelConfig
@@ -58,7 +58,7 @@ class TrainingPayload:
 class InferencePayload:
     """Everything for one reconstruction; :func:`~ptycho_engine.reconstruct_from_payload` runs it."""
 
-    tf_inference_config: InferenceRun
+    tf_inference_config: InferenceSetup
     """The canonical configuration, with its files."""
     pt_data_config: PTDataConfig
     pt_inference_config: PTInferenceConfig
@@ -98,7 +98,7 @@ def create_training_payload(
         If `n_groups` is missing, a name is unknown, or a value out of range; it is a ``ValueError``.
     """
     path = _existing(train_data_file, 'training')
-    known = _names(ModelConfig, TrainingRun) - {'model', 'train_data_file', 'output_dir'}
+    known = _names(ModelConfig, TrainingSetup) - {'model', 'train_data_file', 'output_dir'}
     strong = translate(overrides or {}, known, 'TrainingConfig')
     weak = translate(command_line or {}, known, 'TrainingConfig')
     if 'n_groups' not in strong and 'n_groups' not in weak:
@@ -117,7 +117,7 @@ def create_training_payload(
         level = Level.OVERRIDE if name in strong else Level.COMMAND_LINE
         applied[name] = Applied(value, level, ((Level.CANONICAL, None),))
     model = _with_size(config.model, infer_probe_size(path), path, applied)
-    run = TrainingRun(
+    run = TrainingSetup(
         **{**_values(config), 'model': model},
         train_data_file=path,
         output_dir=_made(output_dir),
@@ -211,7 +211,7 @@ def create_inference_payload(
     )
     execution = execution_config or PyTorchExecutionConfig()
     config, applied = resolve_inference(overrides=strong, execution=execution, command_line=weak)
-    run = InferenceRun(
+    run = InferenceSetup(
         **_values(config),
         model=model,
         model_path=archive,

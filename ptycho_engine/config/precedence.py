@@ -17,7 +17,7 @@ from .describe import describe
 from .execution import OVERRIDING, PyTorchExecutionConfig
 from .inference import InferenceConfig
 from .model import ModelConfig
-from .run import InferenceRun, TrainingRun
+from .setup import InferenceSetup, TrainingSetup
 from .training import TrainingConfig
 
 __all__ = [
@@ -105,7 +105,7 @@ def with_execution(config: C, execution: PyTorchExecutionConfig | None) -> C:
 
     Of a configuration with files only the settings are returned, which is what a model keeps.
     """
-    if isinstance(config, TrainingRun | InferenceRun):
+    if isinstance(config, TrainingSetup | InferenceSetup):
         config = config.settings
     stated = execution_values(execution, type(config))
     return dataclasses.replace(config, **stated) if stated else config

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from ..config.factory import InferencePayload, TrainingPayload
-from ..config.run import TrainingRun
+from ..config.setup import TrainingSetup
 from ..data.raw_data import RawData
 from ..data.scan import Scan, find_training_scans, load_scan, load_training_scans
 from ..errors import ConfigError
@@ -63,7 +63,7 @@ def reconstruct_from_payload(
     )
 
 
-def _training_scans(run: TrainingRun) -> list[Scan]:
+def _training_scans(run: TrainingSetup) -> list[Scan]:
     """Load the scans; a stated photon number says that amplitudes are normalised to it."""
     assert run.train_data_file is not None
     if run.nphotons is None:

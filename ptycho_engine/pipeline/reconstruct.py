@@ -27,6 +27,7 @@ from ..physics.forward import deviance, predict_intensity
 from ..physics.geometry import ObjectGrid
 from .patches import PatchStore
 from .prepared import PreparedScan
+from .progress import show_progress
 from .stitch import Stitcher
 from .synchronise import synchronise
 
@@ -106,8 +107,19 @@ def reconstruct(
     Cancelled
         If `should_stop` turned true.
     """
+    execution = execution or PyTorchExecutionConfig()
     config = with_execution(config or InferenceConfig(), execution)
-    stop = should_stop or (lambda: False)
+    events = _reconstruct(scan, archive, config, execution, should_stop or (lambda: False))
+    return show_progress(events, execution.enable_progress_bar)
+
+
+def _reconstruct(
+    scan: Scan,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    execution: PyTorchExecutionConfig,
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
     tic = time.perf_counter()
     model = archive.config.model
     if model.N != scan.raw.N:

@@ -18,7 +18,9 @@ from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, save_ar
 from ..files.checkpoint import load_checkpoint, save_checkpoint
 from ..network.plan import initial_weights, training_plan
 from .best_models import keep_best_models
+from .loggers import log_epochs
 from .passes import training_pass, validation_pass
+from .progress import show_progress
 from .run import TrainingRun, check_resumable
 from .sources import MeasuredScans, TrainingSource, with_pattern_size
 
@@ -54,7 +56,7 @@ def train(
     output_dir : Path
         Made where it is missing.
     execution : PyTorchExecutionConfig, optional
-        Device and precision.
+        Device, precision, what is recorded and shown.
     should_stop : callable, optional
         Asked after every step; once true, the best weights so far are saved and the run ends.
     initial : ModelArchive, optional
@@ -78,9 +80,22 @@ def train(
     DivergedError
         If the loss was not finite in the first epoch: there is no model worth keeping.
     """
-    stop = should_stop or (lambda: False)
     execution = execution or PyTorchExecutionConfig()
-    config = with_execution(config, execution)
+    config, folder = with_execution(config, execution), Path(output_dir)
+    events = _train(scans, config, folder, execution, should_stop or (lambda: False), initial, resume)
+    recorded = log_epochs(events, execution, config, folder)
+    return show_progress(recorded, execution.enable_progress_bar)
+
+
+def _train(
+    scans: Sequence[Scan] | TrainingSource,
+    config: TrainingConfig,
+    folder: Path,
+    execution: PyTorchExecutionConfig,
+    stop: Callable[[], bool],
+    initial: ModelArchive | None,
+    resume: bool,
+) -> Iterator[Event]:
     if isinstance(scans, Sequence):
         if not scans:
             raise DataValueError('There is no scan to train on.')
@@ -89,7 +104,6 @@ def train(
     else:
         source = scans
         config = with_pattern_size(config, source.reference.scan.raw.N)
-    folder = Path(output_dir)
     run = TrainingRun(config, _start(config, len(source.reference.probe), execution, initial), source)
     own_checkpoint = resume and _resume(run, folder / CHECKPOINT_NAME)
     _announce(run)

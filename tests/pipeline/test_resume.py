@@ -197,7 +197,7 @@ def test_a_run_killed_in_epoch_2_loses_that_epoch_only(scan, tmp_path, backend):
         assert process.stdout.readline() == 'in epoch 2\n'
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert [path.name for path in (tmp_path / 'killed').iterdir()] == ['checkpoint.zip']
+    assert {path.name for path in (tmp_path / 'killed').iterdir()} == {'checkpoint.zip', 'history.csv'}
     rest = epochs_of(train([scan], config, tmp_path / 'killed', execution=CPU, resume=True))
     assert [epoch.epoch for epoch in rest] == [2, 3, 4]
     assert_same_run(tmp_path / 'killed', tmp_path / 'whole')
@@ -292,7 +292,7 @@ def test_a_new_run_puts_the_checkpoint_of_an_earlier_one_aside(scan, cut, tmp_pa
 @pytest.mark.parametrize('options', [{'enable_checkpointing': False}, {'checkpoint_save_top_k': 0}])
 def test_checkpoints_can_be_left_out(scan, tmp_path, options):
     list(train([scan], replace(SMALL, nepochs=1), tmp_path, execution=replace(CPU, **options)))
-    assert [path.name for path in tmp_path.iterdir()] == ['wts.h5.zip']
+    assert {path.name for path in tmp_path.iterdir()} == {'wts.h5.zip', 'history.csv'}
 
 
 def test_the_models_of_the_best_epochs_are_kept(scan, tmp_path):

@@ -7,9 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from ..events import BatchDone, EpochDone, Event, PatchesDone
 
 __all__ = ['show_progress']
@@ -17,15 +14,20 @@ __all__ = ['show_progress']
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}'
 
 
-def show_progress(events: Iterator[Event], quiet: bool) -> Iterator[Event]:
-    """Pass events on while a bar shows how far they are; silent when quiet or not on a terminal.
+def show_progress(events: Iterator[Event], enabled: bool) -> Iterator[Event]:
+    """Pass events on while a bar shows how far they are; silent when not enabled or not on a terminal.
 
     Log lines appear above the bar.
     """
-    hidden = quiet or not sys.stderr.isatty()
+    if not enabled or not sys.stderr.isatty():
+        yield from events
+        return
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     with (
         logging_redirect_tqdm([logging.getLogger()]),
-        tqdm(disable=hidden, leave=False, dynamic_ncols=True, total=1.0, bar_format=BAR) as bar,
+        tqdm(leave=False, dynamic_ncols=True, total=1.0, bar_format=BAR) as bar,
     ):
         for event in events:
             match event:

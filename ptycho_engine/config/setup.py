@@ -11,11 +11,11 @@ from .inference import InferenceConfig
 from .model import ModelConfig
 from .training import TrainingConfig
 
-__all__ = ['InferenceRun', 'TrainingRun']
+__all__ = ['InferenceSetup', 'TrainingSetup']
 
 
 @dataclass(frozen=True)
-class TrainingRun(TrainingConfig):
+class TrainingSetup(TrainingConfig):
     """A :class:`TrainingConfig` with the files of one training.
 
     Raises
@@ -46,7 +46,7 @@ class TrainingRun(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class InferenceRun(InferenceConfig):
+class InferenceSetup(InferenceConfig):
     """An :class:`InferenceConfig` with the files of one reconstruction."""
 
     model: ModelConfig = field(default_factory=ModelConfig)

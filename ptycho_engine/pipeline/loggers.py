@@ -1,0 +1,172 @@
+"""Records of a training, epoch by epoch: a consumer of its events.
+
+'csv' writes ``history.csv``; 'tensorboard' and 'mlflow' hand the numbers to those packages, where they are
+installed. None of them changes what is trained.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import importlib.util
+import io
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..config import PyTorchExecutionConfig, TrainingConfig
+from ..errors import ConfigError
+from ..events import EpochDone, Event
+from ..files.atomic import atomic_path
+
+__all__ = ['HISTORY_NAME', 'RunLogger', 'log_epochs']
+
+HISTORY_NAME = 'history.csv'
+TENSORBOARD_FOLDER = 'tensorboard'
+MLFLOW_FOLDER = 'mlruns'
+
+COLUMNS = tuple(field.name for field in fields(EpochDone) if field.name != 'n_epochs')
+_INSTALL = {'tensorboard': 'pip install tensorboard', 'mlflow': 'pip install mlflow-skinny'}
+
+
+class RunLogger(Protocol):
+    """Keeps a record of epochs."""
+
+    def epoch(self, done: EpochDone) -> None:
+        """Record one epoch."""
+
+    def close(self, *, failed: bool) -> None:
+        """End the record; `failed` if the run ended with an error."""
+
+
+def log_epochs(
+    events: Iterator[Event], execution: PyTorchExecutionConfig, config: TrainingConfig, folder: Path
+) -> Iterator[Event]:
+    """Pass events on and record the epochs among them as ``execution.logger_backend`` says.
+
+    Nothing is written before the first epoch is done.
+
+    Raises
+    ------
+    ConfigError
+        At once, if the package of the logger is not installed.
+    """
+    kind = execution.logger_backend
+    if kind in _INSTALL and importlib.util.find_spec(kind) is None:
+        raise ConfigError(
+            f'PyTorchExecutionConfig.logger_backend is {kind!r}, but {kind} is not installed; '
+            f"{_INSTALL[kind]}, or choose 'csv'."
+        )
+    logger: RunLogger | None = None
+    failed = True
+    try:
+        for event in events:
+            if isinstance(event, EpochDone) and kind != 'none':
+                logger = logger or _open(kind, config, folder, event.epoch)
+                logger.epoch(event)
+            yield event
+        failed = False
+    except GeneratorExit:
+        failed = False
+        raise
+    finally:
+        if logger is not None:
+            logger.close(failed=failed)
+
+
+def _open(kind: str, config: TrainingConfig, folder: Path, first_epoch: int) -> RunLogger:
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == 'csv':
+        return _CsvLogger(folder / HISTORY_NAME, first_epoch)
+    if kind == 'tensorboard':
+        return _TensorBoardLogger(folder / TENSORBOARD_FOLDER)
+    return _MlflowLogger(config, folder)
+
+
+def _metrics(done: EpochDone) -> dict[str, float]:
+    """Return what was measured in an epoch; what was not is left out."""
+    return {
+        name: float(value)
+        for name in COLUMNS
+        if name != 'epoch' and math.isfinite(value := getattr(done, name))
+    }
+
+
+class _CsvLogger:
+    """One line for each epoch, written when it is done; a resumed run goes on below its earlier epochs."""
+
+    def __init__(self, path: Path, first_epoch: int) -> None:
+        rows = []
+        if first_epoch > 1 and path.is_file():
+            with path.open(newline='', encoding='utf-8') as stream:
+                rows = [row for row in csv.DictReader(stream) if int(row['epoch']) < first_epoch]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator='\n', extrasaction='ignore')
+        writer.writeheader()
+        writer.writerows(rows)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding='utf-8')
+        self._stream = path.open('a', encoding='utf-8', newline='')
+        self._writer = csv.DictWriter(self._stream, COLUMNS, lineterminator='\n', restval='')
+
+    def epoch(self, done: EpochDone) -> None:
+        self._writer.writerow({'epoch': done.epoch, **_metrics(done)})
+        self._stream.flush()
+
+    def close(self, *, failed: bool) -> None:
+        self._stream.close()
+
+
+class _TensorBoardLogger:
+    """Scalars in an event file."""
+
+    def __init__(self, folder: Path) -> None:
+        writer = importlib.import_module('tensorboard.summary.writer.event_file_writer')
+        self._event = importlib.import_module('tensorboard.compat.proto.event_pb2')
+        self._summary = importlib.import_module('tensorboard.compat.proto.summary_pb2')
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = writer.EventFileWriter(str(folder))
+
+    def epoch(self, done: EpochDone) -> None:
+        values = [
+            self._summary.Summary.Value(tag=name, simple_value=value)
+            for name, value in _metrics(done).items()
+        ]
+        summary = self._summary.Summary(value=values)
+        self._writer.add_event(self._event.Event(wall_time=time.time(), step=done.epoch, summary=summary))
+        self._writer.flush()
+
+    def close(self, *, failed: bool) -> None:
+        self._writer.close()
+
+
+class _MlflowLogger:
+    """A run with the settings as parameters and the epochs as metrics.
+
+    It goes where MLFLOW_TRACKING_URI points, else into ``mlruns`` in the output directory.
+    """
+
+    def __init__(self, config: TrainingConfig, folder: Path) -> None:
+        # A beamline machine may have no way out, and no training should wait for one.
+        os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
+        os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')
+        self._mlflow: Any = importlib.import_module('mlflow')
+        if 'MLFLOW_TRACKING_URI' not in os.environ:
+            self._mlflow.set_tracking_uri((folder / MLFLOW_FOLDER).resolve().as_uri())
+        try:
+            self._mlflow.start_run(run_name=folder.resolve().name)
+            values = asdict(config)
+            self._mlflow.log_params({**values.pop('model'), **values})
+        except self._mlflow.MlflowException as error:
+            first = str(error).splitlines()[0]
+            raise ConfigError(f"logger_backend 'mlflow' cannot record this run ({first}).") from error
+
+    def epoch(self, done: EpochDone) -> None:
+        self._mlflow.log_metrics(_metrics(done), step=done.epoch)
+
+    def close(self, *, failed: bool) -> None:
+        self._mlflow.end_run('FAILED' if failed else 'FINISHED')

@@ -17,11 +17,12 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.scan import load_scan
+from ..data.scan import Scan, load_scan
 from ..figures import comparison_figure, save_figure
-from ..files.atomic import atomic_path
+from ..files.atomic import atomic_path, require_writable
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
 from .table import scores_table
 
@@ -38,18 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Score every result, write table and figures, print the table."""
+    require_writable(options.output)
     truth = read_object(options.truth, truth=True)
     scan = None if options.scan is None else load_scan(options.scan)
-    results = [read_object(path) for path in options.results]
+    report_scores([read_object(path) for path in options.results], truth, scan, options.output)
+
+
+def report_scores(
+    results: Sequence[ObjectFile], truth: ObjectFile, scan: Scan | None, directory: Path
+) -> None:
+    """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table."""
     evaluations = [evaluate(result, truth, scan) for result in results]
     names = _unique([evaluation.name for evaluation in evaluations])
     rows = [{**e.to_row(), 'name': name} for e, name in zip(evaluations, names, strict=True)]
-    _write_table(options.output, rows)
+    _write_table(directory, rows)
     for result, evaluation, name in zip(results, evaluations, names, strict=True):
-        _draw(options.output / f'{name}.png', result, truth, evaluation)
+        _draw(directory / f'{name}.png', result, truth, evaluation)
     print(scores_table(rows))
     pictures = ', '.join(f'{name}.png' for name in names)
-    print(f'Wrote scores.csv, scores.json and {pictures} to {options.output}.')
+    print(f'Wrote scores.csv, scores.json and {pictures} to {directory}.')
 
 
 def _unique(names: list[str]) -> list[str]:

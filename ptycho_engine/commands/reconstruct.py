@@ -5,9 +5,11 @@ directory
   reconstruction.npz   object, illumination and positions
   reconstruction.png   amplitude, phase and illumination
   product.h5           a Ptychodus product, where the input has physical units
+and with --truth what `ptychopinn evaluate` writes: scores and a figure.
 
-example:
+examples:
   ptychopinn reconstruct scan --model model --output result
+  ptychopinn reconstruct scan --model model --output result --truth scan/truth.h5
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ from ..errors import Cancelled
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
 from ..files.archive import ModelArchive, load_archive
+from ..files.atomic import require_writable
 from ..files.product import write_product
+from ..pipeline.evaluate import read_object
 from ..pipeline.quality import scan_box
 from ..pipeline.reconstruct import Reconstruction, reconstruct
+from .evaluate import report_scores
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings
 
@@ -35,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--model', type=Path, required=True, help='wts.h5.zip, or the directory that holds it'
     )
-    parser.add_argument('--output', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
+    parser.add_argument(
+        '--truth', type=Path, metavar='FILE', help='product or NPZ file with the known object, to score with'
+    )
     add_settings(parser, 'reconstruct')
 
 
@@ -45,10 +53,14 @@ def run(options: argparse.Namespace) -> None:
     config, execution = settings.inference(), settings.execution
     archive = load_archive(options.model)
     scan = load_scan(options.input)
+    truth = None if options.truth is None else read_object(options.truth, truth=True)
+    require_writable(options.output)
     result = run_reconstruction(scan, archive, config, execution)
     written = write_results(options.output, scan, result)
     print(result.comments)
     print(f'Wrote {", ".join(path.name for path in written)} to {options.output}.')
+    if truth is not None:
+        report_scores([read_object(options.output)], truth, scan, options.output)
 
 
 def run_reconstruction(

@@ -20,6 +20,7 @@ from pathlib import Path
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import Scan, load_training_scans
 from ..events import ModelSaved
+from ..files.atomic import require_writable
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
 from .interrupt import stop_on_interrupt
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
     scans = [scan for path in options.inputs for scan in load_training_scans(path)]
+    require_writable(options.output)
     saved, stopped = run_training(scans, config, options.output, execution, resume=options.resume)
     write_settings(options.output / SETTINGS_FILE, [config, execution], options.words)
     print(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')

@@ -42,7 +42,10 @@ def warn_if_off_centre(raw: RawData) -> tuple[float, float]:
     same way, because then probe and patterns agree.
     """
     good = np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
-    found = centre_of_mass(mean_counts(raw) * good)
+    light = mean_counts(raw) * good
+    if not light.any():
+        return 0.0, 0.0
+    found = centre_of_mass(light)
     middle = raw.N // 2
     off = found[0] - middle, found[1] - middle
     if np.hypot(*off) > TOLERANCE_PX:

@@ -1,0 +1,163 @@
+"""What is wrong with an input or an output ends in one sentence and the right exit code, in every command."""
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ptycho_engine.commands import main
+
+FAILURE, MISTAKE = 1, 2
+
+
+@pytest.fixture(scope='module')
+def arrays(directory):
+    with np.load(directory / 'scan.npz') as file:
+        return dict(file)
+
+
+def said(words, capsys) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main([str(word) for word in words])
+    return code, capsys.readouterr().err.strip()
+
+
+@pytest.fixture
+def npz(tmp_path, arrays):
+    """Write the scan with some arrays changed, or left out where they are None."""
+
+    def write(name: str, **changes):
+        path = tmp_path / f'{name}.npz'
+        merged = {**arrays, **changes}
+        np.savez(path, **{key: value for key, value in merged.items() if value is not None})
+        return path
+
+    return write
+
+
+def bad_scans(npz, arrays):
+    patterns, x, y = arrays['diffraction'], arrays['xcoords'], arrays['ycoords']
+    nan = patterns.copy()
+    nan[3, 30, 30] = np.nan
+    yield npz('nan', diffraction=nan), 'NaN'
+    yield npz('negative', diffraction=-patterns), 'negative'
+    yield npz('keys', probeGuess=None), "lacks 'probeGuess'"
+    yield npz('empty', diffraction=patterns[:0], xcoords=x[:0], ycoords=y[:0]), 'the scan is empty'
+    yield npz('lengths', xcoords=x[:-1]), 'positions'
+    yield npz('dark', diffraction=patterns * 0), 'no counts'
+    yield npz('text', xcoords=np.array(['a'] * len(x))), 'xcoords'
+
+
+@pytest.mark.parametrize('command', ['train', 'reconstruct'])
+def test_bad_scans(command, npz, arrays, model, tmp_path, capsys):
+    out = tmp_path / 'out'
+    options = ['--model', model] if command == 'reconstruct' else ['--epochs', '1', '--groups', '4']
+    for path, words in bad_scans(npz, arrays):
+        code, error = said([command, path, '--output', out, *options, '--quiet'], capsys)
+        assert code == MISTAKE, (path.name, error)
+        assert words in error, (path.name, error)
+        assert len(error.splitlines()) == 1, (path.name, error)
+    assert not out.exists()
+
+
+def test_one_pattern(npz, arrays, model, tmp_path, capsys):
+    one = {key: arrays[key][:1] for key in ('diffraction', 'xcoords', 'ycoords')}
+    path, out = npz('one', **one), tmp_path / 'out'
+    code, error = said(['train', path, '--output', out, '--gridsize', '2', '--quiet'], capsys)
+    assert (code, len(error.splitlines())) == (MISTAKE, 1)
+    assert 'gridsize 2 needs' in error
+    assert not out.exists()
+    assert said(['reconstruct', path, '--model', model, '--output', out, '--quiet'], capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ('words', 'sentence'),
+    [
+        (['train', '{none}', '--output', '{out}'], 'there is no such file'),
+        (['reconstruct', '{none}', '--model', '{model}', '--output', '{out}'], 'there is no such file'),
+        (['reconstruct', '{scan}', '--model', '{none}', '--output', '{out}'], 'There is no model'),
+        (
+            ['reconstruct', '{scan}', '--model', '{model}', '--output', '{out}', '--truth', '{none}'],
+            'there is no such file',
+        ),
+        (['train', '{scan}', '--output', '{out}', '--config', '{none}'], 'ends in'),
+        (['evaluate', '{none}', '--truth', '{scan}', '--output', '{out}'], 'there is no such file'),
+        (['evaluate', '{out}', '--truth', '{scan}', '--output', '{out}'], 'there is no such file'),
+        (['inspect', '{none}'], 'There is no model'),
+        (['convert-product', '--input-npz', '{none}', '--output-product', '{out}'], 'there is no such file'),
+        (['make-fixture', '--source', '{none}', '--output', '{out}'], 'there is no such file'),
+        (['simulate', '--from', '{none}', '--output', '{out}'], 'neither a file nor'),
+        (['link', '--ptychodus', '{none}'], 'is no Ptychodus'),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_missing_files(words, sentence, directory, model, tmp_path, capsys):
+    places = {
+        'none': tmp_path / 'nothing',
+        'out': tmp_path / 'out',
+        'scan': directory / 'truth.h5' if words[0] == 'evaluate' else directory / 'scan.npz',
+        'model': model,
+    }
+    code, error = said([word.format(**places) for word in words], capsys)
+    assert code == MISTAKE, error
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        *('demo', 'simulate', 'train', 'reconstruct', 'evaluate', 'inspect', 'convert-product'),
+        *('validate-product', 'make-fixture', 'doctor', 'link', 'gui'),
+    ],
+)
+def test_an_unknown_option(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, '--no-such-option', '3'])
+    error = capsys.readouterr().err.strip()
+    assert caught.value.code == MISTAKE
+    assert len(error.splitlines()) == 1
+
+
+def test_an_output_that_cannot_be_is_told_before_the_work(directory, model, tmp_path, capsys, monkeypatch):
+    blocked = tmp_path / 'file'
+    blocked.write_text('not a directory')
+    commands = (
+        ['train', directory],
+        ['reconstruct', directory, '--model', model],
+        ['evaluate', directory / 'truth.h5', '--truth', directory / 'truth.h5'],
+    )
+    for words in commands:
+        code, error = said([*words, '--output', blocked / 'out', '--quiet'], capsys)
+        assert (code, len(error.splitlines())) == (FAILURE, 1)
+        assert f'{blocked} is a file' in error
+    monkeypatch.setattr('ptycho_engine.files.atomic.os.access', lambda *_: False)
+    for words in commands:
+        code, error = said([*words, '--output', tmp_path / 'out', '--quiet'], capsys)
+        assert code == FAILURE
+        assert 'may not be written to' in error
+
+
+def test_a_full_disk(directory, model, tmp_path):
+    """The kernel refuses to write more than 20 kB to a file, as a full disk would."""
+    out = tmp_path / 'out'
+    for words in (
+        ['train', directory, '--output', out, '--epochs', '1', '--groups', '4', '--filters-scale', '1'],
+        ['reconstruct', directory, '--model', model, '--output', out],
+    ):
+        done = subprocess.run(
+            [sys.executable, '-m', 'ptycho_engine', *map(str, words), '--quiet'],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        )
+        assert done.returncode == FAILURE, done.stderr
+        assert 'File too large' in done.stderr
+        assert 'Traceback' not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not list(out.glob('*.zip')) + list(out.glob('*.h5')) + list(out.glob('.*'))

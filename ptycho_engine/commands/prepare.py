@@ -2,8 +2,9 @@
 
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5) or a Ptychodus HDF5 file. The
 probe, the pixel sizes, the positions, the object and the bad pixels follow the patterns.
-  --crop N     keeps the middle N×N pixels: same field of view, larger object pixels
-  --bin B      sums B×B pixels: same object pixels, smaller field of view, into which the probe must fit
+  --crop N     keeps the middle N×N pixels: same field of view, larger pixels
+  --bin B      sums B×B pixels: same object pixels, smaller field of view, into
+               which the probe must fit
 Binning comes first. OUTPUT ending in .npz is an NPZ file; otherwise it is a Ptychodus directory.
 
 example:

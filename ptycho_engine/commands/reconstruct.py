@@ -9,7 +9,7 @@ and with --truth what `ptychopinn evaluate` writes: scores and a figure.
 
 examples:
   ptychopinn reconstruct scan --model model --output result
-  ptychopinn reconstruct scan --model model --output result --truth scan/truth.h5
+  ptychopinn reconstruct scan --model model --output out --truth scan/truth.h5
 """
 
 from __future__ import annotations

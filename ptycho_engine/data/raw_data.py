@@ -71,7 +71,7 @@ class RawData:
         for name in ('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start'):
             value = getattr(self, name)
             if value is not None:
-                set_(self, name, np.ascontiguousarray(value, dtype=np.float64))
+                set_(self, name, self._as_coordinates(name, value))
         if self.scan_index is not None:
             set_(self, 'scan_index', np.ascontiguousarray(self.scan_index, dtype=np.int64))
         for name in ('objectGuess', 'Y'):
@@ -85,6 +85,15 @@ class RawData:
         self._validate()
         if not isinstance(self.diffraction, Patterns):
             set_(self, 'diffraction', self._checked(self.diffraction))
+
+    def _as_coordinates(self, name: str, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        try:
+            return np.ascontiguousarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            kind = np.asarray(value).dtype
+            raise DataValueError(
+                f'{self.source}: {name} is of type {kind}; expected a number for each pattern.'
+            ) from None
 
     def _validate(self) -> None:
         n = len(self.xcoords)

@@ -32,6 +32,7 @@ __all__ = [
     'ARCHIVE_NAME',
     'CHECKPOINT_FORMAT',
     'CHECKPOINT_NAME',
+    'MODEL_FORMAT',
     'Manifest',
     'ModelArchive',
     'load_archive',

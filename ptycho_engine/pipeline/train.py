@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..backends.base import Backend, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..config.precedence import with_execution
 from ..data.scan import Scan
-from ..errors import DataValueError, DivergedError
-from ..events import EpochDone, Event, ModelSaved
-from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, save_archive
+from ..errors import ArchiveError, ConfigError, DataValueError, DivergedError
+from ..events import BatchDone, EpochDone, Event, ModelSaved
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, MODEL_FORMAT, ModelArchive, save_archive
 from ..files.checkpoint import load_checkpoint, save_checkpoint
 from ..network.plan import initial_weights, training_plan
 from .best_models import keep_best_models
@@ -22,7 +23,7 @@ from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
-from .sources import MeasuredScans, TrainingSource, with_pattern_size
+from .sources import GroupedScan, MeasuredScans, TrainingSource, with_pattern_size
 
 __all__ = ['PREVIOUS_CHECKPOINT_NAME', 'train']
 
@@ -111,51 +112,15 @@ def _train(
 
     validation = [] if run.finished else source.validation()
     while not run.finished:
-        epoch = run.epoch + 1
-        tic = time.perf_counter()
-        passed = yield from training_pass(
-            run.backend,
-            source.training(epoch),
-            config,
-            run.schedule,
-            epoch,
-            stop,
-            workers=execution.num_workers,
-        )
-        training = passed.result
-        finite = math.isfinite(training.loss)
-        held_out = None
-        if finite and not passed.stopped:
-            held_out = validation_pass(run.backend, validation, config.batch_size, stop)
-        judged = held_out.loss if held_out else training.loss
-        if not math.isfinite(judged):
-            _diverged(run, passed.learning_rate)
+        outcome = yield from _epoch(run, validation, stop, execution.num_workers)
+        if outcome is None:
             break
-        stopped = passed.stopped or stop()
-        # An epoch cut short has no validation to compare, and is done again on resuming.
-        best = not stopped and run.complete(judged)
-        done = EpochDone(
-            epoch=epoch,
-            n_epochs=config.nepochs,
-            training_loss=training.loss,
-            validation_loss=held_out.loss if held_out else math.nan,
-            training_deviance=training.deviance,
-            validation_deviance=held_out.deviance if held_out else math.nan,
-            learning_rate=passed.learning_rate,
-            seconds=time.perf_counter() - tic,
-            best=best,
-        )
-        _log_epoch(done)
-        run.record(done)
-        if not stopped and keep:
-            if not own_checkpoint:
-                _put_aside(folder)
-                own_checkpoint = True
-            save_checkpoint(folder / CHECKPOINT_NAME, run.checkpoint())
-            keep_best_models(folder, run, keep)
-        yield done
-        if stopped:
-            logger.info('Stopped on request in epoch %d.', epoch)
+        if outcome.whole and keep:
+            _save_checkpoint(run, folder, keep, put_aside=not own_checkpoint)
+            own_checkpoint = True
+        yield outcome.done
+        if not outcome.whole or stop():
+            logger.info('Stopped on request in epoch %d.', outcome.done.epoch)
             break
 
     if run.stale >= config.early_stop_patience:
@@ -164,6 +129,54 @@ def _train(
     save_archive(path, run.model())
     logger.info('Saved the model to %s.', path)
     yield ModelSaved(path)
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    done: EpochDone
+    whole: bool
+    """False for an epoch that was cut short on request."""
+
+
+def _epoch(
+    run: TrainingRun, validation: list[GroupedScan], stop: Callable[[], bool], workers: int
+) -> Generator[BatchDone, None, _Epoch | None]:
+    """Train and validate one epoch; None where the loss is no longer finite.
+
+    Raises
+    ------
+    DivergedError
+        If it is not finite in the first epoch.
+    """
+    config = run.config
+    epoch = run.epoch + 1
+    tic = time.perf_counter()
+    groups = run.source.training(epoch)
+    passed = yield from training_pass(run.backend, groups, config, run.schedule, epoch, stop, workers=workers)
+    training, held_out = passed.result, None
+    if math.isfinite(training.loss) and not passed.stopped:
+        held_out = validation_pass(run.backend, validation, config.batch_size, stop)
+    judged = held_out.loss if held_out else training.loss
+    if not math.isfinite(judged):
+        _diverged(run, passed.learning_rate)
+        return None
+    # An epoch cut short has no validation to compare, and is done again on resuming.
+    whole = not passed.stopped and (held_out is not None or not validation)
+    best = whole and run.complete(judged)
+    done = EpochDone(
+        epoch=epoch,
+        n_epochs=config.nepochs,
+        training_loss=training.loss,
+        validation_loss=held_out.loss if held_out else math.nan,
+        training_deviance=training.deviance,
+        validation_deviance=held_out.deviance if held_out else math.nan,
+        learning_rate=passed.learning_rate,
+        seconds=time.perf_counter() - tic,
+        best=best,
+    )
+    _log_epoch(done)
+    run.record(done)
+    return _Epoch(done, whole)
 
 
 def _start(
@@ -179,6 +192,11 @@ def _start(
             'must be the same network.'
         )
     plan = training_plan(config, probe_modes)
+    if 4 * plan.n_weights > MODEL_FORMAT.size_limit:
+        raise ConfigError(
+            f'The network has {plan.n_weights / 1e6:.0f} million weights, more than a model file holds; '
+            'lower n_filters_scale or N.'
+        )
     weights = initial_weights(plan, config.seed)
     if initial is not None:
         # What the earlier model did not train, such as a probe, starts fresh.
@@ -201,12 +219,18 @@ def _resume(run: TrainingRun, path: Path) -> bool:
     return True
 
 
-def _put_aside(folder: Path) -> None:
-    """Keep the checkpoint of an earlier run in the same folder, which may be all that is left of it."""
+def _save_checkpoint(run: TrainingRun, folder: Path, keep: int, *, put_aside: bool) -> None:
+    """Write the checkpoint, and the models of the best epochs. A full disk does not end the training."""
     path = folder / CHECKPOINT_NAME
-    if path.is_file():
-        aside = path.replace(folder / PREVIOUS_CHECKPOINT_NAME)
-        logger.info('The checkpoint of an earlier run is now %s.', aside)
+    try:
+        if put_aside and path.is_file():
+            # It may be all that is left of an earlier run in the same folder.
+            aside = path.replace(folder / PREVIOUS_CHECKPOINT_NAME)
+            logger.info('The checkpoint of an earlier run is now %s.', aside)
+        save_checkpoint(path, run.checkpoint())
+        keep_best_models(folder, run, keep)
+    except (OSError, ArchiveError) as error:
+        logger.warning('No checkpoint was written in epoch %d (%s); training goes on.', run.epoch, error)
 
 
 def _diverged(run: TrainingRun, learning_rate: float) -> None:

@@ -317,6 +317,39 @@ def test_a_checkpoint_costs_little(scan, tmp_path):
     assert time.perf_counter() - tic < 1.0
 
 
+def test_a_disk_that_is_full_does_not_end_the_training(scan, tmp_path, caplog, monkeypatch):
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('ptycho_engine.pipeline.train.save_checkpoint', fail)
+    epochs = epochs_of(train([scan], replace(SMALL, nepochs=2), tmp_path, execution=CPU))
+    assert len(epochs) == 2
+    assert 'No checkpoint was written in epoch 2 ([Errno 28] No space left on device)' in caplog.text
+    assert load_archive(tmp_path).weights
+
+
+def test_a_network_too_large_for_a_model_file_is_refused_at_once(scan, tmp_path):
+    raw = small_scan(points=2, size=32)
+    huge = replace(SMALL, model=ModelConfig(N=1024, n_filters_scale=4, architecture='cnn'))
+    large = replace(
+        raw,
+        diffraction=np.ones((4, 1024, 1024), np.float32),
+        probeGuess=np.ones((1, 1024, 1024), np.complex64),
+    )
+    with pytest.raises(ConfigError, match=r'has \d+ million weights.*lower n_filters_scale'):
+        next(train([Scan.from_raw(large)], huge, tmp_path, execution=CPU))
+
+
+def test_a_stop_after_the_validation_keeps_the_epoch(scan, tmp_path):
+    seen = []
+    events = train([scan], SMALL, tmp_path, execution=CPU, should_stop=lambda: bool(seen))
+    for event in events:
+        seen += [event] if isinstance(event, EpochDone) else []
+    assert len(seen) == 1
+    assert seen[0].best
+    assert load_checkpoint(tmp_path / 'checkpoint.zip').progress.epoch == 1
+
+
 def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_no_model(scan, tmp_path):
     wild = replace(SMALL, learning_rate=1e30, optimizer='sgd', gradient_clip_val=None, scheduler='Default')
     with pytest.raises(DivergedError, match='not finite in the first epoch'):

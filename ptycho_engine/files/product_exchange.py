@@ -211,6 +211,7 @@ def import_product_to_rawdata(in_path: Path | str) -> RawData:
         scan_index=bundle.pop('scan_index', np.zeros(len(x), np.int64)),
         metadata={**bundle.pop('metadata', {}), **_metadata(product)},
         source=str(path),
+        path=path,
         **bundle,
     )
 

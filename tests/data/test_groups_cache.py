@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from ptycho_engine.data import neighbours
-from ptycho_engine.data.groups_cache import cache_paths, cached_neighbours
+from ptycho_engine.data.groups_cache import cache_paths, cached_neighbours, scan_neighbourhood
 from ptycho_engine.data.neighbours import find_neighbours
 from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import find_training_scans
+from ptycho_engine.data.scan import find_training_scans, load_scan
+from ptycho_engine.files.product_exchange import ExportMeta, export_product_from_rawdata
+from ptycho_engine.simulate.directory import write_scan
 from tests.conftest import small_scan
 
 XY = np.random.default_rng(0).random((60, 2)) * 40
@@ -174,3 +176,18 @@ def test_cache_05_a_cache_is_not_taken_for_a_scan(tmp_path):
     assert loaded.select([0, 2, 4, 5]).path is None
     cached_neighbours(XY, 2, 7, dataset=loaded.path)
     assert find_training_scans(tmp_path) == [tmp_path / 'a.npz']
+
+
+def test_cache_01_every_reader_knows_where_its_cache_belongs(tmp_path):
+    raw = small_scan(points=3, size=32)
+    assert raw.path is None
+    raw.to_file(tmp_path / 'a.npz')
+    write_scan(tmp_path / 'scan', raw, name='scan', settings='')
+    export_product_from_rawdata(raw, tmp_path / 'p.h5', ExportMeta(name='p'), include_diffraction=True)
+    for path in (tmp_path / 'a.npz', tmp_path / 'scan', tmp_path / 'p.h5'):
+        loaded = load_scan(path).raw
+        assert loaded.path == path
+        scan_neighbourhood(loaded, 2, 7)
+    assert sorted(item.name for item in tmp_path.rglob('*.groups_cache.npz')) == [
+        *('a.g2k7.groups_cache.npz', 'p.g2k7.groups_cache.npz', 'scan.g2k7.groups_cache.npz'),
+    ]

@@ -14,14 +14,12 @@ examples:
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..examine.findings import Finding, Grade
 from .host import HostError, host_commands
+from .paragraph import beside
 
 EXIT_TROUBLE = 1
 MARK_WIDTH, TOPIC_WIDTH = 8, 15
@@ -78,9 +76,6 @@ def _ptychodus(findings: object) -> Iterator[Finding]:
 def _show(finding: Finding, worst: Grade, quiet: bool) -> Grade:
     grades = list(Grade)
     if not (quiet and finding.grade is Grade.FINE):
-        width = max(min(shutil.get_terminal_size().columns, 110), 60)
         head = f'{finding.grade:<{MARK_WIDTH}}{finding.topic:<{TOPIC_WIDTH}}'
-        lines = textwrap.wrap(finding.text, width - len(head)) or ['']
-        print(head + f'\n{" " * len(head)}'.join(lines))
-        sys.stdout.flush()
+        print(beside(head, finding.text), flush=True)
     return max(worst, finding.grade, key=grades.index)

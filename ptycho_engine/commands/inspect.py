@@ -20,6 +20,7 @@ import numpy as np
 from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
 from ..files.archive import ModelArchive, find_archive, load_archive, read_manifest
+from .paragraph import beside
 
 LABEL_WIDTH = 13
 
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(_everything(path, manifest.engine_version, archive), indent=2))
         return
     for label, text in _summary(path, manifest.engine_version, archive).items():
-        print(f'{label:<{LABEL_WIDTH}}{text}')
+        print(beside(f'{label:<{LABEL_WIDTH}}', text))
 
 
 def _everything(path: Path, engine_version: str, archive: ModelArchive) -> dict[str, Any]:

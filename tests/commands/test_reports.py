@@ -83,7 +83,8 @@ def test_a_table_leaves_out_what_nobody_has():
     assert len(a) == len(b)
 
 
-def test_inspect_tells_with_what_and_how_well(model, capsys):
+def test_inspect_tells_with_what_and_how_well(model, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '110')
     assert main(['inspect', str(model)]) == 0
     text = capsys.readouterr().out
     for words in (

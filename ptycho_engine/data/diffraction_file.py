@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.atomic import atomic_path
+from .damage import reading
 from .npz import require_keys
 from .stored import StoredStack, open_hdf5_stack
 
@@ -44,16 +45,13 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
         raise DataFileNotFoundError(
             f'{path}: there is no such file; a Ptychodus directory holds diffraction.h5 and product.h5.'
         )
-    try:
-        with h5py.File(path, 'r') as file:
-            require_keys(file, ('patterns', 'indexes', 'bad_pixels'), str(path))
-            patterns = file['patterns']
-            width_m = float(patterns.attrs.get('detector_pixel_width_m', 0.0))
-            height_m = float(patterns.attrs.get('detector_pixel_height_m', 0.0))
-            indexes = np.asarray(file['indexes'][()], dtype=np.int64)
-            bad_pixels = np.asarray(file['bad_pixels'][()], dtype=bool)
-    except OSError as error:
-        raise DataValueError(f'{path} is not a readable HDF5 file ({error}).') from error
+    with reading(f'{path} is not a readable HDF5 file'), h5py.File(path, 'r') as file:
+        require_keys(file, ('patterns', 'indexes', 'bad_pixels'), str(path))
+        patterns = file['patterns']
+        width_m = float(patterns.attrs.get('detector_pixel_width_m', 0.0))
+        height_m = float(patterns.attrs.get('detector_pixel_height_m', 0.0))
+        indexes = np.asarray(file['indexes'][()], dtype=np.int64)
+        bad_pixels = np.asarray(file['bad_pixels'][()], dtype=bool)
     counts: StoredStack = open_hdf5_stack(path, 'patterns')
     used = indexes >= 0
     if counts.ndim != 3 or len(indexes) != len(counts):

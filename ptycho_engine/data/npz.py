@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-import zlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..files.atomic import atomic_path
+from .damage import reading
 
 __all__ = [
     'PATTERN_KEYS',
@@ -33,7 +33,6 @@ __all__ = [
 logger = logging.getLogger('ptychopinn.data')
 
 PATTERN_KEYS = ('diffraction', 'diff3d')
-
 
 AxisOrder = Literal['n,H,W', 'H,W,n']
 """Order of the axes of a stack of patterns."""
@@ -143,7 +142,7 @@ def read_arrays(path: Path, leave: Container[str] = ()) -> dict[str, npt.NDArray
     if not path.is_file():
         raise DataFileNotFoundError(f'{path}: there is no such file; give the path of an NPZ file.')
     arrays: dict[str, npt.NDArray[Any]] = {}
-    try:
+    with reading(f'{path} is not a readable NPZ file'):
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataValueError(f'{path} is a single NumPy array; expected an NPZ file.')
@@ -163,10 +162,6 @@ def read_arrays(path: Path, leave: Container[str] = ()) -> dict[str, npt.NDArray
                         f"{path}: the array '{name}' is pickled, which is never loaded; save it as a "
                         'plain numeric array.'
                     ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        if isinstance(error, DataValueError):
-            raise
-        raise DataValueError(f'{path} is not a readable NPZ file ({error}).') from error
     return arrays
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..blocks import blocks
 from ..errors import DataValueError
 from ..files.mapping import Backing, MemoryArray, map_file, scratch_array
+from .damage import reading
 
 __all__ = ['StoredStack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']
 
@@ -192,12 +193,9 @@ def open_npy_stack(path: Path) -> StoredStack:
     DataValueError
         If it is not an ``.npy`` file of numbers.
     """
-    try:
-        with path.open('rb') as stream:
-            shape, order, dtype = _read_header(stream)
-            offset = stream.tell()
-    except (ValueError, OSError) as error:
-        raise DataValueError(f'{path} is not a readable .npy file ({error}).') from error
+    with reading(f'{path} is not a readable .npy file'), path.open('rb') as stream:
+        shape, order, dtype = _read_header(stream)
+        offset = stream.tell()
     return StoredStack(shape, dtype, lambda: _map(path, shape, dtype, offset, order, str(path)), str(path))
 
 
@@ -211,19 +209,16 @@ def open_npz_stack(path: Path, key: str) -> StoredStack:
     """
     name = f'{key}.npy'
     source = f"{path}: '{key}'"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo(name)
-            with archive.open(member) as stream:
-                shape, order, dtype = _read_header(cast(BinaryIO, stream))
-                header = stream.tell()
-            with path.open('rb') as file:
-                # The local header repeats name and extra fields, which may differ from the directory's.
-                file.seek(member.header_offset + 26)
-                lengths = np.frombuffer(file.read(4), '<u2')
-                offset = member.header_offset + 30 + int(lengths.sum()) + header
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise DataValueError(f'{source} cannot be read ({error}).') from error
+    with reading(f'{source} cannot be read'), zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(name)
+        with archive.open(member) as stream:
+            shape, order, dtype = _read_header(cast(BinaryIO, stream))
+            header = stream.tell()
+        with path.open('rb') as file:
+            # The local header repeats name and extra fields, which may differ from the directory's.
+            file.seek(member.header_offset + 26)
+            lengths = np.frombuffer(file.read(4), '<u2')
+            offset = member.header_offset + 30 + int(lengths.sum()) + header
     if dtype.hasobject:
         raise DataValueError(f'{source} is pickled, which is never loaded; save it as a plain numeric array.')
     if member.compress_type == zipfile.ZIP_STORED:
@@ -234,10 +229,8 @@ def open_npz_stack(path: Path, key: str) -> StoredStack:
 def _map(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, order: Order, source: str
 ) -> Backing:
-    try:
+    with reading(f'{source} is cut short or cannot be read'):
         return map_file(path, shape, dtype, offset=offset, order=order)
-    except (OSError, ValueError) as error:
-        raise DataValueError(f'{source} is cut short or cannot be read ({error}).') from error
 
 
 def _unpack(
@@ -247,16 +240,13 @@ def _unpack(
     # The bytes of a Fortran-ordered array are those of its transpose in C order.
     stored = shape if order == 'C' else shape[::-1]
     staged = _staging(stored, dtype, source, 'it is compressed')
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-            _read_header(cast(BinaryIO, stream))
-            for part in _slabs(stored, dtype):
-                slab = staged.array[part]
-                data = stream.read(slab.nbytes)
-                slab[...] = np.frombuffer(data, dtype).reshape(slab.shape)
-                staged.release()
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise DataValueError(f'{source} is damaged ({error}).') from error
+    with reading(f'{source} is damaged'), zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+        _read_header(cast(BinaryIO, stream))
+        for part in _slabs(stored, dtype):
+            slab = staged.array[part]
+            data = stream.read(slab.nbytes)
+            slab[...] = np.frombuffer(data, dtype).reshape(slab.shape)
+            staged.release()
     return staged if order == 'C' else _Transposed(staged)
 
 
@@ -279,15 +269,14 @@ def open_hdf5_stack(path: Path, name: str) -> StoredStack:
         If there is no such dataset.
     """
     source = f"{path}: '{name}'"
-    try:
-        with h5py.File(path, 'r') as file:
-            dataset = file[name]
-            shape, dtype = dataset.shape, dataset.dtype
-            offset = None
-            if dataset.chunks is None and not dataset.external and not dataset.is_virtual:
-                offset = dataset.id.get_offset()
-    except OSError as error:
-        raise DataValueError(f'{path} is not a readable HDF5 file ({error}).') from error
+    with reading(f'{path} is not a readable HDF5 file'), h5py.File(path, 'r') as file:
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise DataValueError(f'{source} is a group; expected a dataset of patterns.')
+        shape, dtype = dataset.shape, dataset.dtype
+        offset = None
+        if dataset.chunks is None and not dataset.external and not dataset.is_virtual:
+            offset = dataset.id.get_offset()
     if offset is not None:
         return StoredStack(shape, dtype, lambda: _map(path, shape, dtype, offset, 'C', source), source)
     return StoredStack(shape, dtype, lambda: _copy_dataset(path, name, source), source)
@@ -295,14 +284,11 @@ def open_hdf5_stack(path: Path, name: str) -> StoredStack:
 
 def _copy_dataset(path: Path, name: str, source: str) -> Backing:
     """Read a chunked dataset once, in whole rows of chunks."""
-    try:
-        with h5py.File(path, 'r') as file:
-            dataset = file[name]
-            staged = _staging(dataset.shape, dataset.dtype, source, 'it is stored in chunks')
-            multiple = dataset.chunks[0] if dataset.chunks else 1
-            for part in _slabs(dataset.shape, dataset.dtype, multiple):
-                dataset.read_direct(staged.array, np.s_[part], np.s_[part])
-                staged.release()
-    except OSError as error:
-        raise DataValueError(f'{source} cannot be read ({error}).') from error
+    with reading(f'{source} cannot be read'), h5py.File(path, 'r') as file:
+        dataset = file[name]
+        staged = _staging(dataset.shape, dataset.dtype, source, 'it is stored in chunks')
+        multiple = dataset.chunks[0] if dataset.chunks else 1
+        for part in _slabs(dataset.shape, dataset.dtype, multiple):
+            dataset.read_direct(staged.array, np.s_[part], np.s_[part])
+            staged.release()
     return staged

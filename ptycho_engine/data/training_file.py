@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..errors import DataValueError
 from ..files.product import ProductData
 from ..physics.geometry import ObjectGrid
+from .damage import reading
 from .npz import require_keys
 from .stored import StoredStack, open_hdf5_stack
 
@@ -35,7 +36,7 @@ def is_training_file(path: Path) -> bool:
     try:
         with h5py.File(path, 'r') as file:
             return 'patterns' in file and 'probe_position_x_px' in file
-    except OSError:
+    except (OSError, RuntimeError):
         return False
 
 
@@ -50,12 +51,9 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
     DataKeyError, DataValueError, ProductError
         If something is missing or contradicts another item.
     """
-    try:
-        with h5py.File(path, 'r') as file:
-            require_keys(file, NEEDED, str(path))
-            small = {name: np.asarray(file[name][()]) for name in NEEDED if name != 'patterns'}
-    except OSError as error:
-        raise DataValueError(f'{path} is not a readable HDF5 file ({error}).') from error
+    with reading(f'{path} is not a readable HDF5 file'), h5py.File(path, 'r') as file:
+        require_keys(file, NEEDED, str(path))
+        small = {name: np.asarray(file[name][()]) for name in NEEDED if name != 'patterns'}
     obj = small['object']
     if obj.ndim == 2:
         obj = obj[np.newaxis]

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptycho_engine.data import stored
+from ptycho_engine.data.diffraction_file import read_diffraction_file
 from ptycho_engine.data.memmap import MemmapDatasetBridge
 from ptycho_engine.data.patterns import Patterns
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.data.stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
-from ptycho_engine.errors import DataValueError
+from ptycho_engine.errors import DataValueError, EngineError
 from ptycho_engine.files.mapping import MappedArray
 from tests.conftest import small_scan
 
@@ -283,3 +284,47 @@ def test_mem_04_a_killed_process_leaves_no_scratch_file(tmp_path, frames):
     )
     assert ended.returncode == -9
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize('kind', ['npz', 'compressed', 'diffraction', 'training'])
+def test_mem_10_damaged_files_give_a_sentence_or_a_scan(tmp_path, frames, kind):
+    """A file with some bytes wrong, or cut short: an EngineError, or a scan with odd values, never else."""
+    coordinates = {'xcoords': np.arange(N) + 0.5, 'ycoords': np.arange(N) + 0.5}
+    rest = {'probeGuess': np.ones((SIZE, SIZE), complex), **coordinates}
+    path = tmp_path / ('x.npz' if kind in ('npz', 'compressed') else 'diffraction.h5')
+    if kind == 'npz':
+        np.savez(path, diffraction=frames, **rest)
+    elif kind == 'compressed':
+        np.savez_compressed(path, diffraction=frames, **rest)
+    else:
+        options = {'chunks': (1, SIZE, SIZE), 'compression': 'lzf'} if kind == 'training' else {}
+        with h5py.File(path, 'w') as file:
+            file.create_dataset('patterns', data=frames, **options)
+            file['indexes'] = np.arange(N)
+            file['bad_pixels'] = np.zeros((SIZE, SIZE), bool)
+
+    def read() -> None:
+        if path.suffix == '.npz':
+            RawData.from_file(path, memory_limit=0).diffraction[:]
+        else:
+            read_diffraction_file(path).counts[:]
+
+    whole = path.read_bytes()
+    read()
+    rng = np.random.default_rng(5)
+    sentences = []
+    for trial in range(60):
+        damaged = bytearray(whole)
+        if trial % 3 == 0:
+            damaged = damaged[: rng.integers(len(whole))]
+        else:
+            headers = 400 if trial % 3 == 1 else len(whole)
+            for place in rng.integers(0, headers, 3):
+                damaged[place] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            read()
+        except EngineError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 10
+    assert all(path.name in sentence for sentence in sentences)

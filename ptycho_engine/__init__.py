@@ -18,10 +18,11 @@ _PUBLIC = {
     'ConfigError': 'errors',
     'EngineError': 'errors',
     'EpochDone': 'events',
+    'Evaluation': 'pipeline.evaluate',
     'ExportMeta': 'files.product_exchange',
     'InferenceConfig': 'config',
-    'MemmapDatasetBridge': 'data.memmap',
     'InferencePayload': 'config.factory',
+    'MemmapDatasetBridge': 'data.memmap',
     'ModelArchive': 'files.archive',
     'ModelConfig': 'config',
     'ModelSaved': 'events',
@@ -40,25 +41,29 @@ _PUBLIC = {
     'ScaleRecord': 'physics.scaling',
     'Scan': 'data.scan',
     'TrainingConfig': 'config',
+    'TrainingPayload': 'config.factory',
     'bin_scan': 'data.pretreatment',
     'build_groups': 'data.grouping',
-    'TrainingPayload': 'config.factory',
     'create_inference_payload': 'config.factory',
     'create_training_payload': 'config.factory',
     'crop_scan': 'data.pretreatment',
+    'evaluate': 'pipeline.evaluate',
     'export_product_from_rawdata': 'files.product_exchange',
     'find_violations': 'files.product_validation',
     'import_product_to_rawdata': 'files.product_exchange',
     'infer_probe_size': 'config.factory',
     'load_archive': 'files.archive',
+    'load_config': 'config.files',
     'load_scan': 'data.scan',
     'load_training_scans': 'data.scan',
     'make_fixture': 'files.fixture',
     'populate_legacy_params': 'config.legacy',
+    'read_object': 'pipeline.evaluate',
     'read_product': 'files.product',
     'reconstruct': 'pipeline.reconstruct',
     'reconstruct_from_payload': 'pipeline.payload',
     'save_archive': 'files.archive',
+    'save_config': 'config.files',
     'scan_from_frames': 'data.frames',
     'simulate_scan': 'simulate',
     'train': 'pipeline.train',
@@ -80,6 +85,8 @@ if TYPE_CHECKING:
     from .config.factory import create_inference_payload as create_inference_payload
     from .config.factory import create_training_payload as create_training_payload
     from .config.factory import infer_probe_size as infer_probe_size
+    from .config.files import load_config as load_config
+    from .config.files import save_config as save_config
     from .config.legacy import populate_legacy_params as populate_legacy_params
     from .data.container import PtychoDataContainer as PtychoDataContainer
     from .data.container import PtychoDataContainerTorch as PtychoDataContainerTorch
@@ -117,6 +124,9 @@ if TYPE_CHECKING:
     from .files.product_validation import find_violations as find_violations
     from .physics.geometry import ObjectGrid as ObjectGrid
     from .physics.scaling import ScaleRecord as ScaleRecord
+    from .pipeline.evaluate import Evaluation as Evaluation
+    from .pipeline.evaluate import evaluate as evaluate
+    from .pipeline.evaluate import read_object as read_object
     from .pipeline.payload import reconstruct_from_payload as reconstruct_from_payload
     from .pipeline.payload import train_from_payload as train_from_payload
     from .pipeline.reconstruct import Reconstruction as Reconstruction

@@ -29,6 +29,9 @@ MEMORY_LIMIT_BYTES = 64 * 2**20
 SLAB_BYTES = 64 * 2**20
 """Copied at once while a stack is staged."""
 
+TURNED_FRAMES = 8192
+"""Frames written at once while a stack is turned."""
+
 Order = Literal['C', 'F']
 
 
@@ -171,9 +174,12 @@ def _turned(stored: Backing, source: str) -> Backing:
         return MemoryArray(np.ascontiguousarray(stored.array.transpose(2, 0, 1)))
     turned = _staging((n, height, width), stored.array.dtype, source, 'its patterns are on the last axis')
     for part in _slabs(stored.array.shape, stored.array.dtype):
-        turned.array[:, part] = stored.array[part].transpose(2, 0, 1)
-        turned.release()
+        slab = np.array(stored.array[part])
         stored.release()
+        # Some frames at a time, for each write touches a page of its frame.
+        for frames in blocks(n, TURNED_FRAMES):
+            turned.array[frames, part] = slab[..., frames].transpose(2, 0, 1)
+            turned.release()
     return turned
 
 

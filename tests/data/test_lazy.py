@@ -32,6 +32,7 @@ def everything_is_large(monkeypatch):
     """Small stacks take the way of large ones: mapped, or staged in a file, several slabs at a time."""
     monkeypatch.setattr(stored, 'MEMORY_LIMIT_BYTES', 0)
     monkeypatch.setattr(stored, 'SLAB_BYTES', 3000)
+    monkeypatch.setattr(stored, 'TURNED_FRAMES', 4)
 
 
 @pytest.fixture(scope='module')

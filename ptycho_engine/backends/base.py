@@ -18,6 +18,7 @@ from ..network.plan import NetworkPlan
 
 __all__ = [
     'AGC_SMALLEST_NORM',
+    'FRAMEWORKS',
     'Backend',
     'Batch',
     'Illumination',
@@ -29,7 +30,7 @@ __all__ = [
 AGC_SMALLEST_NORM = 1e-3
 """Norm that adaptive clipping takes for weights of a smaller one, so that zero weights can grow."""
 
-_FRAMEWORKS = {
+FRAMEWORKS = {
     'pytorch': ('PyTorch', 'torch', 'pip install torch'),
     'tensorflow': ('TensorFlow', 'tensorflow', 'pip install "ptychopinn-ptychodus[tensorflow]"'),
 }
@@ -131,7 +132,7 @@ def why_unavailable(name: str) -> str | None:
 
     Imports nothing.
     """
-    title, package, install = _FRAMEWORKS[name]
+    title, package, install = FRAMEWORKS[name]
     try:
         found = importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
@@ -149,8 +150,8 @@ def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -
     ConfigError
         If there is no backend of that name.
     """
-    if name not in _FRAMEWORKS:
-        raise ConfigError(f'There is no backend {name!r}; choose {" or ".join(map(repr, _FRAMEWORKS))}.')
+    if name not in FRAMEWORKS:
+        raise ConfigError(f'There is no backend {name!r}; choose {" or ".join(map(repr, FRAMEWORKS))}.')
     reason = why_unavailable(name)
     if reason:
         raise BackendUnavailableError(reason)
@@ -162,7 +163,7 @@ def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -
     try:
         module = importlib.import_module(f'.{name}', __package__)
     except ImportError as error:
-        title, package, install = _FRAMEWORKS[name]
+        title, package, install = FRAMEWORKS[name]
         raise BackendUnavailableError(
             f'{title} backend selected but {package} cannot be loaded ({error}); run: {install}'
         ) from error

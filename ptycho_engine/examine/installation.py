@@ -8,17 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
+from ..backends.base import FRAMEWORKS, why_unavailable
 from .findings import Finding, Grade
 
 __all__ = ['examine_installation']
 
-FRAMEWORKS = {'pytorch': ('torch', 'PyTorch'), 'tensorflow': ('tensorflow', 'TensorFlow')}
-"""Module and name of each backend's framework."""
 TRIAL_S = 180.0
 LITTLE_MEMORY = 2e9
 LITTLE_DISK = 1e9
@@ -42,9 +40,8 @@ def examine_installation() -> Iterator[Finding]:
 
 def _backends() -> Iterator[Finding]:
     works = False
-    for backend, (module, title) in FRAMEWORKS.items():
-        if find_spec(module) is None:
-            command = 'pip install torch' if backend == 'pytorch' else 'pip install tensorflow'
+    for backend, (title, _, command) in FRAMEWORKS.items():
+        if why_unavailable(backend):
             yield Finding(Grade.FINE, title, f'not installed; {command} to use the backend {backend}.')
             continue
         finding = _trial(backend, title)

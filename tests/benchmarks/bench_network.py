@@ -1,27 +1,31 @@
-"""Throughput of the network, in patterns per second and relative to the FFTs it contains.
+"""Throughput of the networks on each backend, in patterns per processor-second.
 
-    python tests/benchmarks/bench_network.py [--threads 1]
+    python tests/benchmarks/bench_network.py [--threads 1] [--backends pytorch tensorflow]
 
-The ratio compares runs on one machine; patterns per second depend on it.
+"FFT share" is the time of the Fourier transforms of 'unrolled', by SciPy, relative to a prediction; it
+compares runs on different machines. The first step holds what a framework does once, such as laying out
+its graph.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
+from scipy.fft import fft2, ifft2
 
 from ptycho_engine.backends.base import create_backend
-from ptycho_engine.config import ModelConfig, TrainingConfig
+from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
-STEPS = 3
+PATTERNS = 16
 
 
 def prepared_scan(size: int, points: int = 8) -> PreparedScan:
@@ -37,39 +41,63 @@ def prepared_scan(size: int, points: int = 8) -> PreparedScan:
 
 
 def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:
-    """Return the shortest of several runs, after one to warm up."""
+    """Return the shortest of several runs in seconds of processor time, after two to warm up.
+
+    Processor time, because a framework on one thread is compared with another on a machine that others use.
+    """
+    run()
     run()
     times = []
     for _ in range(repeats):
-        tic = time.perf_counter()
+        tic = time.process_time()
         run()
-        times.append(time.perf_counter() - tic)
+        times.append(time.process_time() - tic)
     return min(times)
+
+
+def measure(backend_name: str, size: int, gridsize: int, scale: int, architecture: str) -> str:
+    """Return one line of the table."""
+    prepared = prepared_scan(size)
+    model = ModelConfig(N=size, gridsize=gridsize, n_filters_scale=scale, architecture=architecture)
+    plan = build_plan(model)
+    backend = create_backend(backend_name, PyTorchExecutionConfig(accelerator='cpu'))
+    backend.build(plan, initial_weights(plan, 0))
+    backend.prepare_training(TrainingConfig(model=model, backend=backend_name))
+    batch = prepared.batch(np.arange(PATTERNS, dtype=np.int32).reshape(-1, gridsize**2))
+    tic = time.process_time()
+    backend.train_step([batch], 1e-3)
+    first = time.process_time() - tic
+    train = best_seconds(lambda: backend.train_step([batch], 1e-3))
+    predict = best_seconds(lambda: backend.predict(batch))
+    waves = np.zeros((PATTERNS, size, size), np.complex64)
+    transforms = best_seconds(lambda: [ifft2(fft2(waves)) for _ in range(model.unrolled_steps)])
+    return (
+        f'{backend_name:>10} {architecture:>9} {size:>4} {gridsize:>2} {scale:>5} {PATTERNS / train:>9.0f} '
+        f'{PATTERNS / predict:>10.0f} {transforms / predict:>10.1%} {first:>12.1f}'
+    )
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--threads', type=int, default=1)
-    torch.set_num_threads(parser.parse_args().threads)
-    print(f'{"N":>4} {"g":>2} {"scale":>5} {"train/s":>9} {"predict/s":>10} {"FFT share of predict":>21}')
-    for size, gridsize, scale in ((64, 1, 1), (64, 1, 2), (64, 2, 1), (128, 1, 1)):
-        prepared = prepared_scan(size)
-        model = ModelConfig(N=size, gridsize=gridsize, n_filters_scale=scale, unrolled_steps=STEPS)
-        plan = build_plan(model)
-        backend = create_backend('pytorch')
-        backend.build(plan, initial_weights(plan, 0))
-        backend.prepare_training(TrainingConfig(model=model))
-        n = 16
-        batch = prepared.batch(np.arange(n, dtype=np.int32).reshape(-1, gridsize**2))
-        train = best_seconds(lambda b=batch, e=backend: e.train_step([b], 1e-3))
-        predict = best_seconds(lambda b=batch, e=backend: e.predict(b))
-        waves = torch.zeros(n, 1, size, size, dtype=torch.complex64)
-        transforms = best_seconds(lambda w=waves: [torch.fft.ifft2(torch.fft.fft2(w)) for _ in range(STEPS)])
-        print(
-            f'{size:>4} {gridsize:>2} {scale:>5} {n / train:>9.0f} {n / predict:>10.0f} '
-            f'{transforms / predict:>21.1%}'
-        )
+    parser.add_argument('--backends', nargs='+', choices=BACKENDS, default=BACKENDS)
+    options = parser.parse_args()
+    # Both frameworks read this when they are loaded.
+    os.environ['OMP_NUM_THREADS'] = str(options.threads)
+    print(
+        f'{"backend":>10} {"network":>9} {"N":>4} {"g":>2} {"scale":>5} {"train/s":>9} {"predict/s":>10} '
+        f'{"FFT share":>10} {"first step s":>12}'
+    )
+    for case in (
+        (64, 1, 1, 'unrolled'),
+        (64, 1, 2, 'unrolled'),
+        (64, 2, 1, 'unrolled'),
+        (128, 1, 1, 'unrolled'),
+        (64, 1, 2, 'cnn'),
+    ):
+        for backend_name in options.backends:
+            print(measure(backend_name, *case), flush=True)
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ def test_a_backend_computes_on_the_cpu():
 
 
 def test_without_a_backend_nothing_runs(monkeypatch):
-    monkeypatch.setattr(installation, 'find_spec', lambda name: None)
+    monkeypatch.setattr(installation, 'why_unavailable', lambda name: 'not there')
     found = list(installation.examine_installation())
     (stop,) = [f for f in found if f.grade is Grade.STOP]
     assert stop.text == 'no backend works; pip install torch.'
@@ -30,7 +30,9 @@ def test_without_a_backend_nothing_runs(monkeypatch):
 
 
 def test_a_backend_that_crashes_is_named(monkeypatch):
-    monkeypatch.setattr(installation, 'find_spec', lambda name: name == 'torch')
+    monkeypatch.setattr(
+        installation, 'why_unavailable', lambda name: None if name == 'pytorch' else 'not there'
+    )
     monkeypatch.setattr(installation.sys, 'executable', '/bin/false')
     found = {f.topic: f for f in installation.examine_installation()}
     assert 'does not work (exit code 1)' in found['PyTorch'].text

@@ -71,11 +71,14 @@ def comparison_figure(
 def object_figure(
     obj: ComplexImage, weight: npt.NDArray[np.floating[Any]], box: tuple[slice, slice], title: str
 ) -> Figure:
-    """Show amplitude and phase of an object inside the scanned box, and the illumination it got."""
+    """Show amplitude and phase of an object inside the scanned box, and the illumination it got.
+
+    Where the box is no area, as that of one position, all of the object is shown.
+    """
     figure = Figure(figsize=(13, 4.4), layout='constrained')
     axes = figure.subplots(1, 3)
     figure.suptitle(title)
-    inside = obj[box]
+    inside = obj[box] if min(obj[box].shape) > 1 else obj
     phase = np.angle(inside * np.conj(inside.mean() or 1))
     for axis, image, name, cmap in (
         (axes[0], np.abs(inside), 'amplitude', 'gray'),

@@ -89,6 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'ptychopinn {options.command}: interrupted', file=sys.stderr)
         return EXIT_CANCELLED
     except OSError as error:
-        print(f'ptychopinn {options.command}: {error}', file=sys.stderr)
+        print(f'ptychopinn {options.command}: {_failure(error, options)}', file=sys.stderr)
         return EXIT_FAILURE
     return code or 0
+
+
+def _failure(error: OSError, options: argparse.Namespace) -> str:
+    """Return what the machine refused; a full disk does not say itself which file it was."""
+    output = getattr(options, 'output', None)
+    if error.filename is None and error.strerror and output is not None:
+        return f'{output} cannot be written: {error.strerror}.'
+    return str(error)

@@ -37,8 +37,6 @@ class FieldInfo:
     optional: bool
     """Whether None is legal."""
     default: Any
-    choices: tuple[str, ...]
-    """Legal words; empty where any value of the kind may be legal."""
     doc: str
     """Its docstring on one line."""
 
@@ -55,22 +53,21 @@ def describe(cls: type) -> tuple[FieldInfo, ...]:
     docs = _field_docs(cls)
     infos = []
     for field in dataclasses.fields(cls):
-        kind, optional, choices = _analyse(hints[field.name])
+        kind, optional = _analyse(hints[field.name])
         if kind in _KIND_NAMES:
             doc = docs.get(field.name, '')
-            infos.append(FieldInfo(field.name, kind, optional, field.default, choices, doc))
+            infos.append(FieldInfo(field.name, kind, optional, field.default, doc))
     return tuple(infos)
 
 
-def _analyse(hint: Any) -> tuple[type, bool, tuple[str, ...]]:
-    """Return (kind, whether None is legal, choices) of a type hint."""
+def _analyse(hint: Any) -> tuple[type, bool]:
+    """Return (kind, whether None is legal) of a type hint."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [arm for arm in typing.get_args(hint) if arm is not type(None)]
-        kind, _, choices = _analyse(inner[0])
-        return kind, True, choices
+        return _analyse(inner[0])[0], True
     if typing.get_origin(hint) is typing.Literal:
-        return str, False, tuple(typing.get_args(hint))
-    return hint, False, ()
+        return str, False
+    return hint, False
 
 
 def _field_docs(cls: type) -> dict[str, str]:

@@ -178,3 +178,26 @@ def test_settings_survive_a_file(tmp_path: Path) -> None:
     again.open_settings(tmp_path / 'settings.ini')
     assert fresh.engine_settings.learning_rate.get_value() == pytest.approx(3e-4)
     assert fresh.engine_settings.accelerator.get_value() == 'cpu'
+
+
+def test_the_panel_offers_the_backends_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """API-61: what is not installed is in the tool tip with its remedy, unless the settings ask for it."""
+    pytest.importorskip('PyQt5.QtWidgets')
+    from ptychopinn_ptychodus import panel
+
+    offers: dict[str, tuple[list[str], str]] = {}
+
+    class Builder:
+        def add_combo_box(self, _: Any, items: Any, label: str, *, tool_tip: str, group: str) -> None:
+            offers[label] = list(items), tool_tip
+
+    missing = 'TensorFlow backend selected but tensorflow is not installed; run: pip install it'
+    monkeypatch.setattr(panel, 'why_unavailable', lambda name: missing if name == 'tensorflow' else None)
+    library = PtychoPINNLibrary(SettingsRegistry())
+    panel._add_device(Builder(), library)
+    items, tool_tip = offers['Backend:']
+    assert items == ['pytorch']
+    assert missing in tool_tip
+    library.engine_settings.backend.set_value('tensorflow')
+    panel._add_device(Builder(), library)
+    assert offers['Backend:'][0] == ['pytorch', 'tensorflow']

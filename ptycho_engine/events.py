@@ -21,6 +21,7 @@ __all__ = [
     'PartialObject',
     'PatchesDone',
     'Reconstructed',
+    'SweepDone',
 ]
 
 
@@ -88,6 +89,18 @@ class PartialObject(Event):
     """The object as far as it is stitched, for a live view."""
 
     reconstruction: Reconstruction
+
+
+@dataclass(frozen=True)
+class SweepDone(Event):
+    """One sweep of the refinement over all patterns is done."""
+
+    sweep: int
+    """Sweep just finished, from 1."""
+    n_sweeps: int
+    """Sweeps at most."""
+    held_out_deviance: float
+    """Poisson deviance per pixel of the pixels that are not fitted; NaN where a start was given up."""
 
 
 @dataclass(frozen=True)

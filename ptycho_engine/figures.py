@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from matplotlib.figure import Figure
 
 from .files.atomic import atomic_path
 from .pipeline.quality import align, fourier_ring_correlation
+
+if TYPE_CHECKING:
+    from .pipeline.reconstruct import Reconstruction
 
 __all__ = ['comparison_figure', 'object_figure', 'save_figure']
 
@@ -68,22 +72,20 @@ def comparison_figure(
     return figure
 
 
-def object_figure(
-    obj: ComplexImage, weight: npt.NDArray[np.floating[Any]], box: tuple[slice, slice], title: str
-) -> Figure:
-    """Show amplitude and phase of an object inside the scanned box, and the illumination it got.
-
-    Where the box is no area, as that of one position, all of the object is shown.
-    """
-    figure = Figure(figsize=(13, 4.4), layout='constrained')
-    axes = figure.subplots(1, 3)
-    figure.suptitle(title)
-    inside = obj[box] if min(obj[box].shape) > 1 else obj
+def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
+    """Show amplitude, phase and uncertainty inside the scanned box, the illumination, and the quality."""
+    figure = Figure(figsize=(17, 4.8), layout='constrained')
+    axes = figure.subplots(1, 4)
+    figure.suptitle('\n'.join(textwrap.wrap(result.comments, 150)), fontsize=10)
+    # A single pattern has a box of a single pixel: draw all.
+    part = box if min(result.object_array[box].shape) > 1 else (slice(None), slice(None))
+    inside = result.object_array[part]
     phase = np.angle(inside * np.conj(inside.mean() or 1))
     for axis, image, name, cmap in (
         (axes[0], np.abs(inside), 'amplitude', 'gray'),
         (axes[1], phase, 'phase (rad)', 'viridis'),
-        (axes[2], weight, 'illumination (counts)', 'magma'),
+        (axes[2], result.uncertainty[part], 'uncertainty (units of amplitude)', 'cividis'),
+        (axes[3], result.weight, 'illumination (counts)', 'magma'),
     ):
         shown = axis.imshow(image, cmap=cmap)
         axis.set_title(name)

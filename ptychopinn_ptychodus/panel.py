@@ -11,6 +11,7 @@ from PyQt5.QtWidgets import QWidget
 
 from ptycho_engine.backends.base import why_unavailable
 from ptycho_engine.config.execution import ACCELERATORS, PRECISIONS
+from ptycho_engine.config.inference import REFINE_METHODS
 from ptycho_engine.config.model import AMPLITUDE_ACTIVATIONS, ARCHITECTURES
 from ptycho_engine.config.training import BACKENDS
 
@@ -244,6 +245,27 @@ def _add_inference(builder: Any, library: PtychoPINNLibrary) -> None:
         'Neighbours:',
         tool_tip='Nearest positions from which a group is drawn; used where the grid size is above 1, in '
         'training too.',
+        group=group,
+    )
+    builder.add_spin_box(
+        library.engine_settings.refine_iterations,
+        'Refine [sweeps]:',
+        tool_tip="Sweeps of physics over all patterns after the network, at most. The network's image and a "
+        'flat one are both tried; what best predicts pixels that were not fitted is kept. 0: network only.',
+        group=group,
+    )
+    builder.add_combo_box(
+        library.engine_settings.refine_method,
+        REFINE_METHODS,
+        'Refine by:',
+        tool_tip='accelerated: Poisson likelihood with momentum and total variation. rpie: regularised PIE, '
+        'which fits the noise sooner.',
+        group=group,
+    )
+    builder.add_decimal_line_edit(
+        library.engine_settings.refine_smoothing,
+        'Refine smoothing:',
+        tool_tip='Total variation of the accelerated method, in units of the photon noise. 0: none.',
         group=group,
     )
 

@@ -60,6 +60,13 @@ class EngineSettings:
             'InferenceBatchSize', inference.batch_size, minimum=1
         )
         self.backend = group.create_string_parameter('Backend', training.backend)
+        self.refine_iterations = group.create_integer_parameter(
+            'RefineIterations', inference.refine_iterations, minimum=0
+        )
+        self.refine_method = group.create_string_parameter('RefineMethod', inference.refine_method)
+        self.refine_smoothing = group.create_real_parameter(
+            'RefineSmoothing', inference.refine_smoothing, minimum=0.0, maximum=10.0
+        )
         self.accelerator = group.create_string_parameter('Accelerator', execution.accelerator)
         self.precision = group.create_string_parameter('Precision', execution.precision)
 
@@ -95,6 +102,9 @@ _SETTING_OF_FIELD = {
     'InferenceConfig.backend': f'{ENGINE_GROUP}.Backend',
     'InferenceConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
     'InferenceConfig.batch_size': f'{ENGINE_GROUP}.InferenceBatchSize',
+    'InferenceConfig.refine_iterations': f'{ENGINE_GROUP}.RefineIterations',
+    'InferenceConfig.refine_method': f'{ENGINE_GROUP}.RefineMethod',
+    'InferenceConfig.refine_smoothing': f'{ENGINE_GROUP}.RefineSmoothing',
     'InferenceConfig.seed': f'{ENGINE_GROUP}.Seed',
     'PyTorchExecutionConfig.accelerator': f'{ENGINE_GROUP}.Accelerator',
     'PyTorchExecutionConfig.precision': f'{ENGINE_GROUP}.Precision',
@@ -218,6 +228,9 @@ class ReconstructorSettings:
                 batch_size=self.engine.inference_batch_size.get_value(),
                 neighbor_count=self.inference.n_nearest_neighbors.get_value(),
                 seed=self.engine.seed.get_value(),
+                refine_iterations=self.engine.refine_iterations.get_value(),
+                refine_method=self.engine.refine_method.get_value().strip().casefold(),
+                refine_smoothing=self.engine.refine_smoothing.get_value(),
             )
 
     def execution_config(self) -> PyTorchExecutionConfig:

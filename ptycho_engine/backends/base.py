@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..network.plan import NetworkPlan
+from ..physics.refinement import NumpyScanPhysics, ScanPatterns, ScanPhysics
 
 __all__ = [
     'AGC_SMALLEST_NORM',
@@ -22,8 +23,10 @@ __all__ = [
     'Backend',
     'Batch',
     'Illumination',
+    'RefiningBackend',
     'StepResult',
     'create_backend',
+    'scan_physics',
     'why_unavailable',
 ]
 
@@ -138,6 +141,29 @@ def why_unavailable(name: str) -> str | None:
     except (ImportError, ValueError):
         found = False
     return None if found else f'{title} backend selected but {package} is not installed; run: {install}'
+
+
+@runtime_checkable
+class RefiningBackend(Protocol):
+    """A backend that evaluates the likelihood of a whole scan on its own device.
+
+    A backend has this one method more. It returns an object with the methods of
+    :class:`~..physics.refinement.ScanPhysics` that agrees with ``NumpyScanPhysics`` to 1e-4 relative: it cuts
+    patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes as
+    intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in float64.
+    Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``, ``.clip(min=array)``
+    and in-place addition to slices, which is all that :mod:`~..physics.descent` uses.
+    """
+
+    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
+        """Put the patterns of a scan on the device."""
+
+
+def scan_physics(backend: Backend, patterns: ScanPatterns) -> ScanPhysics:
+    """Return the backend's physics of a scan, or NumPy's where the backend has none."""
+    if isinstance(backend, RefiningBackend):
+        return backend.scan_physics(patterns)
+    return NumpyScanPhysics(patterns)
 
 
 def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -> Backend:

@@ -42,7 +42,7 @@ MAIN_TRAINING = (
     *('backend', 'batch_size', 'nepochs', 'n_groups', 'learning_rate', 'seed'),
     *('accelerator', 'precision', 'logger_backend'),
 )
-MAIN_INFERENCE = ('backend', 'batch_size', 'accelerator', 'precision')
+MAIN_INFERENCE = ('backend', 'batch_size', 'refine_iterations', 'accelerator', 'precision')
 
 HEADINGS = {
     'model': 'network',

@@ -2,8 +2,8 @@
 
 INPUT is an NPZ file or a Ptychodus directory (diffraction.h5 and product.h5). Writes into the output
 directory
-  reconstruction.npz   object, illumination and positions
-  reconstruction.png   amplitude, phase and illumination
+  reconstruction.npz   object, illumination, uncertainty and positions
+  reconstruction.png   amplitude, phase, illumination and uncertainty
   product.h5           a Ptychodus product, where the input has physical units
 and with --truth what `ptychopinn evaluate` writes: scores and a figure.
 
@@ -91,6 +91,7 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> list[P
         {
             'objectGuess': result.object_array,
             'weight': result.weight,
+            'uncertainty': result.uncertainty,
             'probeGuess': scan.raw.probeGuess,
             'xcoords': x,
             'ycoords': y,
@@ -98,7 +99,7 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> list[P
     )
     picture = directory / 'reconstruction.png'
     box = scan_box(x, y, grid.shape)
-    save_figure(object_figure(result.object_array, result.weight, box, result.comments), picture)
+    save_figure(object_figure(result, box), picture)
     written = [arrays, picture]
     if scan.product is not None:
         product = directory / 'product.h5'

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .checks import check_boolean, check_choice, check_integer
+from .checks import check_boolean, check_choice, check_integer, check_number
 from .training import BACKENDS
 
-__all__ = ['InferenceConfig']
+__all__ = ['REFINE_METHODS', 'InferenceConfig']
+
+REFINE_METHODS = ('accelerated', 'rpie')
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ class InferenceConfig:
     use_groups_cache: bool = True
     """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
 
+    refine_iterations: int = 25
+    """Sweeps of physics over all patterns after the network, at most; 0 leaves the network's image. Both the
+    network's image and a flat one are tried as a start, and what best predicts pixels that were not fitted is
+    kept."""
+    refine_method: str = 'accelerated'
+    """'accelerated': Poisson likelihood, momentum, total variation. 'rpie': regularised PIE, which fits the
+    noise sooner."""
+    refine_smoothing: float = 0.12
+    """Total variation of 'accelerated' in units of the photon noise; 0 for none."""
+
     def __post_init__(self) -> None:
         owner = type(self).__name__
         check_choice(owner, 'backend', self.backend, BACKENDS)
@@ -37,6 +49,9 @@ class InferenceConfig:
         check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
         check_integer(owner, 'seed', self.seed, 0)
         check_boolean(owner, 'use_groups_cache', self.use_groups_cache)
+        check_integer(owner, 'refine_iterations', self.refine_iterations, 0)
+        check_choice(owner, 'refine_method', self.refine_method, REFINE_METHODS)
+        check_number(owner, 'refine_smoothing', self.refine_smoothing, 0, 10)
         if self.n_subsample is not None:
             check_integer(owner, 'n_subsample', self.n_subsample, 1)
         if self.subsample_seed is not None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import logging
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy.typing as npt
 
-__all__ = ['DAMAGE', 'ProductExtras', 'collect_extras', 'write_extras']
+__all__ = ['DAMAGE', 'ProductExtras', 'collect_extras', 'with_dataset', 'write_extras']
 
 logger = logging.getLogger('ptychopinn.files')
 
@@ -74,6 +76,23 @@ def collect_extras(
         image.flush()
         data = bytes(image.id.get_file_image())
     return ProductExtras(data, path.absolute() if large else None, large)
+
+
+def with_dataset(
+    extras: ProductExtras, name: str, array: npt.NDArray[Any], attributes: Mapping[str, Any]
+) -> ProductExtras:
+    """Return `extras` with a dataset at the root, in place of one of that name."""
+    with h5py.File(f'extras-{uuid.uuid4()}', 'w', driver='core', backing_store=False) as image:
+        if extras.image:
+            with h5py.File(io.BytesIO(extras.image), 'r') as old:
+                _copy_attributes(old, image)
+                for item in old:
+                    if item != name:
+                        _copy_item(old, image, item)
+        image.create_dataset(name, data=array).attrs.update(attributes)
+        image.flush()
+        data = bytes(image.id.get_file_image())
+    return replace(extras, image=data, large=tuple(item for item in extras.large if item[0] != name))
 
 
 @contextmanager

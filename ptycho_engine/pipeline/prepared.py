@@ -101,15 +101,20 @@ class PreparedScan:
             weights[part] = mode_intensity(fourier_shift(probe[None], remainder[part, None]))
         return weights
 
+    @cached_property
+    def margin(self) -> int:
+        """Pixels by which the outermost patch reaches over the grid."""
+        return overhang(self.placement.corner, self.scan.grid.shape, self.scan.raw.N)
+
     def pad(self, obj: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:
         """Continue an object (H, W) beyond its edge as far as the outermost patch reaches."""
-        return np.pad(obj, self._margin, mode='edge')
+        return np.pad(obj, self.margin, mode='edge')
 
     def cut(
         self, padded: npt.NDArray[np.complex64], indices: npt.NDArray[np.integer[Any]]
     ) -> npt.NDArray[np.complex64]:
         """Cut the patches (n, N, N) of the given patterns from an object that :meth:`pad` returned."""
-        corner = self.placement.corner[indices] + self._margin
+        corner = self.placement.corner[indices] + self.margin
         placement = PatchPlacement(corner, self.placement.remainder[indices])
         return cut_patches(padded, placement, self.scan.raw.N)
 
@@ -120,11 +125,6 @@ class PreparedScan:
         else:
             patches = self.cut(self._padded_truth, groups.ravel()).reshape(*groups.shape, raw.N, raw.N)
         return np.asarray(patches / self.scale.probe_scale, dtype=np.complex64)
-
-    @cached_property
-    def _margin(self) -> int:
-        """Pixels by which the outermost patch reaches over the grid."""
-        return overhang(self.placement.corner, self.scan.grid.shape, self.scan.raw.N)
 
     @cached_property
     def _padded_truth(self) -> npt.NDArray[np.complex64]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ..events import BatchDone, EpochDone, Event, PatchesDone
+from ..events import BatchDone, EpochDone, Event, PatchesDone, SweepDone
 
 __all__ = ['show_progress']
 
@@ -39,6 +39,9 @@ def show_progress(events: Iterator[Event], enabled: bool) -> Iterator[Event]:
                 case PatchesDone():
                     title = f'reconstructing, {event.done}/{event.total} patterns'
                     _advance(bar, title, event.done / event.total)
+                case SweepDone():
+                    title = f'refining, held-out deviance {event.held_out_deviance:.4g}'
+                    _advance(bar, title, event.sweep / event.n_sweeps)
                 case _:
                     pass
             yield event

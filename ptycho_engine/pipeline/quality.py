@@ -15,7 +15,7 @@ from skimage.registration import phase_cross_correlation
 
 from ..errors import DataValueError
 
-__all__ = ['Alignment', 'Scores', 'align', 'fourier_ring_correlation', 'scan_box', 'score']
+__all__ = ['Alignment', 'Scores', 'align', 'fourier_ring_correlation', 'frc50', 'scan_box', 'score']
 
 ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
 MARGIN = 16
@@ -162,7 +162,8 @@ def fourier_ring_correlation(
     return np.arange(1, n_rings + 1) / (2 * n_rings), cross / np.maximum(norm, 1e-30)
 
 
-def _frc50(frequency: npt.NDArray[np.float64], correlation: npt.NDArray[np.float64]) -> float:
+def frc50(frequency: npt.NDArray[np.float64], correlation: npt.NDArray[np.float64]) -> float:
+    """Return the frequency in cycles per pixel where the smoothed correlation falls below one half."""
     smooth = np.convolve(np.pad(correlation, 1, mode='edge'), [0.25, 0.5, 0.25], mode='valid')
     below = np.flatnonzero(smooth < 0.5)
     return float(frequency[below[0]]) if below.size else float(frequency[-1])
@@ -181,7 +182,7 @@ def score(truth: ComplexImage, result: ComplexImage, box: tuple[slice, slice]) -
         phase_ssim=_ssim(true_phase, phase),
         amplitude_psnr=_psnr(np.abs(t), np.abs(r)),
         phase_psnr=_psnr(true_phase, phase),
-        frc50=_frc50(frequency, correlation),
+        frc50=frc50(frequency, correlation),
         shift_x_px=aligned.shift[1],
         shift_y_px=aligned.shift[0],
     )

@@ -1,4 +1,4 @@
-"""Reconstruction of a whole scan: predict every pattern's patch, synchronise, stitch."""
+"""Reconstruction of a whole scan: predict every pattern's patch, synchronise, stitch, refine."""
 
 from __future__ import annotations
 
@@ -22,18 +22,25 @@ from ..errors import ArchiveError, Cancelled
 from ..events import Event, PartialObject, PatchesDone, Reconstructed
 from ..files.archive import ModelArchive
 from ..files.product import ProductData
+from ..files.product_extras import with_dataset
 from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
 from ..physics.geometry import ObjectGrid
 from .patches import PatchStore
 from .prepared import PreparedScan
 from .progress import show_progress
+from .quality import scan_box
+from .refine import refine
+from .report import PatchAgreement, QualityReport, half_set_resolution, measure_quality
 from .stitch import Stitcher
 from .synchronise import synchronise
 
 __all__ = ['Reconstruction', 'judge_fit', 'reconstruct']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
+
+UNCERTAINTY_DATASET = 'ptychopinn_object_uncertainty'
+"""Name of the uncertainty map at the root of a product file; Ptychodus passes over what it does not know."""
 
 PARTIAL_INTERVAL_S = 2.0
 JUDGED_PATTERNS = 512
@@ -50,6 +57,9 @@ class Reconstruction:
     weight: npt.NDArray[np.float32]
     """(H, W) illumination that went into each pixel, in counts; 0 where nothing was scanned."""
     grid: ObjectGrid
+    uncertainty: npt.NDArray[np.float32]
+    """(H, W) standard deviation in units of the object's amplitude: of overlapping predictions, or after a
+    refinement of the patterns' own wishes; NaN where nothing was scanned."""
     deviance: float = float('nan')
     """Poisson deviance per pixel of the patterns that the object predicts."""
     n_patterns: int = 0
@@ -61,6 +71,8 @@ class Reconstruction:
     """One line on how the result came about, for the product."""
     backend: str = ''
     """Framework that ran the network."""
+    quality: QualityReport | None = None
+    """Figures that need no truth; None while the object is still being made."""
     probe: npt.NDArray[np.complex64] | None = None
     """(P, N, N) probe with the model's correction, where the model has learned one."""
 
@@ -80,6 +92,12 @@ class Reconstruction:
             comments=comments,
             loss_epochs=np.array([epoch for epoch, _ in self.losses], np.int64),
             loss_values=np.array([value for _, value in self.losses], np.float64),
+            extras=with_dataset(
+                product.extras,
+                UNCERTAINTY_DATASET,
+                self.uncertainty,
+                {'description': 'standard deviation of the object, in units of its amplitude; NaN: unknown'},
+            ),
         )
 
 
@@ -95,7 +113,7 @@ def reconstruct(
 
     Yields
     ------
-    PatchesDone, PartialObject
+    PatchesDone, PartialObject, SweepDone
         As they come.
     Reconstructed
         Last, with the :class:`Reconstruction`.
@@ -140,13 +158,28 @@ def _reconstruct(
     members = groups.ravel()
     patches = PatchStore(members.size, model.N)
     preview = Stitcher(scan.grid.shape)
-    yield from _predict(backend, prepared, groups, config.batch_size, patches, preview, stop)
-    result = _assemble(prepared, patches, members, preview.weight, stop)
+    agreement = PatchAgreement(scan.grid.shape)
+    yield from _predict(backend, prepared, groups, config.batch_size, patches, preview, agreement, stop)
+    result, resolution = _assemble(prepared, patches, groups, preview.weight, agreement, stop)
+    del patches
+    refinement = None
+    if config.refine_iterations > 0:
+        start = result.object_array / np.float32(prepared.scale.probe_scale)
+        refinement = yield from refine(prepared, backend, start, config, stop)
+        if refinement.kept:
+            result = _fitted(
+                prepared,
+                replace(result, uncertainty=refinement.uncertainty * prepared.scale.probe_scale),
+                refinement.object_array * np.float32(prepared.scale.probe_scale),
+            )
+    box = _scanned_box(scan)
+    quality = measure_quality(
+        result.deviance, resolution, preview.weight, result.uncertainty, box, refinement
+    )
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
-        f'{archive.backend}, run by {backend.name}): {total} patterns, '
-        f'deviance {result.deviance:.4g} per pixel.'
+        f'{archive.backend}, run by {backend.name}): {total} patterns, {quality.sentence}'
     )
     logger.info('%s %.1f s.', comments, seconds)
     yield Reconstructed(
@@ -157,6 +190,7 @@ def _reconstruct(
             losses=_losses(archive),
             comments=comments,
             backend=backend.name,
+            quality=quality,
             probe=None if prepared.probe_correction is None else prepared.probe,
         )
     )
@@ -179,9 +213,11 @@ def _predict(
     batch_size: int,
     patches: PatchStore,
     preview: Stitcher,
+    agreement: PatchAgreement,
     stop: Callable[[], bool],
 ) -> Iterator[Event]:
     """Predict the patches of all groups; leave them times their illumination in `patches` and `preview`."""
+    odd = _in_odd_groups(groups)
     total = len(prepared)
     members = groups.ravel()
     covered = np.zeros(total, bool)
@@ -195,13 +231,15 @@ def _predict(
         weight = prepared.stitching_weights(members[part])
         weighted = predicted * weight
         patches[part] = weighted
-        preview.add(weighted, weight, prepared.placement.corner[members[part]])
+        corner = prepared.placement.corner[members[part]]
+        preview.add(weighted, weight, corner)
+        agreement.add(weighted, weight, corner, odd[part])
         covered[members[part]] = True
         yield PatchesDone(int(covered.sum()), total)
         now = time.perf_counter()
         if now - last_partial > PARTIAL_INTERVAL_S:
             last_partial = now
-            yield PartialObject(_result(preview, prepared))
+            yield PartialObject(_result(preview, agreement, prepared))
 
 
 def _check(stop: Callable[[], bool]) -> None:
@@ -219,32 +257,64 @@ def _covering_groups(scan: Scan, gridsize: int, config: InferenceConfig) -> npt.
     return groups
 
 
-def _result(stitcher: Stitcher, prepared: PreparedScan) -> Reconstruction:
+def _scanned_box(scan: Scan) -> tuple[slice, slice]:
+    raw, grid = scan.raw, scan.grid
+    return scan_box(raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y, grid.shape)
+
+
+def _in_odd_groups(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Return for each member of groups (B, C), in order, whether its group is an odd one."""
+    return np.repeat(np.arange(len(groups)) % 2 == 1, groups.shape[1])
+
+
+def _result(stitcher: Stitcher, agreement: PatchAgreement, prepared: PreparedScan) -> Reconstruction:
+    obj, scale = stitcher.result(), np.float32(prepared.scale.probe_scale)
     return Reconstruction(
-        object_array=stitcher.result() * np.complex64(prepared.scale.probe_scale),
+        object_array=obj * scale,
         weight=stitcher.weight.astype(np.float32),
         grid=prepared.scan.grid,
+        uncertainty=agreement.spread(obj, stitcher.weight) * scale,
     )
 
 
 def _assemble(
     prepared: PreparedScan,
     patches: PatchStore,
-    members: npt.NDArray[np.int32],
+    groups: npt.NDArray[np.int32],
     total_weight: npt.NDArray[np.float64],
+    agreement: PatchAgreement,
     stop: Callable[[], bool],
-) -> Reconstruction:
-    """Synchronise and stitch all patches, fit the counts, and judge the result."""
-    corner = prepared.placement.corner[members]
+) -> tuple[Reconstruction, float]:
+    """Synchronise and stitch all patches, fit the counts, and judge the result.
+
+    Also returns the resolution to which the images of odd and even groups agree.
+    """
+    corner = prepared.placement.corner[groups.ravel()]
+    in_odd = _in_odd_groups(groups)
     factors = synchronise(patches, corner)
-    stitcher = Stitcher(prepared.scan.grid.shape, total_weight)
+    odd = Stitcher(prepared.scan.grid.shape, agreement.odd_weight)
+    even = Stitcher(prepared.scan.grid.shape, total_weight - agreement.odd_weight)
     for part in blocks(len(patches), block_length(patches.shape[-1])):
         _check(stop)
-        stitcher.add(patches[part] * factors[part, None, None], None, corner[part])
-    result = _result(stitcher, prepared)
-    amplitude, quality = judge_fit(prepared, result.object_array)
-    object_array = (result.object_array * np.float32(amplitude)).astype(np.complex64)
-    return replace(result, object_array=object_array, deviance=quality)
+        turned, half = patches[part] * factors[part, None, None], in_odd[part]
+        odd.add(turned[half], None, corner[part][half])
+        even.add(turned[~half], None, corner[part][~half])
+    box = _scanned_box(prepared.scan)
+    result = _result(odd.joined(even), agreement, prepared)
+    return _fitted(prepared, result, result.object_array), half_set_resolution(odd, even, box)
+
+
+def _fitted(
+    prepared: PreparedScan, result: Reconstruction, object_array: npt.NDArray[np.complex64]
+) -> Reconstruction:
+    """Return `result` with an object times the factor that makes the counts right, and judged."""
+    amplitude, quality = judge_fit(prepared, object_array)
+    return replace(
+        result,
+        object_array=(object_array * np.float32(amplitude)).astype(np.complex64),
+        uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
+        deviance=quality,
+    )
 
 
 def _losses(archive: ModelArchive) -> list[tuple[int, float]]:

@@ -7,10 +7,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['Stitcher']
+__all__ = ['Stitcher', 'add_patches', 'weakest_weight']
 
 RELATIVE_FLOOR = 1e-3
 """Illumination, relative to a fully scanned pixel, below which the object fades to the flat start."""
+
+
+def weakest_weight(weight: npt.NDArray[np.floating[Any]]) -> float:
+    """Return the illumination below which a pixel of the map `weight` (H, W) counts as not scanned."""
+    covered = weight[weight > 0]
+    return RELATIVE_FLOOR * float(np.percentile(covered, 90)) if covered.size else 0.0
+
+
+def add_patches(canvas: npt.NDArray[Any], patches: npt.NDArray[Any], corner: npt.NDArray[np.int64]) -> None:
+    """Add patches (n, N, N) at corners (n, 2) [row, column] to a canvas; what falls outside is left out."""
+    height, width = canvas.shape
+    size = patches.shape[-1]
+    for k, (row, column) in enumerate(corner.tolist()):
+        top, bottom = max(row, 0), min(row + size, height)
+        left, right = max(column, 0), min(column + size, width)
+        if top >= bottom or left >= right:
+            continue
+        inner = patches[k, top - row : bottom - row, left - column : right - column]
+        canvas[top:bottom, left:right] += inner
 
 
 class Stitcher:
@@ -46,18 +65,16 @@ class Stitcher:
             [row, column] of each patch.
         """
         assert self._known == (weight is None)
-        height, width = self._sum.shape
-        size = weighted.shape[-1]
-        for k, (row, column) in enumerate(corner.tolist()):
-            top, bottom = max(row, 0), min(row + size, height)
-            left, right = max(column, 0), min(column + size, width)
-            if top >= bottom or left >= right:
-                continue
-            inner = (k, slice(top - row, bottom - row), slice(left - column, right - column))
-            outer = (slice(top, bottom), slice(left, right))
-            self._sum[outer] += weighted[inner]
-            if weight is not None:
-                self._weight[outer] += weight[inner]
+        add_patches(self._sum, weighted, corner)
+        if weight is not None:
+            add_patches(self._weight, weight, corner)
+
+    def joined(self, other: Stitcher) -> Stitcher:
+        """Return the stitcher that got the patches of both."""
+        both = Stitcher(self._sum.shape, self._weight + other._weight)
+        both._sum += self._sum
+        both._sum += other._sum
+        return both
 
     @property
     def weight(self) -> npt.NDArray[np.float64]:
@@ -66,9 +83,8 @@ class Stitcher:
 
     def result(self, background: complex = 1.0) -> npt.NDArray[np.complex64]:
         """Return the object (H, W); where nothing was scanned it fades to `background`."""
-        covered = self._weight[self._weight > 0]
-        if covered.size == 0:
+        if not self._weight.any():
             return np.full(self._sum.shape, background, np.complex64)
-        floor = RELATIVE_FLOOR * float(np.percentile(covered, 90))
+        floor = weakest_weight(self._weight)
         blended = (self._sum + floor * background) / (self._weight + floor)
         return np.asarray(blended, dtype=np.complex64)

@@ -15,10 +15,12 @@ from torch import Tensor
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError, ConfigError
 from ...network.plan import NetworkPlan
+from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
 from . import physics
 from .network import PtychographyNetwork, make_network
 from .optimiser import Optimiser
+from .refine import TorchScanPhysics
 
 __all__ = ['PyTorchBackend']
 
@@ -184,6 +186,10 @@ class PyTorchBackend:
         with torch.no_grad():
             patches = self._forward(self._send(batch))
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
+
+    def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
+        """Put the patterns of a scan on the device, for refinement."""
+        return TorchScanPhysics(patterns, self._fabric.device)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""

@@ -1,0 +1,155 @@
+"""The likelihood of a whole scan in torch; ``physics/refinement.py`` is the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...blocks import block_length, blocks
+from ...physics.forward import BACKGROUND, modulus_floor
+from ...physics.refinement import Evaluation, Likelihood, ScanPatterns
+from . import physics
+
+__all__ = ['TorchScanPhysics']
+
+CACHE_BYTES = 2 << 30
+"""Patterns and shifted probes are kept on the device where they need less than this, else made each time."""
+
+BLOCK_DIVISOR = 4
+"""Blocks are smaller than elsewhere: what a sweep touches between two transforms stays in the cache."""
+
+
+class TorchScanPhysics:
+    """Gradients of the likelihood of a scan's patterns with respect to one object, on a device."""
+
+    def __init__(self, patterns: ScanPatterns, device: torch.device) -> None:
+        self._device = device
+        self._patterns = patterns
+        self._probe = torch.from_numpy(patterns.probe).to(device)
+        good = torch.from_numpy(patterns.good).to(device, torch.float32)
+        self._good = torch.fft.ifftshift(good, dim=(-2, -1))
+        self._floor = modulus_floor(patterns.probe)
+        self._corner = torch.from_numpy(patterns.placement.corner).to(device)
+        self._remainder = torch.from_numpy(patterns.placement.remainder.astype(np.float32)).to(device)
+        self._held = torch.from_numpy(patterns.held_out).to(device)
+        pixels = torch.arange(patterns.size, device=device)
+        self._window = pixels[:, None] * patterns.shape[1] + pixels[None, :]
+        step = block_length(patterns.size, len(patterns.probe))
+        self._step = max(step if device.type != 'cpu' else step // BLOCK_DIVISOR, 1)
+        self._cached: tuple[Tensor, Tensor] | None = None
+        needed = len(patterns) * patterns.size**2 * (4 + 8 * len(patterns.probe))
+        if needed <= CACHE_BYTES:
+            parts = [self._load(torch.arange(p.start, p.stop)) for p in blocks(len(patterns), self._step)]
+            self._cached = torch.cat([a for a, _ in parts]), torch.cat([p for _, p in parts])
+
+    def to_device(self, obj: npt.NDArray[np.complex64]) -> Tensor:
+        """Return a copy of an object on the device."""
+        return torch.tensor(obj, dtype=torch.complex64, device=self._device)
+
+    def to_host(self, array: Tensor) -> npt.NDArray[Any]:
+        """Return a copy of a tensor for NumPy."""
+        return np.array(array.cpu().numpy())
+
+    def filtered(self, values: Tensor, gain: Tensor) -> Tensor:
+        """Return real values (H, W) whose Fourier transform was multiplied by `gain` (H, W)."""
+        result: Tensor = torch.fft.ifft2(torch.fft.fft2(values) * gain).real
+        return result
+
+    def evaluate(self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood) -> Evaluation:
+        """Return gradient, weight and held-out deviance of the given patterns."""
+        gradient = torch.zeros_like(obj)
+        weight = torch.zeros_like(obj.real)
+        held_out = obj.new_zeros((), dtype=torch.float64)
+        for chosen, probes, updates, fit in self._updates(obj, indices, likelihood):
+            held_out += fit
+            where = self._where(chosen)
+            gradient.view(-1).index_add_(0, where, updates.reshape(-1))
+            weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
+        return Evaluation(gradient, weight, float(held_out))
+
+    def held_out(self, obj: Tensor) -> float:
+        """Return the Poisson deviance per held-out pixel of all patterns."""
+        total = obj.new_zeros((), dtype=torch.float64)
+        for chosen in self._blocks(np.arange(len(self._patterns))):
+            amplitude, probes = self._take(chosen)
+            rate = physics.mode_intensity(physics.far_field(self._cut(obj, chosen), probes))
+            total += self._deviance(rate, amplitude, chosen)
+        return float(total) / (len(self._patterns) * self._held.shape[1])
+
+    def gradient_power(self, obj: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
+        power = torch.zeros_like(obj.real)
+        weight = torch.zeros_like(power)
+        indices = np.arange(len(self._patterns))
+        for chosen, probes, updates, _ in self._updates(obj, indices, 'poisson'):
+            where = self._where(chosen)
+            power.view(-1).index_add_(0, where, physics.mode_intensity(updates[:, None]).reshape(-1))
+            weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
+        return power, weight
+
+    def _blocks(self, indices: npt.NDArray[np.int64]) -> Iterator[Tensor]:
+        for part in blocks(len(indices), self._step):
+            yield torch.from_numpy(np.ascontiguousarray(indices[part]))
+
+    def _load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Read amplitudes (b, N, N), zero frequency at index 0, and shift the probe (b, P, N, N)."""
+        amplitude = torch.from_numpy(self._patterns.amplitude(chosen.numpy())).to(self._device)
+        remainder = self._remainder[chosen.to(self._device)]
+        shifted = physics.shift_probe(self._probe, remainder)
+        return torch.fft.ifftshift(amplitude, dim=(-2, -1)), shifted
+
+    def _take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        if self._cached is None:
+            return self._load(chosen)
+        amplitude, probes = self._cached
+        where = chosen.to(self._device)
+        return amplitude[where], probes[where]
+
+    def _where(self, chosen: Tensor) -> Tensor:
+        """Return the flat canvas indices of the pixels of some patches."""
+        corner = self._corner[chosen.to(self._device)]
+        first = corner[:, 0] * self._patterns.shape[1] + corner[:, 1]
+        return (first[:, None, None] + self._window).reshape(-1)
+
+    def _cut(self, obj: Tensor, chosen: Tensor) -> Tensor:
+        """Cut the patches (b, N, N) of some patterns from the object."""
+        size = self._patterns.size
+        corner = self._corner[chosen.to(self._device)]
+        windows = obj.unfold(0, size, 1).unfold(1, size, 1)
+        patches: Tensor = windows[corner[:, 0], corner[:, 1]]
+        return patches
+
+    def _updates(
+        self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
+        for chosen in self._blocks(indices):
+            amplitude, probes = self._take(chosen)
+            fields = physics.far_field(self._cut(obj, chosen), probes)
+            rate = physics.mode_intensity(fields)
+            fit = self._deviance(rate, amplitude, chosen)
+            if likelihood == 'poisson':
+                ratio = amplitude.square() / (rate + BACKGROUND)
+                factor = (1 - torch.minimum(ratio, 2 * ratio.sqrt())) / 2
+            else:
+                factor = 1 - amplitude / torch.sqrt(rate + self._floor)
+            factor = factor * self._good
+            factor.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
+            change = torch.fft.ifft2(fields * factor[:, None], norm='ortho')
+            yield chosen, probes, (probes.conj() * change).sum(dim=1), fit
+
+    def _pixels(self, chosen: Tensor) -> Tensor:
+        return self._held[(chosen % len(self._held)).to(self._device)]
+
+    def _deviance(self, rate: Tensor, amplitude: Tensor, chosen: Tensor) -> Tensor:
+        """Return the Poisson deviance summed over the held-out pixels."""
+        pixels = self._pixels(chosen)
+        k = amplitude.reshape(len(chosen), -1).gather(1, pixels).double().square()
+        lam = rate.reshape(len(chosen), -1).gather(1, pixels).double() + BACKGROUND
+        total: Tensor = 2 * (torch.special.xlogy(k, k / lam) - (k - lam)).sum()
+        return total

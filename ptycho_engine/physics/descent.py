@@ -1,0 +1,223 @@
+"""Steps of an object towards the likelihood's maximum (clauses REF-02 and REF-03).
+
+Written with operators and slices only, so that the arrays may be NumPy's or those of a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .probe import mode_intensity
+from .refinement import ScanPhysics
+
+__all__ = [
+    'AcceleratedDescent',
+    'Descent',
+    'RegularisedPIE',
+    'TotalVariation',
+    'real_product',
+    'slow_phase_gain',
+]
+
+WEAKEST_STEP = 0.05
+"""Curvature, relative to the largest, that a pixel without light is given."""
+
+RPIE_ALPHA = 0.3
+"""α of rPIE: 1 is ePIE, small values take larger steps where the probe is weak."""
+
+LARGEST_GAIN = 15.0
+"""Largest extra gain of the slow phase; more makes no difference within some twenty sweeps."""
+
+PROXIMAL_ROUNDS = 4
+"""Rounds of the dual iteration in each step; it goes on from where the last step left it."""
+
+
+class Descent(Protocol):
+    """An object on its way."""
+
+    def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
+        """Step once for each subset of the patterns; return the held-out deviance, summed on the way."""
+
+    @property
+    def current(self) -> Any:
+        """The object (H, W) after the last step."""
+
+    @property
+    def judged(self) -> Any:
+        """The object (H, W) that the last subset of the last sweep was compared with."""
+
+
+def real_product(a: Any, b: Any) -> float:
+    """Return ``Re <a, b>`` of two complex arrays."""
+    return float((a.real * b.real + a.imag * b.imag).sum())
+
+
+class TotalVariation:
+    """Isotropic total variation of a complex object, in units of its photon noise.
+
+    Solves ``min_x sum D |x - z|^2 / 2 + c sum sqrt(W) |grad x|`` by projected ascent of the dual with a
+    diagonal step (Chambolle, J. Math. Imaging Vis. 20, 89, 2004; Pock & Chambolle, ICCV 2011). The noise of
+    a pixel that W counts fell on is about ``1 / sqrt W``, so that c has no unit and holds at any dose.
+
+    Parameters
+    ----------
+    weight : (H, W) float
+        Illumination W of the whole scan, in counts.
+    strength : float
+        c.
+    """
+
+    def __init__(self, weight: Any, strength: float) -> None:
+        self._limit = strength * weight**0.5 + 1e-20
+        self._dual: tuple[Any, Any] | None = None
+
+    def __call__(self, z: Any, curvature: Any) -> Any:
+        """Return the minimum (H, W) for the object `z` (H, W) and D (H, W)."""
+        rows, columns = self._dual or (z * 0, z * 0)
+        inverse = 1 / curvature
+        step = curvature / 8
+        for _ in range(PROXIMAL_ROUNDS):
+            x = z - inverse * _divergence(rows, columns)
+            rows[:-1] += step[:-1] * (x[1:] - x[:-1])
+            columns[:, :-1] += step[:, :-1] * (x[:, 1:] - x[:, :-1])
+            norm = (rows.real**2 + rows.imag**2 + columns.real**2 + columns.imag**2) ** 0.5
+            shrink = self._limit / norm.clip(min=self._limit)
+            rows, columns = rows * shrink, columns * shrink
+        self._dual = rows, columns
+        return z - inverse * _divergence(rows, columns)
+
+
+def _divergence(rows: Any, columns: Any) -> Any:
+    """Return the adjoint of the forward difference; the last row and column of the duals are zero."""
+    total = -rows - columns
+    total[1:] += rows[:-1]
+    total[:, 1:] += columns[:, :-1]
+    return total
+
+
+def slow_phase_gain(probe: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.complex64]:
+    """Return by how much more a step should move the slow phase, (H, W) over FFT frequencies (REF-03).
+
+    A pattern does not see the phase of its patch but only how it varies over the probe, so that the
+    curvature of the likelihood for a phase of frequency f is about ``(2 pi f w)^2`` of that for fine detail,
+    w being the standard deviation of the probe's intensity. The gain is the reciprocal, less the 1 that a
+    step moves anyhow, at most ``LARGEST_GAIN``.
+    """
+    illumination = mode_intensity(probe).astype(np.float64)
+    pixel = np.arange(len(illumination))
+    variance = 0.0
+    for axis in (0, 1):
+        profile = illumination.sum(axis=1 - axis) / illumination.sum()
+        variance += float((profile * (pixel - (profile * pixel).sum()) ** 2).sum()) / 2
+    squared = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.fftfreq(shape[1])[None, :] ** 2
+    squared[0, 0] = np.inf
+    gain = 1 / ((2 * np.pi) ** 2 * squared * max(variance, 1.0)) - 1
+    return np.clip(gain, 0, LARGEST_GAIN).astype(np.complex64)
+
+
+class AcceleratedDescent:
+    """Poisson likelihood with total variation: proximal steps with Nesterov momentum over ordered subsets.
+
+    The step of a pixel is the reciprocal of the illumination it got; momentum starts afresh when it points
+    uphill (Beck & Teboulle, SIAM J. Imaging Sci. 2, 183, 2009; O'Donoghue & Candès, Found. Comput. Math. 15,
+    715, 2015; subsets: Kim, Ramani & Fessler, IEEE Trans. Med. Imaging 34, 167, 2015). Steps of the whole
+    scan move the slow phase further (:func:`slow_phase_gain`).
+
+    Parameters
+    ----------
+    physics : ScanPhysics
+    start : (H, W) complex
+        On the device.
+    weight : (H, W) float
+        Illumination of the whole scan, on the device.
+    smoothing : float
+        Strength of the total variation; 0 for none.
+    gain : (H, W) complex
+        :func:`slow_phase_gain`, on the device.
+    """
+
+    def __init__(self, physics: ScanPhysics, start: Any, weight: Any, smoothing: float, gain: Any) -> None:
+        self._physics = physics
+        self._current = self._judged = self._ahead = start
+        self._gain = gain
+        self._momentum = 1.0
+        self._prior = TotalVariation(weight, smoothing) if smoothing > 0 else None
+
+    @property
+    def current(self) -> Any:
+        """The object (H, W) after the last step."""
+        return self._current
+
+    @property
+    def judged(self) -> Any:
+        """The object (H, W) at which the last gradient was taken, ahead of the step before it."""
+        return self._judged
+
+    def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
+        """Step once for each subset of the patterns."""
+        held_out = 0.0
+        for subset in subsets:
+            found = self._physics.evaluate(self._ahead, subset, 'poisson')
+            held_out += found.held_out
+            self._step(found.gradient, found.weight, whole=len(subsets) == 1)
+        return held_out
+
+    def _step(self, gradient: Any, weight: Any, *, whole: bool) -> None:
+        largest = float(weight.max())
+        curvature = (1 - WEAKEST_STEP) * weight + WEAKEST_STEP * largest
+        step = gradient / curvature
+        following = self._ahead - step
+        if whole:
+            scanned = weight / (weight + WEAKEST_STEP * largest)
+            power = self._ahead.real**2 + self._ahead.imag**2
+            phase = scanned * (self._ahead.conj() * step).imag / (power + WEAKEST_STEP)
+            turn = self._physics.filtered(phase, self._gain)
+            # A unit factor close to exp(-i turn) that needs no exponential.
+            following = following * ((1 - 0.5j * turn) / (1 + 0.5j * turn))
+        if self._prior is not None:
+            following = self._prior(following, curvature)
+        moved = following - self._current
+        if real_product(self._ahead - following, moved) > 0:
+            self._momentum = 1.0
+        grown = (1 + (1 + 4 * self._momentum**2) ** 0.5) / 2
+        self._judged = self._ahead
+        self._ahead = following + ((self._momentum - 1) / grown) * moved
+        self._current = following
+        self._momentum = grown
+
+
+class RegularisedPIE:
+    """rPIE: the modulus constraint, a few patterns at a time, weak pixels moved further.
+
+    Maiden, Johnson & Li, Optica 4, 736, 2017. The patterns of a subset are applied together.
+    """
+
+    def __init__(self, physics: ScanPhysics, start: Any, brightest: float) -> None:
+        self._physics = physics
+        self._current = self._judged = start
+        self._brightest = brightest
+
+    @property
+    def current(self) -> Any:
+        """The object (H, W) after the last step."""
+        return self._current
+
+    @property
+    def judged(self) -> Any:
+        """The object (H, W) before it."""
+        return self._judged
+
+    def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
+        """Step once for each subset of the patterns."""
+        held_out = 0.0
+        for subset in subsets:
+            found = self._physics.evaluate(self._current, subset, 'amplitude')
+            held_out += found.held_out
+            curvature = (1 - RPIE_ALPHA) * found.weight + RPIE_ALPHA * self._brightest
+            self._judged = self._current
+            self._current = self._current - found.gradient / curvature
+        return held_out

@@ -1,0 +1,220 @@
+"""What a whole scan says about an object: the likelihood and its gradient in NumPy, for every backend.
+
+Clauses REF-* of ``specs/physics.md``. Arrays on the detector keep zero frequency at index 0 here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+from scipy.special import xlogy
+
+from ..blocks import block_length, blocks
+from .forward import BACKGROUND, modulus_floor
+from .geometry import PatchPlacement
+from .probe import fourier_shift, mode_intensity
+
+__all__ = ['Evaluation', 'Likelihood', 'NumpyScanPhysics', 'ScanPatterns', 'ScanPhysics', 'draw_held_out']
+
+IntArray = npt.NDArray[np.int64]
+Likelihood = Literal['poisson', 'amplitude']
+
+HELD_OUT_SETS = 8
+"""Different choices of held-out pixels; pattern i takes number i modulo this."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScanPatterns:
+    """All patterns of a scan, as the refinement of an object sees them."""
+
+    probe: npt.NDArray[np.complex64]
+    """(P, N, N) incoherent modes in the engine's gauge."""
+    good: npt.NDArray[np.bool_]
+    """(N, N) True where the detector is to be trusted, zero frequency at N//2."""
+    placement: PatchPlacement
+    """Corners (n, 2) on the canvas, none negative, and remainders (n, 2)."""
+    shape: tuple[int, int]
+    """(H, W) of the canvas, which holds every patch whole."""
+    amplitude: Callable[[IntArray], npt.NDArray[np.float32]]
+    """Reads the amplitudes (b, N, N) of some patterns, zero frequency at N//2."""
+    held_out: npt.NDArray[np.int64]
+    """(K, h) flat indices, zero frequency at index 0, of the good pixels that are not fitted."""
+
+    def __len__(self) -> int:
+        return len(self.placement.corner)
+
+    @property
+    def size(self) -> int:
+        """Side N of a pattern in pixels."""
+        return int(self.probe.shape[-1])
+
+    @cached_property
+    def brightest(self) -> float:
+        """Largest value of the illumination, in counts."""
+        return float(mode_intensity(self.probe).max())
+
+
+def draw_held_out(good: npt.NDArray[np.bool_], fraction: float, seed: int) -> npt.NDArray[np.int64]:
+    """Choose the pixels that judge a refinement: ``HELD_OUT_SETS`` sets of equally many good ones (REF-04).
+
+    Parameters
+    ----------
+    good : (N, N) bool
+        Trusted pixels, zero frequency at N//2.
+    fraction : float
+        Part of the good pixels in each set; at least one pixel is taken.
+    seed : int
+
+    Returns
+    -------
+    (K, h) int64
+        Flat indices into a pattern with zero frequency at index 0.
+    """
+    pixels = np.flatnonzero(fft.ifftshift(good))
+    count = max(round(fraction * len(pixels)), 1)
+    rng = np.random.default_rng([seed, 4])
+    return np.stack([rng.choice(pixels, count, replace=False) for _ in range(HELD_OUT_SETS)]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The likelihood of some patterns at an object. Arrays are those of the backend."""
+
+    gradient: Any
+    """(H, W) complex, descends the likelihood; the curvature is at most `weight` (REF-01)."""
+    weight: Any
+    """(H, W) illumination that these patterns put on each pixel, in counts."""
+    held_out: float
+    """Poisson deviance summed over the held-out pixels of these patterns."""
+
+
+class ScanPhysics(Protocol):
+    """The patterns of one scan on a device. Objects are (H, W) complex arrays of that device's library."""
+
+    def to_device(self, obj: npt.NDArray[np.complex64]) -> Any:
+        """Return a copy of an object on the device."""
+
+    def to_host(self, array: Any) -> npt.NDArray[Any]:
+        """Return a copy of an array of the device for NumPy."""
+
+    def filtered(self, values: Any, gain: Any) -> Any:
+        """Return real values (H, W) whose Fourier transform was multiplied by `gain` (H, W)."""
+
+    def evaluate(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Evaluation:
+        """Return gradient, weight and held-out deviance of the given patterns."""
+
+    def held_out(self, obj: Any) -> float:
+        """Return the Poisson deviance per held-out pixel of all patterns."""
+
+    def gradient_power(self, obj: Any) -> tuple[Any, Any]:
+        """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns, g_j the gradient of each."""
+
+
+def residual_factor(
+    amplitude: npt.NDArray[Any], rate: npt.NDArray[Any], floor: float, likelihood: Likelihood
+) -> npt.NDArray[Any]:
+    """Return f, so that ``f Ψ`` is the descent direction of the wave Ψ at the detector (REF-01).
+
+    'poisson': half the gradient of ``λ - k log λ``, in which ``k/λ`` is replaced by ``2 sqrt(k/λ)`` where it
+    is above 4, so that the step stays bounded in the dark. 'amplitude': that of ``(sqrt λ - sqrt k)^2``.
+    """
+    if likelihood == 'poisson':
+        ratio = np.square(amplitude) / (rate + BACKGROUND)
+        return np.asarray((1 - np.minimum(ratio, 2 * np.sqrt(ratio))) / 2)
+    return np.asarray(1 - amplitude / np.sqrt(rate + floor))
+
+
+class NumpyScanPhysics:
+    """The reference, in the precision of the probe; serves backends that have no physics of their own."""
+
+    def __init__(self, patterns: ScanPatterns) -> None:
+        self._patterns = patterns
+        self._good = fft.ifftshift(patterns.good)
+        self._floor = modulus_floor(patterns.probe)
+        self._step = block_length(patterns.size, len(patterns.probe))
+
+    def to_device(self, obj: npt.NDArray[np.complex64]) -> npt.NDArray[Any]:
+        """Return a copy of an object."""
+        return np.array(obj, dtype=self._patterns.probe.dtype)
+
+    def to_host(self, array: Any) -> npt.NDArray[Any]:
+        """Return a copy of an array."""
+        return np.array(array)
+
+    def filtered(self, values: Any, gain: Any) -> Any:
+        """Return real values (H, W) whose Fourier transform was multiplied by `gain` (H, W)."""
+        return fft.ifft2(fft.fft2(values) * gain).real
+
+    def evaluate(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Evaluation:
+        """Return gradient, weight and held-out deviance of the given patterns."""
+        gradient = np.zeros_like(obj)
+        weight = np.zeros(obj.shape, obj.real.dtype)
+        held_out = 0.0
+        for chosen, probes, updates, fit in self._updates(obj, indices, likelihood):
+            held_out += fit
+            self._add(gradient, updates, chosen)
+            self._add(weight, mode_intensity(probes), chosen)
+        return Evaluation(gradient, weight, held_out)
+
+    def held_out(self, obj: Any) -> float:
+        """Return the Poisson deviance per held-out pixel of all patterns."""
+        total = 0.0
+        for part in blocks(len(self._patterns), self._step):
+            chosen = np.arange(part.start, part.stop)
+            _, fields, amplitude = self._predict(obj, chosen)
+            total += self._deviance(mode_intensity(fields), amplitude, chosen)
+        return float(total / (len(self._patterns) * self._patterns.held_out.shape[1]))
+
+    def gradient_power(self, obj: Any) -> tuple[Any, Any]:
+        """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
+        power = np.zeros(obj.shape, obj.real.dtype)
+        weight = np.zeros_like(power)
+        for chosen, probes, updates, _ in self._updates(obj, np.arange(len(self._patterns)), 'poisson'):
+            self._add(power, np.abs(updates) ** 2, chosen)
+            self._add(weight, mode_intensity(probes), chosen)
+        return power, weight
+
+    def _predict(self, obj: Any, chosen: IntArray) -> tuple[Any, Any, Any]:
+        """Return shifted probes, fields at the detector (b, P, N, N) and measured amplitudes (b, N, N)."""
+        patterns = self._patterns
+        size = patterns.size
+        remainder = patterns.placement.remainder[chosen]
+        probes = fourier_shift(patterns.probe[None], remainder[:, None]).astype(patterns.probe.dtype)
+        windows = np.lib.stride_tricks.sliding_window_view(obj, (size, size))
+        corner = patterns.placement.corner[chosen]
+        patches = windows[corner[:, 0], corner[:, 1]]
+        fields = fft.fft2(probes * patches[:, None], norm='ortho')
+        amplitude = fft.ifftshift(patterns.amplitude(chosen), axes=(-2, -1))
+        return probes, fields, amplitude
+
+    def _updates(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Any:
+        """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
+        held = self._patterns.held_out
+        for part in blocks(len(indices), self._step):
+            chosen = indices[part]
+            probes, fields, amplitude = self._predict(obj, chosen)
+            rate = mode_intensity(fields)
+            fit = self._deviance(rate, amplitude, chosen)
+            factor = residual_factor(amplitude, rate, self._floor, likelihood) * self._good
+            np.put_along_axis(factor.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
+            change = fft.ifft2(fields * factor[:, None], norm='ortho')
+            yield chosen, probes, (np.conj(probes) * change).sum(axis=1), fit
+
+    def _deviance(self, rate: Any, amplitude: Any, chosen: IntArray) -> float:
+        held = self._patterns.held_out
+        pixels = held[chosen % len(held)]
+        k = np.take_along_axis(amplitude.reshape(len(chosen), -1), pixels, axis=1).astype(np.float64) ** 2
+        lam = np.take_along_axis(rate.reshape(len(chosen), -1), pixels, axis=1).astype(np.float64)
+        lam += BACKGROUND
+        return float(2 * (xlogy(k, k / lam) - (k - lam)).sum())
+
+    def _add(self, canvas: Any, patches: Any, chosen: IntArray) -> None:
+        size = self._patterns.size
+        for patch, (row, column) in zip(patches, self._patterns.placement.corner[chosen], strict=True):
+            canvas[row : row + size, column : column + size] += patch

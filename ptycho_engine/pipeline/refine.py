@@ -1,0 +1,258 @@
+"""Refinement: iterations of physics over all positions, from the network's object or from a flat one.
+
+Both starts are tried, the better goes on, and the object that best predicts the held-out pixels is kept, the
+start included (clauses REF-04 to REF-06 of ``specs/physics.md``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.base import Backend, scan_physics
+from ..config import InferenceConfig
+from ..errors import Cancelled
+from ..events import Event, SweepDone
+from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, slow_phase_gain
+from ..physics.geometry import PatchPlacement
+from ..physics.refinement import ScanPatterns, ScanPhysics, draw_held_out
+from .prepared import PreparedScan
+from .stitch import weakest_weight
+
+__all__ = ['Refinement', 'refine', 'scan_patterns', 'subsets_in_sweep']
+
+logger = logging.getLogger('ptychopinn.refine')
+
+HELD_OUT_FRACTION = 0.02
+"""Part of the good pixels that judges and is not fitted."""
+
+DENSE_OVERLAP = 8.0
+"""Patterns that fall on a pixel from which on subsets bring more speed than noise."""
+
+MOST_SUBSETS = 32
+RPIE_PATTERNS = 16
+"""Patterns that rPIE applies together."""
+
+PATIENCE = 8
+"""Sweeps over the whole scan without a better held-out deviance after which refinement ends."""
+
+BETTER = 1e-4
+"""Relative fall of the held-out deviance that counts."""
+
+RUNAWAY = 2.0
+"""A run whose held-out deviance grows by this factor starts again without subsets."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """An object after refinement and how it came about."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) complex64 on the scan's grid, in the engine's gauge."""
+    uncertainty: npt.NDArray[np.float32]
+    """(H, W) standard error in units of the object's amplitude, engine's gauge; NaN where nothing was
+    scanned."""
+    start: str
+    """'network' or 'flat': the start that went on."""
+    kept: bool
+    """Whether the refined object is better than the network's on the held-out pixels."""
+    sweeps: int
+    """Sweeps of the start that went on."""
+    deviance_before: float
+    """Poisson deviance per held-out pixel of the network's object."""
+    deviance_after: float
+    """The same of :attr:`object_array`; never above `deviance_before`."""
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for logs and comments."""
+        change = f'held-out deviance {self.deviance_before:.4g} → {self.deviance_after:.4g}'
+        if not self.kept:
+            return f'refinement did not improve on the network and was dropped ({change})'
+        return f'refined by {self.sweeps} sweeps from the {self.start} start ({change})'
+
+
+def scan_patterns(prepared: PreparedScan, seed: int) -> ScanPatterns:
+    """Return the patterns of a scan on a canvas that holds every patch whole."""
+    raw, good, margin = prepared.scan.raw, prepared.good, prepared.margin
+    height, width = prepared.scan.grid.shape
+
+    def amplitude(chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return np.where(good, raw.diffraction[chosen], np.float32(0))
+
+    return ScanPatterns(
+        probe=prepared.illumination.probe,
+        good=good,
+        placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
+        shape=(height + 2 * margin, width + 2 * margin),
+        amplitude=amplitude,
+        held_out=draw_held_out(good, HELD_OUT_FRACTION, seed),
+    )
+
+
+def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
+    """Return how many subsets a sweep (from 1) is cut into: `most` for a third of them, then half as many
+    in each, down to one, so that the end is without the noise of subsets (REF-03)."""
+    beyond = sweep - math.ceil(sweeps / 3)
+    return max(most >> max(beyond, 0), 1)
+
+
+class _Run:
+    """One start and how far it has come."""
+
+    def __init__(self, make: Callable[[Any], Descent], start: Any, sweeps: int, most: int) -> None:
+        self._make = make
+        self._start = start
+        self._descent = make(start)
+        self._sweeps = sweeps
+        self._most = most
+        self._first = math.inf
+
+    @property
+    def current(self) -> Any:
+        return self._descent.current
+
+    def sweep(self, number: int, n: int, seed: int) -> tuple[float, Any]:
+        """Do one sweep; return the sum of the held-out deviance, and the object it belongs to or None."""
+        count = subsets_in_sweep(number, self._sweeps, self._most)
+        order = np.random.default_rng([seed, number]).permutation(n)
+        total = self._descent.sweep(np.array_split(order, min(count, n)))
+        if math.isinf(self._first):
+            self._first = total
+        if not total <= RUNAWAY * self._first and self._most > 1:
+            self._most = 1
+            self._descent = self._make(self._start)
+            return math.nan, None
+        return total, self._descent.judged if count == 1 else None
+
+
+def refine(
+    prepared: PreparedScan,
+    backend: Backend,
+    start: npt.NDArray[np.complex64],
+    config: InferenceConfig,
+    stop: Callable[[], bool],
+) -> Generator[Event, None, Refinement]:
+    """Refine an object (H, W), given in the engine's gauge on the scan's grid.
+
+    Yields
+    ------
+    SweepDone
+        After every sweep.
+
+    Raises
+    ------
+    Cancelled
+        If `stop` turned true.
+    """
+    tic = time.perf_counter()
+    patterns = scan_patterns(prepared, config.seed)
+    physics = scan_physics(backend, patterns)
+    everything = np.arange(len(patterns))
+    judged = len(patterns) * patterns.held_out.shape[1]
+    warm = physics.to_device(prepared.pad(start))
+    first = physics.evaluate(warm, everything, 'poisson')
+    before = first.held_out / judged
+
+    gain = physics.to_device(slow_phase_gain(patterns.probe, patterns.shape))
+
+    def descent(obj: Any) -> Descent:
+        if config.refine_method == 'rpie':
+            return RegularisedPIE(physics, obj, patterns.brightest)
+        return AcceleratedDescent(physics, obj, first.weight, config.refine_smoothing, gain)
+
+    sweeps = config.refine_iterations
+    accelerated = config.refine_method != 'rpie'
+    if accelerated:
+        most = _most_subsets(physics.to_host(first.weight), patterns.brightest, len(patterns))
+    else:
+        most = -(-len(patterns) // RPIE_PATTERNS)
+    flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+    # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
+    planned = sweeps if accelerated else 3 * sweeps
+    runs = {name: _Run(descent, obj, planned, most) for name, obj in (('network', warm), ('flat', flat))}
+    best, best_value, stale, done = warm, before, 0, 0
+    trial = _trial_length(sweeps, most if accelerated else 1)
+    for done in range(1, trial + 1):
+        values = []
+        for run in runs.values():
+            if stop():
+                raise Cancelled('The refinement was stopped.')
+            values.append(run.sweep(done, len(patterns), config.seed)[0] / judged)
+        yield SweepDone(done, sweeps, float(np.nanmin([*values, math.inf])))
+    reached = {name: physics.held_out(run.current) for name, run in runs.items()}
+    chosen = min(reached, key=lambda name: reached[name] if reached[name] == reached[name] else math.inf)
+    logger.info(
+        'After %d sweeps the held-out deviance is %s; the %s start goes on.',
+        trial,
+        ', '.join(f'{value:.4g} from the {name} start' for name, value in reached.items()),
+        chosen,
+    )
+    run = runs[chosen]
+    if reached[chosen] < best_value:
+        best, best_value = run.current, reached[chosen]
+    for done in range(trial + 1, sweeps + 1):
+        if stop():
+            raise Cancelled('The refinement was stopped.')
+        total, obj = run.sweep(done, len(patterns), config.seed)
+        value = total / judged
+        if not accelerated:
+            obj = run.current
+            value = physics.held_out(obj)
+        yield SweepDone(done, sweeps, value)
+        if obj is None:
+            continue
+        stale = 0 if value < (1 - BETTER) * best_value else stale + 1
+        if value < best_value:
+            best, best_value = obj, value
+        if stale >= PATIENCE:
+            break
+    last = physics.held_out(run.current)
+    if last < best_value:
+        best, best_value = run.current, last
+    result = Refinement(
+        object_array=_cropped(physics.to_host(best), prepared).astype(np.complex64),
+        uncertainty=_standard_error(physics, best, prepared),
+        start=chosen,
+        kept=best is not warm,
+        sweeps=done,
+        deviance_before=before,
+        deviance_after=best_value,
+        seconds=time.perf_counter() - tic,
+    )
+    logger.info('%s. %.1f s.', result.sentence.capitalize(), result.seconds)
+    return result
+
+
+def _most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
+    """Return a power of two, so that on a dense scan half a pattern of a subset falls on each pixel."""
+    overlap = float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
+    wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1
+    return int(2 ** math.floor(math.log2(wanted)))
+
+
+def _trial_length(sweeps: int, most: int) -> int:
+    """Sweeps that both starts get: until subsets are gone, since their noise would hide the difference."""
+    alone = next(s for s in range(1, sweeps + 1) if s == sweeps or subsets_in_sweep(s, sweeps, most) == 1)
+    return max(alone, math.ceil(sweeps / 3))
+
+
+def _cropped(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
+    margin = prepared.margin
+    height, width = prepared.scan.grid.shape
+    return canvas[margin : margin + height, margin : margin + width]
+
+
+def _standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
+    """Return how well the patterns agree on each pixel (REF-06)."""
+    power, weight = (_cropped(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
+    known = weight > weakest_weight(weight)
+    return np.where(known, np.sqrt(power) / np.maximum(weight, 1e-30), np.nan).astype(np.float32)

@@ -1,0 +1,138 @@
+"""What can be said of a result without knowing the truth: agreement of patches, and a line for the log."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .quality import fourier_ring_correlation, frc50
+from .refine import Refinement
+from .stitch import Stitcher, add_patches, weakest_weight
+
+__all__ = ['PatchAgreement', 'QualityReport', 'half_set_resolution', 'measure_quality']
+
+SMALLEST_BOX = 16
+"""Side in pixels of a scanned region below which no ring correlation is given."""
+
+
+class PatchAgreement:
+    """How far overlapping predictions spread, and which half of the scan illuminated a pixel how much.
+
+    Parameters
+    ----------
+    shape : (H, W)
+        Size of the object.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._power = np.zeros(shape)
+        self._odd = np.zeros(shape)
+
+    def add(
+        self,
+        weighted: npt.NDArray[np.complexfloating[Any, Any]],
+        weight: npt.NDArray[np.floating[Any]],
+        corner: npt.NDArray[np.int64],
+        odd: npt.NDArray[np.bool_],
+    ) -> None:
+        """Add patches times weights (n, N, N), the weights, corners (n, 2) and whether each is odd (n,)."""
+        power = np.abs(weighted) ** 2 / np.maximum(weight, np.finfo(np.float32).tiny)
+        add_patches(self._power, power, corner)
+        add_patches(self._odd, weight[odd], corner[odd])
+
+    @property
+    def odd_weight(self) -> npt.NDArray[np.float64]:
+        """(H, W) illumination of the odd half."""
+        return self._odd
+
+    def spread(
+        self, obj: npt.NDArray[np.complexfloating[Any, Any]], weight: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
+        """Return the weighted standard deviation (H, W) of the patches around their mean `obj` (QUALITY-04).
+
+        In units of the amplitude of `obj`; NaN where nothing was scanned. Multiplying a patch by a unit
+        factor does not change it, so patches may be added before they are synchronised.
+        """
+        floor = weakest_weight(weight)
+        variance = self._power / np.maximum(weight, 1e-30) - np.abs(obj) ** 2
+        known = weight > floor
+        return np.where(known, np.sqrt(np.maximum(variance, 0)), np.nan).astype(np.float32)
+
+
+def half_set_resolution(odd: Stitcher, even: Stitcher, box: tuple[slice, slice]) -> float:
+    """Return FRC50, in cycles per pixel, between the images of two halves of the scan (QUALITY-05).
+
+    NaN where the scanned region is too small.
+    """
+    a, b = odd.result()[box], even.result()[box]
+    if min(a.shape) < SMALLEST_BOX:
+        return math.nan
+    # The halves have a factor each, which a correlation would count as disagreement of the mean only.
+    return frc50(*fourier_ring_correlation(a, b))
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """Figures of a result that need no truth."""
+
+    deviance: float
+    """Poisson deviance per good pixel; about 1 at the noise, less where most pixels are dark."""
+    frc50: float
+    """Cycles per pixel up to which the network's images of odd and even groups agree; NaN if unknown."""
+    coverage: float
+    """Part of the scanned box that received light."""
+    uncertainty: float
+    """Median over the scanned box of the uncertainty, in units of the object's amplitude."""
+    refinement: str
+    """What became of the refinement; empty where there was none."""
+
+    @property
+    def sentence(self) -> str:
+        """One line for the log and the product's comments."""
+        parts = [f'deviance {self.deviance:.4g} per pixel', f'coverage {self.coverage:.1%}']
+        if math.isfinite(self.frc50):
+            parts.append(f'odd/even FRC50 of the network {self.frc50:.3g}/px')
+        if math.isfinite(self.uncertainty):
+            parts.append(f'median uncertainty {self.uncertainty:.2g}')
+        if self.refinement:
+            parts.append(self.refinement)
+        return '; '.join(parts) + '.'
+
+
+def measure_quality(
+    deviance: float,
+    resolution: float,
+    weight: npt.NDArray[np.float64],
+    uncertainty: npt.NDArray[np.float32],
+    box: tuple[slice, slice],
+    refinement: Refinement | None,
+) -> QualityReport:
+    """Gather the figures of a result.
+
+    Parameters
+    ----------
+    deviance : float
+        Of the patterns that the object predicts.
+    resolution : float
+        :func:`half_set_resolution`.
+    weight : (H, W) float
+        Illumination.
+    uncertainty : (H, W) float
+        NaN where unknown.
+    box : (rows, columns)
+        The scanned region.
+    refinement : Refinement, optional
+    """
+    inside = weight[box]
+    known = uncertainty[box][np.isfinite(uncertainty[box])]
+    return QualityReport(
+        deviance=deviance,
+        frc50=resolution,
+        coverage=float((inside > weakest_weight(weight)).mean()) if inside.size else 0.0,
+        uncertainty=float(np.median(known)) if known.size else math.nan,
+        refinement='' if refinement is None else refinement.sentence,
+    )

@@ -1,0 +1,258 @@
+"""Refinement of an object by the physics of the whole scan (clauses REF-* of specs/physics.md)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine.backends.base import create_backend, scan_physics
+from ptycho_engine.config import InferenceConfig
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.errors import Cancelled, ConfigError
+from ptycho_engine.events import SweepDone
+from ptycho_engine.physics.descent import TotalVariation, slow_phase_gain
+from ptycho_engine.physics.forward import deviance, predict_intensity
+from ptycho_engine.physics.refinement import NumpyScanPhysics, draw_held_out, residual_factor
+from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.refine import refine, scan_patterns, subsets_in_sweep
+from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
+
+
+class WithoutPhysics:
+    """A backend that cannot evaluate a whole scan."""
+
+    name = 'other'
+
+
+def dense_scan(points=7, photons=1e5, step=3.0, modes=1, bad=None, seed=0) -> Scan:
+    rng = np.random.default_rng(seed)
+    probe = defocused_probe(32, rng, width_px=9.0)
+    if modes > 1:
+        probe = np.concatenate([probe, 0.5 * np.roll(probe, 3, axis=-1)])
+    x, y = raster_positions(points, points, step, rng)
+    side = int(points * step) + 44
+    truth = make_object('dead-leaves', (side, side), rng, absorption=0.3, phase=0.6)
+    middle = (side - 1) / 2
+    raw = simulate_scan(truth, probe, x + middle, y + middle, photons=photons, rng=rng, bad_pixels=bad)
+    return Scan.from_raw(raw)
+
+
+def finished(prepared, start=None, backend=None, stop=lambda: False, **options):
+    """Run a refinement; return (events, Refinement)."""
+    if start is None:
+        start = np.ones(prepared.scan.grid.shape, np.complex64)
+    run = refine(prepared, backend or create_backend('pytorch'), start, InferenceConfig(**options), stop)
+    events = []
+    while True:
+        try:
+            events.append(next(run))
+        except StopIteration as end:
+            return events, end.value
+
+
+def scored(prepared, obj):
+    raw = prepared.scan.raw
+    return score(raw.objectGuess, obj, scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape))
+
+
+@pytest.fixture(scope='module')
+def dense() -> PreparedScan:
+    return PreparedScan(dense_scan())
+
+
+def test_ref_01_the_gradient_is_that_of_the_likelihood():
+    rng = np.random.default_rng(3)
+    prepared = PreparedScan(dense_scan(points=3, modes=2, bad=rng.random((32, 32)) < 0.05))
+    patterns = scan_patterns(prepared, 0)
+    patterns = replace(patterns, probe=patterns.probe.astype(np.complex128))
+    corner, remainder = patterns.placement.corner, patterns.placement.remainder
+    everything = np.arange(len(patterns))
+    obj = prepared.pad(prepared.scan.raw.objectGuess).astype(complex)
+
+    def rate(o):
+        windows = np.lib.stride_tricks.sliding_window_view(o, (32, 32))
+        return predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, remainder) + 0.01
+
+    # Counts near the rate, so that no step is bounded and the direction is a gradient.
+    counts = rate(obj) * rng.uniform(0.5, 2, (len(patterns), 32, 32))
+    physics = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: np.sqrt(counts[chosen])))
+    held = np.zeros((len(patterns), 32 * 32), bool)
+    np.put_along_axis(held, patterns.held_out[everything % len(patterns.held_out)], True, axis=1)
+    held = np.fft.fftshift(held.reshape(counts.shape), axes=(-2, -1))
+
+    def loss(o):
+        terms = rate(o) - counts * np.log(rate(o))
+        return terms[patterns.good & ~held].sum() / 2
+
+    gradient = physics.evaluate(obj, everything, 'poisson').gradient
+    direction = rng.standard_normal(obj.shape) + 1j * rng.standard_normal(obj.shape)
+    h = 1e-6
+    expected = (loss(obj + h * direction) - loss(obj - h * direction)) / (2 * h)
+    # The gradient is with respect to the conjugate object: half of (d/dRe + i d/dIm) of twice the loss.
+    found = 2 * float((gradient.conj() * direction).real.sum())
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_ref_01_the_step_is_bounded_in_the_dark():
+    amplitude, rate = np.full(3, 10.0), np.array([1e-12, 1.0, 100.0])
+    factor = residual_factor(amplitude, rate, 1e-6, 'poisson')
+    assert (np.abs(factor * np.sqrt(rate + 0.01)) <= 1.0001 * amplitude).all()
+    assert factor[2] == pytest.approx(0, abs=1e-3)
+    np.testing.assert_allclose(residual_factor(amplitude, rate, 0, 'amplitude')[1:], [-9, 0])
+
+
+@pytest.mark.parametrize('modes', [1, 2])
+@pytest.mark.parametrize('likelihood', ['poisson', 'amplitude'])
+def test_ref_01_torch_agrees_with_numpy(modes, likelihood):
+    bad = np.random.default_rng(3).random((32, 32)) < 0.05
+    prepared = PreparedScan(dense_scan(points=4, modes=modes, bad=bad))
+    patterns = scan_patterns(prepared, 2)
+    ours, reference = scan_physics(create_backend('pytorch'), patterns), NumpyScanPhysics(patterns)
+    obj = prepared.pad(prepared.scan.raw.objectGuess.astype(np.complex64)) * np.complex64(1.02)
+    chosen = np.array([3, 0, 7, 12])
+    a, b = (p.evaluate(p.to_device(obj), chosen, likelihood) for p in (ours, reference))
+    assert a.held_out == pytest.approx(b.held_out, rel=1e-4)
+    for name in ('gradient', 'weight'):
+        x, y = ours.to_host(getattr(a, name)), getattr(b, name)
+        assert np.abs(x - y).max() < 1e-4 * np.abs(y).max()
+    assert ours.held_out(ours.to_device(obj)) == pytest.approx(reference.held_out(obj), rel=1e-4)
+    for x, y in zip(ours.gradient_power(ours.to_device(obj)), reference.gradient_power(obj), strict=True):
+        assert np.abs(ours.to_host(x) - y).max() < 1e-3 * np.abs(y).max()
+    gain = slow_phase_gain(patterns.probe, patterns.shape)
+    x = ours.to_host(ours.filtered(ours.to_device(obj).real, ours.to_device(gain)))
+    np.testing.assert_allclose(x, reference.filtered(obj.real, gain), atol=1e-3)
+
+
+def test_ref_01_patterns_that_do_not_fit_on_the_device_give_the_same(dense, monkeypatch):
+    patterns = scan_patterns(dense, 0)
+    results = []
+    for limit in (2**31, 0):
+        monkeypatch.setattr('ptycho_engine.backends.pytorch.refine.CACHE_BYTES', limit)
+        physics = scan_physics(create_backend('pytorch'), patterns)
+        flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+        results.append(physics.to_host(physics.evaluate(flat, np.arange(20), 'poisson').gradient))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-4 * np.abs(results[0]).max())
+
+
+def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
+    rng = np.random.default_rng(0)
+    step = np.where(np.arange(40) < 20, 1.0, 0.6)[None, :] * np.ones((40, 1)) + 0j
+    weight = np.full((40, 40), 400.0)
+    noisy = step + 0.05 * (rng.standard_normal((40, 40)) + 1j * rng.standard_normal((40, 40)))
+    prior = TotalVariation(weight, 1.0)
+    for _ in range(20):
+        smooth = prior(noisy, weight)
+    assert np.abs(smooth - step).std() < 0.4 * np.abs(noisy - step).std()
+    assert abs(smooth[:, :18].mean() - smooth[:, 22:].mean()) == pytest.approx(0.4, abs=0.05)
+    np.testing.assert_array_equal(TotalVariation(weight, 0.0)(noisy, weight), noisy)
+
+
+def test_ref_03_subsets_become_fewer_until_there_are_none():
+    counts = [subsets_in_sweep(s, 30, 16) for s in range(1, 31)]
+    assert counts[:10] == [16] * 10
+    assert counts[10:14] == [8, 4, 2, 1]
+    assert set(counts[14:]) == {1}
+
+
+def test_ref_03_slow_phase_is_moved_further_and_the_mean_not_at_all():
+    gain = slow_phase_gain(defocused_probe(32, np.random.default_rng(0), width_px=9.0), (64, 48)).real
+    assert gain[0, 0] == 0
+    assert gain[1, 0] > gain[2, 0] > 0
+    assert gain[20, 20] == 0
+
+
+def test_ref_04_held_out_pixels_are_good_ones_and_carry_no_gradient(dense):
+    good = np.ones((32, 32), bool)
+    good[:, 16:20] = False
+    held = draw_held_out(good, 0.02, 0)
+    assert held.shape == (8, round(0.02 * good.sum()))
+    assert np.fft.ifftshift(good).ravel()[held].all()
+    patterns = scan_patterns(dense, 0)
+    flat = np.ones(patterns.shape, np.complex64)
+
+    def gradient(amplitude):
+        changed = NumpyScanPhysics(replace(patterns, amplitude=amplitude))
+        return changed.evaluate(flat, np.array([0]), 'poisson').gradient
+
+    def brighter(chosen):
+        counts = np.fft.ifftshift(patterns.amplitude(chosen), axes=(-2, -1)).reshape(len(chosen), -1)
+        np.put_along_axis(counts, patterns.held_out[chosen % 8], 1e3, axis=1)
+        return np.fft.fftshift(counts.reshape(-1, 32, 32), axes=(-2, -1))
+
+    np.testing.assert_array_equal(gradient(patterns.amplitude), gradient(brighter))
+
+
+def test_refined_from_flat_the_object_is_found_in_place(dense):
+    events, result = finished(dense, refine_iterations=20)
+    assert [e.sweep for e in events if isinstance(e, SweepDone)] == list(range(1, len(events) + 1))
+    assert result.kept
+    assert result.deviance_after < result.deviance_before
+    scores = scored(dense, result.object_array)
+    assert scores.amplitude_ssim > 0.9
+    assert scores.phase_ssim > 0.9
+    assert abs(scores.shift_x_px) < 0.05
+    assert abs(scores.shift_y_px) < 0.05
+    inside = scan_box(dense.scan.raw.xcoords, dense.scan.raw.ycoords, dense.scan.grid.shape)
+    assert np.isfinite(result.uncertainty[inside]).all()
+    assert np.isnan(result.uncertainty[0, 0])
+
+
+def test_a_backend_without_physics_of_its_own_refines_by_numpy(dense):
+    objects = [
+        finished(dense, backend=backend, refine_iterations=5)[1].object_array
+        for backend in (WithoutPhysics(), create_backend('pytorch'))
+    ]
+    assert np.abs(objects[0] - objects[1]).max() < 2e-3
+
+
+def test_ref_04_a_perfect_start_is_not_made_worse(dense):
+    truth = (dense.scan.raw.objectGuess / dense.scale.probe_scale).astype(np.complex64)
+    _, result = finished(dense, truth, refine_iterations=6, refine_smoothing=0.0)
+    assert result.deviance_after <= result.deviance_before
+    rate = predict_intensity(
+        dense.cut(dense.pad(result.object_array), np.arange(len(dense))),
+        dense.illumination.probe.astype(complex),
+        dense.placement.remainder,
+    )
+    assert deviance(dense.scan.raw.diffraction**2.0, rate, dense.good).mean() < 1.0
+
+
+@pytest.mark.parametrize('method', ['accelerated', 'rpie'])
+def test_ref_05_a_misleading_start_loses_to_the_flat_one(dense, method):
+    """Phase vortices are what iterations do not mend."""
+    side = dense.scan.grid.shape[0]
+    y, x = np.mgrid[:side, :side] - side / 2
+    vortices = np.exp(3j * np.arctan2(y, x)).astype(np.complex64)
+    _, result = finished(dense, vortices, refine_iterations=9, refine_method=method)
+    assert result.start == 'flat'
+    assert result.kept
+    assert scored(dense, result.object_array).nrmse < 0.15
+
+
+def test_bad_pixels_and_modes_are_honoured():
+    bad = np.zeros((32, 32), bool)
+    bad[14:18, 10:13] = True
+    scan = dense_scan(points=6, modes=2, bad=bad)
+    _, result = finished(PreparedScan(scan), refine_iterations=20)
+    assert scored(PreparedScan(scan), result.object_array).nrmse < 0.08
+
+
+def test_a_refinement_can_be_stopped(dense):
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) > 4
+
+    with pytest.raises(Cancelled):
+        finished(dense, stop=stop, refine_iterations=10)
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize(
+    'wrong', [{'refine_iterations': -1}, {'refine_method': 'magic'}, {'refine_smoothing': -0.1}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        InferenceConfig(**wrong)

@@ -1,0 +1,266 @@
+"""Image quality of the network, of refinement from it and from a flat start, and of rPIE, in one table.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_quality.py [--model DIR] [--run1084 NPZ]
+
+Everything is simulated from fixed seeds, two objects for each case; seconds are CPU seconds of one thread.
+A network is trained once on simulated objects (never on the tested ones) and kept in ``--model``.
+Where pty-chi is installed, its autodiff engine (Adam 0.03) is scored on the same patterns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ptycho_engine.backends.base import create_backend
+from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.files.archive import ModelArchive, load_archive
+from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.quality import align, scan_box, score
+from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.pipeline.refine import Refinement, refine, scan_patterns
+from ptycho_engine.pipeline.sources import GroupedScan, SimulatedScans
+from ptycho_engine.pipeline.train import train
+from ptycho_engine.simulate import (
+    defocused_probe,
+    make_object,
+    raster_positions,
+    simulate_scan,
+    without_truth,
+)
+
+SIZE = 64
+SIDE = 220
+TRAINING_SEED = 99
+RUN1084_SWEEPS = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of the table."""
+
+    name: str
+    scan: Scan
+    sweeps: int = InferenceConfig().refine_iterations
+
+
+def leaves_scan(seed: int, photons: float, points: int, step: float) -> Scan:
+    """Simulate a scan of dead leaves, spokes and lines under a known defocused probe of 19 px."""
+    rng = np.random.default_rng([seed, points, round(10 * np.log10(photons))])
+    probe = defocused_probe(SIZE, np.random.default_rng(5))
+    x, y = raster_positions(points, points, step, rng)
+    sample = np.random.default_rng([11, seed])
+    truth = make_object('dead-leaves', (SIDE, SIDE), sample, absorption=0.3, phase=0.5)
+    truth = truth * make_object('siemens', (SIDE, SIDE), sample, absorption=0.08, phase=0.2)
+    truth = truth * make_object('lines', (SIDE, SIDE), sample, absorption=0.1, phase=0.2)
+    middle = (SIDE - 1) / 2
+    return Scan.from_raw(simulate_scan(truth, probe, x + middle, y + middle, photons=photons, rng=rng))
+
+
+def run1084_scan(path: Path, photons: float, flip: bool) -> Scan:
+    """Simulate Run1084 with its own probe, object and positions; `flip` gives a second object."""
+    with np.load(path) as data:
+        truth = np.pad(data['objectGuess'][::-1, ::-1] if flip else data['objectGuess'], 40, mode='edge')
+        probe, x, y = data['probeGuess'], data['xcoords'] + 40, data['ycoords'] + 40
+    rng = np.random.default_rng([1084, int(flip)])
+    return Scan.from_raw(simulate_scan(truth, probe, x, y, photons=photons, rng=rng))
+
+
+def cases(run1084: Path | None) -> Iterator[Case]:
+    """Yield the scans of the table."""
+    for seed in (1, 2):
+        letter = 'ab'[seed - 1]
+        for photons in (1e4, 1e5, 1e6):
+            yield Case(f'{letter} 6 px, {photons:.0e}', leaves_scan(seed, photons, 23, 6.0))
+        yield Case(f'{letter} 12 px, 1e5', leaves_scan(seed, 1e5, 12, 12.0))
+        yield Case(f'{letter} 24 px, 1e5', leaves_scan(seed, 1e5, 6, 24.0))
+    if run1084 is not None:
+        for flip in (False, True):
+            yield Case(f'Run1084{" flipped" * flip}, 1e6', run1084_scan(run1084, 1e6, flip), RUN1084_SWEEPS)
+
+
+class MixedScans:
+    """Simulated objects under scans of several steps and photon levels in turn."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        shapes = ((23, 6.0), (23, 6.0), (12, 12.0), (6, 24.0))
+        templates = [
+            Scan.from_raw(without_truth(leaves_scan(TRAINING_SEED, photons, points, step).raw))
+            for points, step in shapes
+            for photons in (1e5, 1e6, 1e4)
+        ]
+        families = ('dead-leaves', 'dead-leaves', 'siemens', 'lines')
+        self._sources = [
+            SimulatedScans(t, config, families=families, absorption=0.6, phase=0.8) for t in templates
+        ]
+
+    @property
+    def reference(self) -> PreparedScan:
+        """The densest scan."""
+        return self._sources[0].reference
+
+    def training(self, epoch: int) -> list[GroupedScan]:
+        """Objects under the next scan in turn."""
+        return self._sources[5 * epoch % len(self._sources)].training(epoch)
+
+    def validation(self) -> list[GroupedScan]:
+        """Objects under the densest and the sparsest scan."""
+        return [*self._sources[0].validation(), *self._sources[9].validation()]
+
+
+def trained_model(directory: Path, seconds: float) -> ModelArchive:
+    """Load the network, or train it for so many CPU seconds first."""
+    if not (directory / 'wts.h5.zip').exists():
+        config = TrainingConfig(
+            model=ModelConfig(N=SIZE, gridsize=2, n_filters_scale=1),
+            nepochs=max(round(seconds / 5.4), 1),
+            n_groups=128,
+            batch_size=4,
+            nll_weight=0.05,
+            realspace_mae_weight=1.0,
+            early_stop_patience=10_000,
+            seed=3,
+        )
+        tic = time.process_time()
+        for _ in train(
+            MixedScans(config), config, directory, should_stop=lambda: time.process_time() - tic > seconds
+        ):
+            pass
+        print(f'Trained for {time.process_time() - tic:.0f} CPU-s.')
+    return load_archive(directory)
+
+
+def refined_from_flat(case: Case, method: str, sweeps: int) -> tuple[Refinement, np.ndarray]:
+    """Refine a flat start; return the refinement and the object in the scan's gauge."""
+    prepared = PreparedScan(case.scan)
+    flat = np.ones(case.scan.grid.shape, np.complex64)
+    config = InferenceConfig(refine_iterations=sweeps, refine_method=method)
+    run = refine(prepared, create_backend('pytorch'), flat, config, lambda: False)
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            result: Refinement = end.value
+            return result, result.object_array * prepared.scale.probe_scale
+
+
+def line(case: Case, method: str, obj: np.ndarray, seconds: float, remark: str = '') -> None:
+    """Print one line of the table."""
+    raw = case.scan.raw
+    s = score(raw.objectGuess, obj, scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape))
+    print(
+        f'{case.name:22} {method:22} {s.amplitude_ssim:6.3f} {s.phase_ssim:6.3f} {s.nrmse:7.4f} '
+        f'{seconds:6.1f}  {remark}',
+        flush=True,
+    )
+
+
+def error_correlation(case: Case, obj: np.ndarray, uncertainty: np.ndarray) -> float:
+    """Correlate the true error with the uncertainty inside the scan."""
+    raw = case.scan.raw
+    box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
+    aligned = align(raw.objectGuess, obj, box)
+    error, stated = np.abs(aligned.result - aligned.truth), uncertainty[box]
+    known = np.isfinite(stated)
+    return float(np.corrcoef(error[known], stated[known])[0, 1])
+
+
+def ptychi_autodiff(case: Case, epochs: int = 60) -> np.ndarray | None:
+    """Reconstruct with pty-chi's autodiff engine, Adam 0.03; None where it is not installed."""
+    # It asks torchvision for one class it does not need here, and torchvision breaks beside a CPU torch.
+    stub = types.ModuleType('torchvision.transforms')
+    stub.GaussianBlur = object
+    sys.modules.setdefault('torchvision', types.ModuleType('torchvision'))
+    sys.modules.setdefault('torchvision.transforms', stub)
+    try:
+        import ptychi.api as api
+        from ptychi.api.task import PtychographyTask
+    except ImportError:
+        return None
+    raw = case.scan.raw
+    shape = raw.objectGuess.shape
+    options = api.AutodiffPtychographyOptions()
+    options.data_options.data = np.asarray(raw.diffraction[:]) ** 2
+    options.data_options.wavelength_m = 1e-10
+    options.data_options.free_space_propagation_distance_m = np.inf
+    options.data_options.fft_shift = True
+    options.object_options.initial_guess = torch.ones((1, *shape), dtype=torch.complex64)
+    options.object_options.pixel_size_m = 1e-8
+    options.object_options.optimizer = api.Optimizers.ADAM
+    options.object_options.step_size = 0.03
+    options.probe_options.initial_guess = torch.from_numpy(raw.probeGuess[None])
+    options.probe_options.optimizable = False
+    options.probe_position_options.position_x_px = raw.xcoords - (shape[1] - 1) / 2
+    options.probe_position_options.position_y_px = raw.ycoords - (shape[0] - 1) / 2
+    options.probe_position_options.optimizable = False
+    options.reconstructor_options.num_epochs = epochs
+    options.reconstructor_options.batch_size = 64
+    options.reconstructor_options.default_device = api.Devices.CPU
+    task = PtychographyTask(options)
+    task.run()
+    return np.asarray(task.get_data_to_cpu('object', as_numpy=True)[0])
+
+
+def measure(case: Case, archive: ModelArchive) -> None:
+    """Print the lines of one case."""
+    tic = time.process_time()
+    flat, obj = refined_from_flat(case, 'accelerated', case.sweeps)
+    line(case, 'refined from flat', obj, time.process_time() - tic, f'{flat.sweeps} sweeps')
+    tic = time.process_time()
+    pie, obj = refined_from_flat(case, 'rpie', 40 if len(case.scan.raw) < 200 else 12)
+    line(case, 'rPIE from flat', obj, time.process_time() - tic, f'{pie.sweeps} sweeps')
+    if not case.name.startswith('Run1084'):
+        for sweeps, method in ((0, 'network'), (case.sweeps, 'network and refined')):
+            tic = time.process_time()
+            (*_, last) = reconstruct(case.scan, archive, InferenceConfig(refine_iterations=sweeps))
+            found = last.reconstruction
+            correlation = error_correlation(case, found.object_array, found.uncertainty)
+            seconds = time.process_time() - tic
+            remark = f'uncertainty {correlation:.2f}; {found.quality.refinement}'
+            line(case, method, found.object_array, seconds, remark)
+    tic = time.process_time()
+    obj = ptychi_autodiff(case)
+    if obj is not None:
+        line(case, 'pty-chi autodiff', obj, time.process_time() - tic, '60 epochs')
+
+
+def throughput() -> None:
+    """Print patterns per second of one gradient over the whole scan."""
+    patterns = scan_patterns(PreparedScan(leaves_scan(1, 1e5, 23, 6.0)), 0)
+    physics = create_backend('pytorch').scan_physics(patterns)
+    flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+    everything = np.arange(len(patterns))
+    seconds = []
+    for _ in range(6):
+        tic = time.process_time()
+        physics.evaluate(flat, everything, 'poisson')
+        seconds.append(time.process_time() - tic)
+    print(f'Gradient of all patterns: {len(patterns) / min(seconds):.0f} patterns/s.')
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--model', type=Path, default=Path('bench-quality-model'))
+    parser.add_argument('--train-seconds', type=float, default=600.0)
+    parser.add_argument('--run1084', type=Path, help='NPZ with probeGuess, objectGuess, xcoords, ycoords')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    archive = trained_model(options.model, options.train_seconds)
+    throughput()
+    print(f'{"case":22} {"method":22} {"amp":>6} {"phase":>6} {"NRMSE":>7} {"CPU-s":>6}')
+    for case in cases(options.run1084):
+        measure(case, archive)
+
+
+if __name__ == '__main__':
+    main()

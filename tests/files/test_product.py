@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from ptycho_engine.errors import DataFileNotFoundError, ProductError
 from ptycho_engine.files import product_extras
 from ptycho_engine.files.product import ProductData, read_product, write_product
+from ptycho_engine.files.product_extras import ProductExtras, with_dataset, write_extras
 
 number = st.floats(-1e3, 1e3, allow_nan=False)
 length = st.floats(1e-10, 1e-3)
@@ -350,3 +351,15 @@ def test_product_05_killed_while_writing_leaves_a_whole_file(tmp_path, product):
         left_behind += sum(p.name.startswith('.p.h5') for p in tmp_path.iterdir())
     # Some must have been struck in the middle, or the test proves nothing.
     assert left_behind > 5
+
+
+def test_a_dataset_is_added_to_the_extras_and_replaced(tmp_path):
+    extras = with_dataset(ProductExtras(), 'first', np.arange(3), {'unit': 'px'})
+    extras = with_dataset(extras, 'map', np.zeros((2, 2)), {})
+    extras = with_dataset(extras, 'map', np.ones((2, 2)), {'note': 'new'})
+    with h5py.File(tmp_path / 'product.h5', 'w') as file:
+        write_extras(file, extras)
+        np.testing.assert_array_equal(file['map'][()], 1)
+        assert file['map'].attrs['note'] == 'new'
+        np.testing.assert_array_equal(file['first'][()], [0, 1, 2])
+        assert file['first'].attrs['unit'] == 'px'

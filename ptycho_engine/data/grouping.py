@@ -28,6 +28,7 @@ LARGEST_TABLE = 5000
 """Choices of members that are listed; beyond, they are drawn without a list."""
 
 MANY_ROUNDS = 64
+"""Rounds of covering after which each pattern that is left gets a group of its own; a dozen is usual."""
 
 
 @dataclass(frozen=True)

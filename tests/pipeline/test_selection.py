@@ -116,3 +116,18 @@ def test_cache_02_training_and_reconstruction_share_it(tmp_path, monkeypatch, sw
     assert (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) == before
     with pytest.raises(AssertionError, match='a tree'):
         _covering_groups(scan, 2, InferenceConfig(use_groups_cache=False))
+
+
+def test_group_06_what_a_reconstruction_may_choose(scan):
+    def covering(**changes):
+        return _covering_groups(scan, 2, InferenceConfig(**changes))
+
+    base = covering()
+    np.testing.assert_array_equal(base, covering())
+    assert covering(seed=1).tolist() != base.tolist()
+    x, y = scan.raw.xcoords, scan.raw.ycoords
+
+    def reach(groups):
+        return np.hypot(x[groups] - x[groups[:, :1]], y[groups] - y[groups[:, :1]]).max()
+
+    assert reach(covering(neighbor_count=20)) > 1.3 * reach(base)

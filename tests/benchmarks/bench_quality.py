@@ -4,15 +4,12 @@
 
 Everything is simulated from fixed seeds, two objects for each case; seconds are CPU seconds of one thread.
 A network is trained once on simulated objects (never on the tested ones) and kept in ``--model``.
-Where pty-chi is installed, its autodiff engine (Adam 0.03) is scored on the same patterns.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,42 +171,6 @@ def error_correlation(case: Case, obj: np.ndarray, uncertainty: np.ndarray) -> f
     return float(np.corrcoef(error[known], stated[known])[0, 1])
 
 
-def ptychi_autodiff(case: Case, epochs: int = 60) -> np.ndarray | None:
-    """Reconstruct with pty-chi's autodiff engine, Adam 0.03; None where it is not installed."""
-    # It asks torchvision for one class it does not need here, and torchvision breaks beside a CPU torch.
-    stub = types.ModuleType('torchvision.transforms')
-    stub.GaussianBlur = object
-    sys.modules.setdefault('torchvision', types.ModuleType('torchvision'))
-    sys.modules.setdefault('torchvision.transforms', stub)
-    try:
-        import ptychi.api as api
-        from ptychi.api.task import PtychographyTask
-    except ImportError:
-        return None
-    raw = case.scan.raw
-    shape = raw.objectGuess.shape
-    options = api.AutodiffPtychographyOptions()
-    options.data_options.data = np.asarray(raw.diffraction[:]) ** 2
-    options.data_options.wavelength_m = 1e-10
-    options.data_options.free_space_propagation_distance_m = np.inf
-    options.data_options.fft_shift = True
-    options.object_options.initial_guess = torch.ones((1, *shape), dtype=torch.complex64)
-    options.object_options.pixel_size_m = 1e-8
-    options.object_options.optimizer = api.Optimizers.ADAM
-    options.object_options.step_size = 0.03
-    options.probe_options.initial_guess = torch.from_numpy(raw.probeGuess[None])
-    options.probe_options.optimizable = False
-    options.probe_position_options.position_x_px = raw.xcoords - (shape[1] - 1) / 2
-    options.probe_position_options.position_y_px = raw.ycoords - (shape[0] - 1) / 2
-    options.probe_position_options.optimizable = False
-    options.reconstructor_options.num_epochs = epochs
-    options.reconstructor_options.batch_size = 64
-    options.reconstructor_options.default_device = api.Devices.CPU
-    task = PtychographyTask(options)
-    task.run()
-    return np.asarray(task.get_data_to_cpu('object', as_numpy=True)[0])
-
-
 def measure(case: Case, archive: ModelArchive) -> None:
     """Print the lines of one case."""
     tic = time.process_time()
@@ -227,10 +188,6 @@ def measure(case: Case, archive: ModelArchive) -> None:
             seconds = time.process_time() - tic
             remark = f'uncertainty {correlation:.2f}; {found.quality.refinement}'
             line(case, method, found.object_array, seconds, remark)
-    tic = time.process_time()
-    obj = ptychi_autodiff(case)
-    if obj is not None:
-        line(case, 'pty-chi autodiff', obj, time.process_time() - tic, '60 epochs')
 
 
 def throughput() -> None:

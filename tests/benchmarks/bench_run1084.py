@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument('--groups', type=int, default=512)
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--batch', type=int, default=16)
+    parser.add_argument('--refine', type=int, default=0, help='sweeps after the network (default: none)')
     parser.add_argument('--rate', type=float, help='learning rate (default: as the configuration)')
     parser.add_argument('--set', nargs='*', default=[], metavar='NAME=VALUE', help='model fields, as Python')
     parser.add_argument('--output', type=Path, help='keep the model and the picture here')
@@ -84,7 +85,7 @@ def main() -> None:
         *_, saved = train([scan], training, folder, execution=execution)
         assert isinstance(saved, ModelSaved)
         trained, trained_cpu = time.perf_counter() - tic, time.process_time() - cpu
-        inference = InferenceConfig(backend=options.backend)
+        inference = InferenceConfig(backend=options.backend, refine_iterations=options.refine)
         archive = load_archive(saved.path)
         *_, last = reconstruct(scan, archive, inference, execution=execution)
     assert isinstance(last, Reconstructed)
@@ -92,7 +93,8 @@ def main() -> None:
     scores = _scores(scan, result)
     print(
         f'{options.backend} {options.architecture} gridsize {options.gridsize} batch {options.batch} '
-        f'photons {options.photons:g}: {scores}; training {trained:.0f} s ({trained_cpu:.0f} CPU-s), '
+        f'photons {options.photons:g} refine {options.refine}: {scores}; '
+        f'training {trained:.0f} s ({trained_cpu:.0f} CPU-s), '
         f'reconstruction {result.seconds:.1f} s, deviance {result.deviance:.4g}'
     )
     if options.output:

@@ -6,7 +6,6 @@ import json
 import logging
 import zipfile
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -22,8 +21,8 @@ __all__ = [
     'PATTERN_KEYS',
     'AxisOrder',
     'array_names',
-    'canonical_axes',
     'choose_pattern_key',
+    'decide_axis_order',
     'parse_metadata',
     'read_arrays',
     'require_keys',
@@ -73,17 +72,9 @@ def require_keys(present: Iterable[str], needed: Sequence[str], source: str) -> 
         )
 
 
-@dataclass(frozen=True)
-class CanonicalAxes:
-    """How a stack of patterns maps to (n, H, W)."""
-
-    order: AxisOrder
-    ambiguous: bool = False
-
-
-def canonical_axes(
+def decide_axis_order(
     shape: tuple[int, ...], n_positions: int, source: str, axis_order: AxisOrder | None = None
-) -> CanonicalAxes:
+) -> AxisOrder:
     """Decide the axis order of a stack of patterns from the number of scan positions.
 
     Only the number of positions decides: first axis equal to it and square frames is canonical; last axis
@@ -107,7 +98,7 @@ def canonical_axes(
                 f'{source}: patterns of shape {shape} cannot be read in the order {axis_order!r} with '
                 f'{n_positions} positions and square frames.'
             )
-        return CanonicalAxes(axis_order)
+        return axis_order
     if canonical and legacy:
         logger.warning(
             '%s: patterns of shape %s and %d positions fit both axis orders; taking (n, H, W). '
@@ -116,11 +107,11 @@ def canonical_axes(
             shape,
             n_positions,
         )
-        return CanonicalAxes('n,H,W', ambiguous=True)
+        return 'n,H,W'
     if canonical:
-        return CanonicalAxes('n,H,W')
+        return 'n,H,W'
     if legacy:
-        return CanonicalAxes('H,W,n')
+        return 'H,W,n'
     raise DataValueError(
         f'{source}: patterns of shape {shape} fit neither (n, N, N) nor the legacy (N, N, n) with '
         f'{n_positions} scan positions; patterns must be square, one for each position.'

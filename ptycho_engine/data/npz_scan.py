@@ -17,8 +17,8 @@ from .npz import (
     PATTERN_KEYS,
     AxisOrder,
     array_names,
-    canonical_axes,
     choose_pattern_key,
+    decide_axis_order,
     parse_metadata,
     read_arrays,
     require_keys,
@@ -112,13 +112,13 @@ def in_canonical_order(
     Raises
     ------
     DataValueError
-        If the order cannot be told (:func:`~.npz.canonical_axes`).
+        If the order cannot be told (:func:`~.npz.decide_axis_order`).
     """
-    axes = canonical_axes(stack.shape, n_positions, stack.source, axis_order)
-    if axes.order == 'H,W,n':
+    order = decide_axis_order(stack.shape, n_positions, stack.source, axis_order)
+    if order == 'H,W,n':
         logger.info('%s: patterns are in the legacy order (N, N, n); transposing.', stack.source)
         stack = stack.frames_last()
-    return stack, axes.order
+    return stack, order
 
 
 def single_mask(

@@ -42,7 +42,7 @@ FAMILIES = ('dead-leaves', 'dead-leaves', 'siemens', 'dead-leaves')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn demo``."""
     parser.add_argument('--output', type=Path, default=Path('ptychopinn-demo'), metavar='DIR')
-    parser.add_argument('--epochs', type=int, default=44, help='epochs of training (default: %(default)s)')
+    parser.add_argument('--epochs', type=int, default=16, help='epochs of training (default: %(default)s)')
     parser.add_argument('--points', type=int, default=23, help='scan points on a side (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='seed of everything (default: 0)')
 

@@ -119,3 +119,34 @@ def test_launcher_needs_no_plugin_file(python: Run, scan: Path, tmp_path: Path) 
     run = python('-c', code, scan, tmp_path, PTYCHOPINN_PTYCHODUS='off')
     assert run.lines('CODE 1'), run.log
     assert run.lines('There is no model'), run.log
+
+
+def doctor(python: Run, **variables: str) -> Finished:
+    return python('-m', 'ptycho_engine', 'doctor', **variables)
+
+
+def test_doctor_sees_the_plugin_and_both_algorithms(python: Run) -> None:
+    """API-09."""
+    run = doctor(python)
+    assert run.code == 0, run.log
+    assert 'Ptychodus lists PtychoPINN / PINN and PtychoPINN / Supervised' in ' '.join(run.log.split())
+
+
+def test_doctor_stops_at_a_missing_plugin_file(python: Run) -> None:
+    """API-09: the file is looked for where Ptychodus looks, and the way to mend it is named."""
+    run = python(
+        '-c',
+        'import sys; from ptychopinn_ptychodus import commands; commands.PLUGIN_FILE = "not_there.py"; '
+        'from ptycho_engine.commands import main; sys.exit(main(["doctor"]))',
+    )
+    assert run.code == 1, run.log
+    words = ' '.join(run.log.split())
+    assert 'STOP plugin missing: Ptychodus looks for' in words
+    assert '"ptychopinn link"' in words
+
+
+def test_doctor_stops_where_the_plugin_is_switched_off(python: Run) -> None:
+    """API-09."""
+    run = doctor(python, PTYCHOPINN_PTYCHODUS='off')
+    assert run.code == 1, run.log
+    assert 'Ptychodus does not list' in ' '.join(run.log.split())

@@ -17,8 +17,9 @@ from . import physics
 
 __all__ = ['TorchScanPhysics']
 
-CACHE_BYTES = 2 << 30
-"""Patterns and shifted probes are kept on the device where they need less than this, else made each time."""
+CACHE_BYTES = 512 << 20
+"""Patterns and shifted probes are kept on the device where they need less than this, else made each time.
+Twice as much is needed while they are gathered."""
 
 BLOCK_DIVISOR = 4
 """Blocks are smaller than elsewhere: what a sweep touches between two transforms stays in the cache."""

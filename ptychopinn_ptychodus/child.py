@@ -9,6 +9,7 @@ that was killed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import threading
@@ -136,7 +137,10 @@ class Child:
             self._process.join()
         self._control.close()
         self._messages.close()
-        self._process.close()
+        # When the program ends, multiprocessing may have collected the child first; to this object it then
+        # looks as if it were running for ever.
+        with contextlib.suppress(ValueError):
+            self._process.close()
 
     def request_stop(self) -> None:
         """Ask the child to finish early and keep what it has."""

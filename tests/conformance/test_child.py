@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 pytest.importorskip('ptychodus.model.processing')
@@ -29,3 +31,15 @@ def test_waiting_is_interrupted_and_leaving_ends_the_child() -> None:
         assert pid is not None
     with pytest.raises(ValueError, match='closed'):
         process.is_alive()
+
+
+def test_a_child_that_the_interpreter_has_collected_already_is_no_error() -> None:
+    """At exit, multiprocessing waits for the children too, and may come first."""
+    child = Child('json:loads', None).__enter__()
+    with pytest.raises(ChildCrashed):
+        list(child.messages(0.1, timeout_s=60))
+    pid = child._process.pid
+    assert pid is not None
+    os.waitpid(pid, 0)
+    child._reap()
+    assert child._control.closed

@@ -106,7 +106,8 @@ def create_training_payload(
             'n_groups is missing; give it in the overrides: the groups of patterns to draw for each epoch, '
             'or None for all.'
         )
-    files = {name: {**weak, **strong}[name] for name in _FILE_SETTINGS if name in {**weak, **strong}}
+    stated = {**weak, **strong}
+    files = {name: stated[name] for name in _FILE_SETTINGS if name in stated}
     test = files.get('test_data_file')
     if test is not None:
         files['test_data_file'] = _existing(test, 'test')

@@ -142,20 +142,14 @@ class AcceleratedDescent:
 
     def __init__(self, physics: ScanPhysics, start: Any, weight: Any, smoothing: float, gain: Any) -> None:
         self._physics = physics
-        self._current = self._judged = self._ahead = start
+        self.current: Any = start
+        """The object (H, W) after the last step."""
+        self.judged: Any = start
+        """The object (H, W) at which the last gradient was taken, ahead of the step before it."""
+        self._ahead = start
         self._gain = gain
         self._momentum = 1.0
         self._prior = TotalVariation(weight, smoothing) if smoothing > 0 else None
-
-    @property
-    def current(self) -> Any:
-        """The object (H, W) after the last step."""
-        return self._current
-
-    @property
-    def judged(self) -> Any:
-        """The object (H, W) at which the last gradient was taken, ahead of the step before it."""
-        return self._judged
 
     def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
         """Step once for each subset of the patterns."""
@@ -180,13 +174,13 @@ class AcceleratedDescent:
             following = following * ((1 - 0.5j * turn) / (1 + 0.5j * turn))
         if self._prior is not None:
             following = self._prior(following, curvature)
-        moved = following - self._current
+        moved = following - self.current
         if real_product(self._ahead - following, moved) > 0:
             self._momentum = 1.0
         grown = (1 + (1 + 4 * self._momentum**2) ** 0.5) / 2
-        self._judged = self._ahead
+        self.judged = self._ahead
         self._ahead = following + ((self._momentum - 1) / grown) * moved
-        self._current = following
+        self.current = following
         self._momentum = grown
 
 
@@ -198,26 +192,19 @@ class RegularisedPIE:
 
     def __init__(self, physics: ScanPhysics, start: Any, brightest: float) -> None:
         self._physics = physics
-        self._current = self._judged = start
-        self._brightest = brightest
-
-    @property
-    def current(self) -> Any:
+        self.current: Any = start
         """The object (H, W) after the last step."""
-        return self._current
-
-    @property
-    def judged(self) -> Any:
+        self.judged: Any = start
         """The object (H, W) before it."""
-        return self._judged
+        self._brightest = brightest
 
     def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
         """Step once for each subset of the patterns."""
         held_out = 0.0
         for subset in subsets:
-            found = self._physics.evaluate(self._current, subset, 'amplitude')
+            found = self._physics.evaluate(self.current, subset, 'amplitude')
             held_out += found.held_out
             curvature = (1 - RPIE_ALPHA) * found.weight + RPIE_ALPHA * self._brightest
-            self._judged = self._current
-            self._current = self._current - found.gradient / curvature
+            self.judged = self.current
+            self.current = self.current - found.gradient / curvature
         return held_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,30 +63,24 @@ def write_scan(
     height, width = truth.shape
     grid = ObjectGrid(height, width, pixel_width_m=pixel_size_m, pixel_height_m=pixel_size_m)
     x_m, y_m = ProductData.positions_m(raw.xcoords, raw.ycoords, grid)
-    for file_name, obj, remark in (
-        (
-            'product.h5',
-            given.objectGuess,
-            f'simulated scan; the object is {"the truth" if with_truth else "a flat start"}',
-        ),
-        ('truth.h5', truth, 'the true object of a simulated scan'),
-    ):
-        product = ProductData(
-            name=name,
-            comments=remark,
-            detector_distance_m=detector_distance_m,
-            photon_energy_eV=photon_energy_eV,
-            object_array=obj,
-            object_pixel_width_m=pixel_size_m,
-            object_pixel_height_m=pixel_size_m,
-            probe=raw.probeGuess,
-            probe_pixel_width_m=pixel_size_m,
-            probe_pixel_height_m=pixel_size_m,
-            probe_photon_count=float(counts[:, ~bad].sum(axis=1).mean()),
-            position_x_m=x_m,
-            position_y_m=y_m,
-            position_indexes=np.arange(len(raw)),
-        )
-        write_product(directory / file_name, product)
+    product = ProductData(
+        name=name,
+        comments=f'simulated scan; the object is {"the truth" if with_truth else "a flat start"}',
+        detector_distance_m=detector_distance_m,
+        photon_energy_eV=photon_energy_eV,
+        object_array=given.objectGuess,
+        object_pixel_width_m=pixel_size_m,
+        object_pixel_height_m=pixel_size_m,
+        probe=raw.probeGuess,
+        probe_pixel_width_m=pixel_size_m,
+        probe_pixel_height_m=pixel_size_m,
+        probe_photon_count=float(counts[:, ~bad].sum(axis=1).mean()),
+        position_x_m=x_m,
+        position_y_m=y_m,
+        position_indexes=np.arange(len(raw)),
+    )
+    write_product(directory / 'product.h5', product)
+    truthful = replace(product, object_array=truth, comments='the true object of a simulated scan')
+    write_product(directory / 'truth.h5', truthful)
     with atomic_path(directory / 'settings.ini') as temporary:
         temporary.write_text(settings)

@@ -21,9 +21,13 @@ from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
 
+import numpy.typing as npt
+
 from ptycho_engine.errors import EngineError
+from ptycho_engine.files.mapping import MappedArray
 
 from .compat import child_main
+from .handover import receive_array, send_array
 
 __all__ = ['Channel', 'Child', 'ChildCrashed', 'Message', 'Supervisor']
 
@@ -67,9 +71,10 @@ class Supervisor:
 
     control: Connection
 
-    def receive_job(self) -> Any:
-        """Return what to do."""
-        return self.control.recv()
+    def receive_job(self) -> tuple[Any, MappedArray | None]:
+        """Return what to do, and the array that was handed over with it."""
+        job, with_array = self.control.recv()
+        return job, receive_array(self.control) if with_array else None
 
 
 class Child:
@@ -81,12 +86,15 @@ class Child:
         ``'module:function'``, called in the child as ``function(supervisor, channel)``.
     job : object
         What to do; must pickle. The child gets it from ``supervisor.receive_job()``.
+    array : ndarray, optional
+        Goes with the job, by a memory map, while the child is still importing what it needs.
     """
 
-    def __init__(self, entry_point: str, job: object) -> None:
+    def __init__(self, entry_point: str, job: object, array: npt.NDArray[Any] | None = None) -> None:
         context = multiprocessing.get_context('spawn')
         self._messages, child_messages = context.Pipe(duplex=False)
-        child_control, self._control = context.Pipe(duplex=False)
+        # Duplex, because only such a pipe carries the descriptor of a file.
+        child_control, self._control = context.Pipe(duplex=True)
         self._process = context.Process(
             target=child_main(),
             args=(
@@ -98,24 +106,35 @@ class Child:
             name='ptychopinn',
         )
         self._childs_ends = (child_messages, child_control)
-        self._job = ForkingPickler.dumps(job)
+        self._job = ForkingPickler.dumps((job, array is not None))
+        self._array = array
         self._finished = False
+        self._ended = threading.Event()
+        self._trouble: EngineError | None = None
 
     def __enter__(self) -> Self:
         self._process.start()
         # With our copies closed, the end of the child shows as the end of the pipe, and the reverse.
         for connection in self._childs_ends:
             connection.close()
-        # Not among the arguments of the process: a large job would hold us here until the child has
-        # imported Ptychodus, and Stop would have to wait.
+        # Not among the arguments of the process: a large job would hold us here, and Stop would have to wait.
         threading.Thread(target=self._hand_over, name='ptychopinn-job', daemon=True).start()
         return self
 
     def _hand_over(self) -> None:
+        pid = self._process.pid
+        assert pid is not None
         try:
             self._control.send_bytes(self._job)
+            if self._array is not None:
+                send_array(self._array, self._control, pid, self._ended.is_set)
+        except EngineError as error:
+            # Raised where the messages are waited for.
+            self._trouble = error
         except OSError:
             logger.debug('The child was gone before it had its job.')
+        finally:
+            self._array = None
 
     def __exit__(
         self,
@@ -123,6 +142,7 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
         if self._finished:
             # Frameworks take a second or two to leave; nobody needs to wait for that.
             threading.Thread(target=self._reap, name='ptychopinn-reap', daemon=True).start()
@@ -160,11 +180,13 @@ class Child:
         ChildCrashed
             If the child raised an unexpected exception.
         EngineError
-            If the child died without a word.
+            If the child died without a word, or the array cannot be handed over.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while deadline is None or time.monotonic() < deadline:
             ready = wait([self._messages, self._process.sentinel], timeout=tick_s)
+            if self._trouble is not None:
+                raise self._trouble
             if self._messages not in ready and not (ready and self._messages.poll()):
                 if ready:
                     raise self._died()

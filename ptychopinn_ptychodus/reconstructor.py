@@ -7,12 +7,10 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import (
     ReconstructInput,
@@ -30,7 +28,7 @@ from ptycho_engine.files.product import write_product
 from .child import Child, Message
 from .conversion import Outcome, output_product, product_data, raw_data
 from .settings import ReconstructorSettings
-from .worker import MODEL_FILE, ReconstructJob, ScanPayload, TrainJob, handed_over
+from .worker import MODEL_FILE, ReconstructJob, ScanPayload, TrainJob
 
 if TYPE_CHECKING:
     from ptycho_engine.events import EpochDone
@@ -217,17 +215,15 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         self.check_ready(parameters)
         assert self._model_path is not None
         started = time.monotonic()
-        with ExitStack() as stack:
-            scan = stack.enter_context(_handed_over(parameters))
-            job = ReconstructJob(
-                scan,
-                self._model_path,
-                self._settings.inference_config(),
-                self._settings.execution_config(),
-                # In batch mode every yield would leave a numbered file.
-                partial_objects=context.output_file is None,
-            )
-            child = stack.enter_context(Child(f'{_WORKER}:run_reconstruction', job))
+        job = ReconstructJob(
+            _payload(parameters),
+            self._model_path,
+            self._settings.inference_config(),
+            self._settings.execution_config(),
+            # In batch mode every yield would leave a numbered file.
+            partial_objects=context.output_file is None,
+        )
+        with Child(f'{_WORKER}:run_reconstruction', job, parameters.diffraction_patterns) as child:
             done = 0
             for message in child.messages(TICK_S):
                 if context.stop_requested():
@@ -297,14 +293,13 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         execution = self._settings.execution_config()
         for remark in self._settings.remarks(model_type):
             logger.warning('%s', remark)
-        with ExitStack() as stack:
-            scan = None
-            if not find_training_scans(input_path):
-                current = self._current_input(Path(input_path))
-                logger.info('%s holds no training data; training on the current product.', input_path)
-                scan = stack.enter_context(_handed_over(current))
-            job = TrainJob(Path(input_path), scan, Path(output_path), config, execution)
-            child = stack.enter_context(Child(f'{_WORKER}:run_training', job))
+        scan, patterns = None, None
+        if not find_training_scans(input_path):
+            current = self._current_input(Path(input_path))
+            logger.info('%s holds no training data; training on the current product.', input_path)
+            scan, patterns = _payload(current), current.diffraction_patterns
+        job = TrainJob(Path(input_path), scan, Path(output_path), config, execution)
+        with Child(f'{_WORKER}:run_training', job, patterns) as child:
             yield from self._follow_training(child)
 
     def _current_input(self, input_path: Path) -> ReconstructInput:
@@ -366,14 +361,9 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 _WORKER = 'ptychopinn_ptychodus.worker'
 
 
-def _handed_over(parameters: ReconstructInput) -> AbstractContextManager[ScanPayload]:
-    """Return the scan that Ptychodus holds, in a form that a child can take."""
-    return handed_over(
-        product_data(parameters.product),
-        np.asarray(parameters.diffraction_patterns),
-        parameters.bad_pixels,
-        'the current product',
-    )
+def _payload(parameters: ReconstructInput) -> ScanPayload:
+    """Return all of a scan but its patterns, in a form that a child can take."""
+    return ScanPayload(product_data(parameters.product), parameters.bad_pixels, 'the current product')
 
 
 def _raise_failure(message: Message | None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +24,14 @@ import numpy.typing as npt
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import EngineError
 from ptycho_engine.files.atomic import atomic_path
+from ptycho_engine.files.mapping import MappedArray
 from ptycho_engine.files.product import ProductData
 
 from .child import Channel, Supervisor
 from .conversion import Outcome
+
+if TYPE_CHECKING:
+    from ptycho_engine.data.scan import Scan
 
 __all__ = [
     'MODEL_FILE',
@@ -42,60 +45,31 @@ __all__ = [
 MODEL_FILE = 'model.zip'
 """The name under which Ptychodus' batch mode looks for a model."""
 
-LARGE_STACK_BYTES = 50_000_000
-"""Larger pattern stacks go to the child by a file: pickling costs their size again, and seconds."""
-
 ORPHAN_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
 class ScanPayload:
-    """A scan of the window on its way to the child."""
+    """A scan of the window on its way to the child, without its patterns, which are handed over beside it."""
 
     product: ProductData
-    patterns: npt.NDArray[Any] | Path
-    """(n, h, w) counts, or the ``.npy`` file that holds them."""
     bad_pixels: npt.NDArray[np.bool_] | None
     source: str
 
-    def load(self) -> Any:
-        """Return the engine's :class:`~ptycho_engine.data.scan.Scan`; a file is mapped, not read."""
+    def load(self, patterns: MappedArray) -> Scan:
+        """Return the scan with its `patterns`, (n, h, w) counts, which stay in their file."""
         from ptycho_engine.data.scan import Scan, raw_data_from_counts
+        from ptycho_engine.data.stored import StoredStack
 
-        patterns = self.patterns
-        if isinstance(patterns, Path):
-            mapped = np.load(patterns, mmap_mode='r')
-            # A mapping outlives its name; without a name nothing is left behind if both are killed.
-            with suppress(OSError):
-                patterns.unlink()
-            patterns = mapped
-        raw = raw_data_from_counts(patterns, self.bad_pixels, self.product, self.source)
+        array = patterns.array
+        stack = StoredStack(array.shape, array.dtype, lambda: patterns, self.source)
+        raw = raw_data_from_counts(stack, self.bad_pixels, self.product, self.source)
         return Scan(raw, self.product.grid, self.product)
-
-
-@contextmanager
-def handed_over(
-    product: ProductData,
-    patterns: npt.NDArray[Any],
-    bad_pixels: npt.NDArray[np.bool_] | None,
-    source: str,
-) -> Iterator[ScanPayload]:
-    """Yield a payload for a child; a large pattern stack is written to a scratch file, removed at the end."""
-    if patterns.nbytes <= LARGE_STACK_BYTES:
-        yield ScanPayload(product, np.ascontiguousarray(patterns), bad_pixels, source)
-        return
-    folder = Path(tempfile.mkdtemp(prefix='ptychopinn-'))
-    try:
-        path = folder / 'patterns.npy'
-        np.save(path, patterns, allow_pickle=False)
-        yield ScanPayload(product, path, bad_pixels, source)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Train on the files of `input_path`, or on `scan` where it is given."""
+    """Train on the files of `input_path`, or on `scan` where it is given; its patterns come with the job."""
 
     input_path: Path
     scan: ScanPayload | None
@@ -106,7 +80,7 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class ReconstructJob:
-    """Reconstruct a scan with a model."""
+    """Reconstruct a scan, whose patterns come with the job, with a model."""
 
     scan: ScanPayload
     model_path: Path
@@ -156,7 +130,8 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
     The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory; until then
     ``checkpoint.zip`` holds the best model so far.
     """
-    task: TrainJob = supervisor.receive_job()
+    task: TrainJob
+    task, patterns = supervisor.receive_job()
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.data.scan import load_training_scans
@@ -164,7 +139,11 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
         from ptycho_engine.files.archive import CHECKPOINT_NAME
         from ptycho_engine.pipeline.train import train
 
-        scans = load_training_scans(task.input_path) if task.scan is None else [task.scan.load()]
+        if task.scan is None:
+            scans = load_training_scans(task.input_path)
+        else:
+            assert patterns is not None
+            scans = [task.scan.load(patterns)]
         # Ptychodus logs every epoch, and the product keeps the losses.
         execution = replace(task.execution, logger_backend='none')
         events = train(scans, task.config, task.output_path, execution=execution, should_stop=stop)
@@ -187,7 +166,9 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
 
 def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
     """Reconstruct. Messages: ``patches``, ``partial Outcome``, then ``result Outcome`` or ``failed``."""
-    task: ReconstructJob = supervisor.receive_job()
+    task: ReconstructJob
+    task, patterns = supervisor.receive_job()
+    assert patterns is not None
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed
@@ -195,7 +176,7 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
         from ptycho_engine.pipeline.reconstruct import reconstruct
 
         events = reconstruct(
-            task.scan.load(),
+            task.scan.load(patterns),
             load_archive(task.model_path),
             task.config,
             execution=task.execution,

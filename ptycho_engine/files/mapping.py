@@ -5,16 +5,18 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
 
-__all__ = ['Backing', 'MappedArray', 'MemoryArray', 'map_file', 'scratch_array']
+__all__ = ['Backing', 'MappedArray', 'MemoryArray', 'map_file', 'scratch_array', 'scratch_file']
 
 
 class Backing(Protocol):
@@ -106,13 +108,38 @@ def map_file(
         return MappedArray(file, shape, dtype, offset=offset, order=order)
 
 
+@contextmanager
+def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
+    """Yield a new file of `size` bytes, for which there is room, open for reading and writing.
+
+    It lies in the temporary folder (``TMPDIR``) and has no name: it is gone when it is closed and no mapping
+    is left, even if the process is killed.
+
+    Raises
+    ------
+    EngineError
+        If there is no room for it.
+    """
+    with tempfile.TemporaryFile(prefix='ptychopinn-') as file:
+        try:
+            # Reserved beforehand: a full disk would otherwise kill the process at some later write. One byte
+            # at least, because an empty file cannot be mapped.
+            if hasattr(os, 'posix_fallocate'):
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            else:
+                file.truncate(max(size, 1))
+        except OSError as error:
+            raise EngineError(
+                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {tempfile.gettempdir()} '
+                f'({error.strerror}); set TMPDIR to a folder with more room.'
+            ) from error
+        yield cast(BinaryIO, file)
+
+
 def scratch_array(
     shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str, memory_limit: int = 0
 ) -> Backing:
-    """Return a new array: in memory up to `memory_limit` bytes, beyond that in a scratch file.
-
-    The file lies in the temporary folder (``TMPDIR``) and has no name: it is gone when the array is, even if
-    the process is killed.
+    """Return a new array: in memory up to `memory_limit` bytes, beyond that in a :func:`scratch_file`.
 
     Raises
     ------
@@ -122,16 +149,5 @@ def scratch_array(
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= memory_limit or size == 0:
         return MemoryArray(np.empty(shape, dtype))
-    with tempfile.TemporaryFile(prefix='ptychopinn-') as file:
-        try:
-            # Reserved beforehand: a full disk would otherwise kill the process at some later write.
-            if hasattr(os, 'posix_fallocate'):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
-        except OSError as error:
-            raise EngineError(
-                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {tempfile.gettempdir()} '
-                f'({error.strerror}); set TMPDIR to a folder with more room.'
-            ) from error
+    with scratch_file(size, purpose) as file:
         return MappedArray(file, shape, dtype, writable=True)

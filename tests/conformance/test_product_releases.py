@@ -10,13 +10,12 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import absent
+from releases import ROOT, unpack
 
 from ptycho_engine.files.product import ProductData, read_product, write_product
 from ptycho_engine.files.product_validation import find_violations
@@ -24,7 +23,6 @@ from ptycho_engine.files.product_validation import find_violations
 pytestmark = pytest.mark.releases
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 RELEASES = ('1.2', '1.3.2', '1.4.2', '1.5.1', '1.6.0', '1.7.0')
 
 NEW_NAMES = {
@@ -135,42 +133,12 @@ class Exchanged:
             return dict(arrays)
 
 
-@pytest.fixture(scope='session')
-def wheels() -> Path:
-    """Return the folder in which downloaded wheels are kept from run to run."""
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    folder = cache / 'ptychopinn-ptychodus-wheels'
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def wheel_of(release: str, folder: Path) -> Path:
-    """Return the wheel of a release, downloaded where it is not there yet."""
-    if not (found := sorted(folder.glob(f'ptychodus-{release}-*.whl'))):
-        done = subprocess.run(
-            [
-                *(sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--only-binary', ':all:'),
-                *('--dest', str(folder), f'ptychodus=={release}'),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        found = sorted(folder.glob(f'ptychodus-{release}-*.whl'))
-        if done.returncode != 0 or not found:
-            absent(f'The wheel of Ptychodus {release} cannot be had: {done.stderr.strip()[-300:]}')
-    return found[0]
-
-
 @pytest.fixture(scope='module', params=RELEASES)
-def exchanged(request, wheels: Path, tmp_path_factory) -> Exchanged:
+def exchanged(request, tmp_path_factory) -> Exchanged:
     """Let one release read our files and write its own."""
     release = request.param
     folder = tmp_path_factory.mktemp(f'release-{release}')
-    unpacked = folder / 'wheel'
-    with zipfile.ZipFile(wheel_of(release, wheels)) as archive:
-        archive.extractall(unpacked)
+    unpacked = unpack(release, folder / 'wheel', plugin=False)
     for kind in KINDS:
         write_product(folder / f'ours-{kind}.h5', product(kind))
         write_product(folder / f'ours-packed-{kind}.h5', product(kind), compression='gzip')

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     'positions',
     'ptychodus_version',
     'remove_product',
+    'result_files',
     'why_unsupported',
 ]
 
@@ -143,6 +145,12 @@ def positions(product: Product) -> Positions:
         # 1.6 counts photons already; 1.5 does not.
         sequence.get_probe_photon_counts() if hasattr(sequence, 'get_probe_photon_counts') else None,
     )
+
+
+def result_files(output_file: Path) -> tuple[Path, ...]:
+    """Return the files of a batch result: the one that the release names, and ``product.h5`` in any."""
+    # 1.5 calls it product-out.h5.
+    return tuple(dict.fromkeys((output_file, output_file.with_name('product.h5'))))
 
 
 def remove_product(product_api: Any, item: Any) -> None:

@@ -92,7 +92,7 @@ class _HostedTask:
         )
         try:
             self._task()
-        except (EngineError, ChildCrashed) as error:
+        except (EngineError, ChildCrashed, OSError) as error:
             # The monitor has recorded it, so a caller that waits gets the exception itself.
             self._core.tell_failure(error)
             self._core.discard(self._task)

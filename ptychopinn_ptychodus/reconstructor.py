@@ -26,6 +26,7 @@ from ptycho_engine.files.atomic import atomic_path
 from ptycho_engine.files.product import write_product
 
 from .child import Child, Message
+from .compat import result_files
 from .conversion import Outcome, output_product, product_data, raw_data
 from .settings import ReconstructorSettings
 from .worker import MODEL_FILE, ReconstructJob, ScanPayload, TrainJob
@@ -257,7 +258,8 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         remarks = [f'Model: {self._model_path}'] if self._model_path else []
         result = output_product(product, Outcome(outcome.object_array, losses, outcome.comments), remarks)
         if context.output_file is not None:
-            write_product(context.output_file, product_data(result))
+            for path in result_files(context.output_file):
+                write_product(path, product_data(result))
         return result
 
     # Training

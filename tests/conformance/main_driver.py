@@ -35,5 +35,8 @@ def run(arguments: list[str]) -> tuple[int, str]:
 
 
 if __name__ == '__main__':
+    import ptychodus
+
+    print(ptychodus.__file__)
     cases = json.load(sys.stdin)
     Path(sys.argv[1]).write_text(json.dumps({name: run(arguments) for name, arguments in cases}))

@@ -129,6 +129,9 @@ class Backend(Protocol):
     def set_optimiser_state(self, state: Weights) -> None:
         """Go on from :meth:`optimiser_state`; :meth:`prepare_training` must have been called."""
 
+    def close(self) -> None:
+        """End what the backend has started; it is of no use afterwards. May be called twice."""
+
 
 def why_unavailable(name: str) -> str | None:
     """Return a sentence on why a backend cannot be selected; None where its framework is installed.

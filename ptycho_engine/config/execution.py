@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer, check_number
 from .training import CLIP_ALGORITHMS, SCHEDULERS
 
@@ -14,12 +15,14 @@ __all__ = [
     'LOGGERS',
     'OVERRIDING',
     'PRECISIONS',
+    'STRATEGIES',
     'TRAINING_ONLY',
     'PyTorchExecutionConfig',
 ]
 
 ACCELERATORS = ('auto', 'cpu', 'cuda', 'gpu', 'mps')
 PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
+STRATEGIES = ('auto', 'single', 'ddp')
 LOGGERS = ('csv', 'tensorboard', 'mlflow', 'none')
 
 OVERRIDING = (
@@ -57,9 +60,11 @@ class PyTorchExecutionConfig:
     accelerator: str = 'auto'
     """'auto' takes a GPU where there is one, else the CPU; 'gpu' any GPU, 'cuda' NVIDIA's, 'mps' Apple's."""
     devices: int = 1
-    """Devices to compute on. 'tensorflow' has several share each batch; 'pytorch' computes on one."""
+    """Devices that share each batch; the result is that of one. On 'cpu' they are processes of this machine
+    with 'pytorch', and the logical devices of TensorFlow with 'tensorflow'."""
     strategy: str = 'auto'
-    """How several devices share the work; there is 'auto' only, every device taking part of each batch."""
+    """How devices share the work: 'single', one device does all; 'ddp', each has the whole network, computes
+    a part of every batch, and all add their gradients (data parallel). 'auto': 'ddp' for several devices."""
     precision: Literal['32-true', 'bf16-mixed', '16-mixed'] = '32-true'
     """Arithmetic of the convolutions: '32-true', or 'bf16-mixed', which is faster on most GPUs and on recent
     CPUs, or '16-mixed', which scales the loss and skips steps whose gradients overflow. The physics is always
@@ -102,7 +107,12 @@ class PyTorchExecutionConfig:
         check_choice(owner, 'precision', self.precision, PRECISIONS)
         check_choice(owner, 'logger_backend', self.logger_backend, LOGGERS)
         check_integer(owner, 'devices', self.devices, 1)
-        check_choice(owner, 'strategy', self.strategy, ('auto',))
+        check_choice(owner, 'strategy', self.strategy, STRATEGIES)
+        if self.strategy != 'auto' and (self.strategy == 'single') != (self.devices == 1):
+            raise ConfigError(
+                f'{owner}.strategy is {self.strategy!r} and devices is {self.devices}; '
+                + ("'ddp' needs at least 2 devices." if self.devices == 1 else "'single' needs devices 1.")
+            )
         for name in ('deterministic', 'enable_checkpointing', 'enable_progress_bar'):
             check_boolean(owner, name, getattr(self, name))
         check_integer(owner, 'num_workers', self.num_workers, 0)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,12 +106,24 @@ def _train(
     else:
         source = scans
         config = with_pattern_size(config, source.reference.scan.raw.N)
-    run = TrainingRun(config, _start(config, len(source.reference.probe), execution, initial), source)
+    with closing(_start(config, len(source.reference.probe), execution, initial)) as backend:
+        yield from _run(TrainingRun(config, backend, source), folder, execution, stop, resume)
+
+
+def _run(
+    run: TrainingRun,
+    folder: Path,
+    execution: PyTorchExecutionConfig,
+    stop: Callable[[], bool],
+    resume: bool,
+) -> Iterator[Event]:
+    """Go through the epochs that are left and save the model."""
+    config = run.config
     own_checkpoint = resume and _resume(run, folder / CHECKPOINT_NAME)
     _announce(run)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
 
-    validation = [] if run.finished else source.validation()
+    validation = [] if run.finished else run.source.validation()
     while not run.finished:
         outcome = yield from _epoch(run, validation, stop, execution.num_workers)
         if outcome is None:
@@ -258,12 +271,13 @@ def _announce(run: TrainingRun) -> None:
 
 
 def _log_epoch(done: EpochDone) -> None:
+    validated = math.isfinite(done.validation_deviance)
     logger.info(
-        'Epoch %d/%d: training deviance %.4g, validation deviance %.4g, loss %.4g, %.1f s',
+        'Epoch %d/%d: training deviance %.4g,%s loss %.4g, %.1f s',
         done.epoch,
         done.n_epochs,
         done.training_deviance,
-        done.validation_deviance,
+        f' validation deviance {done.validation_deviance:.4g},' if validated else '',
         done.training_loss,
         done.seconds,
     )

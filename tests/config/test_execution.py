@@ -78,10 +78,18 @@ def test_deterministic(little):
         assert torch.are_deterministic_algorithms_enabled() is value
 
 
-@pytest.mark.parametrize(('field', 'value'), [('devices', 2), ('strategy', 'ddp'), ('devices', 0)])
-def test_what_one_device_cannot_do_is_refused(field, value):
-    with pytest.raises(ConfigError, match=rf'PyTorchExecutionConfig\.{field} is '):
-        create_backend('pytorch', PyTorchExecutionConfig(**{field: value}))
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'devices': 0}, 'devices is 0'),
+        ({'strategy': 'fsdp'}, "strategy is 'fsdp'; expected one of 'auto', 'single', 'ddp'"),
+        ({'strategy': 'ddp'}, "strategy is 'ddp' and devices is 1; 'ddp' needs at least 2"),
+        ({'strategy': 'single', 'devices': 2}, "strategy is 'single' and devices is 2; 'single' needs"),
+    ],
+)
+def test_devices_and_strategies_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(ConfigError, match=rf'^PyTorchExecutionConfig\.{message}'):
+        PyTorchExecutionConfig(**values)
 
 
 def test_workers_prepare_batches_and_change_nothing(little, tmp_path, monkeypatch):

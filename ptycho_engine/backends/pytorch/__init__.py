@@ -1,5 +1,19 @@
 """The PyTorch backend; the only place that imports torch."""
 
-from .backend import PyTorchBackend as make_backend
+from ...config import PyTorchExecutionConfig
+from ..base import Backend
+from .backend import PyTorchBackend
+from .group import DeviceGroupBackend
 
 __all__ = ['make_backend']
+
+
+def make_backend(execution: PyTorchExecutionConfig) -> Backend:
+    """Return the backend for one device, or for several that share each batch.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If PyTorch does not find the devices.
+    """
+    return PyTorchBackend(execution) if execution.devices == 1 else DeviceGroupBackend(execution)

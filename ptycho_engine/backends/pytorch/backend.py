@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
-from ...errors import BackendUnavailableError, ConfigError
+from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
@@ -22,7 +22,7 @@ from .network import PtychographyNetwork, make_network
 from .optimiser import Optimiser
 from .refine import TorchScanPhysics
 
-__all__ = ['PyTorchBackend']
+__all__ = ['PyTorchBackend', 'one_device']
 
 HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
 
@@ -37,25 +37,20 @@ class _DeviceBatch:
 
 
 class PyTorchBackend:
-    """Runs a network plan in PyTorch on the device that Fabric chooses."""
+    """Runs a network plan in PyTorch on the device that Fabric chooses.
+
+    Parameters
+    ----------
+    execution : PyTorchExecutionConfig
+    fabric : Fabric, optional
+        This process' place among several that share each step; None for one device alone.
+    """
 
     name = 'pytorch'
 
-    def __init__(self, execution: PyTorchExecutionConfig) -> None:
+    def __init__(self, execution: PyTorchExecutionConfig, fabric: Fabric | None = None) -> None:
         self._execution = execution
-        if execution.devices > 1:
-            raise ConfigError(
-                f'PyTorchExecutionConfig.devices is {execution.devices}; the PyTorch backend computes on one '
-                "device. Set devices to 1, and choose which with CUDA_VISIBLE_DEVICES, or take 'tensorflow'."
-            )
-        device = execution.accelerator
-        try:
-            self._fabric = Fabric(accelerator=device, devices=1)
-        except RuntimeError as error:
-            raise BackendUnavailableError(
-                f'PyTorch backend selected with the accelerator {device!r}, which PyTorch does '
-                "not find on this machine; choose 'auto' or 'cpu', or install a PyTorch build for it."
-            ) from error
+        self._fabric = fabric or one_device(execution.accelerator)
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None
@@ -162,18 +157,36 @@ class PyTorchBackend:
 
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Descend once along the gradient averaged over the groups of all `batches`."""
+        total = sum(len(batch) for batch in batches)
+        return self.share_step([(batch, len(batch) / total) for batch in batches], learning_rate)
+
+    def share_step(self, parts: Sequence[tuple[Batch, float]], learning_rate: float) -> StepResult:
+        """Descend once; `parts` are this device's, each with its share of the groups of the step.
+
+        The devices of a group add their gradients, so all of them take the same step.
+        """
         optimiser = self._prepared_optimiser
         optimiser.clear()
-        total = sum(len(batch) for batch in batches)
         mean_loss = mean_fit = 0.0
-        for batch in batches:
-            share = len(batch) / total
+        for batch, share in parts:
             loss, fit = self._losses(self._send(batch))
             optimiser.backward(share * loss)
             mean_loss += share * float(loss.detach())
             mean_fit += share * float(fit.detach())
+        if self._fabric.world_size > 1:
+            self._add_gradients()
         optimiser.step(learning_rate)
         return StepResult(mean_loss, mean_fit)
+
+    def _add_gradients(self) -> None:
+        """Give every device the sum of all gradients, which travel as one tensor."""
+        parameters = [parameter for _, parameter in self.network.named_canonical()]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        total = self._fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op='sum')
+        assert isinstance(total, Tensor)
+        pieces = torch.split(total, [parameter.numel() for parameter in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view(parameter.shape).contiguous(memory_format=_layout(parameter))
 
     def evaluate(self, batch: Batch) -> StepResult:
         """Return the losses without learning."""
@@ -206,3 +219,29 @@ class PyTorchBackend:
     def set_optimiser_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Go on from :meth:`optimiser_state`."""
         self._prepared_optimiser.set_state(state)
+
+    def close(self) -> None:
+        """Nothing is held beyond the memory of this object."""
+
+
+def _layout(parameter: Tensor) -> torch.memory_format:
+    """Return the memory format of a parameter; kernels have their channels last."""
+    last = parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def one_device(accelerator: str) -> Fabric:
+    """Return Fabric on one device of a kind.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If PyTorch finds none.
+    """
+    try:
+        return Fabric(accelerator=accelerator, devices=1)
+    except RuntimeError as error:
+        raise BackendUnavailableError(
+            f'PyTorch backend selected with the accelerator {accelerator!r}, which PyTorch does '
+            "not find on this machine; choose 'auto' or 'cpu', or install a PyTorch build for it."
+        ) from error

@@ -120,6 +120,9 @@ class TensorFlowBackend:
         """Go on from :meth:`optimiser_state`."""
         self._prepared_optimiser.set_state(state)
 
+    def close(self) -> None:
+        """Nothing is held beyond the memory of this object."""
+
     def _run(self, what: str, batch: Batch, *arguments: tf.Tensor) -> Any:
         """Run the graph of that name on a batch; graphs do not depend on the size of the batch."""
         labelled = batch.labels is not None and what != 'patches'

@@ -21,6 +21,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from ptychodus.api.product import Product
 
+    from .loaded_model import ScanFacts
+
 __all__ = [
     'OLDEST_SUPPORTED',
     'Positions',
@@ -31,6 +33,7 @@ __all__ = [
     'ptychodus_version',
     'remove_product',
     'result_files',
+    'scan_facts',
     'why_unsupported',
 ]
 
@@ -162,3 +165,34 @@ def remove_product(product_api: Any, item: Any) -> None:
         if candidate is item:
             repository.remove_product(index)
             return
+
+
+def scan_facts(item: Any) -> ScanFacts | None:
+    """Return what is known of a product of the list, or None where it has no patterns yet."""
+    from .loaded_model import ScanFacts
+
+    dataset = item.get_dataset()
+    if dataset is None or item.is_pending() or item.is_failed():
+        return None
+    data = dataset.get_assembled_data()
+    n, height, width = data.get_patterns_shape()
+    if n == 0:
+        return None
+    product = item.get_product()
+    try:
+        probe = np.asarray(product.probes.get_array())
+    except ValueError:
+        probe = None
+    if probe is not None:
+        # Modes that vary over the scan (OPR) beyond the first are not used.
+        probe = probe[0] if probe.ndim == 4 else probe.reshape(-1, *probe.shape[-2:])
+    return ScanFacts(n=_matched(data.get_indexes(), product), height=height, width=width, probe=probe)
+
+
+def _matched(pattern_indexes: npt.NDArray[Any], product: Product) -> int:
+    """Return how many patterns have a position: those within the range of the positions' indexes."""
+    indexes = positions(product).indexes
+    if len(indexes) == 0:
+        return 0
+    used = pattern_indexes[pattern_indexes >= 0]
+    return int(((used >= indexes.min()) & (used <= indexes.max())).sum())

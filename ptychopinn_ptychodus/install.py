@@ -70,9 +70,11 @@ def _replace_panel() -> None:
 
 def _use_our_panel(module: ModuleType) -> None:
     try:
+        from .controller import HostedProcessingController
         from .panel import PanelFactory
 
         module.PtychoPINNViewControllerFactory = PanelFactory  # type: ignore[attr-defined]
+        module.ProcessingController = HostedProcessingController  # type: ignore[attr-defined]
     except Exception as error:  # noqa: BLE001  the window must open, with Ptychodus' own panel
         logger.warning('Ptychodus shows its own PtychoPINN panel (%s: %s).', type(error).__name__, error)
 

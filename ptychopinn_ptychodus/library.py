@@ -16,6 +16,7 @@ from ptychodus.model.ptychopinn.settings import (
 )
 
 from .reconstructor import PtychoPINNReconstructor
+from .session import Session
 from .settings import EngineSettings, ReconstructorSettings
 
 __all__ = ['ALGORITHMS', 'PtychoPINNLibrary']
@@ -40,7 +41,8 @@ class PtychoPINNLibrary(PtychoPINNReconstructorLibrary):
             self.inference_settings,
             self.engine_settings,
         )
-        self._ours = [PtychoPINNReconstructor(name, settings) for name in ALGORITHMS]
+        self.session = Session.of(settings)
+        self._ours = [PtychoPINNReconstructor(name, self.session) for name in ALGORITHMS]
         self.get_logger().info('PtychoPINN %s', _own_version())
 
     def __iter__(self) -> Iterator[Reconstructor]:

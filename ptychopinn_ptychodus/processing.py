@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
 from ptychodus.model.processing import ProcessingCore, ProcessingTaskMonitor
@@ -23,10 +24,15 @@ from ptychodus.model.product import ProductAPI
 from ptychodus.model.task_manager import BackgroundTask, TaskManager
 
 from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, EngineError
+from ptycho_engine.files.archive import ARCHIVE_NAME
 
 from . import compat
 from .child import ChildCrashed
-from .reconstructor import PtychoPINNReconstructor, RunContext
+from .library import PtychoPINNLibrary
+from .reconstructor import PtychoPINNReconstructor
+from .run_context import RunContext
+from .window import Page, WindowLink
+from .worker import MODEL_FILE
 
 __all__ = ['DEFAULT_ALGORITHM', 'HostedProcessingCore']
 
@@ -44,6 +50,9 @@ class _HostedRun(RunContext):
 
     monitor: ProcessingTaskMonitor | None = None
     task_manager: TaskManager | None = None
+    window: WindowLink = field(default_factory=WindowLink)
+    _losses: tuple[Sequence[LossValue], Sequence[LossValue]] | None = None
+    """What is to be plotted at the window's next tick."""
 
     def stop_requested(self) -> bool:
         stop = self.monitor is not None and self.monitor.is_stopping
@@ -54,8 +63,31 @@ class _HostedRun(RunContext):
             self.monitor.update_progress(done, goal)
 
     def show_log(self) -> None:
-        if self.monitor is not None and self.task_manager is not None:
-            self.task_manager.put_foreground_task(self.monitor.notify_observers)
+        if self.monitor is not None:
+            self.in_window(self.monitor.notify_observers)
+
+    def show_time_left(self, text: str) -> None:
+        if self.window.page is not None:
+            self.in_window(functools.partial(self.window.page.show_time_left, text))
+
+    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
+        page = self.window.page
+        if page is None:
+            return
+        waiting = self._losses is not None
+        self._losses = list(training), list(validation)
+        # Quick epochs come faster than the window's ticks; only the last is drawn.
+        if not waiting:
+            self.in_window(functools.partial(self._plot, page))
+
+    def _plot(self, page: Page) -> None:
+        losses, self._losses = self._losses, None
+        if losses is not None:
+            page.show_losses(*losses)
+
+    def in_window(self, task: Callable[[], None]) -> None:
+        if self.task_manager is not None:
+            self.task_manager.put_foreground_task(task)
 
 
 def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
@@ -89,17 +121,16 @@ class _HostedTask:
             output_file=getattr(self._task, 'output_product_file', None),
             monitor=self._task.task_monitor,
             task_manager=self._core.task_manager,
+            window=self._core.window,
         )
         try:
             self._task()
         except (EngineError, ChildCrashed, OSError) as error:
             # The monitor has recorded it, so a caller that waits gets the exception itself.
-            self._core.tell_failure(error)
-            self._core.discard(self._task)
+            self._core.tell_failure(self._task, error)
         except Exception as error:
             # Ptychodus' own line with the traceback does not reach the log pane.
-            self._core.tell_failure(error)
-            self._core.discard(self._task)
+            self._core.tell_failure(self._task, error)
             raise
         else:
             if not self._reconstructor.context.delivered:
@@ -146,6 +177,8 @@ class HostedProcessingCore(ProcessingCore):
         super().__init__(cast(TaskManager, gate), settings_registry, product_api, algorithm_libraries)
         self.task_manager = task_manager
         self._product_api = product_api
+        ours = [library for library in algorithm_libraries if isinstance(library, PtychoPINNLibrary)]
+        self.window = ours[0].session.window if ours else WindowLink()
         self._input_directory: Path | None = None
         self._unknown_algorithm = ''
         self._watch_algorithm()
@@ -212,20 +245,31 @@ class HostedProcessingCore(ProcessingCore):
     def _find_model(self, reconstructor: PtychoPINNReconstructor) -> None:
         """In batch mode, take the model as training named it, or say which file is missing."""
         directory = self._input_directory
-        if directory is None or reconstructor.is_model_loaded():
+        if directory is None or (directory / MODEL_FILE).is_file():
             return
-        archive = directory / 'wts.h5.zip'
+        archive = directory / ARCHIVE_NAME
+        if not archive.is_file() and reconstructor.model is not None:
+            logger.info(
+                '%s holds no model; using that of the settings, %s.', directory, reconstructor.model.path
+            )
+            return
         if not archive.is_file():
             raise ArchiveNotFoundError(
-                f'There is no model {directory / "model.zip"}; copy model.zip from the output directory of '
+                f'There is no model {directory / MODEL_FILE}; copy model.zip from the output directory of '
                 '"ptychodus -b train" there.'
             )
         reconstructor.load_model_from_file(archive)
 
-    def tell_failure(self, error: Exception) -> None:
-        """Put the sentence of a failed run into the log pane; batch mode prints it by itself."""
-        if self._input_directory is None:
-            logger.error('%s', error)
+    def tell_failure(self, task: OurTask, error: Exception) -> None:
+        """Put the sentence of a failed run into the log pane and a dialog; batch mode prints it by itself."""
+        self.discard(task)
+        if self._input_directory is not None:
+            return
+        logger.error('%s', error)
+        page = self.window.page
+        if page is not None:
+            run = 'Training' if isinstance(task, TrainBackgroundTask) else 'Inference'
+            self.task_manager.put_foreground_task(functools.partial(page.show_failure, run, str(error)))
 
     def discard(self, task: object) -> None:
         """Take the product of a run without a result out of the list."""
@@ -238,3 +282,5 @@ class HostedProcessingCore(ProcessingCore):
         """Let the window see at its next tick what a run has changed: log, bar, Infer button."""
         self.task_manager.put_foreground_task(self.processing_api.task_monitor.notify_observers)
         self.task_manager.put_foreground_task(self.algorithm_parameter.notify_observers)
+        if self.window.page is not None:
+            self.task_manager.put_foreground_task(functools.partial(self.window.page.show_time_left, ''))

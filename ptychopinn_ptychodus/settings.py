@@ -6,9 +6,9 @@ their names and meaning. ``PtychoPINNEngine`` holds what they have no place for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from ptychodus.api.parameters import Parameter, ParameterGroup
@@ -19,17 +19,15 @@ from ptychodus.model.ptychopinn.settings import (
     PtychoPINNTrainingSettings,
 )
 
-from ptycho_engine.config import (
-    InferenceConfig,
-    ModelConfig,
-    PyTorchExecutionConfig,
-    TrainingConfig,
-)
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import ConfigError
 
-__all__ = ['ENGINE_GROUP', 'EngineSettings', 'ReconstructorSettings']
+from .setting_names import ENGINE_GROUP, setting_names
 
-ENGINE_GROUP = 'PtychoPINNEngine'
+__all__ = ['START_FROM', 'TRAIN_ON', 'EngineSettings', 'ReconstructorSettings']
+
+START_FROM = ('scratch', 'model', 'checkpoint')
+TRAIN_ON = ('auto', 'product', 'folder')
 ALL_GROUPS = 0
 """Value of ``NumGroups`` that means "every group"."""
 
@@ -41,6 +39,9 @@ class EngineSettings:
         self.group = group = registry.create_group(ENGINE_GROUP)
         model, training = ModelConfig(), TrainingConfig()
         inference, execution = InferenceConfig(), PyTorchExecutionConfig()
+        self.train_on = group.create_string_parameter('TrainOn', TRAIN_ON[0])
+        self.more_training_data = group.create_string_parameter('MoreTrainingData', '')
+        self.start_from = group.create_string_parameter('StartFrom', START_FROM[0])
         self.architecture = group.create_string_parameter('Architecture', model.architecture)
         self.unrolled_steps = group.create_integer_parameter(
             'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=12
@@ -71,45 +72,6 @@ class EngineSettings:
         self.precision = group.create_string_parameter('Precision', execution.precision)
 
 
-# Where the user finds each field of the engine's configurations.
-_SETTING_OF_FIELD = {
-    'ModelConfig.gridsize': 'PtychoPINNModel.GridSize',
-    'ModelConfig.n_filters_scale': 'PtychoPINNModel.NumFiltersScale',
-    'ModelConfig.architecture': f'{ENGINE_GROUP}.Architecture',
-    'ModelConfig.unrolled_steps': f'{ENGINE_GROUP}.UnrolledSteps',
-    'ModelConfig.amp_activation': 'PtychoPINNModel.AmpActivation',
-    'ModelConfig.object_big': 'PtychoPINNModel.ObjectBig',
-    'ModelConfig.probe_big': 'PtychoPINNModel.ProbeBig',
-    'ModelConfig.probe_mask': 'PtychoPINNModel.ProbeMask',
-    'ModelConfig.pad_object': 'PtychoPINNModel.PadObject',
-    'ModelConfig.probe_scale': 'PtychoPINNModel.ProbeScale',
-    'ModelConfig.gaussian_smoothing_sigma': 'PtychoPINNModel.GaussianSmoothingSigma',
-    'TrainingConfig.backend': f'{ENGINE_GROUP}.Backend',
-    'TrainingConfig.batch_size': 'PtychoPINNTraining.BatchSize',
-    'TrainingConfig.nepochs': 'PtychoPINNTraining.NumEpochs',
-    'TrainingConfig.mae_weight': 'PtychoPINNTraining.MAEWeight',
-    'TrainingConfig.nll_weight': 'PtychoPINNTraining.NLLWeight',
-    'TrainingConfig.realspace_mae_weight': 'PtychoPINNTraining.RealspaceMAEWeight',
-    'TrainingConfig.realspace_weight': 'PtychoPINNTraining.RealspaceWeight',
-    'TrainingConfig.probe_trainable': 'PtychoPINNTraining.ProbeTrainable',
-    'TrainingConfig.intensity_scale_trainable': 'PtychoPINNTraining.IntensityScaleTrainable',
-    'TrainingConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
-    'TrainingConfig.n_groups': f'{ENGINE_GROUP}.NumGroups',
-    'TrainingConfig.learning_rate': f'{ENGINE_GROUP}.LearningRate',
-    'TrainingConfig.validation_fraction': f'{ENGINE_GROUP}.ValidationFraction',
-    'TrainingConfig.early_stop_patience': f'{ENGINE_GROUP}.EarlyStopPatience',
-    'TrainingConfig.seed': f'{ENGINE_GROUP}.Seed',
-    'InferenceConfig.backend': f'{ENGINE_GROUP}.Backend',
-    'InferenceConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
-    'InferenceConfig.batch_size': f'{ENGINE_GROUP}.InferenceBatchSize',
-    'InferenceConfig.refine_iterations': f'{ENGINE_GROUP}.RefineIterations',
-    'InferenceConfig.refine_method': f'{ENGINE_GROUP}.RefineMethod',
-    'InferenceConfig.refine_smoothing': f'{ENGINE_GROUP}.RefineSmoothing',
-    'InferenceConfig.seed': f'{ENGINE_GROUP}.Seed',
-    'PyTorchExecutionConfig.accelerator': f'{ENGINE_GROUP}.Accelerator',
-    'PyTorchExecutionConfig.precision': f'{ENGINE_GROUP}.Precision',
-}
-
 _Names = tuple[tuple[str, str, str], ...]
 """Object, attribute, name in a settings file."""
 
@@ -117,7 +79,6 @@ _WITHOUT_EFFECT: _Names = (
     ('training', 'nphotons', 'NumPhotons'),
     ('training', 'positions_provided', 'PositionsProvided'),
     ('inference', 'n_samples', 'NumSamples'),
-    ('inference', 'model_path', 'ModelPath'),
 )
 _WITHOUT_EFFECT_SUPERVISED: _Names = (
     ('training', 'mae_weight', 'MAEWeight'),
@@ -134,6 +95,15 @@ _ONLY_CNN: _Names = (
     # The unrolled network starts from the measured counts, which fix the scale.
     ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
 )
+
+_NETWORK_FIELDS = {
+    'model': (
+        *('gridsize', 'n_filters_scale', 'object_big', 'probe_mask', 'gaussian_smoothing_sigma'),
+        *('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
+    ),
+    'engine': ('unrolled_steps',),
+}
+"""Settings that are fields of ModelConfig, besides the architecture."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +135,7 @@ class ReconstructorSettings:
             If a value is out of range; the sentence names the setting.
         """
         n_groups = self.engine.n_groups.get_value()
-        with _SettingNames():
+        with setting_names():
             return TrainingConfig(
                 model=self._model_config(model_type),
                 backend=self._backend(),
@@ -222,7 +192,7 @@ class ReconstructorSettings:
         ConfigError
             If a value is out of range; the sentence names the setting.
         """
-        with _SettingNames():
+        with setting_names():
             return InferenceConfig(
                 backend=self._backend(),
                 batch_size=self.engine.inference_batch_size.get_value(),
@@ -241,12 +211,40 @@ class ReconstructorSettings:
         ConfigError
             If a value is unknown; the sentence names the setting.
         """
-        with _SettingNames():
+        with setting_names():
             return PyTorchExecutionConfig(
                 accelerator=self.engine.accelerator.get_value().strip().casefold(),
                 # Checked by the configuration itself.
                 precision=cast(Any, self.engine.precision.get_value().strip().casefold()),
             )
+
+    def adopt_network(self, model: ModelConfig) -> None:
+        """Set the fields of the network to those of a model."""
+        self.engine.architecture.set_value(model.architecture)
+        idle = {(owner, name) for owner, name, _ in (_ONLY_UNROLLED if self._is_cnn else _ONLY_CNN)}
+        for owner, names in _NETWORK_FIELDS.items():
+            for name in names:
+                # What the architecture does not have stays as the user left it.
+                if (owner, name) not in idle:
+                    getattr(getattr(self, owner), name).set_value(getattr(model, name))
+
+    def groups(self) -> list[ParameterGroup]:
+        """Return the groups as Ptychodus keeps them, which tell when a setting changes."""
+        owners = (self.model, self.training, self.inference, self.engine)
+        return [item for owner in owners for item in vars(owner).values() if isinstance(item, ParameterGroup)]
+
+    def train_on(self) -> str:
+        """Return which scans to train on: 'auto', 'product' or 'folder'; raise ConfigError for another."""
+        return _one_of('TrainOn', self.engine.train_on.get_value(), TRAIN_ON)
+
+    def start_from(self) -> str:
+        """Return where a training starts: 'scratch', 'model', 'checkpoint'; raise ConfigError for another."""
+        return _one_of('StartFrom', self.engine.start_from.get_value(), START_FROM)
+
+    def more_training_data(self) -> list[Path]:
+        """Return the files and folders to train on besides the first ones."""
+        parts = self.engine.more_training_data.get_value().split(';')
+        return [Path(part.strip()).expanduser() for part in parts if part.strip()]
 
     def _backend(self) -> str:
         return self.engine.backend.get_value().strip().casefold()
@@ -264,10 +262,15 @@ class ReconstructorSettings:
         ]
         if idle:
             yield f'These settings have no effect on this network: {", ".join(idle)}.'
-        for owner in (self.model, self.training, self.inference, self.engine):
-            for group in vars(owner).values():
-                if isinstance(group, ParameterGroup):
-                    yield from _outside_limits(group)
+        for group in self.groups():
+            yield from _outside_limits(group)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    chosen = value.strip().casefold()
+    if chosen not in choices:
+        raise ConfigError(f'Setting {ENGINE_GROUP}.{name} is {value!r}; choose one of {", ".join(choices)}.')
+    return chosen
 
 
 def _value(settings: ReconstructorSettings, group: str, attribute: str) -> Any:
@@ -281,19 +284,3 @@ def _outside_limits(group: ParameterGroup) -> Iterator[str]:
         asked, used = getattr(parameter, '_value', None), parameter.get_value()
         if isinstance(used, int | float) and asked != used:
             yield f'Setting {name} is {asked}, outside its limits; {used} is used.'
-
-
-class _SettingNames:
-    """Restate a :class:`ConfigError` in the names that a user of Ptychodus knows."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConfigError):
-            sentence = re.sub(
-                r'\b[A-Z]\w+Config\.\w+',
-                lambda match: _SETTING_OF_FIELD.get(match[0], match[0]),
-                str(error),
-            )
-            raise ConfigError(f'Setting {sentence}') from error

@@ -28,9 +28,12 @@ from ptycho_engine.files.mapping import MappedArray
 from ptycho_engine.files.product import ProductData
 
 from .child import Channel, Supervisor
-from .conversion import Outcome
+from .conversion import Outcome, product_data
+from .meters import InferenceMeter, TrainingMeter
 
 if TYPE_CHECKING:
+    from ptychodus.api.reconstruct import ReconstructInput
+
     from ptycho_engine.data.scan import Scan
 
 __all__ = [
@@ -56,6 +59,11 @@ class ScanPayload:
     bad_pixels: npt.NDArray[np.bool_] | None
     source: str
 
+    @classmethod
+    def of(cls, parameters: ReconstructInput) -> ScanPayload:
+        """Return what a child has to know of the current product."""
+        return cls(product_data(parameters.product), parameters.bad_pixels, 'the current product')
+
     def load(self, patterns: MappedArray) -> Scan:
         """Return the scan with its `patterns`, (n, h, w) counts, which stay in their file."""
         from ptycho_engine.data.scan import Scan, raw_data_from_counts
@@ -69,13 +77,27 @@ class ScanPayload:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Train on the files of `input_path`, or on `scan` where it is given; its patterns come with the job."""
+    """Train on `scan`, whose patterns come with the job, if there is one, and on what `inputs` hold."""
 
-    input_path: Path
+    inputs: tuple[Path, ...]
     scan: ScanPayload | None
     output_path: Path
     config: TrainingConfig
     execution: PyTorchExecutionConfig
+    initial: Path | None = None
+    """A model to start from."""
+    resume: bool = False
+    """Go on with the run that was stopped in `output_path`."""
+
+    def load(self, patterns: MappedArray | None) -> list[Scan]:
+        """Return all scans, the current product first."""
+        from ptycho_engine.data.scan import load_training_scans
+
+        files = [scan for path in self.inputs for scan in load_training_scans(path)]
+        if self.scan is None:
+            return files
+        assert patterns is not None
+        return [self.scan.load(patterns), *files]
 
 
 @dataclass(frozen=True)
@@ -125,59 +147,68 @@ class _StopFlag:
 
 
 def run_training(supervisor: Supervisor, channel: Channel) -> None:
-    """Train. Messages: ``progress fraction``, ``epoch EpochDone``, then ``model_saved path`` or ``failed``.
+    """Train. Messages: ``progress``, ``epoch EpochDone``, ``speed``, then ``model_saved path`` or ``failed``.
 
     The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory; until then
-    ``checkpoint.zip`` holds the best model so far.
+    ``checkpoint.zip`` holds the best model so far. It stays where a run was stopped, which it lets go on.
     """
     task: TrainJob
     task, patterns = supervisor.receive_job()
     stop = _StopFlag(supervisor)
     with _failures(channel):
-        from ptycho_engine.data.scan import load_training_scans
         from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
-        from ptycho_engine.files.archive import CHECKPOINT_NAME
+        from ptycho_engine.files.archive import CHECKPOINT_NAME, load_archive
         from ptycho_engine.pipeline.train import train
 
-        if task.scan is None:
-            scans = load_training_scans(task.input_path)
-        else:
-            assert patterns is not None
-            scans = [task.scan.load(patterns)]
+        scans = task.load(patterns)
         # Ptychodus logs every epoch, and the product keeps the losses.
         execution = replace(task.execution, logger_backend='none')
-        events = train(scans, task.config, task.output_path, execution=execution, should_stop=stop)
+        events = train(
+            scans,
+            task.config,
+            task.output_path,
+            execution=execution,
+            should_stop=stop,
+            initial=None if task.initial is None else load_archive(task.initial),
+            resume=task.resume,
+        )
+        meter = TrainingMeter(task.config, execution, scans[0])
         for event in events:
             match event:
                 case BatchDone():
                     stop.keep_work_at_termination()
+                    meter.count()
                     done = (event.epoch - 1 + event.fraction) / event.n_epochs
                     channel.put(('progress', done))
                 case EpochDone():
                     channel.put(('epoch', event))
+                    for key, seconds in meter.epoch(event.seconds):
+                        channel.put(('speed', key, seconds))
                 case ModelSaved():
                     copy = task.output_path / MODEL_FILE
                     with atomic_path(copy) as temporary:
                         shutil.copyfile(event.path, temporary)
-                    # Ptychodus has no way to resume; a run that was killed leaves its checkpoint as a model.
-                    event.path.with_name(CHECKPOINT_NAME).unlink(missing_ok=True)
+                    if not stop():
+                        event.path.with_name(CHECKPOINT_NAME).unlink(missing_ok=True)
                     channel.put(('model_saved', copy))
 
 
 def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
-    """Reconstruct. Messages: ``patches``, ``partial Outcome``, then ``result Outcome`` or ``failed``."""
+    """Messages: ``patches``, ``sweep``, ``partial``, ``speed``; then ``result`` or ``failed``."""
     task: ReconstructJob
     task, patterns = supervisor.receive_job()
     assert patterns is not None
     stop = _StopFlag(supervisor)
     with _failures(channel):
-        from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed
+        from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed, SweepDone
         from ptycho_engine.files.archive import load_archive
         from ptycho_engine.pipeline.reconstruct import reconstruct
 
+        scan, archive = task.scan.load(patterns), load_archive(task.model_path)
+        meter = InferenceMeter(archive.config.model, task.config, task.execution, scan)
         events = reconstruct(
-            task.scan.load(patterns),
-            load_archive(task.model_path),
+            scan,
+            archive,
             task.config,
             execution=task.execution,
             should_stop=stop,
@@ -185,10 +216,16 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
         for event in events:
             match event:
                 case PatchesDone():
+                    meter.patches(event.done)
                     channel.put(('patches', event.done, event.total))
+                case SweepDone():
+                    meter.sweep(event.sweep)
+                    channel.put(('sweep', event.sweep, event.n_sweeps))
                 case PartialObject() if task.partial_objects:
                     channel.put(('partial', _outcome(event.reconstruction)))
                 case Reconstructed():
+                    for key, seconds in meter.speeds():
+                        channel.put(('speed', key, seconds))
                     channel.put(('result', _outcome(event.reconstruction)))
 
 

@@ -31,7 +31,14 @@ from .neighbours import NOBODY, Neighbourhood, find_neighbours, rounded_position
 if TYPE_CHECKING:
     from .raw_data import RawData
 
-__all__ = ['CACHE_SUFFIX', 'cache_paths', 'cached_neighbours', 'dataset_checksum', 'scan_neighbourhood']
+__all__ = [
+    'CACHE_SUFFIX',
+    'cache_paths',
+    'cached_neighbours',
+    'dataset_checksum',
+    'scan_neighbourhood',
+    'user_cache_folder',
+]
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -61,10 +68,11 @@ def cache_paths(dataset: Path, gridsize: int, K: int) -> tuple[Path, Path]:
     else:
         beside = dataset.with_name(f'{dataset.stem}.{ending}')
     place = hashlib.sha256(str(dataset).encode()).hexdigest()[:12]
-    return beside, _user_cache_folder() / f'{dataset.stem}-{place}.{ending}'
+    return beside, user_cache_folder() / f'{dataset.stem}-{place}.{ending}'
 
 
-def _user_cache_folder() -> Path:
+def user_cache_folder() -> Path:
+    """Return the folder in which this user's caches of PtychoPINN lie; it may not be there yet."""
     if sys.platform == 'win32':
         base = os.environ.get('LOCALAPPDATA') or Path.home() / 'AppData' / 'Local'
     elif sys.platform == 'darwin':

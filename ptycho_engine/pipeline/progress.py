@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..events import BatchDone, EpochDone, Event, PatchesDone, SweepDone
 
-__all__ = ['show_progress']
+__all__ = ['Pace', 'show_progress']
 
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}'
+
+
+PREVIEW_INTERVAL_S = 0.5
+PREVIEW_SHARE = 0.1
+"""Part of the time that making and showing what there is so far may take."""
+
+
+class Pace:
+    """How often the state of a run is shown: at most every half second, less often where that is costly."""
+
+    def __init__(self) -> None:
+        self._next = time.perf_counter() + PREVIEW_INTERVAL_S
+
+    def show(self, make: Callable[[], Event]) -> Iterator[Event]:
+        """Yield what `make` returns, if it is time again."""
+        begin = time.perf_counter()
+        if begin < self._next:
+            return
+        yield make()
+        end = time.perf_counter()
+        self._next = end + max(PREVIEW_INTERVAL_S, (end - begin) / PREVIEW_SHARE)
 
 
 def show_progress(events: Iterator[Event], enabled: bool) -> Iterator[Event]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from ..physics.forward import deviance, predict_intensity
 from ..physics.geometry import ObjectGrid
 from .patches import PatchStore
 from .prepared import PreparedScan
-from .progress import show_progress
+from .progress import Pace, show_progress
 from .quality import scan_box
 from .refine import refine
 from .report import PatchAgreement, QualityReport, half_set_resolution, measure_quality
@@ -42,7 +43,6 @@ logger = logging.getLogger('ptychopinn.reconstruct')
 UNCERTAINTY_DATASET = 'ptychopinn_object_uncertainty'
 """Name of the uncertainty map at the root of a product file; Ptychodus passes over what it does not know."""
 
-PARTIAL_INTERVAL_S = 2.0
 JUDGED_PATTERNS = 512
 JUDGED_PIXELS = 512 * 128**2
 """At most so many patterns and pixels are compared with the prediction; enough for three digits."""
@@ -165,7 +165,9 @@ def _reconstruct(
     refinement = None
     if config.refine_iterations > 0:
         start = result.object_array / np.float32(prepared.scale.probe_scale)
-        refinement = yield from refine(prepared, backend, start, config, stop)
+        refinement = yield from refine(
+            prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
+        )
         if refinement.kept:
             result = _fitted(
                 prepared,
@@ -221,7 +223,7 @@ def _predict(
     total = len(prepared)
     members = groups.ravel()
     covered = np.zeros(total, bool)
-    last_partial = time.perf_counter()
+    pace = Pace()
     filled = 0
     for batch in prepared.batches(groups, batch_size):
         _check(stop)
@@ -236,10 +238,7 @@ def _predict(
         agreement.add(weighted, weight, corner, odd[part])
         covered[members[part]] = True
         yield PatchesDone(int(covered.sum()), total)
-        now = time.perf_counter()
-        if now - last_partial > PARTIAL_INTERVAL_S:
-            last_partial = now
-            yield PartialObject(_result(preview, agreement, prepared))
+        yield from pace.show(lambda: PartialObject(_result(preview, agreement, prepared)))
 
 
 def _check(stop: Callable[[], bool]) -> None:
@@ -315,6 +314,13 @@ def _fitted(
         uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
         deviance=quality,
     )
+
+
+def _refined_so_far(
+    result: Reconstruction, prepared: PreparedScan, obj: npt.NDArray[np.complex64]
+) -> PartialObject:
+    """Return `result` with the object (H, W), in the engine's gauge, of a refinement that goes on."""
+    return PartialObject(replace(result, object_array=obj * np.float32(prepared.scale.probe_scale)))
 
 
 def _losses(archive: ModelArchive) -> list[tuple[int, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, slow_
 from ..physics.geometry import PatchPlacement
 from ..physics.refinement import ScanPatterns, ScanPhysics, draw_held_out
 from .prepared import PreparedScan
+from .progress import Pace
 from .stitch import weakest_weight
 
 __all__ = ['Refinement', 'refine', 'scan_patterns', 'subsets_in_sweep']
@@ -140,6 +141,7 @@ def refine(
     start: npt.NDArray[np.complex64],
     config: InferenceConfig,
     stop: Callable[[], bool],
+    preview: Callable[[npt.NDArray[np.complex64]], Event] | None = None,
 ) -> Generator[Event, None, Refinement]:
     """Refine an object (H, W), given in the engine's gauge on the scan's grid.
 
@@ -147,6 +149,8 @@ def refine(
     ------
     SweepDone
         After every sweep.
+    Event
+        Now and then what `preview` makes of the object (H, W) as it is, in the engine's gauge.
 
     Raises
     ------
@@ -180,6 +184,14 @@ def refine(
     planned = sweeps if accelerated else 3 * sweeps
     runs = {name: _Run(descent, obj, planned, most) for name, obj in (('network', warm), ('flat', flat))}
     best, best_value, stale, done = warm, before, 0, 0
+    pace = Pace()
+
+    def show(run: _Run) -> Iterator[Event]:
+        if preview is not None:
+            yield from pace.show(
+                lambda: preview(_cropped(physics.to_host(run.current), prepared).astype(np.complex64))
+            )
+
     trial = _trial_length(sweeps, most if accelerated else 1)
     for done in range(1, trial + 1):
         values = []
@@ -188,6 +200,8 @@ def refine(
                 raise Cancelled('The refinement was stopped.')
             values.append(run.sweep(done, len(patterns), config.seed)[0] / judged)
         yield SweepDone(done, sweeps, float(np.nanmin([*values, math.inf])))
+        ahead = list(runs.values())[int(np.argmin(np.nan_to_num(values, nan=math.inf)))]
+        yield from show(ahead)
     reached = {name: physics.held_out(run.current) for name, run in runs.items()}
     chosen = min(reached, key=lambda name: reached[name] if reached[name] == reached[name] else math.inf)
     logger.info(
@@ -208,6 +222,7 @@ def refine(
             obj = run.current
             value = physics.held_out(obj)
         yield SweepDone(done, sweeps, value)
+        yield from show(run)
         if obj is None:
             continue
         stale = 0 if value < (1 - BETTER) * best_value else stale + 1

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..backends.base import Backend, create_backend
@@ -200,9 +200,15 @@ def _start(
 ) -> Backend:
     """Make the backend with fresh weights, or with those of a model to continue from."""
     if initial is not None and initial.config.model != config.model:
+        own, asked = initial.config.model, config.model
+        differences = [
+            f'{field.name} {getattr(own, field.name)!r} instead of {getattr(asked, field.name)!r}'
+            for field in fields(asked)
+            if getattr(own, field.name) != getattr(asked, field.name)
+        ]
         raise DataValueError(
-            f'The model to continue from is {initial.config.model}, but {config.model} was asked for; they '
-            'must be the same network.'
+            f'The model to continue from is another network than was asked for: {", ".join(differences)}. '
+            'Ask for the same network, or start from the beginning.'
         )
     plan = training_plan(config, probe_modes)
     if 4 * plan.n_weights > MODEL_FORMAT.size_limit:

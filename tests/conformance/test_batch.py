@@ -249,7 +249,7 @@ def test_no_orphan_and_no_loss_when_the_parent_is_killed(
         (child,) = children(process.pid)
         process.kill()
         assert gone_within(child, 15)
-    assert names(out) == ['model.zip', 'wts.h5.zip']
+    assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
 
 
 @linux
@@ -280,4 +280,4 @@ def test_interrupt_keeps_the_best_model(
             process.stdout.read()
         process.wait(20)
         assert time.monotonic() - start < 6
-    assert names(out) == ['model.zip', 'wts.h5.zip']
+    assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']

@@ -24,8 +24,8 @@ from ptycho_engine.files.product import read_product, write_product
 from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
 from ptychopinn_ptychodus.library import PtychoPINNLibrary
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.session import Session
 from ptychopinn_ptychodus.settings import ReconstructorSettings
-from ptychopinn_ptychodus.worker import LARGE_STACK_BYTES, handed_over
 
 pytestmark = pytest.mark.ptychodus
 
@@ -134,7 +134,7 @@ def test_result_keeps_everything_but_object_losses_and_comments(rich: Product) -
 
 def test_export_is_our_npz_contract(raw: RawData, tmp_path: Path) -> None:
     """API-27."""
-    reconstructor = PtychoPINNReconstructor('PINN', ReconstructorSettings.with_defaults())
+    reconstructor = PtychoPINNReconstructor('PINN', Session.of(ReconstructorSettings.with_defaults()))
     counts = np.rint(raw.diffraction**2)
     reconstructor.export_training_data(tmp_path / 'scan.npz', ReconstructInput(counts, None, product_of(raw)))
     again = RawData.from_file(tmp_path / 'scan.npz')
@@ -142,30 +142,6 @@ def test_export_is_our_npz_contract(raw: RawData, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.xcoords, raw.xcoords, atol=1e-6)
     np.testing.assert_allclose(again.probeGuess, raw.probeGuess)
     assert again.objectGuess is not None
-
-
-def test_large_stack_goes_by_a_file_that_is_not_left(raw: RawData) -> None:
-    """API-36."""
-    product = product_data(product_of(raw))
-    repeats = LARGE_STACK_BYTES // (len(raw) * 32 * 32 * 4) + 1
-    counts = np.tile(np.rint(raw.diffraction**2).astype(np.int32), (repeats, 1, 1))
-    many = replace(
-        product,
-        **{
-            name: np.tile(getattr(product, name), repeats)
-            for name in ('position_x_m', 'position_y_m', 'position_indexes')
-        },
-    )
-    with handed_over(many, counts, None, 'test') as payload:
-        path = payload.patterns
-        assert isinstance(path, Path)
-        assert path.is_file()
-        scan = payload.load()
-        assert not path.exists()
-        np.testing.assert_allclose(scan.raw.diffraction[-1] ** 2, counts[-1], rtol=1e-5)
-    assert not path.parent.exists()
-    with handed_over(product, counts[: len(raw)], None, 'test') as payload:
-        assert isinstance(payload.patterns, np.ndarray)
 
 
 def test_library_is_ptychodus_library_with_our_entries() -> None:

@@ -13,6 +13,7 @@ from ptychodus.api.reconstruct import TrainableReconstructor
 
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.session import Session
 from ptychopinn_ptychodus.settings import ReconstructorSettings
 
 pytestmark = pytest.mark.ptychodus
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.ptychodus
 
 @pytest.fixture
 def reconstructor() -> PtychoPINNReconstructor:
-    return PtychoPINNReconstructor('PINN', ReconstructorSettings.with_defaults())
+    return PtychoPINNReconstructor('PINN', Session.of(ReconstructorSettings.with_defaults()))
 
 
 def test_is_what_ptychodus_expects(reconstructor: PtychoPINNReconstructor) -> None:
@@ -50,7 +51,8 @@ def test_a_model_is_checked_when_it_is_loaded(
     (tmp_path / 'bad.zip').write_bytes(b'PK')
     with pytest.raises(ArchiveError):
         reconstructor.load_model_from_file(tmp_path / 'bad.zip')
-    assert reconstructor.model_path == (trained.out / 'model.zip').resolve()
+    assert reconstructor.model is not None
+    assert reconstructor.model.path == (trained.out / 'model.zip').resolve()
 
 
 def test_a_model_is_saved_as_it_is(

@@ -16,6 +16,7 @@ from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionC
 from ptycho_engine.errors import ConfigError
 from ptychopinn_ptychodus import settings as module
 from ptychopinn_ptychodus.library import PtychoPINNLibrary
+from ptychopinn_ptychodus.setting_names import SETTING_OF_FIELD
 from ptychopinn_ptychodus.settings import ReconstructorSettings
 
 pytestmark = pytest.mark.ptychodus
@@ -69,6 +70,14 @@ CHANGES = {
 }
 
 
+OF_A_RUN = {
+    ('engine', 'train_on'),
+    ('engine', 'more_training_data'),
+    ('engine', 'start_from'),
+    ('inference', 'model_path'),
+}
+"""Settings that say what a run works on; their effect is tested with the runs."""
+
 CNN_CHANGES = {
     ('model', 'amp_activation'): 'softplus',
     ('model', 'probe_big'): False,
@@ -121,7 +130,7 @@ def test_all_settings_are_used_or_said_to_be_without_effect() -> None:
         if hasattr(value, 'get_value')
     }
     idle = {(group, attribute) for group, attribute, _ in module._WITHOUT_EFFECT}
-    used = set(CHANGES) | set(CNN_CHANGES)
+    used = set(CHANGES) | set(CNN_CHANGES) | OF_A_RUN
     assert parameters == used | idle
     assert not used & idle
 
@@ -166,7 +175,7 @@ def test_names_of_settings_belong_to_fields_that_exist() -> None:
         for config in (ModelConfig, TrainingConfig, InferenceConfig, PyTorchExecutionConfig)
         for field in fields(config)
     }
-    assert set(module._SETTING_OF_FIELD) <= known
+    assert set(SETTING_OF_FIELD) <= known
 
 
 def test_settings_survive_a_file(tmp_path: Path) -> None:
@@ -181,26 +190,3 @@ def test_settings_survive_a_file(tmp_path: Path) -> None:
     again.open_settings(tmp_path / 'settings.ini')
     assert fresh.engine_settings.learning_rate.get_value() == pytest.approx(3e-4)
     assert fresh.engine_settings.accelerator.get_value() == 'cpu'
-
-
-def test_the_panel_offers_the_backends_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """API-61: what is not installed is in the tool tip with its remedy, unless the settings ask for it."""
-    pytest.importorskip('PyQt5.QtWidgets')
-    from ptychopinn_ptychodus import panel
-
-    offers: dict[str, tuple[list[str], str]] = {}
-
-    class Builder:
-        def add_combo_box(self, _: Any, items: Any, label: str, *, tool_tip: str, group: str) -> None:
-            offers[label] = list(items), tool_tip
-
-    missing = 'TensorFlow backend selected but tensorflow is not installed; run: pip install it'
-    monkeypatch.setattr(panel, 'why_unavailable', lambda name: missing if name == 'tensorflow' else None)
-    library = PtychoPINNLibrary(SettingsRegistry())
-    panel._add_device(Builder(), library)
-    items, tool_tip = offers['Backend:']
-    assert items == ['pytorch']
-    assert missing in tool_tip
-    library.engine_settings.backend.set_value('tensorflow')
-    panel._add_device(Builder(), library)
-    assert offers['Backend:'][0] == ['pytorch', 'tensorflow']

@@ -60,7 +60,7 @@ def test_training_moves_the_bar_and_enables_infer(run_story: dict[str, Any]) -> 
     bar = run_story['bar_training']
     assert len(bar) >= 3
     assert bar == sorted(bar)
-    assert 'training on the current product' in run_story['pane']
+    assert 'Training on the current product' in run_story['pane']
     assert run_story['model_files'] == ['model.zip', 'wts.h5.zip']
     assert run_story['infer_enabled']
     assert run_story['infer_text'] == 'Infer'
@@ -76,7 +76,7 @@ def test_stop_ends_training_within_a_second_and_keeps_the_model(run_story: dict[
     """API-33."""
     assert run_story['bar_while_training']
     assert run_story['stop_s'] < 1.0
-    assert run_story['stopped_files'] == ['model.zip', 'wts.h5.zip']
+    assert run_story['stopped_files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
     assert run_story['infer_after_stop']
 
 
@@ -153,4 +153,4 @@ def test_closing_the_window_ends_training_and_keeps_the_model(
     report = tell('close')
     assert report['close_s'] < 3
     assert report['children_left'] == 0
-    assert report['files'] == ['model.zip', 'wts.h5.zip']
+    assert report['files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']

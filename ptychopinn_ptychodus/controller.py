@@ -1,0 +1,154 @@
+"""Ptychodus' Processing page, with what our runs have to show. Imported only where the window is.
+
+Another algorithm's page is left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ptychodus.api.product import LossValue
+from ptychodus.controller.helpers import connect_triggered_signal
+from ptychodus.controller.processing import ProcessingController
+from ptychodus.view.widgets import ExceptionDialog
+from PyQt5.QtCore import Qt
+from PyQt5.QtWidgets import QMessageBox
+
+from .compat import scan_facts
+from .loaded_model import ScanFacts
+from .panel import PanelFactory
+from .reconstructor import PtychoPINNReconstructor
+from .session import Session
+
+__all__ = ['HostedProcessingController']
+
+logger = logging.getLogger('ptychopinn')
+
+
+class HostedProcessingController(ProcessingController):
+    """The page, which asks the loaded model before it offers *Infer*, and shows failures and losses."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        # Ptychodus' own __init__ calls methods of ours.
+        self._session: Session | None = None
+        self._dialog: QMessageBox | None = None
+        super().__init__(*arguments, **keywords)
+        factories = [
+            item for item in _flat([*arguments, *keywords.values()]) if isinstance(item, PanelFactory)
+        ]
+        if not factories:
+            return
+        self._session = factories[0].library.session
+        self._session.window.page = self
+        self._save_model_action: Any = self._actions_view.actions_menu.addAction('Save Model...')
+        connect_triggered_signal(self._save_model_action, self.save_model)
+        self._session.window.on_change(self._offer_actions)
+        self._session.memory.parameter.add_observer(self)
+        self._session.window.changed()
+
+    # What Ptychodus calls
+
+    def _sync_action_buttons_to_selection(self) -> None:
+        super()._sync_action_buttons_to_selection()
+        self._tell_change()
+
+    def _sync_model_to_view(self) -> None:
+        super()._sync_model_to_view()
+        self._tell_change()
+
+    def _update(self, observable: Any) -> None:
+        super()._update(observable)
+        if self._session is not None and observable is self._session.memory.parameter:
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        if self._session is not None:
+            self._session.window.changed()
+
+    def _offer_actions(self) -> None:
+        """Enable *Infer* when and only when a model is loaded that fits the chosen product."""
+        ours = self._our_reconstructor()
+        button = self._actions_view.reconstruct_button
+        self._save_model_action.setVisible(ours is not None)
+        if ours is None:
+            button.setToolTip('')
+            return
+        scan = self.current_scan()
+        obstacle = (
+            'Choose a product with its diffraction dataset.' if scan is None else ours.why_not_ready(scan)
+        )
+        button.setEnabled(obstacle is None)
+        button.setToolTip(obstacle or '')
+        self._save_model_action.setEnabled(ours.is_model_loaded())
+        # Ptychodus forgets these two where only the algorithm has changed.
+        others: list[Any] = [self._actions_view.train_button, self._export_training_data_action]
+        for item in others:
+            item.setEnabled(scan is not None)
+
+    def _our_reconstructor(self) -> PtychoPINNReconstructor | None:
+        current = self._algorithm_parameter.get_current_reconstructor()
+        return current if isinstance(current, PtychoPINNReconstructor) else None
+
+    # What our runs and our panel call
+
+    def current_scan(self) -> ScanFacts | None:
+        """Return what is known of the chosen product, or None where it cannot be worked on."""
+        index = self._product_view_controller.get_widget().currentIndex()
+        if not 0 <= index < len(self._product_repository):
+            return None
+        return scan_facts(self._product_repository[index])
+
+    def show_failure(self, run: str, sentence: str) -> None:
+        """Open a dialog that does not wait for an answer; a later failure takes its place."""
+        if self._dialog is not None:
+            self._dialog.close()
+        self._dialog = dialog = QMessageBox(QMessageBox.Icon.Critical, 'PtychoPINN', f'{run} failed.')
+        dialog.setParent(self._view.window(), dialog.windowFlags())
+        dialog.setInformativeText(sentence)
+        dialog.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        dialog.setModal(False)
+        dialog.show()
+
+    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
+        """Plot the deviances of the running training in place of the product's losses."""
+        axes, canvas = self._status_view.axes, cast(Any, self._status_view.figure_canvas)
+        axes.clear()
+        axes.set_title('Training')
+        axes.set_xlabel('Epoch')
+        axes.set_ylabel('Deviance per pixel')
+        for losses, name in ((training, 'training'), (validation, 'validation')):
+            if losses:
+                axes.semilogy([x.epoch for x in losses], [x.value for x in losses], '.-', label=name)
+        axes.grid(True)
+        if training or validation:
+            axes.legend()
+        canvas.draw_idle()
+
+    def show_time_left(self, text: str) -> None:
+        """Write the time left into the bar."""
+        self._status_view.progress_bar.setFormat(f'%p%, {text}' if text else '%p%')
+
+    def load_model(self) -> None:
+        """Ask for a model file and load it."""
+        self._load_model()
+
+    def save_model(self) -> None:
+        """Ask for a file and save the loaded model in it."""
+        name_filter = self._processing_api.get_model_file_filter()
+        path, _ = self._file_dialog_factory.get_save_file_path(
+            self._view, 'Save Model', name_filters=[name_filter], selected_name_filter=name_filter
+        )
+        if not path:
+            return
+        try:
+            self._processing_api.save_model_to_file(path)
+        except Exception as error:  # noqa: BLE001  a full disk must not end the window
+            logger.error('%s', error)
+            ExceptionDialog.show_exception('Save Model', error)
+
+
+def _flat(items: Sequence[Any]) -> list[Any]:
+    """Return `items` with lists and tuples among them taken apart."""
+    return [x for item in items for x in (item if isinstance(item, list | tuple) else [item])]

@@ -1,0 +1,95 @@
+"""One line that says what a run with the present settings will do, and how long that will take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from ptycho_engine.config import TrainingConfig
+from ptycho_engine.errors import EngineError
+
+from .choices import computes_on
+from .loaded_model import LoadedModel, ScanFacts
+from .settings import ReconstructorSettings
+from .speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
+
+__all__ = ['inference_forecast', 'spoken_time', 'training_forecast']
+
+
+def training_forecast(
+    settings: ReconstructorSettings, model_type: str, scan: ScanFacts | None, speeds: SpeedBook
+) -> str:
+    """Return what a training on the chosen product will do; a wrong setting is told instead."""
+    try:
+        config, execution = settings.training_config(model_type), settings.execution_config()
+        if settings.train_on() == 'folder':
+            return 'Train: on the scans in the folder that you choose then.'
+    except EngineError as error:
+        return f'Train: {error}'
+    if scan is None:
+        return 'Train: choose a product with its diffraction dataset.'
+    if scan.height != scan.width:
+        return f'Train: the patterns are {scan.height}×{scan.width} pixels and must be square.'
+    gridsize, trained = config.model.gridsize, scan.n - round(scan.n * config.validation_fraction)
+    groups = trained if config.n_groups is None else config.n_groups
+    unit = 'groups' if gridsize > 1 else 'patterns'
+    line = (
+        f'Train: {scan.n} patterns, {scan.height}×{scan.width}, grid size {gridsize}: '
+        f'{groups} {unit} per epoch'
+    )
+    modes = 1 if scan.probe is None else len(scan.probe)
+    known = _with_size(config, scan.width)
+    step = speeds.seconds(training_key(known, execution, modes))
+    where = computes_on(config.backend, execution.accelerator)
+    if step is None:
+        return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
+    epoch = step * math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
+    return (
+        f'{line}, about {spoken_time(epoch)} per epoch on this {where}, at most '
+        f'{spoken_time(epoch * config.nepochs)} for {config.nepochs} epochs.'
+    )
+
+
+def inference_forecast(
+    settings: ReconstructorSettings, model: LoadedModel | None, scan: ScanFacts | None, speeds: SpeedBook
+) -> str:
+    """Return what an inference with the loaded model on the chosen product will do."""
+    if model is None:
+        return 'Infer: train or load a model first.'
+    if scan is None:
+        return 'Infer: choose a product with its diffraction dataset.'
+    obstacle = model.why_unusable(scan)
+    if obstacle:
+        return f'Infer: {obstacle}'
+    try:
+        config, execution = settings.inference_config(), settings.execution_config()
+    except EngineError as error:
+        return f'Infer: {error}'
+    where = computes_on(config.backend, execution.accelerator)
+    sweeps = config.refine_iterations
+    line = f'Infer: {scan.n} patterns' + (f', then at most {sweeps} sweeps of refinement' if sweeps else '')
+    modes = 1 if scan.probe is None else len(scan.probe)
+    network = (model.config.model, config, execution, modes)
+    start = speeds.seconds(start_key(*network))
+    rest = max(scan.n - config.batch_size * model.config.model.gridsize**2, 0)
+    pattern = speeds.seconds(inference_key(*network)) if rest else 0.0
+    sweep = speeds.seconds(refinement_key(scan.width, config, execution, modes)) if sweeps else 0.0
+    if start is None or pattern is None or sweep is None:
+        return f'{line}; how long that takes on this {where} is measured in the first run.'
+    seconds = start + rest * pattern + scan.n * sweeps * sweep
+    return f'{line}: about {spoken_time(seconds)} on this {where}.'
+
+
+def _with_size(config: TrainingConfig, size: int) -> TrainingConfig:
+    return replace(config, model=replace(config.model, N=size)) if size >= 32 and size % 8 == 0 else config
+
+
+def spoken_time(seconds: float) -> str:
+    """Return a time as one would say it: '0.4 s', '40 s', '12 min', '3.5 h'."""
+    if seconds < 9.95:
+        return f'{max(seconds, 0.1):.1f} s'
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    if seconds < 5400:
+        return f'{seconds / 60:.0f} min'
+    return f'{seconds / 3600:.1f} h'

@@ -1,0 +1,202 @@
+"""The model that is loaded: what it is, and whether it fits the data at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ptychodus.api.parameters import PathParameter
+from ptychodus.api.settings import SettingsRegistry
+from ptychodus.model.ptychopinn.settings import PtychoPINNInferenceSettings
+
+from ptycho_engine.config import ModelConfig, TrainingConfig
+from ptycho_engine.errors import ArchiveError
+
+__all__ = ['LoadedModel', 'ModelMemory', 'ScanFacts', 'probe_fingerprint']
+
+logger = logging.getLogger('ptychopinn')
+
+_TITLES = {'pinn': 'PINN', 'supervised': 'supervised'}
+SAME_PROBE = 0.999
+"""Overlap of two probes from which on they count as the same."""
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What is known of a product and its patterns without reading the patterns."""
+
+    n: int
+    """Patterns that have a position."""
+    height: int
+    width: int
+    """Size of a pattern in pixels."""
+    probe: npt.NDArray[np.complexfloating[Any, Any]] | None = None
+    """(P, h, w) incoherent probe modes."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checked archive, without its weights."""
+
+    path: Path
+    config: TrainingConfig
+    probe: npt.NDArray[np.complex64]
+    """(P, N, N) probe it was trained with."""
+    backend: str
+    """Framework that trained it."""
+    epochs: int
+    deviance: float | None
+    """Training deviance per pixel of its last epoch."""
+
+    @classmethod
+    def open(cls, path: Path) -> LoadedModel:
+        """Read and check an archive, weights included; no framework is loaded.
+
+        Raises
+        ------
+        ArchiveNotFoundError, ArchiveError
+            If there is none or it is damaged.
+        """
+        from ptycho_engine.files.archive import load_archive
+
+        archive = load_archive(path)
+        last = archive.history[-1] if archive.history else {}
+        return cls(
+            path=Path(path).resolve(),
+            config=archive.config,
+            probe=archive.probe,
+            backend=archive.backend,
+            epochs=len(archive.history),
+            deviance=last.get('training_deviance'),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What it is, in one sentence."""
+        model = self.config.model
+        trained = f'trained for {self.epochs} epoch{"s" if self.epochs != 1 else ""} by {self.backend}'
+        if self.deviance is not None:
+            trained += f' to deviance {self.deviance:.3g}'
+        return (
+            f'{self.path.name}: {model.architecture} {_TITLES[model.model_type]} network '
+            f'for {model.N}×{model.N} patterns, grid size {model.gridsize}, probe '
+            f'{probe_fingerprint(self.probe)}, {trained}.'
+        )
+
+    def why_unusable(self, scan: ScanFacts) -> str | None:
+        """Return why the patterns of a scan cannot be reconstructed with it; None if they can."""
+        if scan.height != scan.width:
+            return (
+                f'The patterns are {scan.height}×{scan.width} pixels; PtychoPINN needs square ones. Crop '
+                'them in the diffraction settings of Ptychodus.'
+            )
+        size = self.config.model.N
+        if size != scan.width:
+            return (
+                f'The model {self.path} is for {size}×{size} patterns, but these are '
+                f'{scan.width}×{scan.width}. Crop or pad the patterns, or train a model on patterns of this '
+                'size.'
+            )
+        return None
+
+    def remark(self, scan: ScanFacts) -> str | None:
+        """Return how a scan on which it can be used differs from the one it was trained on, or None."""
+        if scan.probe is None or scan.probe.shape[-2:] != self.probe.shape[-2:]:
+            return None
+        here = probe_fingerprint(scan.probe)
+        if here == probe_fingerprint(self.probe):
+            return None
+        if len(scan.probe) != len(self.probe):
+            difference = f'which has {len(scan.probe)} instead of {len(self.probe)} modes'
+        else:
+            overlap = _overlap(self.probe, scan.probe)
+            if overlap >= SAME_PROBE:
+                return None
+            difference = f'which overlaps with it by {overlap:.0%}'
+        return (
+            f'The model was trained with another probe than this product has ({here}, {difference}); expect '
+            'a poorer image, or continue training on this data.'
+        )
+
+    def network_differences(self, asked: ModelConfig) -> list[str]:
+        """Return the fields of the network in which another one differs from it, as 'name its → other'."""
+        own = self.config.model
+        return [
+            f'{field.name} {getattr(own, field.name)} → {getattr(asked, field.name)}'
+            for field in fields(own)
+            if field.name != 'N' and getattr(own, field.name) != getattr(asked, field.name)
+        ]
+
+
+def probe_fingerprint(probe: npt.NDArray[Any]) -> str:
+    """Return eight hexadecimal digits that tell one probe from another."""
+    values = np.ascontiguousarray(probe, dtype='<c8')
+    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()[:8]
+
+
+def _overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Return how much of two probes is the same, from 0 to 1, whatever their scale and phase."""
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return 0.0 if norm == 0 else float(abs(np.vdot(a, b))) / norm
+
+
+class ModelMemory:
+    """The loaded model, remembered in a setting so that the next session has it too.
+
+    Parameters
+    ----------
+    parameter : PathParameter
+        ``PtychoPINNInference.ModelPath``. The file it names is read when the model is first asked for.
+    """
+
+    def __init__(self, parameter: PathParameter) -> None:
+        self.parameter = parameter
+        """The setting."""
+        self._placeholder = PtychoPINNInferenceSettings(SettingsRegistry()).model_path.get_value()
+        self._read: tuple[Path, int] | None = None
+        self._model: LoadedModel | None = None
+        self.problem = ''
+        """Why the remembered model could not be loaded; empty where there is none or it is loaded."""
+
+    def open(self, path: Path) -> LoadedModel:
+        """Load a model and remember it.
+
+        Raises
+        ------
+        ArchiveNotFoundError, ArchiveError
+            If there is none or it is damaged; the model loaded before stays.
+        """
+        model = LoadedModel.open(Path(path))
+        self._model, self._read, self.problem = model, _stamp(model.path), ''
+        self.parameter.set_value(model.path)
+        return model
+
+    @property
+    def current(self) -> LoadedModel | None:
+        """The model that the setting names, or None where there is none or it cannot be used."""
+        path = self.parameter.get_value()
+        if path in (self._placeholder, Path()):
+            self._read = self._model = None
+            self.problem = ''
+            return None
+        stamp = _stamp(path)
+        if stamp != self._read:
+            self._read = stamp
+            try:
+                self._model, self.problem = LoadedModel.open(path), ''
+            except ArchiveError as error:
+                self._model, self.problem = None, f'The model of the settings cannot be used. {error}'
+                logger.warning('%s', self.problem)
+        return self._model
+
+
+def _stamp(path: Path) -> tuple[Path, int]:
+    try:
+        return path, path.stat().st_mtime_ns
+    except OSError:
+        return path, 0

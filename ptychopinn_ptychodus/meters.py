@@ -1,0 +1,74 @@
+"""How long the steps of a run take, measured in the child while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+
+from .speeds import inference_key, refinement_key, training_key
+
+if TYPE_CHECKING:
+    from ptycho_engine.data.scan import Scan
+
+__all__ = ['InferenceMeter', 'TrainingMeter']
+
+Speed = tuple[str, float]
+"""A key of :class:`~.speeds.SpeedBook` and the seconds."""
+
+
+class TrainingMeter:
+    """Seconds per training step, validation included."""
+
+    def __init__(self, config: TrainingConfig, execution: PyTorchExecutionConfig, scan: Scan) -> None:
+        known = replace(config, model=replace(config.model, N=scan.raw.N))
+        self._key = training_key(known, execution, len(scan.raw.probeGuess))
+        self._steps = 0
+        self._epochs = 0
+
+    def count(self) -> None:
+        """Take note of a step."""
+        self._steps += 1
+
+    def epoch(self, seconds: float) -> Iterator[Speed]:
+        """Yield the speed of the first two epochs, of which one may compile kernels, and of every tenth."""
+        if self._steps and (self._epochs < 2 or self._epochs % 10 == 0):
+            yield self._key, seconds / self._steps
+        self._steps = 0
+        self._epochs += 1
+
+
+class InferenceMeter:
+    """Seconds per pattern of the network, and per pattern and sweep of the refinement."""
+
+    def __init__(
+        self, model: ModelConfig, config: InferenceConfig, execution: PyTorchExecutionConfig, scan: Scan
+    ) -> None:
+        modes = len(scan.raw.probeGuess)
+        self._network = inference_key(model, config, execution, modes)
+        self._refinement = refinement_key(model.N, config, execution, modes)
+        self._n = len(scan.raw)
+        self._first: tuple[int, float] | None = None
+        self._done = self._sweeps = 0
+        self._predicted = self._refined = time.perf_counter()
+
+    def patches(self, done: int) -> None:
+        """Take note of patterns that are predicted."""
+        self._done, self._predicted = done, time.perf_counter()
+        if self._first is None:
+            # The first batch takes longer; the parent measures it with the start of the process.
+            self._first = done, self._predicted
+
+    def sweep(self, number: int) -> None:
+        """Take note of a sweep that is done."""
+        self._refined, self._sweeps = time.perf_counter(), number
+
+    def speeds(self) -> Iterator[Speed]:
+        """Yield what was measured."""
+        if self._first is not None and self._done > self._first[0]:
+            yield self._network, (self._predicted - self._first[1]) / (self._done - self._first[0])
+        if self._sweeps:
+            yield self._refinement, (self._refined - self._predicted) / (self._sweeps * self._n)

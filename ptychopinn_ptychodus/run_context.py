@@ -1,0 +1,88 @@
+"""What a run knows of the program that hosts it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptychodus.api.product import LossValue
+from ptychodus.api.reconstruct import ReconstructInput
+
+from ptycho_engine import errors
+from ptycho_engine.errors import EngineError
+
+from .child import Message
+from .forecast import spoken_time
+
+__all__ = ['HEARTBEAT_S', 'TICK_S', 'WORKER', 'RunContext', 'TimeLeft', 'raise_failure']
+
+WORKER = 'ptychopinn_ptychodus.worker'
+"""Module of the child's entry points."""
+
+TICK_S = 0.1
+"""How long a wait for the child may last before Stop is looked at."""
+HEARTBEAT_S = 0.3
+"""Time between two progress reports; the window draws once a second."""
+
+
+@dataclass
+class RunContext:
+    """What a run should know of its host; the default serves callers without one."""
+
+    reconstruct_input: ReconstructInput | None = None
+    """The product and dataset chosen in Ptychodus."""
+    output_file: Path | None = None
+    """Where batch mode wants the result, exactly; None in the window."""
+    delivered: bool = False
+    """Set by the run: whether it has given its result."""
+
+    def stop_requested(self) -> bool:
+        """Return whether the user pressed Stop or closed the program."""
+        return False
+
+    def show_progress(self, done: int, goal: int) -> None:
+        """Move the progress bar without yielding."""
+
+    def show_time_left(self, text: str) -> None:
+        """Show how long the run will take."""
+
+    def show_log(self) -> None:
+        """Bring new log lines into the window, which otherwise looks only when the bar moves."""
+
+    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
+        """Plot the deviances of a running training."""
+
+    def in_window(self, task: Callable[[], None]) -> None:
+        """Run `task` in the window's thread, because it changes what the window shows."""
+        task()
+
+
+@dataclass
+class TimeLeft:
+    """How long a run will take, from how long the part that is done has taken."""
+
+    _started: float = 0.0
+    _first: float = 0.0
+    _told: str = field(default='', init=False)
+
+    def text(self, fraction: float) -> str:
+        """Return what to show when `fraction` of the run is done."""
+        now = time.monotonic()
+        if not self._started:
+            # Importing the framework and the first batch, which may compile, say nothing about the rest.
+            self._started, self._first = now, fraction
+        gained = fraction - self._first
+        if gained <= 0 or now - self._started < 1:
+            return self._told
+        self._told = f'about {spoken_time((now - self._started) * (1 - fraction) / gained)} left'
+        return self._told
+
+
+def raise_failure(message: Message | None) -> None:
+    """Raise what the child reports as a user's mistake; other messages are left alone."""
+    match message:
+        case ('failed', name, sentence):
+            kind = getattr(errors, name, EngineError)
+            raise kind(sentence)

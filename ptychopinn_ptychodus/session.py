@@ -1,0 +1,27 @@
+"""What the two algorithms share: the loaded model, measured speeds, and the window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .loaded_model import ModelMemory
+from .settings import ReconstructorSettings
+from .speeds import SpeedBook
+from .window import WindowLink
+
+__all__ = ['Session']
+
+
+@dataclass(frozen=True)
+class Session:
+    """Settings of one program, and what it learns while it runs."""
+
+    settings: ReconstructorSettings
+    memory: ModelMemory
+    speeds: SpeedBook
+    window: WindowLink
+
+    @classmethod
+    def of(cls, settings: ReconstructorSettings) -> Session:
+        """Return the session of a program with these settings."""
+        return cls(settings, ModelMemory(settings.inference.model_path), SpeedBook(), WindowLink())

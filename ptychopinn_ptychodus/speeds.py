@@ -1,0 +1,103 @@
+"""How fast this machine was: measured in every run, kept in the user's cache folder for the next forecast."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.data.groups_cache import user_cache_folder
+from ptycho_engine.files.atomic import atomic_path
+
+from .choices import computes_on
+
+__all__ = ['SpeedBook', 'inference_key', 'refinement_key', 'start_key', 'training_key']
+
+logger = logging.getLogger('ptychopinn')
+
+FILE_NAME = 'speeds.json'
+LARGEST_NUMBER = 500
+"""Speeds that are kept; the oldest go first."""
+
+
+class SpeedBook:
+    """Measured seconds by what was done, in a small JSON file.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The file; by default one in the user's cache folder. A damaged or unwritable file costs the forecast,
+        never a run.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = user_cache_folder() / FILE_NAME if path is None else path
+
+    def seconds(self, key: str) -> float | None:
+        """Return the seconds that something took when it was last done, or None."""
+        value = self._read().get(key)
+        if isinstance(value, int | float) and math.isfinite(value) and value > 0:
+            return float(value)
+        return None
+
+    def note(self, key: str, seconds: float) -> None:
+        """Remember how long something took."""
+        speeds = self._read()
+        speeds.pop(key, None)
+        speeds[key] = float(f'{seconds:.4g}')
+        kept = dict(list(speeds.items())[-LARGEST_NUMBER:])
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self._path) as temporary:
+                temporary.write_text(json.dumps(kept, indent=0), encoding='utf-8')
+        except OSError as error:
+            logger.debug('The measured speed is not kept: %s', error)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            speeds = json.loads(self._path.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return {}
+        return speeds if isinstance(speeds, dict) else {}
+
+
+def training_key(config: TrainingConfig, execution: PyTorchExecutionConfig, probe_modes: int) -> str:
+    """Return the key of the seconds per training step; ``config.model.N`` must be known."""
+    extras = [f'b{config.batch_size}', f'a{config.accum_steps}', f'p{probe_modes}']
+    extras += ['probe'] * config.probe_trainable
+    return _key('step', config.backend, execution, config.model, extras)
+
+
+def inference_key(
+    model: ModelConfig, config: InferenceConfig, execution: PyTorchExecutionConfig, probe_modes: int
+) -> str:
+    """Return the key of the seconds that predicting and stitching one pattern takes."""
+    extras = [f'b{config.batch_size}', f'p{probe_modes}']
+    return _key('pattern', config.backend, execution, model, extras)
+
+
+def start_key(
+    model: ModelConfig, config: InferenceConfig, execution: PyTorchExecutionConfig, probe_modes: int
+) -> str:
+    """Return the key of the seconds from the click until the first batch of patterns is predicted."""
+    return inference_key(model, config, execution, probe_modes).replace('pattern/', 'start/', 1)
+
+
+def refinement_key(size: int, config: InferenceConfig, execution: PyTorchExecutionConfig, modes: int) -> str:
+    """Return the key of the seconds that one sweep of the refinement takes for each pattern."""
+    where = computes_on(config.backend, execution.accelerator)
+    return '/'.join(['sweep', config.backend, where, config.refine_method, f'N{size}', f'p{modes}'])
+
+
+def _key(
+    what: str, backend: str, execution: PyTorchExecutionConfig, model: ModelConfig, extras: Iterable[str]
+) -> str:
+    where = computes_on(backend, execution.accelerator)
+    network = [model.architecture, f'N{model.N}', f'g{model.gridsize}', f'f{model.n_filters_scale}']
+    if model.architecture == 'unrolled':
+        network.append(f'u{model.unrolled_steps}')
+    return '/'.join([what, backend, where, execution.precision, *network, *extras])

@@ -1,0 +1,194 @@
+"""A training as the parent sees it: where its data come from, and how it is followed to its end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptychodus.api.product import LossValue
+from ptychodus.api.reconstruct import ReconstructInput, TrainOutput
+
+from ptycho_engine.config import TrainingConfig
+from ptycho_engine.data.scan import find_training_scans
+from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, DataFileNotFoundError
+
+from .child import Child, Message
+from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
+from .session import Session
+from .worker import ScanPayload, TrainJob
+
+if TYPE_CHECKING:
+    from ptycho_engine.events import EpochDone
+
+__all__ = ['TRAINING_GOAL', 'TrainingRun']
+
+logger = logging.getLogger('ptychopinn')
+
+FINISH_S = 10.0
+"""How long a stopped training may take to save its best model."""
+TRAINING_GOAL = 1000
+"""Progress of a training is told in thousandths."""
+
+
+@dataclass
+class _Progress:
+    """What is known of a running training."""
+
+    started: bool = False
+    fraction: float = 0.0
+    epochs_told: int = 0
+    training: list[LossValue] = field(default_factory=list)
+    validation: list[LossValue] = field(default_factory=list)
+
+    def add_epoch(self, event: EpochDone) -> None:
+        for losses, value in (
+            (self.training, event.training_deviance),
+            (self.validation, event.validation_deviance),
+        ):
+            # The loss plot has a logarithmic axis.
+            if math.isfinite(value) and value > 0:
+                losses.append(LossValue(event.epoch, value))
+
+    def output(self) -> TrainOutput:
+        # The last step is the model's.
+        done = min(int(self.fraction * TRAINING_GOAL), TRAINING_GOAL - 1)
+        return TrainOutput(list(self.training), list(self.validation), progress=done)
+
+
+class TrainingRun:
+    """One training of a 'pinn' or 'supervised' model, with the settings as they are now.
+
+    Raises
+    ------
+    EngineError
+        If a setting, the model to continue from or the data to train on are wrong.
+    """
+
+    def __init__(
+        self, session: Session, model_type: str, context: RunContext, input_path: Path, output_path: Path
+    ) -> None:
+        self._session = session
+        self._context = context
+        settings = session.settings
+        config = settings.training_config(model_type)
+        start = settings.start_from()
+        initial = self._model_to_continue(config) if start == 'model' else None
+        for remark in settings.remarks(model_type):
+            logger.warning('%s', remark)
+        inputs, current = self._sources(input_path)
+        self._patterns = None if current is None else current.diffraction_patterns
+        self._job = TrainJob(
+            inputs=inputs,
+            scan=None if current is None else ScanPayload.of(current),
+            output_path=output_path,
+            config=config,
+            execution=settings.execution_config(),
+            initial=initial,
+            resume=start == 'checkpoint',
+        )
+        self._time_left = TimeLeft()
+
+    def _model_to_continue(self, config: TrainingConfig) -> Path:
+        model = self._session.memory.current
+        if model is None:
+            raise ArchiveNotFoundError(
+                'There is no model to continue training from; load one, or set "Start from" to scratch.'
+            )
+        differences = model.network_differences(config.model)
+        if differences:
+            raise ConfigError(
+                f'The loaded model is another network than the settings ask for ({", ".join(differences)}); '
+                'press "Use its settings", or set "Start from" to scratch.'
+            )
+        return model.path
+
+    def _sources(self, folder: Path) -> tuple[tuple[Path, ...], ReconstructInput | None]:
+        """Return the files and folders to train on, and the current product if it is to be trained on."""
+        settings = self._session.settings
+        others = settings.more_training_data()
+        for path in others:
+            if not find_training_scans(path):
+                raise DataFileNotFoundError(
+                    f'{path}, named in PtychoPINNEngine.MoreTrainingData, holds no training data: expected '
+                    '*.npz or *.h5 files as written by "Export Training Data", or diffraction.h5 with '
+                    'product.h5.'
+                )
+        choice = settings.train_on()
+        found = [] if choice == 'product' else find_training_scans(folder)
+        if found:
+            logger.info('Training on what %s holds: %s.', folder, ', '.join(path.name for path in found))
+            return (folder, *others), None
+        current = self._context.reconstruct_input
+        if choice == 'folder' or current is None:
+            raise DataFileNotFoundError(
+                f'{folder} holds no training data: expected diffraction.h5 and product.h5, or *.npz '
+                'files as written by "Export Training Data", or a product with its dataset in Ptychodus.'
+            )
+        logger.info(
+            'Training on the current product%s.', '' if choice == 'product' else f'; {folder} holds no data'
+        )
+        return tuple(others), current
+
+    def follow(self) -> Iterator[TrainOutput]:
+        """Run it; yield a heartbeat, at which Ptychodus looks for Stop, and the end."""
+        progress = _Progress()
+        told = time.monotonic()
+        with Child(f'{WORKER}:run_training', self._job, self._patterns) as child:
+            try:
+                for message in child.messages(TICK_S):
+                    self._note(message, progress)
+                    if self._context.stop_requested():
+                        self._finish_early(child, progress)
+                        return
+                    if time.monotonic() - told >= HEARTBEAT_S:
+                        told = time.monotonic()
+                        self._tell(progress)
+                        yield progress.output()
+            except GeneratorExit:
+                # Ptychodus saw Stop at its own look after a yield.
+                self._finish_early(child, progress)
+                raise
+        self._tell(progress)
+        yield TrainOutput(list(progress.training), list(progress.validation), progress=TRAINING_GOAL)
+
+    def _tell(self, progress: _Progress) -> None:
+        """Show what is new since the last look."""
+        if progress.started:
+            self._context.show_time_left(self._time_left.text(progress.fraction))
+        if len(progress.training) > progress.epochs_told:
+            progress.epochs_told = len(progress.training)
+            self._context.show_log()
+            self._context.show_losses(progress.training, progress.validation)
+
+    def _note(self, message: Message | None, progress: _Progress) -> None:
+        match message:
+            case ('progress', fraction):
+                progress.started, progress.fraction = True, fraction
+            case ('epoch', event):
+                progress.add_epoch(event)
+            case ('speed', key, seconds):
+                self._session.speeds.note(key, seconds)
+            case ('model_saved', path):
+                self._context.in_window(lambda: self._load(Path(path)))
+            case _:
+                raise_failure(message)
+
+    def _load(self, path: Path) -> None:
+        model = self._session.memory.open(path)
+        logger.info('The model is saved and loaded. %s', model.sentence)
+
+    def _finish_early(self, child: Child, progress: _Progress) -> None:
+        """Let a stopped training save its best model; one that has not begun has nothing to save."""
+        if not progress.started:
+            logger.info('The training was stopped before its first batch; there is no new model.')
+            return
+        logger.info('The training is stopped; the best model so far is kept.')
+        child.request_stop()
+        for message in child.messages(TICK_S, timeout_s=FINISH_S):
+            self._note(message, progress)
+        self._tell(progress)

@@ -20,9 +20,11 @@ import numpy as np
 from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
 from ..files.archive import ModelArchive, find_archive, load_archive, read_manifest
+from ..files.origin import ScanOrigin, origins_to_json
 from .paragraph import beside
 
 LABEL_WIDTH = 13
+ORIGINS_SHOWN = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +50,7 @@ def _everything(path: Path, engine_version: str, archive: ModelArchive) -> dict[
         'engine_version': engine_version,
         'backend': archive.backend,
         'config': asdict(archive.config),
+        'trained_on': origins_to_json(archive.origins),
         'scale': archive.scale.to_dict(),
         'probe_shape': list(archive.probe.shape),
         'weights': int(sum(np.size(value) for value in archive.weights.values())),
@@ -62,9 +65,8 @@ def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str
         'model': f'{path} ({path.stat().st_size / 1e6:.1f} MB, ptychopinn {engine_version})',
         'network': f'{model.architecture}, {model.model_type}, gridsize {model.gridsize}, '
         f'{sum(np.size(v) for v in archive.weights.values()):,} weights',
-        'for': f'patterns of {model.N}×{model.N} pixels',
-        'trained on': f'{archive.scale.mean_counts:.3g} counts in a pattern on average, probe of {modes} '
-        f'mode{"s" if modes > 1 else ""}',
+        'for': f'patterns of {model.N}×{model.N} pixels, probe of {modes} mode{"s" if modes > 1 else ""}',
+        'trained on': _origins(archive),
         'trained by': f'{archive.backend}, {config.optimizer} at {config.learning_rate:g}, batches of '
         f'{config.batch_size}, seed {config.seed}',
         'settings': _changed(config) or 'all at their defaults',
@@ -74,6 +76,23 @@ def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str
         lines['epochs'] = f'{len(history)} of {config.nepochs} in {seconds:.0f} s'
         lines['how well'] = _how_well(history)
     return lines
+
+
+def _origins(archive: ModelArchive) -> str:
+    """Return the scans it was trained on; of many, the first ones."""
+    parts = [_origin(origin) for origin in archive.origins[:ORIGINS_SHOWN]]
+    if not parts:
+        return f'scans not recorded, {archive.scale.mean_counts:.3g} counts in a pattern on average'
+    more = len(archive.origins) - len(parts)
+    return '; '.join([*parts, *([f'and {more} more'] if more else [])])
+
+
+def _origin(origin: ScanOrigin) -> str:
+    step = '' if origin.step_px is None else f', neighbours {origin.step_px:.3g} px apart'
+    return (
+        f'{origin.name} ({origin.identity[:8]}): {origin.patterns} patterns, {origin.mean_counts:.3g} '
+        f'counts in a pattern on average{step}'
+    )
 
 
 def _changed(config: TrainingConfig) -> str:

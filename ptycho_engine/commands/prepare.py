@@ -40,10 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='pixel to crop around, after binning; auto: the centre of mass (default: N//2)',
     )
     parser.add_argument(
-        '--axis-order', choices=get_args(AxisOrder), help='of NPZ patterns, if not by the rule'
+        '--axis-order',
+        choices=get_args(AxisOrder),
+        metavar='ORDER',
+        help=f'of NPZ patterns, if not by the rule: {" or ".join(get_args(AxisOrder))}',
     )
-    parser.add_argument('--domain', choices=get_args(MeasurementDomain), help='of NPZ patterns, likewise')
-    parser.add_argument('--nphotons', type=float, help='mean counts per pattern of normalised amplitudes')
+    parser.add_argument(
+        '--domain',
+        choices=get_args(MeasurementDomain),
+        metavar='DOMAIN',
+        help=f'of NPZ patterns, likewise: {" or ".join(get_args(MeasurementDomain))}',
+    )
+    parser.add_argument(
+        '--nphotons', type=float, metavar='COUNTS', help='mean counts per pattern of normalised amplitudes'
+    )
 
 
 def run(options: argparse.Namespace) -> None:

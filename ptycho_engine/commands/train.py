@@ -14,7 +14,7 @@ examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config import PyTorchExecutionConfig, TrainingConfig
@@ -48,8 +48,15 @@ def run(options: argparse.Namespace) -> None:
     config, execution = settings.training(), settings.execution
     scans = [scan for path in options.inputs for scan in load_training_scans(path)]
     require_writable(options.output)
-    saved, stopped = run_training(scans, config, options.output, execution, resume=options.resume)
-    write_settings(options.output / SETTINGS_FILE, [config, execution], options.words)
+    saved, stopped = run_training(
+        scans,
+        config,
+        options.output,
+        execution,
+        resume=options.resume,
+        # Early, so that a run that is killed can be repeated too.
+        started=lambda: write_settings(options.output / SETTINGS_FILE, [config, execution], options.words),
+    )
     print(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped:
         raise KeyboardInterrupt
@@ -62,12 +69,18 @@ def run_training(
     execution: PyTorchExecutionConfig,
     *,
     resume: bool = False,
+    started: Callable[[], None] | None = None,
 ) -> tuple[Path, bool]:
-    """Train; return the model's path and whether Ctrl-C cut the training short."""
+    """Train; return the model's path and whether Ctrl-C cut the training short.
+
+    `started` is called once nothing more can be wrong with what was asked for.
+    """
     saved = output
     with stop_on_interrupt() as stopped:
         events = train(scans, config, output, execution=execution, should_stop=stopped, resume=resume)
-        for event in events:
+        for number, event in enumerate(events):
+            if number == 0 and started is not None:
+                started()
             if isinstance(event, ModelSaved):
                 saved = event.path
         return saved, stopped()

@@ -197,14 +197,11 @@ def to_training_config(
     ConfigError
         If one of these is missing, or a name or a value is unknown.
     """
-    known = _names(TrainingSetup) - {'model'}
-    stated = translate(overrides or {}, known, 'TrainingConfig')
-    for name in ('train_data_file', 'n_groups'):
-        if name not in stated:
-            raise ConfigError(f'{name} is missing; give it in the overrides.')
-    relevant = _without(_said(data), _OF_NETWORK) | _only(_said(pt_model), _OF_TRAINING)
-    values = translate(relevant | _said(training), known, 'TrainingConfig')
-    return TrainingSetup(model=model, **{**values, **stated})
+    said = _without(_said(data), _OF_NETWORK) | _only(_said(pt_model), _OF_TRAINING) | _said(training)
+    required = ('train_data_file', 'n_groups')
+    return TrainingSetup(
+        model=model, **_run_values(TrainingSetup, 'TrainingConfig', said, overrides, required)
+    )
 
 
 def to_inference_config(
@@ -220,8 +217,20 @@ def to_inference_config(
     ConfigError
         If one of these is missing, or a name or a value is unknown.
     """
-    known = _names(InferenceSetup) - {'model'}
-    stated = translate(overrides or {}, known, 'InferenceConfig')
-    relevant = _without(_said(data), (*_OF_NETWORK, 'nphotons'))
-    values = translate(relevant | _said(inference), known, 'InferenceConfig')
-    return InferenceSetup(model=model, **{**values, **stated})
+    said = _without(_said(data), (*_OF_NETWORK, 'nphotons')) | _said(inference)
+    required = ('model_path', 'test_data_file')
+    return InferenceSetup(
+        model=model, **_run_values(InferenceSetup, 'InferenceConfig', said, overrides, required)
+    )
+
+
+def _run_values(
+    cls: type, owner: str, said: Values, overrides: Mapping[str, Any] | None, required: Iterable[str]
+) -> Values:
+    """Return what a run's configuration `cls` is to hold besides its network; overrides win over `said`."""
+    known = _names(cls) - {'model'}
+    stated = translate(overrides or {}, known, owner)
+    for name in required:
+        if name not in stated:
+            raise ConfigError(f'{name} is missing; give it in the overrides.')
+    return {**translate(said, known, owner), **stated}

@@ -94,7 +94,7 @@ class TrainingConfig:
     warm-up, then a cosine to lr_min_ratio. 'ReduceLROnPlateau': multiplied by plateau_factor when the
     validation loss no longer falls."""
     lr_warmup_epochs: float = 0.0
-    """Epochs of linear warm-up of 'WarmupCosine'; 0 for 5 % of the run."""
+    """Epochs of linear warm-up of 'WarmupCosine', at most nepochs; 0 for 5 % of the run."""
     lr_min_ratio: float = 0.02
     """Last learning rate of 'Exponential' and 'WarmupCosine' relative to the largest, in (0, 1]."""
     plateau_factor: float = 0.5
@@ -163,6 +163,11 @@ class TrainingConfig:
         if pool is not None and pool < count:
             raise ConfigError(
                 f'TrainingConfig.neighbor_pool_size is {pool}; expected at least neighbor_count, {count}.'
+            )
+        if self.scheduler == 'WarmupCosine' and self.lr_warmup_epochs > self.nepochs:
+            raise ConfigError(
+                f'TrainingConfig.lr_warmup_epochs is {self.lr_warmup_epochs:g}; expected at most nepochs, '
+                f'{self.nepochs}, or the learning rate never reaches learning_rate.'
             )
         if self.n_subsample is None and self.subsample_seed is not None:
             raise ConfigError(

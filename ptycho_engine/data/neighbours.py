@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from ..errors import DataValueError
 
-__all__ = ['NOBODY', 'Neighbourhood', 'find_neighbours', 'rounded_positions']
+__all__ = ['NOBODY', 'Neighbourhood', 'find_neighbours', 'nearest_distances', 'rounded_positions']
 
 IntArray = npt.NDArray[np.int32]
 
@@ -32,6 +32,15 @@ BRUTE_FORCE = 5e7
 def rounded_positions(xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return positions (n, 2) as whole multiples of ``RESOLUTION_PX``."""
     return np.rint(np.asarray(xy, dtype=np.float64).reshape(-1, 2) / RESOLUTION_PX)
+
+
+def nearest_distances(xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the distance from each position (n, 2) to the nearest other one; nothing for a single one."""
+    points = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    if len(points) < 2:
+        return np.empty(0)
+    distances: npt.NDArray[np.float64] = cKDTree(points).query(points, k=2)[0][:, 1]
+    return distances
 
 
 def find_neighbours(

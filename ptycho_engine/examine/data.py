@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
+from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
 from ..data.scan import Scan, find_training_scans, load_scan
 from ..errors import EngineError
@@ -228,8 +228,7 @@ def _overlap(raw: RawData) -> Iterator[Finding]:
             'there is one pattern only, so nothing overlaps; a reconstruction of it is hardly determined.',
         )
         return
-    xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
-    distance = cKDTree(xy).query(xy, k=2)[0][:, 1]
+    distance = nearest_distances(np.stack([raw.xcoords, raw.ycoords], axis=1))
     step, width = float(np.median(distance)), probe_width(raw)
     overlap = 1 - step / width
     percent = 100 * max(overlap, 0)

@@ -26,6 +26,7 @@ from .members import (
     parse_json,
     parse_object,
 )
+from .origin import ScanOrigin, origins_from_json, origins_to_json
 from .sealed_zip import SealedZip, ZipFormat, open_sealed, write_sealed
 
 __all__ = [
@@ -95,6 +96,8 @@ class ModelArchive:
     """Backend that trained it."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One record for each epoch: epoch, losses, deviances, learning rate, seconds."""
+    origins: tuple[ScanOrigin, ...] = ()
+    """The scans it was trained on; none where an earlier release did not record them."""
 
 
 def save_archive(path: Path | str, archive: ModelArchive) -> None:
@@ -104,7 +107,11 @@ def save_archive(path: Path | str, archive: ModelArchive) -> None:
 
 def model_head(archive: ModelArchive) -> dict[str, object]:
     """Return what the manifest says of a model."""
-    return {'backend': archive.backend, 'models': ['autoencoder', 'diffraction_to_obj']}
+    return {
+        'backend': archive.backend,
+        'models': ['autoencoder', 'diffraction_to_obj'],
+        'trained_on': origins_to_json(archive.origins),
+    }
 
 
 def model_members(archive: ModelArchive) -> dict[str, bytes]:
@@ -217,6 +224,7 @@ def read_model(file: SealedZip) -> ModelArchive:
         weights=read_weights(file, 'wts.h5', training_plan(config, len(probe))),
         backend=str(file.manifest.get('backend')),
         history=history,
+        origins=origins_from_json(file.manifest.get('trained_on'), path),
     )
 
 

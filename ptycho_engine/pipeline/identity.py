@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..data.neighbours import nearest_distances
+from ..files.origin import ScanOrigin
 from .prepared import PreparedScan
 
-__all__ = ['combined', 'scan_identity']
+__all__ = ['combined', 'scan_identity', 'scan_origin']
 
 SAMPLE = 64
 """Patterns of a scan that are hashed whole; the others enter by the mean counts of the scan."""
@@ -32,6 +35,19 @@ def scan_identity(prepared: PreparedScan) -> str:
     # Six digits: the last ones of a sum may differ between machines.
     digest.update(f'{prepared.scale.mean_counts:.6e}'.encode())
     return digest.hexdigest()
+
+
+def scan_origin(prepared: PreparedScan) -> ScanOrigin:
+    """Return what a model says of a scan that it was trained on."""
+    raw = prepared.scan.raw
+    distances = nearest_distances(np.stack([raw.xcoords, raw.ycoords], axis=1))
+    return ScanOrigin(
+        name=Path(raw.source).name if raw.path is None else raw.path.resolve().name,
+        patterns=len(raw),
+        mean_counts=prepared.scale.mean_counts,
+        step_px=float(np.median(distances)) if len(distances) else None,
+        identity=scan_identity(prepared),
+    )
 
 
 def combined(*parts: object) -> str:

@@ -96,6 +96,7 @@ class TrainingRun:
             weights=self.backend.weights() if self._best_weights is None else self._best_weights,
             backend=self.backend.name,
             history=list(self.history),
+            origins=self.source.origins,
         )
 
     def checkpoint(self) -> Checkpoint:

@@ -16,8 +16,9 @@ from ..data.centring import warn_if_off_centre
 from ..data.grouping import Coverage
 from ..data.scan import Scan
 from ..errors import DataValueError
+from ..files.origin import ScanOrigin
 from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan
-from .identity import combined, scan_identity
+from .identity import combined, scan_identity, scan_origin
 from .prepared import PreparedScan
 from .selection import Selection, select_patterns
 
@@ -45,6 +46,10 @@ class TrainingSource(Protocol):
     @property
     def identity(self) -> str:
         """A short text that differs between different data, to tell whether a run can be resumed."""
+
+    @property
+    def origins(self) -> tuple[ScanOrigin, ...]:
+        """What the model is to say that it was trained on."""
 
     def training(self, epoch: int) -> list[GroupedScan]:
         """Return the training groups of an epoch (from 1); they follow from the seed and the epoch alone."""
@@ -99,7 +104,12 @@ class MeasuredScans:
     @cached_property
     def identity(self) -> str:
         """That of all scans, in their order."""
-        return combined(*map(scan_identity, self._prepared))
+        return combined(*(origin.identity for origin in self.origins))
+
+    @cached_property
+    def origins(self) -> tuple[ScanOrigin, ...]:
+        """The scans, in their order."""
+        return tuple(map(scan_origin, self._prepared))
 
     def training(self, epoch: int) -> list[GroupedScan]:
         """Draw this epoch's groups, shared among the scans by their size."""
@@ -176,6 +186,11 @@ class SimulatedScans:
         """That of the template and of what is simulated."""
         settings = (self._photons, self._families, self._absorption, self._phase)
         return combined(scan_identity(self.reference), *settings)
+
+    @cached_property
+    def origins(self) -> tuple[ScanOrigin, ...]:
+        """The template."""
+        return (scan_origin(self.reference),)
 
     @cached_property
     def _selection(self) -> Selection:

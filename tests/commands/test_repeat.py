@@ -48,3 +48,16 @@ def test_every_training_field_is_in_the_settings_of_a_run(model):
     assert found.nepochs == config.nepochs == 2
     assert found.n_groups == 48
     assert set(sections['training']) | {'model'} == set(TrainingConfig.__dataclass_fields__)
+
+
+def test_the_settings_are_there_as_soon_as_training_runs_and_not_before(directory, tmp_path, capsys):
+    """A run that fails in its first epoch leaves them; one that is refused leaves those of the run before."""
+    output = tmp_path / 'run'
+    words = ['train', str(directory), '--output', str(output), '--accelerator', 'cpu', '--quiet']
+    assert main([*words, *WORDS.split(), '--gridsize', '1', '--learning-rate', '1e9']) == 2
+    assert 'lower learning_rate' in capsys.readouterr().err
+    first = (output / 'train.toml').read_text()
+    assert tomllib.loads(first)['training']['learning_rate'] == 1e9
+    assert main([*words, '--model-type', 'supervised']) == 2
+    assert 'known object' in capsys.readouterr().err
+    assert (output / 'train.toml').read_text() == first

@@ -91,6 +91,7 @@ def test_inspect_tells_with_what_and_how_well(model, capsys, monkeypatch):
         'unrolled, pinn, gridsize 1',
         '64×64',
         'counts in a pattern',
+        'px apart',
         'pytorch',
         '2 of 2',
         'deviance',
@@ -101,6 +102,9 @@ def test_inspect_tells_with_what_and_how_well(model, capsys, monkeypatch):
     report = json.loads(capsys.readouterr().out)
     assert report['config']['nepochs'] == 2
     assert len(report['history']) == 2
+    (origin,) = report['trained_on']
+    assert f'{origin["name"]} ({origin["identity"][:8]}): {origin["patterns"]} patterns' in text
+    assert '/' not in origin['name']
     assert main(['inspect', str(model.parent)]) == 2
     assert 'wts.h5.zip' in capsys.readouterr().err
 

@@ -40,6 +40,7 @@ from ptycho_engine.network.plan import build_plan, initial_weights
         (TrainingConfig(), 'momentum', 1.0),
         (TrainingConfig(), 'adam_beta2', -0.1),
         (TrainingConfig(), 'lr_min_ratio', 0.0),
+        (TrainingConfig(), 'lr_warmup_epochs', 51.0),
         (TrainingConfig(), 'plateau_factor', 1.0),
         (TrainingConfig(), 'probe_trainable', 1),
         (TrainingConfig(), 'n_subsample', 0),

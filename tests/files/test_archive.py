@@ -14,6 +14,7 @@ from ptycho_engine.files.archive import (
     read_manifest,
     save_archive,
 )
+from ptycho_engine.files.origin import ScanOrigin
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.scaling import ScaleRecord
 
@@ -27,6 +28,7 @@ def small_model() -> ModelArchive:
         weights=initial_weights(build_plan(config.model), 1),
         backend='pytorch',
         history=[{'epoch': 1, 'training_deviance': 2.5}],
+        origins=(ScanOrigin('a.npz', 9, 1e5, 5.25, 'abc'), ScanOrigin('b.npz', 1, 1e4, None, 'def')),
     )
 
 
@@ -46,6 +48,7 @@ def test_arc_02_to_04_what_is_written_is_read(path, model):
     assert read.config == model.config
     assert read.scale == model.scale
     assert read.history == model.history
+    assert read.origins == model.origins
     np.testing.assert_array_equal(read.probe, model.probe)
     assert list(read.weights) == list(model.weights)
     for name in model.weights:
@@ -107,6 +110,12 @@ def unknown_field(members):
     rehash(members)
 
 
+def strange_origin(members):
+    manifest = json.loads(members['manifest.json'])
+    manifest['trained_on'] = [{'name': 'a', 'patterns': 'many'}]
+    members['manifest.json'] = json.dumps(manifest).encode()
+
+
 def other_network(members):
     config = json.loads(members['config.json'])
     config['model']['unrolled_steps'] = 2
@@ -125,6 +134,7 @@ def other_network(members):
         (lambda m: m.update({'manifest.json': b'{'}), 'broken JSON'),
         (lambda m: m.update({'manifest.json': b'{"format": "x"}'}), 'has format'),
         (pickled_probe, 'damaged'),
+        (strange_origin, 'training data cannot be read'),
         (unknown_field, "no field 'wings'"),
         (other_network, 'do not fit the network'),
     ],

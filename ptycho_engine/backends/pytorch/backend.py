@@ -17,6 +17,7 @@ from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
+from ..weighting import LossWeights
 from . import physics
 from .network import PtychographyNetwork, make_network
 from .optimiser import Optimiser
@@ -54,7 +55,7 @@ class PyTorchBackend:
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None
-        self._config = TrainingConfig()
+        self._weights = LossWeights.of(TrainingConfig())
 
     @property
     def network(self) -> PtychographyNetwork:
@@ -81,7 +82,7 @@ class PyTorchBackend:
 
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
-        self._config = config
+        self._weights = LossWeights.of(config)
         self._optimiser = Optimiser(
             self.network.named_canonical(),
             config,
@@ -127,7 +128,6 @@ class PyTorchBackend:
 
     def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:
         """Return (weighted loss, deviance per pixel), averaged over patterns."""
-        config = self._config
         size = batch.amplitude.shape[-1]
         patches = self._forward(batch).reshape(-1, size, size)
         amplitude = batch.amplitude.reshape(-1, size, size)
@@ -138,21 +138,19 @@ class PyTorchBackend:
         fit = physics.deviance(counts, rate, good)
         loss = patches.new_zeros((), dtype=torch.float32)
         illumination = physics.mode_intensity(batch.probes).detach()
-        supervised = config.model.model_type == 'supervised'
-        if config.nll_weight > 0 and not supervised:
-            # Deviance grows with the dose; divided by the counts per pixel it is of order 1 at any dose.
+        weights = self._weights
+        if weights.likelihood > 0:
             per_pixel = (counts * good).sum(dim=(-2, -1)) / good.sum()
-            loss = loss + config.nll_weight * (fit / (1 + per_pixel)).mean()
-        if config.mae_weight > 0 and not supervised:
+            loss = loss + weights.likelihood * (fit / (1 + per_pixel)).mean()
+        if weights.amplitude > 0:
             error = physics.amplitude_error(amplitude, rate, good)
-            loss = loss + config.mae_weight * error.mean()
-        label_weight = 1.0 if supervised else config.realspace_mae_weight
-        if batch.labels is not None and label_weight > 0:
+            loss = loss + weights.amplitude * error.mean()
+        if batch.labels is not None and weights.labels > 0:
             labels = batch.labels.reshape(-1, size, size)
-            loss = loss + label_weight * physics.label_error(patches, labels, illumination).mean()
-        if config.realspace_weight > 0 and not supervised:
+            loss = loss + weights.labels * physics.label_error(patches, labels, illumination).mean()
+        if weights.variation > 0:
             variation = physics.total_variation(patches, illumination)
-            loss = loss + config.realspace_weight * variation.mean()
+            loss = loss + weights.variation * variation.mean()
         return loss, fit.mean()
 
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:

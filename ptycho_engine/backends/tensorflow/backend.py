@@ -12,6 +12,7 @@ import tensorflow as tf
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.plan import NetworkPlan
 from ..base import Batch, Illumination, StepResult
+from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
 from .network import PtychographyNetwork, make_network
@@ -42,7 +43,7 @@ class TensorFlowBackend:
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None
-        self._config = TrainingConfig()
+        self._weights = LossWeights.of(TrainingConfig())
         self._graphs: dict[tuple[str, int, bool], Callable[..., Any]] = {}
 
     @property
@@ -64,7 +65,7 @@ class TensorFlowBackend:
 
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
-        self._config = config
+        self._weights = LossWeights.of(config)
         with tf.device(self._device):
             self._optimiser = Optimiser(
                 self.network.named_canonical(),
@@ -247,7 +248,6 @@ class TensorFlowBackend:
 
     def _losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (weighted loss, deviance per pixel), averaged over patterns."""
-        config = self._config
         size = patterns.amplitude.shape[-1]
         grouped, measured, probes = self._forward(patterns, optics)
         patches = tf.reshape(grouped, [-1, size, size])
@@ -258,20 +258,18 @@ class TensorFlowBackend:
         fit = physics.deviance(counts, rate, optics.good)
         loss = tf.zeros(())
         illumination = tf.stop_gradient(physics.mode_intensity(probes))
-        supervised = config.model.model_type == 'supervised'
-        if config.nll_weight > 0 and not supervised:
-            # Deviance grows with the dose; divided by the counts per pixel it is of order 1 at any dose.
+        weights = self._weights
+        if weights.likelihood > 0:
             mask = tf.cast(optics.good, tf.float32)
             per_pixel = tf.reduce_sum(counts * mask, axis=physics.PIXELS) / tf.reduce_sum(mask)
-            loss += config.nll_weight * tf.reduce_mean(fit / (1 + per_pixel))
-        if config.mae_weight > 0 and not supervised:
+            loss += weights.likelihood * tf.reduce_mean(fit / (1 + per_pixel))
+        if weights.amplitude > 0:
             error = physics.amplitude_error(amplitude, rate, optics.good)
-            loss += config.mae_weight * tf.reduce_mean(error)
-        label_weight = 1.0 if supervised else config.realspace_mae_weight
-        if patterns.labels and label_weight > 0:
+            loss += weights.amplitude * tf.reduce_mean(error)
+        if patterns.labels and weights.labels > 0:
             labels = tf.reshape(patterns.labels[0], [-1, size, size])
-            loss += label_weight * tf.reduce_mean(physics.label_error(patches, labels, illumination))
-        if config.realspace_weight > 0 and not supervised:
+            loss += weights.labels * tf.reduce_mean(physics.label_error(patches, labels, illumination))
+        if weights.variation > 0:
             variation = physics.total_variation(patches, illumination)
-            loss += config.realspace_weight * tf.reduce_mean(variation)
+            loss += weights.variation * tf.reduce_mean(variation)
         return loss, tf.reduce_mean(fit)

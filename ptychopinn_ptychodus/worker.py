@@ -113,10 +113,14 @@ class ReconstructJob:
 
 
 class _StopFlag:
-    """Turns true when the parent asks for it, when the parent is gone, or at SIGTERM."""
+    """Turns true when the parent asks for it, when the parent is gone, or at SIGTERM.
+
+    Without a parent and without work worth keeping the process ends at once, wherever it is.
+    """
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._event = threading.Event()
+        self._has_work = False
         self._supervisor = supervisor
         # Ctrl-C in a terminal reaches parent and child; the parent decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -126,7 +130,8 @@ class _StopFlag:
         return self._event.is_set()
 
     def keep_work_at_termination(self) -> None:
-        """From now on SIGTERM means "finish early", because there is work worth keeping."""
+        """From now on SIGTERM means "finish early", and so does the end of the parent."""
+        self._has_work = True
         signal.signal(signal.SIGTERM, lambda *_: self._event.set())
 
     def _watch(self) -> None:
@@ -134,15 +139,16 @@ class _StopFlag:
         sources: list[Any] = [self._supervisor.control]
         if parent is not None:
             sources.append(parent.sentinel)
-        ready = wait(sources)
-        self._event.set()
-        if self._supervisor.control in ready:
+        if self._supervisor.control in wait(sources):
             with suppress(EOFError, OSError):
                 self._supervisor.control.recv()
                 # Asked by a living parent, which also ends a child that does not answer.
+                self._event.set()
                 wait(sources)
         # The parent is gone or has given up: no process may be left over.
-        threading.Event().wait(ORPHAN_GRACE_S)
+        if self._has_work:
+            self._event.set()
+            threading.Event().wait(ORPHAN_GRACE_S)
         os._exit(1)
 
 

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCRIPT, Finished, Trained
+from conftest import Finished, Trained
+from processes import LONG, children, long_run, seconds_until_gone
 from scan_maker import simulated_scan, write_patterns, write_scan, write_settings
 
 pytestmark = pytest.mark.ptychodus
@@ -191,51 +191,6 @@ def test_failed_run_leaves_the_old_product(cases: Cases) -> None:
     assert (cases.out('corrupt') / 'product.h5').read_bytes() == b'earlier'
 
 
-@contextmanager
-def long_training(scan: Path, out: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Start a training that would last for minutes and wait until it is under way."""
-    write_settings(scan, {'PtychoPINNTraining': {'NumEpochs': '3000', 'BatchSize': '8'}})
-    process = subprocess.Popen(
-        [str(SCRIPT), '-b', 'train', '-i', str(scan), '-o', str(out)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if 'Epoch 3/' in line:
-                break
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def children(pid: int) -> list[int]:
-    """Return the training child; multiprocessing's resource tracker is not one."""
-    found = []
-    for thread in Path(f'/proc/{pid}/task').iterdir():
-        listed = thread / 'children'
-        found += [int(word) for word in listed.read_text().split()]
-    return [p for p in found if b'spawn_main' in Path(f'/proc/{p}/cmdline').read_bytes()]
-
-
-def gone_within(pid: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-            state = Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0]
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        if state == 'Z':
-            return True
-        time.sleep(0.05)
-    return False
-
-
 linux = pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='looks at processes in /proc')
 
 
@@ -245,11 +200,27 @@ def test_no_orphan_and_no_loss_when_the_parent_is_killed(
 ) -> None:
     """API-34."""
     out = scan_copy.parent / 'OUT'
-    with long_training(scan_copy, out, environment) as process:
+    write_settings(scan_copy, LONG['train'])
+    with long_run('train', scan_copy, out, environment) as process:
         (child,) = children(process.pid)
         process.kill()
-        assert gone_within(child, 15)
+        assert seconds_until_gone(child, 10) is not None
     assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
+
+
+@linux
+def test_no_orphan_when_the_parent_of_a_reconstruction_is_killed(
+    scan_copy: Path, trained: Trained, environment: dict[str, str]
+) -> None:
+    """API-34."""
+    out = scan_copy.parent / 'OUT'
+    shutil.copy(trained.out / 'model.zip', scan_copy)
+    write_settings(scan_copy, LONG['reconstruct'])
+    with long_run('reconstruct', scan_copy, out, environment) as process:
+        (child,) = children(process.pid)
+        process.kill()
+        assert seconds_until_gone(child, 10) is not None
+    assert names(out) == []
 
 
 @linux
@@ -258,7 +229,8 @@ def test_a_killed_child_is_a_failure(
 ) -> None:
     """API-35."""
     out = scan_copy.parent / 'OUT'
-    with long_training(scan_copy, out, environment) as process:
+    write_settings(scan_copy, LONG['train'])
+    with long_run('train', scan_copy, out, environment) as process:
         (child,) = children(process.pid)
         os.kill(child, signal.SIGKILL)
         rest = process.stdout.read() if process.stdout else ''
@@ -273,7 +245,8 @@ def test_interrupt_keeps_the_best_model(
 ) -> None:
     """API-33."""
     out = scan_copy.parent / 'OUT'
-    with long_training(scan_copy, out, environment) as process:
+    write_settings(scan_copy, LONG['train'])
+    with long_run('train', scan_copy, out, environment) as process:
         start = time.monotonic()
         process.send_signal(signal.SIGINT)
         if process.stdout:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -56,13 +58,18 @@ class Channel:
         self.__init__(connection)  # type: ignore[misc]
 
     def put(self, message: Message | None) -> None:
-        """Send a message, from any thread; it is lost where the parent is gone."""
-        try:
-            with self._lock:
-                self._connection.send(message)
-        except OSError:
-            # The supervisor ends a child without a parent; until then a broken pipe is no error.
-            return
+        """Send a message, from any thread; it is lost where the parent is gone.
+
+        After None, with which the protocol ends, the process ends too: frameworks take seconds to leave, in
+        which a program that is being closed would wait.
+        """
+        # The supervisor ends a child without a parent; until then a broken pipe is no error.
+        with contextlib.suppress(OSError), self._lock:
+            self._connection.send(message)
+        if message is None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 @dataclass(frozen=True)
@@ -143,12 +150,9 @@ class Child:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        if self._finished:
-            # Frameworks take a second or two to leave; nobody needs to wait for that.
-            threading.Thread(target=self._reap, name='ptychopinn-reap', daemon=True).start()
-        else:
+        if not self._finished:
             self._process.terminate()
-            self._reap()
+        self._reap()
 
     def _reap(self) -> None:
         self._process.join(TERMINATE_GRACE_S)

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'conformance'))
 from conftest import SCRIPT
@@ -51,13 +50,14 @@ def start_up(environment: dict[str, str], switch: str) -> list[float]:
 
 
 def report_start_up(environment: dict[str, str], repeats: int) -> None:
-    start_up(environment, 'on')  # fills the file cache
+    start_up(environment, 'on')  # compiles, and fills the file cache
     runs: dict[str, list[list[float]]] = {'off': [], 'on': []}
     for _ in range(repeats):
         # In turn, so that a busy machine is busy for both.
         for switch, found in runs.items():
             found.append(start_up(environment, switch))
-    wall, cpu = (median(row[k] for row in runs['on']) - median(row[k] for row in runs['off']) for k in (0, 1))
+    # The quickest of each: all else is the rest of the machine.
+    wall, cpu = (min(row[k] for row in runs['on']) - min(row[k] for row in runs['off']) for k in (0, 1))
     print(f'start-up: the plugin adds {wall:.2f} s, {cpu:.2f} s of CPU time (limit 0.2 s)')
 
 
@@ -116,8 +116,6 @@ def report_end(action: str, scan: Path, out: Path, environment: dict[str, str], 
         (child,) = children(process.pid)
         start = time.monotonic()
         process.send_signal(how)
-        if process.stdout:
-            process.stdout.read()
         code = process.wait(30)
         parent = time.monotonic() - start
         gone = seconds_until_gone(child, 30)
@@ -136,6 +134,8 @@ def main() -> None:
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp())
     environment = {**os.environ, 'HOME': str(root), 'OMP_NUM_THREADS': '1'}
+    # An installed package is compiled.
+    environment.pop('PYTHONDONTWRITEBYTECODE', None)
     try:
         report_start_up(environment, options.repeats)
         scan = write_scan(root / 'IN', simulated_scan())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import EngineError
 from .options import CommandParser, WrappedHelp, in_flags
+from .paragraph import SentenceFormatter, complain
 
 __all__ = ['main']
 
@@ -72,24 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(words, argparse.Namespace(words=words))
     if unknown:
         options.parser.refuse(unknown[0])
-    logging.basicConfig(
-        level=logging.WARNING if options.quiet else logging.INFO,
-        format='%(message)s',
-        stream=sys.stderr,
-        force=True,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(SentenceFormatter('%(message)s'))
+    level = logging.WARNING if options.quiet else logging.INFO
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ('matplotlib', 'lightning_fabric', 'h5py'):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         code: int | None = options.run(options)
     except EngineError as error:
-        print(f'ptychopinn {options.command}: {in_flags(str(error))}', file=sys.stderr)
+        complain(f'ptychopinn {options.command}: {in_flags(str(error))}')
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(f'ptychopinn {options.command}: interrupted', file=sys.stderr)
+        complain(f'ptychopinn {options.command}: interrupted')
         return EXIT_CANCELLED
     except OSError as error:
-        print(f'ptychopinn {options.command}: {_failure(error, options)}', file=sys.stderr)
+        complain(f'ptychopinn {options.command}: {_failure(error, options)}')
         return EXIT_FAILURE
     return code or 0
 

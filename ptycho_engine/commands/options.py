@@ -23,6 +23,7 @@ from ..config.execution import INFERENCE_ONLY, OVERRIDING, TRAINING_ONLY
 from ..config.files import SECTIONS, read_sections, write_sections
 from ..config.precedence import resolve_inference, resolve_training
 from ..errors import ConfigError
+from .paragraph import complain
 
 __all__ = [
     'CommandParser',
@@ -66,7 +67,8 @@ class CommandParser(argparse.ArgumentParser):
             commands = [name for action in self._actions for name in action.choices or ()]
             message = f'there is no command {wrong[1]!r}{_nearest(wrong[1], commands)}'
         end = '' if message.endswith(('.', '?')) else '.'
-        self.exit(2, f'{self.prog}: {message}{end} See {self.prog} --help.\n')
+        complain(f'{self.prog}: {message}{end} See {self.prog} --help.')
+        self.exit(2)
 
     def refuse(self, unknown: str) -> NoReturn:
         """Complain about an option that there is not."""

@@ -15,6 +15,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
@@ -57,7 +58,9 @@ def run(options: argparse.Namespace) -> None:
     require_writable(options.output)
     result = run_reconstruction(scan, archive, config, execution)
     written = write_results(options.output, scan, result)
-    print(result.comments)
+    if options.quiet or not sys.stdout.isatty():
+        # On a terminal the log has just said it.
+        print(result.comments)
     print(f'Wrote {", ".join(path.name for path in written)} to {options.output}.')
     if truth is not None:
         report_scores([read_object(options.output)], truth, scan, options.output)

@@ -140,7 +140,6 @@ def _run(
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
     path = folder / ARCHIVE_NAME
     save_archive(path, run.model())
-    logger.info('Saved the model to %s.', path)
     yield ModelSaved(path)
 
 

@@ -68,14 +68,14 @@ class Findings:
             yield 'caution', 'Ptychodus', f'{self.problem}; PtychoPINN works from its own command line.'
             return
         yield 'ok', 'Ptychodus', f'{self.release}.'
-        if self.plugin_present:
-            yield 'ok', 'plugin', f'{self.plugin}'
-        else:
+        if not self.plugin_present:
             yield (
                 'STOP',
                 'plugin',
                 f'missing: Ptychodus looks for {self.plugin}. Run "ptychopinn link", or "ptychopinn gui".',
             )
+            return
+        yield 'ok', 'plugin', f'{self.plugin}'
         missing = sorted(OURS - set(self.algorithms))
         if missing:
             yield (

@@ -37,25 +37,24 @@ class LinkError(EngineError, RuntimeError):
 
 
 def plugin_source() -> Path:
-    """Return the plugin file of this installation.
+    """Return the plugin file as this package holds it, from which lost ones are restored.
 
     Raises
     ------
     LinkError
         If it was lost.
     """
-    for candidate in _candidates():
-        if candidate.is_file():
-            return candidate
-    raise LinkError(
-        'This installation has lost its plugin file; run: pip install --force-reinstall --no-deps '
-        f'{DISTRIBUTION}'
-    )
+    path = Path(__file__).parent / 'plugins' / PLUGIN_FILE
+    if not path.is_file():
+        raise LinkError(
+            'This installation has lost its plugin file; run: pip install --force-reinstall --no-deps '
+            f'{DISTRIBUTION}'
+        )
+    return path
 
 
-def _candidates() -> Iterator[Path]:
-    # A checkout holds it inside the package; a wheel puts it straight into ptychodus/plugins.
-    yield Path(__file__).parent / 'plugins' / PLUGIN_FILE
+def _installed_files() -> Iterator[Path]:
+    """Yield the plugin files that the installer knows of."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -136,7 +135,7 @@ def unlink(folder: Path) -> tuple[Path, bool]:
     target = folder / PLUGIN_FILE
     if not target.is_file():
         return target, False
-    if any(c.resolve() == target.resolve() for c in _candidates()):
+    if any(path.resolve() == target.resolve() for path in (plugin_source(), *_installed_files())):
         raise LinkError(
             f'{target} belongs to the installed package; set PTYCHOPINN_PTYCHODUS=off to switch the plugin '
             f'off, or run: pip uninstall {DISTRIBUTION}'

@@ -150,7 +150,7 @@ def test_link_says_what_is_in_the_way(tmp_path, capsys, monkeypatch, clone):
     assert 'is no Ptychodus' in capsys.readouterr().err
     assert main(['link', '--python', '/bin/false']) == 2
     assert 'has no Ptychodus' in capsys.readouterr().err
-    monkeypatch.setattr(link, '_candidates', lambda: iter(()))
+    monkeypatch.setattr(link, '__file__', str(tmp_path / 'link.py'))
     assert main(['link', '--ptychodus', str(clone[0])]) == 2
     assert 'has lost its plugin file' in capsys.readouterr().err
 
@@ -158,7 +158,7 @@ def test_link_says_what_is_in_the_way(tmp_path, capsys, monkeypatch, clone):
 def test_the_file_of_the_installation_is_not_taken_away(monkeypatch, tmp_path):
     target = tmp_path / link.PLUGIN_FILE
     target.write_text('x')
-    monkeypatch.setattr(link, '_candidates', lambda: iter([target]))
+    monkeypatch.setattr(link, '_installed_files', lambda: iter([target]))
     with pytest.raises(link.LinkError, match='belongs to the installed package'):
         link.unlink(tmp_path)
     assert target.exists()

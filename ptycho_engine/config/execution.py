@@ -73,7 +73,8 @@ class PyTorchExecutionConfig:
     """Use deterministic algorithms, so that equal seeds give equal weights on one machine."""
     num_workers: int = 0
     """Threads that prepare the next batches while this one is computed; 0 prepares each when it is needed.
-    The result is the same."""
+    The result is the same. Worth it for patterns on a slow disk and for a fast GPU; on a CPU, with patterns
+    in memory, preparing takes less than a thousandth of a step."""
 
     learning_rate: float | None = None
     """Largest learning rate; None for that of the training settings."""

@@ -47,7 +47,8 @@ class Level(StrEnum):
 
 
 BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {'pytorch': {}, 'tensorflow': {}}
-"""Fields for which a backend has a better default than the canonical one."""
+"""Fields for which a backend has a better default than the canonical one. None is known: both backends train
+alike, and the best batch size of either depends on the network more than on the backend."""
 
 
 @dataclass(frozen=True)

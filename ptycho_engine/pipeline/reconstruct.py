@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -150,7 +151,21 @@ def _reconstruct(
     warn_if_off_centre(scan.raw)
     prepared = PreparedScan(scan, model, archive.weights.get(PROBE_CORRECTION))
     groups = _covering_groups(scan, model.gridsize, config)
-    backend = create_backend(config.backend, execution)
+    with closing(create_backend(config.backend, execution)) as backend:
+        yield from _run(backend, prepared, groups, archive, config, stop, tic)
+
+
+def _run(
+    backend: Backend,
+    prepared: PreparedScan,
+    groups: npt.NDArray[np.int32],
+    archive: ModelArchive,
+    config: InferenceConfig,
+    stop: Callable[[], bool],
+    tic: float,
+) -> Iterator[Event]:
+    """Predict, stitch, refine and judge; the clock has run since `tic`."""
+    scan, model = prepared.scan, archive.config.model
     plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
     backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
 

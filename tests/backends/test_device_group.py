@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ptycho_engine.backends.base import create_backend
+from ptycho_engine.backends.pytorch import group
 from ptycho_engine.backends.pytorch.group import DeviceGroupBackend
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
@@ -81,8 +82,16 @@ def test_back_04_two_devices_take_the_step_of_one(pair, scan):
         np.testing.assert_array_equal(value, state[name])
 
 
-def test_back_04_a_run_on_two_devices_is_the_run_on_one(scan, tmp_path):
-    """Losses, model, checkpoint and image; a stop is seen after a step, and no process is left."""
+def test_back_04_a_run_on_two_devices_is_the_run_on_one(scan, tmp_path, monkeypatch):
+    """Losses, model, checkpoint and image; no process is left of either."""
+    started = []
+    start_member = group._start_member
+
+    def start(*arguments):
+        started.append(start_member(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(group, '_start_member', start)
     curves = {}
     for name, execution in (('one', ONE), ('two', TWO)):
         events = list(train([scan], CONFIG, tmp_path / name, execution=execution))
@@ -101,6 +110,8 @@ def test_back_04_a_run_on_two_devices_is_the_run_on_one(scan, tmp_path):
         assert isinstance(last, Reconstructed)
         objects.append(last.reconstruction.object_array)
     np.testing.assert_allclose(objects[1], objects[0], atol=1e-4 * np.abs(objects[0]).max())
+    assert len(started) == 4
+    assert all(member.process.poll() is not None for member in started)
 
 
 def test_processes_end_with_the_backend_and_a_lost_one_is_a_sentence(pair, scan):

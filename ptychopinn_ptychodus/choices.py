@@ -11,13 +11,27 @@ from pathlib import Path
 
 from ptycho_engine.backends.base import FRAMEWORKS, why_unavailable
 from ptycho_engine.config.execution import ACCELERATORS
+from ptycho_engine.errors import BackendUnavailableError
 
-__all__ = ['backend_obstacles', 'computes_on', 'device_obstacles']
+__all__ = ['backend_obstacles', 'computes_on', 'device_obstacles', 'require_backend']
 
 
 def backend_obstacles() -> Mapping[str, str]:
     """Return for each backend that is not installed why it cannot be chosen."""
     return {name: why for name in FRAMEWORKS if (why := why_unavailable(name))}
+
+
+def require_backend(name: str) -> None:
+    """Check that a backend is installed, before a child is started for it.
+
+    Raises
+    ------
+    BackendUnavailableError
+        With the command that installs it.
+    """
+    why = backend_obstacles().get(name)
+    if why:
+        raise BackendUnavailableError(why)
 
 
 def device_obstacles(backend: str) -> Mapping[str, str]:

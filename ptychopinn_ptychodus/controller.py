@@ -63,6 +63,18 @@ class HostedProcessingController(ProcessingController):
         if self._session is not None and observable is self._session.memory.parameter:
             self._tell_change()
 
+    def _load_model(self) -> None:
+        super()._load_model()
+        self._show_log()
+
+    def _export_training_data(self) -> None:
+        super()._export_training_data()
+        self._show_log()
+
+    def _show_log(self) -> None:
+        """Bring new log lines into the pane; Ptychodus looks for them only while a run goes on."""
+        self._processing_api.task_monitor.notify_observers()
+
     def _tell_change(self) -> None:
         if self._session is not None:
             self._session.window.changed()
@@ -147,6 +159,7 @@ class HostedProcessingController(ProcessingController):
         except Exception as error:  # noqa: BLE001  a full disk must not end the window
             logger.error('%s', error)
             ExceptionDialog.show_exception('Save Model', error)
+        self._show_log()
 
 
 def _flat(items: Sequence[Any]) -> list[Any]:

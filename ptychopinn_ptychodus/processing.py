@@ -226,8 +226,12 @@ class HostedProcessingCore(ProcessingCore):
             if isinstance(task, ReconstructBackgroundTask):
                 self._find_model(reconstructor)
                 reconstructor.check_ready(task.reconstruct_input)
-        except EngineError:
+        except EngineError as error:
             self.discard(task)
+            if self._input_directory is None:
+                # The caller shows it in a dialog.
+                logger.error('%s', error)
+                self.processing_api.task_monitor.notify_observers()
             raise
         return _HostedTask(cast(OurTask, task), reconstructor, self)
 

@@ -17,6 +17,7 @@ from ptychodus.api.reconstruct import (
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError
 from ptycho_engine.files.atomic import atomic_path
 
+from .choices import require_backend
 from .conversion import raw_data
 from .inference_run import InferenceRun
 from .loaded_model import LoadedModel, ScanFacts
@@ -131,7 +132,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             raise ArchiveNotFoundError(obstacle)
         if obstacle:
             raise ArchiveError(obstacle)
-        self._session.settings.inference_config()
+        require_backend(self._session.settings.inference_config().backend)
         self._session.settings.execution_config()
         return model
 

@@ -18,6 +18,7 @@ from ptycho_engine.data.scan import find_training_scans
 from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, DataFileNotFoundError
 
 from .child import Child, Message
+from .choices import require_backend
 from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
 from .session import Session
 from .worker import ScanPayload, TrainJob
@@ -76,6 +77,7 @@ class TrainingRun:
         self._context = context
         settings = session.settings
         config = settings.training_config(model_type)
+        require_backend(config.backend)
         start = settings.start_from()
         initial = self._model_to_continue(config) if start == 'model' else None
         for remark in settings.remarks(model_type):
@@ -191,4 +193,7 @@ class TrainingRun:
         child.request_stop()
         for message in child.messages(TICK_S, timeout_s=FINISH_S):
             self._note(message, progress)
+            if message is not None and message[0] == 'model_saved':
+                child.let_go()
+                break
         self._tell(progress)

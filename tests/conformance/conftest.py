@@ -116,6 +116,24 @@ def scan(tmp_path_factory: pytest.TempPathFactory, ptychodus_plugin: Path) -> Pa
     return write_scan(tmp_path_factory.mktemp('scan') / 'IN', simulated_scan())
 
 
+def write_models(scan: Path) -> Path:
+    """Write models beside a scan's directory: one that fits and three that differ from it."""
+    from scan_maker import simulated_scan, write_model
+
+    probe = simulated_scan().probeGuess
+    write_model(scan.parent / 'model.zip', probe)
+    write_model(scan.parent / 'other_probe.zip', probe[:, ::-1] ** 2)
+    write_model(scan.parent / 'other_size.zip', simulated_scan(size=32, grid=2).probeGuess)
+    write_model(scan.parent / 'other_network.zip', probe, gridsize=2)
+    return scan
+
+
+@pytest.fixture(scope='session')
+def scan_with_models(scan: Path) -> Path:
+    """Return the scan's directory, with untrained models beside it."""
+    return write_models(scan)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished batch training."""

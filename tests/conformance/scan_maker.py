@@ -15,7 +15,11 @@ from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import Product, ProductMetadata
 
+from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.files.archive import ModelArchive, save_archive
+from ptycho_engine.network.plan import initial_weights, training_plan
+from ptycho_engine.physics.scaling import ScaleRecord
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 PIXEL_M = 20e-9
@@ -109,3 +113,16 @@ def write_settings(directory: Path, changes: dict[str, dict[str, str]]) -> None:
     parser.read_dict(changes)
     with (directory / 'settings.ini').open('w') as file:
         parser.write(file)
+
+
+def write_model(path: Path, probe: np.ndarray, gridsize: int = 1) -> Path:
+    """Write an untrained model of the quick settings' network, for patterns of the probe's (P, N, N) size."""
+    probe = np.asarray(probe, np.complex64)
+    config = TrainingConfig(
+        model=ModelConfig(N=probe.shape[-1], n_filters_scale=1, unrolled_steps=1, gridsize=gridsize)
+    )
+    scale = ScaleRecord(probe_scale=1.0, mean_counts=1e5, input_scale=0.1)
+    weights = initial_weights(training_plan(config, len(probe)), 0)
+    history = [{'epoch': 1.0, 'training_deviance': 2.5}]
+    save_archive(path, ModelArchive(config, scale, probe, weights, 'pytorch', history))
+    return path

@@ -19,7 +19,10 @@ from typing import Any
 
 os.environ.setdefault('QT_QPA_PLATFORM', 'offscreen')
 
-PINN, SUPERVISED = 'ptychopinn_pinn', 'ptychopinn_supervised'
+
+def product_of(scan_directory: Path) -> Path:
+    """Return the product file, under the name of the release that the directory is for."""
+    return next(scan_directory.glob('product*.h5'))
 
 
 class Window:
@@ -66,9 +69,13 @@ class Window:
         )
 
     def load(self, scan_directory: Path) -> None:
+        if 'sim' in self.products():
+            self.view.processing_action.trigger()
+            self.choose('sim')
+            return
         api = self.model.workflow_api
         data = api.load_assembled_diffraction_data(scan_directory / 'diffraction.h5')
-        api.load_product(scan_directory / 'product.h5', diffraction=data)
+        api.load_product(next(scan_directory.glob('product*.h5')), diffraction=data)
         self.view.processing_action.trigger()
         self.choose('sim')
 
@@ -134,8 +141,37 @@ class Window:
         self.spin(2.2)
         return answer
 
+    @property
+    def settings(self) -> Any:
+        return self.model.ptychopinn_reconstructor_library.session.settings
+
     def set_epochs(self, number: int) -> None:
-        self.model.ptychopinn_reconstructor_library.training_settings.nepochs.set_value(number)
+        self.settings.training.nepochs.set_value(number)
+
+    def panel(self) -> Any:
+        return self.page._stacked_widget.currentWidget()
+
+    def text(self) -> str:
+        """Return all that the labels of the panel say."""
+        from PyQt5.QtWidgets import QGroupBox, QLabel
+
+        panel = self.panel()
+        texts = [w.text() for w in panel.findChildren(QLabel)]
+        return '\n'.join(texts + [w.title() for w in panel.findChildren(QGroupBox)])
+
+    def line(self, start: str) -> str:
+        """Return the text of the panel's label that begins so."""
+        return next(line for line in self.text().splitlines() if line.startswith(start))
+
+    def infer(self) -> dict[str, Any]:
+        """Return whether Infer can be pressed, and what its tool tip says."""
+        button = self.actions.reconstruct_button
+        return {'enabled': button.isEnabled(), 'why_not': button.toolTip()}
+
+    def failure(self) -> str:
+        """Return what the dialog of a failed run says; empty where there is none."""
+        dialog = self.page._dialog
+        return f'{dialog.text()} {dialog.informativeText()}' if dialog and dialog.isVisible() else ''
 
     def shoot(self, path: Path) -> None:
         self.spin(0.3)
@@ -147,132 +183,15 @@ class Window:
         return time.monotonic() - start
 
 
-def panel_labels(window: Window) -> list[str]:
-    """Return the texts of the panel that is shown."""
-    from PyQt5.QtWidgets import QGroupBox, QLabel
-
-    panel = window.page._stacked_widget.currentWidget()
-    return [w.text() for w in panel.findChildren(QLabel)] + [w.title() for w in panel.findChildren(QGroupBox)]
-
-
-def story_run(window: Window, scan: Path, work: Path) -> dict[str, Any]:
-    """Menu, panel, train, stop, train again, infer, save, open again."""
-    report: dict[str, Any] = {}
-    combo = window.page._algorithm_view_controller.get_widget()
-    report['menu'] = [combo.itemText(i) for i in range(combo.count())]
-    report['chosen'] = combo.currentText()
-    report['labels'] = panel_labels(window)
-    window.load(scan)
-
-    window.set_epochs(3000)
-    window.train(work / 'stopped')
-    window.until(lambda: 'Epoch 3/' in window.pane())
-    report['bar_while_training'] = window.bar() >= 0
-    window.shoot(work / 'training.png')
-    report['stop_s'] = window.stop_after(0)
-    report['stopped_files'] = sorted(p.name for p in (work / 'stopped').iterdir())
-    report['infer_after_stop'] = window.actions.reconstruct_button.isEnabled()
-
-    window.set_epochs(60)
-    window.train(work / 'model')
-    report['bar_training'] = window.finish()
-    report['model_files'] = sorted(p.name for p in (work / 'model').iterdir())
-    report['infer_enabled'] = window.actions.reconstruct_button.isEnabled()
-    report['infer_text'] = window.actions.reconstruct_button.text()
-
-    before = window.products()
-    window.actions.reconstruct_button.click()
-    report['stop_inference_s'] = window.stop_after(1.5)
-    report['products_after_stop'] = window.products() == before
-    window.choose('sim')
-
-    window.actions.reconstruct_button.click()
-    report['bar_inference'] = window.finish()
-    report['products'] = window.products()
-    report['pane'] = window.pane()
-    report['infer_after_product_change'] = window.actions.reconstruct_button.isEnabled()
-    report['plotted'] = [len(line.get_xdata()) for line in window.status.axes.get_lines()]
-    window.shoot(work / 'inferred.png')
-
-    result = f'sim_{PINN}'
-    window.view.product_action.trigger()
-    table = window.view.product_view.table_view
-    rows = [table.model().index(row, 0).data() for row in range(table.model().rowCount())]
-    table.selectRow(rows.index(result))
-    window.answers['save'] = work / 'saved.h5'
-    window.view.product_view.button_box.save_menu.actions()[0].trigger()
-    window.spin(0.2)
-    report['saved'] = (work / 'saved.h5').is_file()
-    report['dialogs'] = list(window.dialogs)
-    index = window.model.product_core.product_api.open_product(work / 'saved.h5')
-    window.spin(1.2)
-    report['reopened'] = window.products()[index]
-    window.view.object_action.trigger()
-    tree = window.view.object_view.tree_view
-    tree.setCurrentIndex(tree.model().index(window.products().index(result), 0))
-    window.shoot(work / 'object.png')
-    return report
-
-
-def story_trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
-    """What a user gets for wrong data; the list of products stays as it was."""
-    report: dict[str, Any] = {}
-    window.load(scan)
-    before = window.products()
-
-    window.page._reconstruct()  # as a click on Infer, which a change of product may have enabled
-    window.spin(1.5)
-    report['infer_without_model'] = window.dialogs[-1:]
-    report['products_kept'] = window.products() == before
-
-    (work / 'bad.zip').write_bytes(b'not an archive')
-    window.answers['open'] = work / 'bad.zip'
-    window.page._load_model_action.trigger()
-    report['bad_model'] = window.dialogs[-1:]
-
-    (work / 'npz').mkdir()
-    import numpy as np
-
-    np.savez(work / 'npz' / 'scan.npz', xcoords=np.zeros(3), ycoords=np.zeros(3), probeGuess=np.zeros((8, 8)))
-    window.train(work / 'npz')
-    window.finish()
-    report['bad_npz_pane'] = window.pane()
-    report['bad_npz_files'] = sorted(p.name for p in (work / 'npz').iterdir())
-
-    window.train(work / 'empty')
-    report['stop_at_start_s'] = window.stop_after(1.5)
-    report['stop_at_start_files'] = sorted(p.name for p in (work / 'empty').iterdir())
-
-    (work / 'exports').mkdir()
-    window.answers['save'] = work / 'exports' / 'scan.npz'
-    window.page._export_training_data_action.trigger()
-    report['exported'] = (work / 'exports' / 'scan.npz').is_file()
-    window.set_epochs(1)
-    window.train(work / 'exports')
-    window.finish()
-    report['export_trained'] = sorted(p.name for p in (work / 'exports').iterdir())
-    return report
-
-
-def story_close(window: Window, scan: Path, work: Path) -> dict[str, Any]:
-    """Closing the window while it trains."""
-    window.load(scan)
-    window.set_epochs(3000)
-    window.train(work / 'closed')
-    window.until(lambda: 'Epoch 3/' in window.pane())
-    return {'close_s': window.close(), 'files': sorted(p.name for p in (work / 'closed').iterdir())}
-
-
-STORIES = {'run': story_run, 'trouble': story_trouble, 'close': story_close}
-
-
 def main() -> int:
+    import window_stories
+
     story, scan, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     window = Window(scan)
     window.model.__enter__()
     closed = False
     try:
-        report = STORIES[story](window, scan, work)
+        report = window_stories.STORIES[story](window, scan, work)
         closed = story == 'close'
     finally:
         if not closed:
@@ -280,6 +199,9 @@ def main() -> int:
     end = time.monotonic() + 5
     while multiprocessing.active_children() and time.monotonic() < end:
         time.sleep(0.05)
+    import ptychodus
+
+    report['ptychodus'] = str(next(iter(ptychodus.__path__)))
     report['children_left'] = len(multiprocessing.active_children())
     report['frameworks'] = sorted({'torch', 'tensorflow'} & set(sys.modules))
     (work / 'report.json').write_text(json.dumps(report, indent=1))

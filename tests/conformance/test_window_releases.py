@@ -1,0 +1,63 @@
+"""The window of the other supported releases of Ptychodus, with the stories of ``test_window.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_table import release_scan
+from conftest import HERE, runner, write_models
+from releases import SUPPORTED, environment_of, unpack
+from window_checks import check_frameless, check_models, check_run, check_wrong_data
+
+pytestmark = [
+    pytest.mark.ptychodus,
+    pytest.mark.gui,
+    pytest.mark.releases,
+    pytest.mark.usefixtures('window_libraries'),
+]
+
+Report = dict[str, Any]
+
+
+@pytest.fixture(scope='module', params=SUPPORTED[:-1])
+def tell(
+    request: pytest.FixtureRequest, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Report]:
+    """Return a function that plays a story in a release and returns its report."""
+    release = request.param
+    folder = tmp_path_factory.mktemp(f'window-{release}')
+    paths = environment_of(unpack(release, folder / 'tree', plugin=True), environment)
+    scan = write_models(release_scan(folder / 'IN', release))
+
+    def play(story: str, *first_on_path: Path) -> Report:
+        work = tmp_path_factory.mktemp(story)
+        path = os.pathsep.join([*map(str, first_on_path), paths['PYTHONPATH']])
+        run = runner(sys.executable, {**paths, 'PYTHONPATH': path}, 180)(
+            HERE / 'window_driver.py', story, scan, work
+        )
+        assert run.code == 0, run.log
+        report: Report = json.loads((work / 'report.json').read_text())
+        assert Path(report['ptychodus']).is_relative_to(folder)
+        return report
+
+    return play
+
+
+def test_the_stories_of_a_session(tell: Callable[..., Report]) -> None:
+    """Train, watch, stop, go on, infer, save, open again; wrong data; models of another probe and size."""
+    report = tell('release')
+    check_run(report['run'])
+    check_wrong_data(report['wrong_data'])
+    check_models(report['models'])
+    assert report['frameworks'] == []
+    assert report['children_left'] == 0
+
+
+def test_the_story_without_a_framework(tell: Callable[..., Report]) -> None:
+    check_frameless(tell('frameless', HERE / 'frameless'))

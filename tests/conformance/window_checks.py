@@ -1,0 +1,133 @@
+"""What must be true of each story of the window, in any release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ['check_frameless', 'check_models', 'check_run', 'check_trouble', 'check_wrong_data']
+
+Report = dict[str, Any]
+
+
+def check_run(report: Report) -> None:
+    """Menu, train, watch, stop, go on, infer, save, open again."""
+    assert {'ptychopinn_pinn', 'ptychopinn_supervised'} <= set(report['menu'])
+    assert report['chosen'] == 'ptychopinn_pinn'
+    # Infer waits for a product, and then for a model.
+    assert not report['infer_without_product']['enabled']
+    assert report['infer_at_first'] == {
+        'enabled': False,
+        'why_not': 'No model is loaded; train one, or choose "Load Model...".',
+    }
+    assert (
+        'Train: 64 patterns, 64×64, grid size 1: 32 patterns per epoch; how long an epoch' in report['panel']
+    )
+
+    assert report['bar_while_training']
+    assert '% ' in report['time_left'].replace(',', ' ')
+    assert report['time_left'].endswith(' left')
+    curves = report['plot_while_training']
+    assert set(curves) == {'training', 'validation'}
+    assert curves['training'][:2] == [1, 2]
+    assert report['stop_s'] < 1.0
+    assert report['stopped_files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
+    assert report['infer_after_stop'] == {'enabled': True, 'why_not': ''}
+    assert 'nan' not in report['pane']
+
+    assert 'Resuming after epoch' in report['pane']
+    bar = report['bar_training']
+    assert len(bar) >= 2
+    assert bar == sorted(bar)
+    assert report['model_files'] == ['model.zip', 'wts.h5.zip']
+    assert report['infer_enabled']['enabled']
+    assert report['infer_text'] == 'Infer'
+    last = [line for line in report['pane'].splitlines() if f'Epoch {report["epochs"]}/' in line]
+    assert len(last) == 1
+    assert ' per epoch on this CPU, at most ' in report['forecast']
+
+    assert report['updates'] >= 2, 'no part of the object was shown'
+    assert 'sim_ptychopinn_pinn' in report['products']
+    assert report['plot_of_result'] == [report['epochs']]
+    assert ' on this CPU.' in report['forecast_of_inference']
+    assert report['saved']
+    assert report['reopened'].startswith('sim_ptychopinn_pinn')
+    assert report['dialogs'] == []
+
+
+def check_wrong_data(report: Report) -> None:
+    """A file without patterns: a sentence in the pane and in a dialog, and nothing written."""
+    lines = [line for line in report['bad_npz_pane'].splitlines() if '[ERROR] ptychopinn' in line]
+    for sentence in (lines[-1], report['bad_npz_dialog']):
+        for word in ('scan.npz', "'diffraction'", "'diff3d'"):
+            assert word in sentence
+    assert report['bad_npz_dialog'].startswith('Training failed.')
+    assert report['bad_npz_files'] == ['scan.npz']
+
+
+def check_trouble(report: Report) -> None:
+    """Wrong data and settings: a sentence in the pane and in a dialog, and no product left."""
+    assert report['infer_without_model'] == [
+        'Reconstruct Local: No model is loaded; train one, or choose "Load Model...".'
+    ]
+    check_wrong_data(report)
+    assert report['inference_stop_s'] < 1.0
+    assert report['inference_products_kept']
+    assert report['stop_at_start_s'] < 1.0
+    assert report['stop_at_start_files'] == []
+
+    (dialog,) = report['bad_setting']
+    assert 'PtychoPINNEngine.RefineMethod' in dialog
+    assert report['failed_inference'].startswith('Inference failed. ')
+    assert 'away.zip' in report['failed_inference']
+    assert report['products_kept']
+
+    assert report['exported']
+    assert 'Training on the current product.' in report['continued_pane']
+    assert 'on 192 patterns' in report['continued_pane'] or 'Scan 3: ' in report['continued_pane']
+    assert report['export_trained'] == ['model.zip', 'scan.npz', 'wts.h5.zip']
+
+
+def check_models(report: Report) -> None:
+    """One sentence on each model, and Infer only for those that fit."""
+    good = report['model']
+    assert good['enabled']
+    assert 'model.zip: unrolled PINN network for 64×64 patterns, grid size 1, probe ' in good['panel']
+    assert 'trained for 1 epoch by pytorch to deviance 2.5' in good['panel']
+
+    other = report['other_probe']
+    assert other['enabled']
+    assert 'another probe than this product has' in other['panel']
+    assert 'another probe than this product has' in other['pane'][0]
+
+    size = report['other_size']
+    assert not size['enabled']
+    for text in (size['why_not'], size['panel'], size['pane'][0]):
+        assert 'is for 32×32 patterns, but these are 64×64' in text
+
+    assert 'ask for another network: gridsize 2 → 1' in report['other_network']['panel']
+    assert report['adopted'] == 2
+
+    (dialog,) = report['bad_model']
+    assert 'bad.zip' in dialog
+    assert report['saved']
+    assert report['without_patterns'] == {
+        'enabled': False,
+        'why_not': 'Choose a product with its diffraction dataset.',
+    }
+    assert report['presets']['fast'][0] < report['presets']['balanced'][0] < report['presets']['best'][0]
+    assert report['presets']['balanced'] == [50, 25]
+    assert report['presets']['after a change'] == 'custom'
+
+
+def check_frameless(report: Report) -> None:
+    """Neither framework: greyed with the command to type, and a run that ends at once with the same."""
+    assert report['offered'] == {'pytorch': False, 'tensorflow': False}
+    for word in ('pip install torch', 'tensorflow'):
+        assert word in report['tool_tip']
+    sentence = 'PyTorch backend selected but torch is not installed; run: pip install torch'
+    assert report['training'] == f'Training failed. {sentence}'
+    assert sentence in report['pane']
+    assert report['inference'] == [f'Reconstruct Local: {sentence}']
+    assert report['pane_after_inference'].count(sentence) == 2
+    assert report['products_kept']
+    assert report['files'] == []

@@ -1,0 +1,299 @@
+"""What users do in the window, one story for each run of ``window_driver.py``; each returns what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from window_driver import Window
+
+__all__ = ['STORIES']
+
+RESULT = 'sim_ptychopinn_pinn'
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def run(window: Window, scan: Path, work: Path, more_epochs: int = 30) -> dict[str, Any]:
+    """Menu, panel, train, watch, stop, go on, infer, save, open again."""
+    report: dict[str, Any] = {}
+    combo = window.page._algorithm_view_controller.get_widget()
+    report['menu'] = [combo.itemText(i) for i in range(combo.count())]
+    report['chosen'] = combo.currentText()
+    report['infer_without_product'] = window.infer()
+    window.load(scan)
+    report['panel'] = window.text()
+    report['infer_at_first'] = window.infer()
+
+    window.set_epochs(3000)
+    window.train(work / 'model')
+    window.until(lambda: 'Epoch 3/' in window.pane() and 'left' in window.status.progress_bar.format())
+    report['bar_while_training'] = window.bar() >= 0
+    report['time_left'] = window.status.progress_bar.format()
+    report['plot_while_training'] = plotted(window)
+    window.shoot(work / 'training.png')
+    report['stop_s'] = window.stop_after(0)
+    report['stopped_files'] = names(work / 'model')
+    report['infer_after_stop'] = window.infer()
+
+    window.settings.engine.start_from.set_value('checkpoint')
+    done = plotted(window)['training'][-1]
+    window.set_epochs(done + more_epochs)
+    report['epochs'] = done + more_epochs
+    window.train(work / 'model')
+    report['bar_training'] = window.finish()
+    report['model_files'] = names(work / 'model')
+    report['infer_enabled'] = window.infer()
+    report['infer_text'] = window.actions.reconstruct_button.text()
+    report['forecast'] = window.line('Train:')
+
+    window.settings.engine.inference_batch_size.set_value(4)
+    updates = count_updates(window)
+    window.actions.reconstruct_button.click()
+    report['bar_inference'] = window.finish()
+    report['updates'] = len(updates)
+    report['products'] = window.products()
+    report['pane'] = window.pane()
+    report['plot_of_result'] = [len(line.get_xdata()) for line in window.status.axes.get_lines()]
+    report['forecast_of_inference'] = window.line('Infer:')
+    window.shoot(work / 'inferred.png')
+    return {**report, **save_and_open(window, work)}
+
+
+def stop_inference(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """Stop an inference; no product is left."""
+    window.load(scan)
+    window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
+    before = window.products()
+    window.page._reconstruct()
+    return {'stop_s': window.stop_after(1.5), 'products_kept': window.products() == before}
+
+
+def plotted(window: Window) -> dict[str, list[int]]:
+    """Return the epochs of each curve of the loss plot."""
+    lines = window.status.axes.get_lines()
+    return {line.get_label(): [int(x) for x in line.get_xdata()] for line in lines}
+
+
+def count_updates(window: Window) -> list[int]:
+    """Return a list that grows with each object that the window is given."""
+    seen: list[int] = []
+    update = window.monitor.update_product
+
+    def counted(item: Any, result: Any) -> None:
+        seen.append(result.progress)
+        update(item, result)
+
+    window.monitor.update_product = counted
+    return seen
+
+
+def save_and_open(window: Window, work: Path) -> dict[str, Any]:
+    """Save the result from the Products page and open the file again."""
+    report: dict[str, Any] = {}
+    window.view.product_action.trigger()
+    table = window.view.product_view.table_view
+    rows = [table.model().index(row, 0).data() for row in range(table.model().rowCount())]
+    table.selectRow(rows.index(RESULT))
+    window.answers['save'] = work / 'saved.h5'
+    window.view.product_view.button_box.save_menu.actions()[0].trigger()
+    window.spin(0.2)
+    report['saved'] = (work / 'saved.h5').is_file()
+    report['dialogs'] = list(window.dialogs)
+    index = window.model.product_core.product_api.open_product(work / 'saved.h5')
+    window.spin(1.2)
+    report['reopened'] = window.products()[index]
+    window.view.object_action.trigger()
+    tree = window.view.object_view.tree_view
+    tree.setCurrentIndex(tree.model().index(window.products().index(RESULT), 0))
+    window.shoot(work / 'object.png')
+    return report
+
+
+def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """What a user gets for wrong data and wrong settings; the list of products stays as it was."""
+    report: dict[str, Any] = {}
+    window.load(scan)
+    before = window.products()
+
+    window.page._reconstruct()  # as a program that calls it would
+    window.spin(1.5)
+    report['infer_without_model'] = window.dialogs[-1:]
+
+    report |= wrong_data(window, work)
+    report |= {f'inference_{key}': value for key, value in stop_inference(window, scan, work).items()}
+
+    window.train(work / 'empty')
+    report['stop_at_start_s'] = window.stop_after(1.5)
+    report['stop_at_start_files'] = names(work / 'empty')
+
+    # A model that is there, on scans of which one is wrong: the run fails in the child, after it was listed.
+    window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
+    window.settings.engine.refine_method.set_value('abacus')
+    window.page._reconstruct()
+    window.spin(1.5)
+    report['bad_setting'] = window.dialogs[-1:]
+    window.settings.engine.refine_method.set_value('rpie')
+    (work / 'away.zip').write_bytes((scan.parent / 'model.zip').read_bytes())
+    window.page._processing_api.load_model_from_file(work / 'away.zip')
+    window.page._reconstruct()
+    (work / 'away.zip').unlink()
+    window.finish()
+    report['failed_inference'] = window.failure()
+    report['products_kept'] = window.products() == before
+
+    (work / 'exports').mkdir()
+    window.choose('sim')
+    window.answers['save'] = work / 'exports' / 'scan.npz'
+    window.page._export_training_data_action.trigger()
+    report['exported'] = (work / 'exports' / 'scan.npz').is_file()
+    window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
+    window.settings.engine.start_from.set_value('model')
+    window.settings.engine.train_on.set_value('product')
+    window.settings.engine.more_training_data.set_value(f'{work / "exports" / "scan.npz"}; {scan}')
+    window.set_epochs(1)
+    window.train(work / 'exports')
+    window.finish()
+    report['continued_pane'] = window.pane()
+    report['export_trained'] = names(work / 'exports')
+    return report
+
+
+def wrong_data(window: Window, work: Path) -> dict[str, Any]:
+    """Train on a file without patterns."""
+    (work / 'npz').mkdir()
+    np.savez(work / 'npz' / 'scan.npz', xcoords=np.zeros(3), ycoords=np.zeros(3), probeGuess=np.zeros((8, 8)))
+    window.settings.engine.start_from.set_value('scratch')
+    window.train(work / 'npz')
+    window.finish()
+    window.shoot(work / 'failure.png')
+    return {
+        'bad_npz_pane': window.pane(),
+        'bad_npz_dialog': window.failure(),
+        'bad_npz_files': names(work / 'npz'),
+    }
+
+
+def release(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """All but what needs a window of its own, in one session."""
+    return {
+        'run': run(window, scan, work, more_epochs=3),
+        'wrong_data': wrong_data(window, work),
+        'models': models(window, scan, work),
+    }
+
+
+def models(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """Models that fit, that do not, and that are damaged; one is saved and remembered."""
+    report: dict[str, Any] = {}
+    window.load(scan)
+    folder = scan.parent
+    for name in ('model', 'other_probe', 'other_size', 'other_network'):
+        window.answers['open'] = folder / f'{name}.zip'
+        window.page._load_model_action.trigger()
+        window.spin(1.2)
+        report[name] = {**window.infer(), 'panel': window.text(), 'pane': window.pane().splitlines()[-1:]}
+        if name == 'other_probe':
+            window.shoot(work / 'other_probe.png')
+    button(window, 'Use its settings').click()
+    report['adopted'] = window.settings.model.gridsize.get_value()
+
+    (work / 'bad.zip').write_bytes(b'not an archive')
+    window.answers['open'] = work / 'bad.zip'
+    window.page._load_model_action.trigger()
+    report['bad_model'] = window.dialogs[-1:]
+
+    window.answers['open'] = folder / 'model.zip'
+    button(window, 'Load…').click()
+    window.answers['save'] = work / 'saved.zip'
+    button(window, 'Save…').click()
+    report['saved'] = (work / 'saved.zip').read_bytes() == (folder / 'model.zip').read_bytes()
+
+    combo = window.page._product_view_controller.get_widget()
+    window.model.product_core.product_api.open_product(next(scan.glob('product*.h5')))
+    window.spin(0.2)
+    combo.setCurrentIndex(combo.count() - 1)
+    report['without_patterns'] = window.infer()
+    window.model.settings_registry.save_settings(work / 'settings.ini')
+    report['presets'] = presets(window)
+    return report
+
+
+def button(window: Window, text: str) -> Any:
+    from PyQt5.QtWidgets import QPushButton
+
+    return next(item for item in window.panel().findChildren(QPushButton) if item.text() == text)
+
+
+def presets(window: Window) -> dict[str, list[int]]:
+    """Choose each preset as a user does; return epochs and sweeps, and what is shown after a change."""
+    from PyQt5.QtWidgets import QComboBox
+
+    combo = next(item for item in window.panel().findChildren(QComboBox) if item.findText('best') >= 0)
+    seen: dict[str, Any] = {}
+    for name in ('fast', 'balanced', 'best'):
+        combo.setCurrentText(name)
+        combo.textActivated.emit(name)
+        settings = window.settings
+        seen[name] = [settings.training.nepochs.get_value(), settings.engine.refine_iterations.get_value()]
+        assert combo.currentText() == name
+    window.set_epochs(7)
+    seen['after a change'] = combo.currentText()
+    return seen
+
+
+def remembered(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """A new session with the settings of the last one has its model."""
+    window.load(scan)
+    return {**window.infer(), 'panel': window.text()}
+
+
+def frameless(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """No framework is installed: the panel says so, and a run ends at once with the command to type."""
+    from PyQt5.QtWidgets import QComboBox
+
+    report: dict[str, Any] = {}
+    window.load(scan)
+    combo = next(item for item in window.panel().findChildren(QComboBox) if item.findText('tensorflow') >= 0)
+    model: Any = combo.model()
+    report['offered'] = {model.item(i).text(): model.item(i).isEnabled() for i in range(model.rowCount())}
+    report['tool_tip'] = combo.toolTip()
+    window.train(work / 'model')
+    window.until(lambda: bool(window.failure()), 10)
+    report['training'] = window.failure()
+    report['pane'] = window.pane()
+    window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
+    before = window.products()
+    window.page._reconstruct()
+    window.spin(1.5)
+    report['inference'] = window.dialogs[-1:]
+    report['pane_after_inference'] = window.pane()
+    report['products_kept'] = window.products() == before
+    report['files'] = names(work / 'model')
+    return report
+
+
+def close(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """Closing the window while it trains."""
+    window.load(scan)
+    window.set_epochs(3000)
+    window.train(work / 'closed')
+    window.until(lambda: 'Epoch 3/' in window.pane())
+    return {'close_s': window.close(), 'files': names(work / 'closed')}
+
+
+STORIES: dict[str, Callable[[Window, Path, Path], dict[str, Any]]] = {
+    'run': run,
+    'trouble': trouble,
+    'release': release,
+    'models': models,
+    'remembered': remembered,
+    'frameless': frameless,
+    'close': close,
+}

@@ -85,11 +85,13 @@ def _with_size(config: TrainingConfig, size: int) -> TrainingConfig:
 
 
 def spoken_time(seconds: float) -> str:
-    """Return a time as one would say it: '0.4 s', '40 s', '12 min', '3.5 h'."""
+    """Return a time as one would say it: '0.4 s', '40 s', '12 min', '3.5 h', never broken over two lines."""
     if seconds < 9.95:
-        return f'{max(seconds, 0.1):.1f} s'
-    if seconds < 90:
-        return f'{seconds:.0f} s'
-    if seconds < 5400:
-        return f'{seconds / 60:.0f} min'
-    return f'{seconds / 3600:.1f} h'
+        text = f'{max(seconds, 0.1):.1f} s'
+    elif seconds < 90:
+        text = f'{seconds:.0f} s'
+    elif seconds < 5400:
+        text = f'{seconds / 60:.0f} min'
+    else:
+        text = f'{seconds / 3600:.1f} h'
+    return text.replace(' ', '\N{NO-BREAK SPACE}')

@@ -27,8 +27,11 @@ def tell(
 ) -> Callable[..., Report]:
     """Return a function that plays a story and returns its report."""
 
+    cache = str(tmp_path_factory.mktemp('cache'))
+
     def play(story: str, directory: Path = scan_with_models, **variables: str) -> Report:
         work = tmp_path_factory.mktemp(story)
+        variables = {'XDG_CACHE_HOME': cache, **variables}
         run = python(HERE / 'window_driver.py', story, directory, work, **variables)
         assert run.code == 0, run.log
         report: Report = json.loads((work / 'report.json').read_text())

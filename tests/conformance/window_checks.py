@@ -9,7 +9,7 @@ __all__ = ['check_frameless', 'check_models', 'check_run', 'check_trouble', 'che
 Report = dict[str, Any]
 
 
-def check_run(report: Report) -> None:
+def check_run(report: Report, stop_s: float = 1.0) -> None:
     """Menu, train, watch, stop, go on, infer, save, open again."""
     assert {'ptychopinn_pinn', 'ptychopinn_supervised'} <= set(report['menu'])
     assert report['chosen'] == 'ptychopinn_pinn'
@@ -29,7 +29,7 @@ def check_run(report: Report) -> None:
     curves = report['plot_while_training']
     assert set(curves) == {'training', 'validation'}
     assert curves['training'][:2] == [1, 2]
-    assert report['stop_s'] < 1.0
+    assert report['stop_s'] < stop_s
     assert report['stopped_files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
     assert report['infer_after_stop'] == {'enabled': True, 'why_not': ''}
     assert 'nan' not in report['pane']

@@ -20,11 +20,6 @@ from typing import Any
 os.environ.setdefault('QT_QPA_PLATFORM', 'offscreen')
 
 
-def product_of(scan_directory: Path) -> Path:
-    """Return the product file, under the name of the release that the directory is for."""
-    return next(scan_directory.glob('product*.h5'))
-
-
 class Window:
     """The window with a scan loaded, on its Processing page."""
 
@@ -75,6 +70,7 @@ class Window:
             return
         api = self.model.workflow_api
         data = api.load_assembled_diffraction_data(scan_directory / 'diffraction.h5')
+        # Releases differ in what they call the product of a directory.
         api.load_product(next(scan_directory.glob('product*.h5')), diffraction=data)
         self.view.processing_action.trigger()
         self.choose('sim')

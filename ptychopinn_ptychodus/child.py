@@ -166,10 +166,6 @@ class Child:
         with contextlib.suppress(ValueError):
             self._process.close()
 
-    def let_go(self) -> None:
-        """Do not wait for the child: its last message has come, and it ends by itself."""
-        self._finished = True
-
     def request_stop(self) -> None:
         """Ask the child to finish early and keep what it has."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from ptycho_engine.config.training import BACKENDS
 from .settings import START_FROM, TRAIN_ON, ReconstructorSettings
 
 __all__ = ['FIELDS', 'Field', 'tool_tip']
+
+TIP_WIDTH = 100
 
 Kind = Literal['number', 'decimal', 'fraction', 'power of two', 'switch', 'choice', 'folders']
 
@@ -43,18 +46,24 @@ class Field:
 
 def tool_tip(field: Field, settings: ReconstructorSettings, defaults: ReconstructorSettings) -> str:
     """Return the tool tip of a field: what it means, then its limits and default."""
+    text = f'{field.tip}\n{_range(field, settings, defaults)}'
+    # Qt does not wrap a tool tip by itself.
+    return '\n'.join(textwrap.fill(line, TIP_WIDTH) for line in text.splitlines())
+
+
+def _range(field: Field, settings: ReconstructorSettings, defaults: ReconstructorSettings) -> str:
     parameter, default = field.parameter(settings), field.parameter(defaults).get_value()
-    if field.kind == 'folders':
-        return field.tip
     if isinstance(default, bool):
-        return f'{field.tip}\nDefault: {"on" if default else "off"}.'
-    limits = [getattr(parameter, name, lambda: None)() for name in ('get_minimum', 'get_maximum')]
+        return f'Default: {"on" if default else "off"}.'
+    if isinstance(default, str):
+        return f'Default: {default or "none"}.'
+    limits = [getattr(parameter, name)() for name in ('get_minimum', 'get_maximum')]
     low, high = (None if limit is None else f'{limit:g}' for limit in limits)
     if low is not None and high is not None:
-        return f'{field.tip}\nFrom {low} to {high}; default {default:g}.'
+        return f'From {low} to {high}; default {default:g}.'
     if low is not None:
-        return f'{field.tip}\nAt least {low}; default {default:g}.'
-    return f'{field.tip}\nDefault: {default if isinstance(default, str) else f"{default:g}"}.'
+        return f'At least {low}; default {default:g}.'
+    return f'Default: {default:g}.'
 
 
 FIELDS = (

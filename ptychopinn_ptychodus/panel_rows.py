@@ -67,6 +67,7 @@ class ChoiceView(_ViewController, Observer):  # type: ignore[misc]
         self._widget.setModel(model)
         self._widget.setCurrentText(chosen)
         reasons = [f'{name} cannot be chosen: {_sentence(why)}' for name, why in obstacles.items()]
+        # A command in a reason is not broken.
         self._widget.setToolTip('\n'.join([self._tip, *reasons]))
 
     def _update(self, observable: Observable) -> None:

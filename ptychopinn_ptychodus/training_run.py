@@ -193,7 +193,4 @@ class TrainingRun:
         child.request_stop()
         for message in child.messages(TICK_S, timeout_s=FINISH_S):
             self._note(message, progress)
-            if message is not None and message[0] == 'model_saved':
-                child.let_go()
-                break
         self._tell(progress)

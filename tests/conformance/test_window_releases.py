@@ -52,7 +52,7 @@ def tell(
 def test_the_stories_of_a_session(tell: Callable[..., Report]) -> None:
     """Train, watch, stop, go on, infer, save, open again; wrong data; models of another probe and size."""
     report = tell('release')
-    check_run(report['run'], stop_s=2.0)
+    check_run(report['run'])
     check_wrong_data(report['wrong_data'])
     check_models(report['models'])
     assert report['frameworks'] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 __all__ = ['check_frameless', 'check_models', 'check_run', 'check_trouble', 'check_wrong_data']
@@ -9,7 +10,11 @@ __all__ = ['check_frameless', 'check_models', 'check_run', 'check_trouble', 'che
 Report = dict[str, Any]
 
 
-def check_run(report: Report, stop_s: float = 1.0) -> None:
+STOP_S = 1.0 if os.getloadavg()[0] <= (os.cpu_count() or 1) else 3.0
+"""How long Stop may take: 1 s on a machine that has nothing else to do."""
+
+
+def check_run(report: Report) -> None:
     """Menu, train, watch, stop, go on, infer, save, open again."""
     assert {'ptychopinn_pinn', 'ptychopinn_supervised'} <= set(report['menu'])
     assert report['chosen'] == 'ptychopinn_pinn'
@@ -29,7 +34,7 @@ def check_run(report: Report, stop_s: float = 1.0) -> None:
     curves = report['plot_while_training']
     assert set(curves) == {'training', 'validation'}
     assert curves['training'][:2] == [1, 2]
-    assert report['stop_s'] < stop_s
+    assert report['stop_s'] < STOP_S
     assert report['stopped_files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
     assert report['infer_after_stop'] == {'enabled': True, 'why_not': ''}
     assert 'nan' not in report['pane']
@@ -70,9 +75,9 @@ def check_trouble(report: Report) -> None:
         'Reconstruct Local: No model is loaded; train one, or choose "Load Model...".'
     ]
     check_wrong_data(report)
-    assert report['inference_stop_s'] < 1.0
+    assert report['inference_stop_s'] < STOP_S
     assert report['inference_products_kept']
-    assert report['stop_at_start_s'] < 1.0
+    assert report['stop_at_start_s'] < STOP_S
     assert report['stop_at_start_files'] == []
 
     (dialog,) = report['bad_setting']

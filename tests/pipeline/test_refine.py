@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from ptycho_engine.backends.base import create_backend, scan_physics
-from ptycho_engine.config import InferenceConfig
+from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled, ConfigError
-from ptycho_engine.events import SweepDone
+from ptycho_engine.events import PartialObject, SweepDone
+from ptycho_engine.files.archive import ModelArchive
+from ptycho_engine.network.plan import initial_weights, training_plan
 from ptycho_engine.physics.descent import TotalVariation, slow_phase_gain
 from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.physics.refinement import NumpyScanPhysics, draw_held_out, residual_factor
+from ptycho_engine.pipeline import progress
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine, scan_patterns, subsets_in_sweep
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
@@ -236,6 +240,40 @@ def test_bad_pixels_and_modes_are_honoured():
     scan = dense_scan(points=6, modes=2, bad=bad)
     _, result = finished(PreparedScan(scan), refine_iterations=20)
     assert scored(PreparedScan(scan), result.object_array).nrmse < 0.08
+
+
+def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
+    """Partial objects converge to the result, on its grid and in its gauge; none where nobody looks."""
+    monkeypatch.setattr(progress, 'PREVIEW_INTERVAL_S', 0.0)
+    monkeypatch.setattr(progress, 'PREVIEW_SHARE', 1e9)
+    scan = dense_scan(points=5)
+    prepared = PreparedScan(scan)
+    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1))
+    plan = training_plan(config, 1)
+    model = ModelArchive(config, prepared.scale, scan.raw.probeGuess, initial_weights(plan, 0), 'pytorch', [])
+    events = list(reconstruct(scan, model, InferenceConfig(refine_iterations=6, batch_size=8)))
+    kinds = [type(event) for event in events]
+    sweeps = [number for number, kind in enumerate(kinds) if kind is SweepDone]
+    assert all(kinds[number + 1] is PartialObject for number in sweeps)
+    shown = [event.reconstruction.object_array for event in events if isinstance(event, PartialObject)]
+    assert len(shown) > len(sweeps), 'nothing was shown while the network predicted'
+    final = events[-1].reconstruction.object_array
+    assert all(part.shape == final.shape and part.dtype == np.complex64 for part in shown)
+    distance = [np.linalg.norm(part - final) / np.linalg.norm(final) for part in shown[-6:]]
+    assert distance[-1] < 0.2 * distance[0]
+    assert not any(isinstance(event, PartialObject) for event in finished(prepared, refine_iterations=2)[0])
+
+
+def test_showing_takes_a_small_part_of_the_time(monkeypatch):
+    clock = iter([0.0, 0.4, 0.6, 1.6, 5.0, 11.0, 12.0, 12.0])
+    monkeypatch.setattr(progress.time, 'perf_counter', lambda: next(clock))
+    pace = progress.Pace()
+    event = SweepDone(1, 1, 0.0)
+    assert list(pace.show(lambda: event)) == []  # 0.4 s
+    assert list(pace.show(lambda: event)) == [event]  # 0.6 s, and it takes 1 s
+    assert list(pace.show(lambda: event)) == []  # 5.0 s
+    assert list(pace.show(lambda: event)) == []  # 11.0 s
+    assert list(pace.show(lambda: event)) == [event]  # 12.0 s
 
 
 def test_a_refinement_can_be_stopped(dense):

@@ -1,0 +1,221 @@
+"""The line that says what a run will do, presets, choices and the loaded model, without a window (API-6x)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('ptychodus.api.settings')
+
+from scan_maker import simulated_scan, write_model
+
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.errors import ArchiveError, BackendUnavailableError, ConfigError
+from ptychopinn_ptychodus import choices
+from ptychopinn_ptychodus.fields import FIELDS, tool_tip
+from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, training_forecast
+from ptychopinn_ptychodus.loaded_model import LoadedModel, ModelMemory, ScanFacts, probe_fingerprint
+from ptychopinn_ptychodus.meters import InferenceMeter, TrainingMeter
+from ptychopinn_ptychodus.presets import CUSTOM, PRESETS, apply_preset, preset_shown
+from ptychopinn_ptychodus.settings import ReconstructorSettings
+from ptychopinn_ptychodus.speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
+
+pytestmark = pytest.mark.ptychodus
+
+
+@pytest.fixture
+def settings() -> ReconstructorSettings:
+    settings = ReconstructorSettings.with_defaults()
+    settings.engine.accelerator.set_value('cpu')
+    return settings
+
+
+@pytest.fixture
+def speeds(tmp_path: Path) -> SpeedBook:
+    return SpeedBook(tmp_path / 'cache' / 'speeds.json')
+
+
+SCAN = ScanFacts(529, 64, 64, np.ones((1, 64, 64), np.complex64))
+
+
+def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -> None:
+    """API-66: groups, and the time from a measured step."""
+    settings.model.gridsize.set_value(2)
+    settings.engine.n_groups.set_value(0)
+    line = training_forecast(settings, 'pinn', SCAN, speeds)
+    assert line.startswith('Train: 529 patterns, 64×64, grid size 2: 503 groups per epoch; how long')
+    config = settings.training_config('pinn')
+    known = replace(config, model=replace(config.model, N=64))
+    speeds.note(training_key(known, settings.execution_config(), 1), 1.25)
+    # 503 groups in batches of 16 are 32 steps.
+    line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
+    assert line.endswith(
+        '503 groups per epoch, about 40 s per epoch on this CPU, at most 33 min for 50 epochs.'
+    )
+    settings.model.n_filters_scale.set_value(3)
+    assert 'how long' in training_forecast(settings, 'pinn', SCAN, speeds)
+
+
+def test_forecast_tells_what_is_wrong(settings: ReconstructorSettings, speeds: SpeedBook) -> None:
+    """API-66."""
+    assert 'choose a product' in training_forecast(settings, 'pinn', None, speeds)
+    assert 'must be square' in training_forecast(settings, 'pinn', replace(SCAN, height=32), speeds)
+    settings.engine.train_on.set_value('folder')
+    assert 'in the folder' in training_forecast(settings, 'pinn', SCAN, speeds)
+    settings.engine.train_on.set_value('barrel')
+    assert 'PtychoPINNEngine.TrainOn' in training_forecast(settings, 'pinn', SCAN, speeds)
+    assert 'train or load a model' in inference_forecast(settings, None, SCAN, speeds)
+
+
+def test_inference_forecast(settings: ReconstructorSettings, speeds: SpeedBook, tmp_path: Path) -> None:
+    """API-66: start, patterns beyond the first batch, and sweeps."""
+    model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64))))
+    config, execution = settings.inference_config(), settings.execution_config()
+    network = (model.config.model, config, execution, 1)
+    assert 'how long' in inference_forecast(settings, model, SCAN, speeds)
+    speeds.note(start_key(*network), 5.0)
+    speeds.note(inference_key(*network), 0.01)
+    speeds.note(refinement_key(64, config, execution, 1), 1e-3)
+    line = inference_forecast(settings, model, SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
+    # 5 s + 465 patterns + 25 sweeps of 529 patterns.
+    assert line == 'Infer: 529 patterns, then at most 25 sweeps of refinement: about 23 s on this CPU.'
+    assert '32×32 patterns' not in line
+    small = ScanFacts(529, 32, 32)
+    assert 'is for 64×64 patterns' in inference_forecast(settings, model, small, speeds)
+
+
+def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings) -> None:
+    """API-66: the child's keys are the window's."""
+    scan = Scan.from_raw(simulated_scan(grid=3))
+    config, execution = settings.training_config('pinn'), settings.execution_config()
+    known = replace(config, model=replace(config.model, N=64))
+    meter = TrainingMeter(config, execution, scan)
+    for _ in range(4):
+        meter.count()
+    assert list(meter.epoch(2.0)) == [(training_key(known, execution, 1), 0.5)]
+    assert list(meter.epoch(2.0)) == []
+    inference = InferenceMeter(known.model, settings.inference_config(), execution, scan)
+    inference.patches(4)
+    inference.patches(9)
+    inference.sweep(2)
+    keys = dict(inference.speeds())
+    assert set(keys) == {
+        inference_key(known.model, settings.inference_config(), execution, 1),
+        refinement_key(64, settings.inference_config(), execution, 1),
+    }
+    assert min(keys.values()) >= 0
+
+
+def test_damaged_speeds_are_no_trouble(tmp_path: Path) -> None:
+    path = tmp_path / 'speeds.json'
+    for text in ('{', '[]', '{"a": "x", "b": -1}'):
+        path.write_text(text)
+        assert SpeedBook(path).seconds('a') is None
+        assert SpeedBook(path).seconds('b') is None
+    SpeedBook(path).note('a', 0.123456)
+    assert json.loads(path.read_text())['a'] == 0.1235
+    SpeedBook(tmp_path / 'speeds.json' / 'below' / 'x.json').note('a', 1)
+
+
+def test_spoken_times() -> None:
+    said = [spoken_time(s).replace('\N{NO-BREAK SPACE}', ' ') for s in (0.01, 0.44, 40.2, 700, 12600)]
+    assert said == ['0.1 s', '0.4 s', '40 s', '12 min', '3.5 h']
+
+
+def test_presets(settings: ReconstructorSettings) -> None:
+    """API-61: balanced are the defaults; a preset sets legal values; a change makes it custom."""
+    assert preset_shown(settings) == 'balanced'
+    for name in PRESETS:
+        apply_preset(settings, name)
+        assert preset_shown(settings) == name
+        assert settings.training_config('pinn').nepochs == PRESETS[name]['training', 'nepochs']
+        assert not list(settings.remarks('pinn'))
+    settings.training.nepochs.set_value(51)
+    assert preset_shown(settings) == CUSTOM
+
+
+def test_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """API-61: what cannot be chosen has a reason."""
+    monkeypatch.setattr(choices, '_has_gpu', lambda: False)
+    monkeypatch.setattr(choices, '_built_for_gpu', lambda backend: backend == 'pytorch')
+    monkeypatch.setattr(choices, 'why_unavailable', lambda name: None)
+    monkeypatch.setattr(choices.platform, 'system', lambda: 'Linux')
+    assert 'no NVIDIA or AMD GPU' in choices.device_obstacles('pytorch')['cuda']
+    assert 'build for the CPU only' in choices.device_obstacles('tensorflow')['gpu']
+    assert set(choices.device_obstacles('pytorch')) == {'cuda', 'gpu', 'mps'}
+    assert choices.computes_on('pytorch', 'auto') == 'CPU'
+    monkeypatch.setattr(choices, '_has_gpu', lambda: True)
+    assert set(choices.device_obstacles('pytorch')) == {'mps'}
+    assert choices.computes_on('pytorch', 'auto') == 'GPU'
+    assert choices.computes_on('pytorch', 'cpu') == 'CPU'
+    monkeypatch.setattr(choices, 'why_unavailable', lambda name: f'{name}: run: pip install it')
+    with pytest.raises(BackendUnavailableError, match='pip install it'):
+        choices.require_backend('tensorflow')
+    assert set(choices.backend_obstacles()) == {'pytorch', 'tensorflow'}
+
+
+def test_tool_tips_say_limits_and_default(settings: ReconstructorSettings) -> None:
+    """API-61."""
+    tips = {f.label: tool_tip(f, settings, ReconstructorSettings.with_defaults()) for f in FIELDS}
+    assert tips['Grid size:'].endswith('From 1 to 5; default 1.')
+    assert tips['Refine [sweeps]:'].endswith('At least 0; default 25.')
+    assert tips['Merge groups:'].endswith('Default: on.')
+    assert tips['Backend:'].endswith('Default: pytorch.')
+    assert all(len(line) <= 100 for tip in tips.values() for line in tip.splitlines())
+
+
+def test_model_and_data_are_compared(tmp_path: Path) -> None:
+    """API-67."""
+    rng = np.random.default_rng(0)
+    probe = (rng.standard_normal((2, 64, 64)) + 1j * rng.standard_normal((2, 64, 64))).astype(np.complex64)
+    model = LoadedModel.open(write_model(tmp_path / 'm.zip', probe))
+    facts = ScanFacts(9, 64, 64, probe)
+    assert model.remark(facts) is None
+    # The same probe in another gauge is the same probe.
+    assert model.remark(replace(facts, probe=probe * (3 - 4j))) is None
+    assert 'overlaps with it by' in (model.remark(replace(facts, probe=probe[::-1].copy())) or '')
+    assert '1 instead of 2 modes' in (model.remark(replace(facts, probe=probe[:1])) or '')
+    assert 'square' in (model.why_unusable(replace(facts, height=32)) or '')
+    assert model.why_unusable(facts) is None
+    assert probe_fingerprint(probe) in model.sentence
+
+
+def test_model_is_remembered_and_looked_at_again_when_it_changes(tmp_path: Path) -> None:
+    """API-12 (ModelPath)."""
+    settings = ReconstructorSettings.with_defaults()
+    memory = ModelMemory(settings.inference.model_path)
+    assert memory.current is None
+    assert not memory.problem
+    path = write_model(tmp_path / 'm.zip', np.ones((1, 64, 64)))
+    settings.inference.model_path.set_value(path)
+    assert memory.current is not None
+    assert ModelMemory(settings.inference.model_path).current is not None
+    path.unlink()
+    assert memory.current is None
+    assert str(path) in memory.problem
+    with pytest.raises(ArchiveError):
+        memory.open(path)
+    assert memory.open(write_model(tmp_path / 'n.zip', np.ones((1, 32, 32)))).config.model.N == 32
+    assert settings.inference.model_path.get_value() == (tmp_path / 'n.zip').resolve()
+
+
+def test_settings_of_a_model_are_adopted(settings: ReconstructorSettings, tmp_path: Path) -> None:
+    """API-67: *Use its settings* makes the networks equal."""
+    settings.model.amp_activation.set_value('softplus')
+    model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64)), gridsize=3))
+    assert model.network_differences(settings.training_config('pinn').model)
+    settings.adopt_network(model.config.model)
+    assert not model.network_differences(settings.training_config('pinn').model)
+    assert settings.model.amp_activation.get_value() == 'softplus'
+
+
+@pytest.mark.parametrize('name', ['train_on', 'start_from'])
+def test_unknown_words_are_errors(settings: ReconstructorSettings, name: str) -> None:
+    """API-56."""
+    getattr(settings.engine, name).set_value('nowhere')
+    with pytest.raises(ConfigError, match='choose one of'):
+        getattr(settings, name)()

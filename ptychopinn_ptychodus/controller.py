@@ -6,12 +6,13 @@ Another algorithm's page is left as it is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ptychodus.api.product import LossValue
 from ptychodus.controller.helpers import connect_triggered_signal
 from ptychodus.controller.processing import ProcessingController
+from ptychodus.model.product import ProductRepositoryObserver
 from ptychodus.view.widgets import ExceptionDialog
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QMessageBox
@@ -34,6 +35,8 @@ class HostedProcessingController(ProcessingController):
         # Ptychodus' own __init__ calls methods of ours.
         self._session: Session | None = None
         self._dialog: QMessageBox | None = None
+        self._scan: ScanFacts | None = None
+        self._scan_is_known = False
         super().__init__(*arguments, **keywords)
         factories = [
             item for item in _flat([*arguments, *keywords.values()]) if isinstance(item, PanelFactory)
@@ -46,13 +49,15 @@ class HostedProcessingController(ProcessingController):
         connect_triggered_signal(self._save_model_action, self.save_model)
         self._session.window.on_change(self._offer_actions)
         self._session.memory.parameter.add_observer(self)
+        self._watch = _watch_scans(self._scan_has_changed)
+        self._product_repository.add_observer(self._watch)
         self._session.window.changed()
 
     # What Ptychodus calls
 
     def _sync_action_buttons_to_selection(self) -> None:
         super()._sync_action_buttons_to_selection()
-        self._tell_change()
+        self._scan_has_changed()
 
     def _sync_model_to_view(self) -> None:
         super()._sync_model_to_view()
@@ -74,6 +79,10 @@ class HostedProcessingController(ProcessingController):
     def _show_log(self) -> None:
         """Bring new log lines into the pane; Ptychodus looks for them only while a run goes on."""
         self._processing_api.task_monitor.notify_observers()
+
+    def _scan_has_changed(self) -> None:
+        self._scan_is_known = False
+        self._tell_change()
 
     def _tell_change(self) -> None:
         if self._session is not None:
@@ -107,10 +116,13 @@ class HostedProcessingController(ProcessingController):
 
     def current_scan(self) -> ScanFacts | None:
         """Return what is known of the chosen product, or None where it cannot be worked on."""
-        index = self._product_view_controller.get_widget().currentIndex()
-        if not 0 <= index < len(self._product_repository):
-            return None
-        return scan_facts(self._product_repository[index])
+        if not self._scan_is_known:
+            # Kept, because the panel asks at every change of a setting.
+            index = self._product_view_controller.get_widget().currentIndex()
+            known = 0 <= index < len(self._product_repository)
+            self._scan = scan_facts(self._product_repository[index]) if known else None
+            self._scan_is_known = True
+        return self._scan
 
     def show_failure(self, run: str, sentence: str) -> None:
         """Open a dialog that does not wait for an answer; a later failure takes its place."""
@@ -160,6 +172,23 @@ class HostedProcessingController(ProcessingController):
             logger.error('%s', error)
             ExceptionDialog.show_exception('Save Model', error)
         self._show_log()
+
+
+def _watch_scans(on_change: Callable[[], None]) -> ProductRepositoryObserver:
+    """Return an observer that calls `on_change` when a product has other patterns, positions or probe."""
+    told = ('handle_dataset_changed', 'handle_probe_positions_changed', 'handle_probe_changed')
+
+    def tell(*_: object) -> None:
+        on_change()
+
+    def pass_over(*_: object) -> None:
+        return
+
+    methods = {
+        name: tell if name in told else pass_over for name in ProductRepositoryObserver.__abstractmethods__
+    }
+    watch: ProductRepositoryObserver = type('ScanWatch', (ProductRepositoryObserver,), methods)()
+    return watch
 
 
 def _flat(items: Sequence[Any]) -> list[Any]:

@@ -115,6 +115,8 @@ def check_models(report: Report) -> None:
     (dialog,) = report['bad_model']
     assert 'bad.zip' in dialog
     assert report['saved']
+    assert 'another probe' not in report['probe_turned']['before']
+    assert 'another probe than this product has' in report['probe_turned']['after']
     assert report['without_patterns'] == {
         'enabled': False,
         'why_not': 'Choose a product with its diffraction dataset.',

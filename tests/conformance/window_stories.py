@@ -215,6 +215,8 @@ def models(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     button(window, 'Save…').click()
     report['saved'] = (work / 'saved.zip').read_bytes() == (folder / 'model.zip').read_bytes()
 
+    before, after = turn_probe(window)
+    report['probe_turned'] = {'before': before, 'after': after}
     combo = window.page._product_view_controller.get_widget()
     window.model.product_core.product_api.open_product(next(scan.glob('product*.h5')))
     window.spin(0.2)
@@ -223,6 +225,18 @@ def models(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.model.settings_registry.save_settings(work / 'settings.ini')
     report['presets'] = presets(window)
     return report
+
+
+def turn_probe(window: Window) -> tuple[str, str]:
+    """Mirror the probe of the product, and back; return what the panel says before and after."""
+    from ptychodus.api.probe import ProbeSequence
+
+    item = window.model.product_core.product_repository[window.products().index('sim')].get_probe_item()
+    old, before = item.get_probes(), window.text()
+    item.assign(ProbeSequence(old.get_array()[..., ::-1] ** 2, None, old.get_pixel_geometry()))
+    after = window.text()
+    item.assign(old)
+    return before, after
 
 
 def button(window: Window, text: str) -> Any:

@@ -32,7 +32,8 @@ class TrainingConfig:
     """Framework that trains; both train the same network the same way, and an archive runs on either."""
 
     batch_size: int = 16
-    """Groups per step. Larger batches are faster on a GPU; smaller ones learn more per pattern."""
+    """Groups per step. Larger batches are faster on a GPU; smaller ones learn more per pattern, for what is
+    learned follows the number of steps: give larger ones more epochs, not a higher learning rate."""
     nepochs: int = 50
     """Passes over the selected groups."""
     n_groups: int | None = 512

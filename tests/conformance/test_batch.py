@@ -139,6 +139,9 @@ def cases(
     folder = cases.add('training-name', 'reconstruct')
     (folder / 'model.zip').rename(folder / 'wts.h5.zip')
 
+    folder = cases.add('of-the-settings', 'reconstruct', model=False)
+    write_settings(folder, {'PtychoPINNInference': {'ModelPath': str(trained.out / 'model.zip')}})
+
     folder = cases.add('corrupt', 'reconstruct')
     whole = (folder / 'model.zip').read_bytes()
     (folder / 'model.zip').write_bytes(whole[: len(whole) // 2])
@@ -184,6 +187,14 @@ def test_model_under_its_training_name_is_found(cases: Cases) -> None:
     """API-45."""
     assert cases.finished['training-name'].code == 0, cases.finished['training-name'].log
     assert 'product.h5' in names(cases.out('training-name'))
+
+
+def test_model_of_the_settings_is_used(cases: Cases) -> None:
+    """API-12 (ModelPath), API-45."""
+    run = cases.finished['of-the-settings']
+    assert run.code == 0, run.log
+    assert run.lines('holds no model; using that of the settings')
+    assert 'product.h5' in names(cases.out('of-the-settings'))
 
 
 def test_failed_run_leaves_the_old_product(cases: Cases) -> None:

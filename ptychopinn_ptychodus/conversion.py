@@ -56,7 +56,7 @@ def product_data(product: Product) -> ProductData:
         probe=product.probes.get_array(),
         probe_pixel_width_m=probe_pixel.width_m,
         probe_pixel_height_m=probe_pixel.height_m,
-        opr_weights=_opr_weights(product),
+        opr_weights=_opr_weights(product, where.indexes),
         position_indexes=where.indexes,
         position_x_m=where.x_m,
         position_y_m=where.y_m,
@@ -67,11 +67,20 @@ def product_data(product: Product) -> ProductData:
     )
 
 
-def _opr_weights(product: Product) -> npt.NDArray[np.floating[Any]] | None:
+def _opr_weights(
+    product: Product, indexes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.floating[Any]] | None:
+    """Return one row for each position, or None where there are none or it is unknown whose they are."""
     try:
-        return product.probes.get_opr_weights()
+        weights = product.probes.get_opr_weights()
     except ValueError:
         return None
+    if len(weights) == len(indexes):
+        return weights
+    # Ptychodus leaves out the positions that have no pattern, but not their rows.
+    if indexes.size and indexes.min() >= 0 and indexes.max() < len(weights):
+        return weights[indexes]
+    return None
 
 
 def raw_data(parameters: ReconstructInput, source: str = 'the current product') -> RawData:

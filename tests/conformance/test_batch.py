@@ -138,6 +138,8 @@ def cases(
 
     folder = cases.add('training-name', 'reconstruct')
     (folder / 'model.zip').rename(folder / 'wts.h5.zip')
+    # Those of another network: what counts is the model's own.
+    write_settings(folder, {'PtychoPINNModel': {'GridSize': '2', 'NumFiltersScale': '3'}})
 
     folder = cases.add('of-the-settings', 'reconstruct', model=False)
     write_settings(folder, {'PtychoPINNInference': {'ModelPath': str(trained.out / 'model.zip')}})
@@ -183,8 +185,8 @@ def test_refusal_is_one_sentence(cases: Cases, case: str, words: list[str]) -> N
     assert names(cases.out(case)) == (['product.h5'] if case == 'corrupt' else [])
 
 
-def test_model_under_its_training_name_is_found(cases: Cases) -> None:
-    """API-45."""
+def test_model_is_found_under_its_training_name_and_says_what_network_it_is(cases: Cases) -> None:
+    """API-45, API-52."""
     assert cases.finished['training-name'].code == 0, cases.finished['training-name'].log
     assert 'product.h5' in names(cases.out('training-name'))
 

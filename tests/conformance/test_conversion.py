@@ -132,6 +132,29 @@ def test_result_keeps_everything_but_object_losses_and_comments(rich: Product) -
         output_product(rich, Outcome(new[1:]))
 
 
+@pytest.mark.parametrize(('first', 'kept'), [(2, True), (9, False)])
+def test_coherent_weights_follow_their_positions(first: int, kept: bool) -> None:
+    """API-25: Ptychodus leaves out positions without a pattern, but not their rows of weights."""
+    raw = simulated_scan(size=32, grid=4)
+    weights = np.arange(32.0).reshape(16, 2)
+    whole = product_of(raw)
+    positions = [
+        replace(point, index=index)
+        for index, point in enumerate(list(whole.probe_positions)[2:12], start=first)
+    ]
+    product = replace(
+        whole,
+        probes=ProbeSequence(np.stack([raw.probeGuess] * 2), weights, whole.probes.get_pixel_geometry()),
+        probe_positions=ProbePositionSequence(positions),
+    )
+    converted = product_data(product).opr_weights
+    if kept:
+        assert converted is not None
+        np.testing.assert_array_equal(converted, weights[2:12])
+    else:
+        assert converted is None, 'nobody knows whose they are'
+
+
 def test_export_is_our_npz_contract(raw: RawData, tmp_path: Path) -> None:
     """API-27."""
     reconstructor = PtychoPINNReconstructor('PINN', Session.of(ReconstructorSettings.with_defaults()))

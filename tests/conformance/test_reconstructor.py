@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,17 @@ def test_a_model_is_saved_as_it_is(
     reconstructor.load_model_from_file(trained.out / 'model.zip')
     reconstructor.save_model(tmp_path / 'copy.zip')
     assert (tmp_path / 'copy.zip').read_bytes() == (trained.out / 'model.zip').read_bytes()
+
+
+def test_a_model_that_is_replaced_by_another_is_read_again(
+    reconstructor: PtychoPINNReconstructor, trained: Trained, tmp_path: Path
+) -> None:
+    """API-52: nothing is kept of an earlier file of the same name."""
+    path = tmp_path / 'model.zip'
+    shutil.copyfile(trained.out / 'model.zip', path)
+    reconstructor.load_model_from_file(path)
+    assert reconstructor.is_model_loaded()
+    path.write_bytes(b'PK')
+    os.utime(path, ns=(1, 1))
+    assert not reconstructor.is_model_loaded()
+    assert list(tmp_path.iterdir()) == [path], 'nothing is unpacked beside it'

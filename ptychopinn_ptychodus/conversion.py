@@ -67,9 +67,7 @@ def product_data(product: Product) -> ProductData:
     )
 
 
-def _opr_weights(
-    product: Product, indexes: npt.NDArray[np.int64]
-) -> npt.NDArray[np.floating[Any]] | None:
+def _opr_weights(product: Product, indexes: npt.NDArray[np.int64]) -> npt.NDArray[np.floating[Any]] | None:
     """Return one row for each position, or None where there are none or it is unknown whose they are."""
     try:
         weights = product.probes.get_opr_weights()

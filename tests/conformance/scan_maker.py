@@ -36,14 +36,18 @@ QUICK = {
 }
 
 
-def simulated_scan(size: int = 64, grid: int = 8, seed: int = 3) -> RawData:
-    """Return grid × grid patterns of size × size pixels of a random object."""
+def simulated_scan(
+    size: int = 64, grid: int = 8, seed: int = 3, step: float = 5.0, modes: int = 1
+) -> RawData:
+    """Return grid × grid patterns of size × size pixels of a random object, `step` pixels apart."""
     rng = np.random.default_rng(seed)
-    x, y = raster_positions(grid, grid, 5.0, rng)
+    x, y = raster_positions(grid, grid, step, rng)
     x, y = x - x.min() + size / 2 + 1, y - y.min() + size / 2 + 1
     shape = (int(y.max() + size / 2) + 3, int(x.max() + size / 2) + 6)
     obj = make_object('dead-leaves', shape, rng)
-    return simulate_scan(obj, defocused_probe(size, rng), x, y, photons=1e5, rng=rng)
+    probe = defocused_probe(size, rng)
+    weaker = [0.3**k * np.roll(probe, 4 * k, axis=-1) for k in range(modes)]
+    return simulate_scan(obj, np.concatenate(weaker), x, y, photons=1e5, rng=rng)
 
 
 def product_of(raw: RawData, name: str = 'sim', layers: int = 1) -> Product:

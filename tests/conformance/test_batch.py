@@ -87,7 +87,7 @@ def test_reconstruction_keeps_the_product_and_gives_an_object(
 
 
 def test_missing_model_is_named(scan_copy: Path, ptychodus: Run) -> None:
-    """API-51."""
+    """API-51, API-15: it is refused before anything is started."""
     out = scan_copy.parent / 'OUT'
     sentence = failure(ptychodus('-b', 'reconstruct', '-i', scan_copy, '-o', out))
     assert str(scan_copy / 'model.zip') in sentence
@@ -144,6 +144,8 @@ def cases(
     folder = cases.add('of-the-settings', 'reconstruct', model=False)
     write_settings(folder, {'PtychoPINNInference': {'ModelPath': str(trained.out / 'model.zip')}})
 
+    write_scan(cases.add('long-steps', 'reconstruct'), simulated_scan(grid=4, step=24, modes=2))
+
     folder = cases.add('corrupt', 'reconstruct')
     whole = (folder / 'model.zip').read_bytes()
     (folder / 'model.zip').write_bytes(whole[: len(whole) // 2])
@@ -197,6 +199,24 @@ def test_model_of_the_settings_is_used(cases: Cases) -> None:
     assert run.code == 0, run.log
     assert run.lines('holds no model; using that of the settings')
     assert 'product.h5' in names(cases.out('of-the-settings'))
+
+
+def test_long_steps_and_several_modes_leave_no_gaps(cases: Cases) -> None:
+    """API-23, API-25."""
+    from ptychodus.api.io import load_product
+
+    from ptycho_engine.files.product import read_product
+
+    assert cases.finished['long-steps'].code == 0, cases.finished['long-steps'].log
+    product = read_product(cases.out('long-steps') / 'product.h5')
+    assert product.probe.shape[:2] == (1, 2)
+    x, y = product.positions_px()
+    scanned = product.object_array[0, int(y.min()) : int(y.max()), int(x.min()) : int(x.max())]
+    assert min(scanned.shape) > 3 * 20
+    assert np.count_nonzero(scanned == 1) < 0.01 * scanned.size, 'the flat start is nowhere left'
+    # What Ptychodus itself has written is the same.
+    numbered = load_product(cases.out('long-steps') / 'product.000016.h5')
+    np.testing.assert_array_equal(numbered.object_.get_array(), product.object_array)
 
 
 def test_failed_run_leaves_the_old_product(cases: Cases) -> None:

@@ -44,7 +44,7 @@ def table(pair: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ta
 
 
 def test_train_and_reconstruct(pair: tuple[str, str], table: Table) -> None:
-    """API-41, API-42, API-43, API-44, API-11: settings.ini alone decides, the backend too."""
+    """API-71, API-41 to API-44, API-59, API-11: settings.ini alone decides, the backend too."""
     release, backend = pair
     train, reconstruct = table['train'], table['reconstruct']
     assert train.code == 0, train.log
@@ -64,7 +64,7 @@ def test_train_and_reconstruct(pair: tuple[str, str], table: Table) -> None:
 def test_a_failure_has_a_code_and_a_sentence_and_leaves_nothing(
     table: Table, pair: tuple[str, str], case: str
 ) -> None:
-    """API-51, API-52, API-55, API-56, API-57."""
+    """API-71, API-51, API-52, API-55, API-56, API-57, API-59."""
     row = table[case]
     codes = {'1.7.0': 2}.get(pair[0], 255) if case in PTYCHODUS_ANSWERS else 1
     assert row.code == codes, row.log

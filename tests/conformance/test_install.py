@@ -55,6 +55,21 @@ def test_both_algorithms_are_listed_and_one_is_chosen(python: Run) -> None:
     )
 
 
+def test_the_start_of_ptychodus_takes_hardly_longer(python: Run) -> None:
+    """API-16: CPU time, for the machine may be busy; of two starts, for the first one compiles."""
+    code = (
+        'import time, ptychodus.model.core; from ptychodus.api.settings import SettingsRegistry; '
+        'start = time.process_time(); from ptychopinn_ptychodus.install import install; install(); '
+        'ptychodus.model.core.PtychoPINNReconstructorLibrary(SettingsRegistry(), False); '
+        'print("SECONDS", time.process_time() - start)'
+    )
+    seconds = []
+    for _ in range(2):
+        (line,) = python('-c', code, PYTHONDONTWRITEBYTECODE='').lines('SECONDS')
+        seconds.append(float(line.split()[1]))
+    assert min(seconds) < 0.2
+
+
 def test_unsupported_release_is_left_as_it_is(python: Run) -> None:
     """API-06."""
     before = 'import ptychopinn_ptychodus.compat as c; c._NEEDED += ("ptychodus.api.not_there",)'

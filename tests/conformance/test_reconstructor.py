@@ -70,7 +70,7 @@ def test_a_model_is_saved_as_it_is(
 def test_a_model_that_is_replaced_by_another_is_read_again(
     reconstructor: PtychoPINNReconstructor, trained: Trained, tmp_path: Path
 ) -> None:
-    """API-52: nothing is kept of an earlier file of the same name."""
+    """API-15, API-52: nothing is kept of an earlier file of the same name."""
     path = tmp_path / 'model.zip'
     shutil.copyfile(trained.out / 'model.zip', path)
     reconstructor.load_model_from_file(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
 from PyQt5.QtWidgets import (
@@ -24,6 +24,7 @@ from .forecast import inference_forecast, training_forecast
 from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
 from .session import Session
 from .settings import ReconstructorSettings
+from .window import Page
 
 __all__ = ['ForecastView', 'ModelView', 'PresetView']
 
@@ -124,8 +125,8 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         self._load.setToolTip('Load a model from a file.')
         self._save.setToolTip('Save the loaded model as a file.')
         self._adopt.setToolTip("Set the fields of the network to the model's, so that it can be continued.")
-        self._load.clicked.connect(self._on_page('load_model'))
-        self._save.clicked.connect(self._on_page('save_model'))
+        self._load.clicked.connect(self._on_page(lambda page: page.load_model()))
+        self._save.clicked.connect(self._on_page(lambda page: page.save_model()))
         self._adopt.clicked.connect(self._use_settings)
         buttons = QHBoxLayout()
         for button in (self._load, self._save, self._adopt):
@@ -164,15 +165,15 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         self._text.setText('\n'.join(lines))
         self._text.setToolTip(str(model.path))
 
-    def _on_page(self, action: Literal['load_model', 'save_model']) -> Callable[[], None]:
+    def _on_page(self, act: Callable[[Page], None]) -> Callable[[], None]:
         """Return what a button does; the page is there by the time it is pressed."""
 
-        def act() -> None:
+        def pressed() -> None:
             page = self._session.window.page
             if page is not None:
-                getattr(page, action)()
+                act(page)
 
-        return act
+        return pressed
 
     def _use_settings(self) -> None:
         model = self._session.memory.current

@@ -20,6 +20,9 @@ pytestmark = [pytest.mark.ptychodus, pytest.mark.gui, pytest.mark.usefixtures('w
 
 Report = dict[str, Any]
 
+PATIENCE_S = 400
+"""A story takes a tenth of it on a machine that has nothing else to do."""
+
 
 @pytest.fixture(scope='module')
 def tell(
@@ -32,7 +35,7 @@ def tell(
     def play(story: str, directory: Path = scan_with_models, **variables: str) -> Report:
         work = tmp_path_factory.mktemp(story)
         variables = {'XDG_CACHE_HOME': cache, **variables}
-        run = python(HERE / 'window_driver.py', story, directory, work, **variables)
+        run = python(HERE / 'window_driver.py', story, directory, work, timeout=PATIENCE_S, **variables)
         assert run.code == 0, run.log
         report: Report = json.loads((work / 'report.json').read_text())
         return {**report, 'work': work, 'log': run.log}

@@ -40,7 +40,7 @@ def tell(
         path = os.pathsep.join([*map(str, first_on_path), paths['PYTHONPATH']])
         # Speeds that another test has measured would be shown.
         variables = {**paths, 'PYTHONPATH': path, 'XDG_CACHE_HOME': str(folder / 'cache')}
-        run = runner(sys.executable, variables, 180)(HERE / 'window_driver.py', story, scan, work)
+        run = runner(sys.executable, variables, 400)(HERE / 'window_driver.py', story, scan, work)
         assert run.code == 0, run.log
         report: Report = json.loads((work / 'report.json').read_text())
         assert Path(report['ptychodus']).is_relative_to(folder)

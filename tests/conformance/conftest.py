@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 SCRIPT = Path(sys.executable).parent / 'ptychodus'
 IN_CI = os.environ.get('CI', '').casefold() == 'true'
 PLUGIN = 'ptychopinn_reconstructor.py'
+PATIENCE_S = 600
+"""After this a command counts as hanging; a busy machine may take ten times as long as a quiet one."""
 
 sys.path.insert(0, str(HERE))
 
@@ -91,13 +93,13 @@ def runner(command: str, environment: dict[str, str], patience_s: float) -> Call
 @pytest.fixture(scope='session')
 def ptychodus(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
     """Return a function that runs the unmodified console script."""
-    return runner(str(SCRIPT), environment, 120)
+    return runner(str(SCRIPT), environment, PATIENCE_S)
 
 
 @pytest.fixture(scope='session')
 def python(ptychodus_plugin: Path, environment: dict[str, str]) -> Callable[..., Finished]:
     """Return a function that runs Python code, or a script, in a fresh interpreter."""
-    return runner(sys.executable, environment, 180)
+    return runner(sys.executable, environment, PATIENCE_S)
 
 
 @pytest.fixture(scope='session')

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Finished, Trained
+from conftest import PATIENCE_S, Finished, Trained
 from processes import LONG, children, long_run, seconds_until_gone
 from scan_maker import simulated_scan, write_patterns, write_scan, write_settings
 
@@ -123,7 +123,7 @@ class Cases:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=180,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stdout

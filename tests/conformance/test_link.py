@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import HERE, PLUGIN, Finished, runner
+from conftest import HERE, PATIENCE_S, PLUGIN, Finished, runner
 from releases import unpack
 
 pytestmark = [pytest.mark.ptychodus, pytest.mark.usefixtures('ptychodus_plugin')]
@@ -43,7 +43,7 @@ class Environment:
         lines = [*first, *site.getsitepackages()]
         (self.site / '__editable__.pth').write_text('\n'.join(map(str, lines)) + '\n')
         clean = {k: v for k, v in environment.items() if k != 'PYTHONPATH'}
-        self._run = runner(str(self.python), clean, 120)
+        self._run = runner(str(self.python), clean, PATIENCE_S)
 
     def ptychopinn(self, *arguments: object) -> Finished:
         return self._run('-m', 'ptycho_engine', *arguments)
@@ -99,7 +99,7 @@ def test_another_environment_is_linked_by_its_python(
 ) -> None:
     """API-09: ``link --python``, from here into there and back."""
     there, plugins = editable
-    ours = runner(sys.executable, environment, 120)
+    ours = runner(sys.executable, environment, PATIENCE_S)
     for words, left in (((), True), (('--remove',), False)):
         done = ours('-m', 'ptycho_engine', 'link', '--python', there.python, *words)
         assert done.code == 0, done.log

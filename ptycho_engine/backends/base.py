@@ -112,6 +112,22 @@ class Backend(Protocol):
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
         """Return object patches (B, C, N, N) in the engine's gauge."""
 
+    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what the convolutions of one step of 'unrolled' say to a whole object.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+        features : (F, H, W) float
+            :func:`~..physics.unrolled.network_features`; sides are multiples of ``SIDE_MULTIPLE``.
+
+        Returns
+        -------
+        (2, H, W) float32
+            Real and imaginary part of the correction, not yet bounded.
+        """
+
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""
 

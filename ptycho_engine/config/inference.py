@@ -32,6 +32,10 @@ class InferenceConfig:
     use_groups_cache: bool = True
     """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
 
+    whole_scan: bool = True
+    """Let 'unrolled' with gridsize > 1 take the whole scan for one group, so that all patterns work on one
+    object; False predicts each group by itself and stitches. No effect on other models."""
+
     refine_iterations: int = 25
     """Sweeps of physics over all patterns after the network, at most; 0 leaves the network's image. Both the
     network's image and a flat one are tried as a start, and what best predicts pixels that were not fitted is
@@ -49,6 +53,7 @@ class InferenceConfig:
         check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
         check_integer(owner, 'seed', self.seed, 0)
         check_boolean(owner, 'use_groups_cache', self.use_groups_cache)
+        check_boolean(owner, 'whole_scan', self.whole_scan)
         check_integer(owner, 'refine_iterations', self.refine_iterations, 0)
         check_choice(owner, 'refine_method', self.refine_method, REFINE_METHODS)
         check_number(owner, 'refine_smoothing', self.refine_smoothing, 0, 10)

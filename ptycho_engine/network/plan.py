@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from ..config import ModelConfig, TrainingConfig
 from ..errors import ConfigError
+from ..physics.unrolled import FEATURES, INITIAL_RATES
 from .cnn import cnn_layers
 from .layer import Activation, Layer
 
 __all__ = [
-    'FEATURES',
     'INTENSITY_SCALE',
     'PROBE_CORRECTION',
+    'RATES',
+    'SIDE_MULTIPLE',
     'NetworkPlan',
     'build_plan',
     'initial_weights',
@@ -36,25 +38,12 @@ INTENSITY_SCALE = 'intensity/log_scale'
 """Name of the trainable intensity scale's weight (1,): the logarithm w of the factor between measured and
 predicted amplitudes."""
 
-FEATURES = (
-    'object_real_minus_1',
-    'object_imag',
-    'update_real',
-    'update_imag',
-    'illumination',
-    'update_modulus',
-    'direct_real',
-    'direct_imag',
-)
-"""Input channels of a correction network, in order (``specs/physics.md``, NET-02)."""
+RATES = 'rates'
+"""Each step of 'unrolled' has the weight ``<step>/rates`` (3,): the logarithm of the factor of the step,
+the momentum and the factor of the slow turn (:mod:`~..physics.unrolled`)."""
 
-CORRECTION_LIMIT = 2.0
-"""Real and imaginary part of each correction are bounded by ``limit * tanh(x / limit)``, so that one bad
-step of the optimiser cannot throw the object away. The object itself has no ceiling."""
-
-DIRECT_REGULARISATION = 0.05
-"""The direct update is the ePIE update divided by (illumination + this): the change that the modulus asks
-for, seen also where the probe is weak."""
+SIDE_MULTIPLE = 8
+"""Sides of the images that 'unrolled' convolves are multiples of this: folded once, halved twice."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +65,19 @@ class NetworkPlan:
         return self.model.gridsize**2
 
     @property
+    def unrolled(self) -> bool:
+        """Whether the parts are steps of the unrolled network."""
+        return self.model.architecture == 'unrolled'
+
+    @property
     def merges(self) -> bool:
-        """Whether the patches of a group are merged where they overlap."""
+        """Whether the patterns of a group share one object."""
         return self.channels > 1 and self.model.object_big
+
+    @property
+    def couples(self) -> bool:
+        """Whether the network can take a whole scan for one group."""
+        return self.unrolled and self.merges
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the canonical name and shape of every weight, in a fixed order."""
@@ -89,6 +88,8 @@ class NetworkPlan:
                     kernel = (layer.kernel, layer.kernel, layer.in_channels, layer.out_channels)
                     shapes[f'{part}/{layer.name}/kernel'] = kernel
                     shapes[f'{part}/{layer.name}/bias'] = (layer.out_channels,)
+            if self.unrolled:
+                shapes[f'{part}/{RATES}'] = (len(INITIAL_RATES),)
         if self.probe_modes:
             shapes[PROBE_CORRECTION] = (self.probe_modes, self.model.N, self.model.N, 2)
         if self.intensity_scale:
@@ -129,21 +130,22 @@ def training_plan(config: TrainingConfig, probe_modes: int) -> NetworkPlan:
 
 
 def _correction_network(scale: int) -> tuple[Layer, ...]:
-    """A small U-Net on a grid of half the resolution: pixels are folded into channels at its door.
+    """A small U-Net on a grid of half the resolution, and one layer at full resolution.
 
-    Folding keeps every pixel and makes the convolutions four times cheaper; three levels then see 32 pixels
-    around each, about the width of a probe.
+    Pixels are folded into channels at its door, which keeps every pixel and makes the convolutions four
+    times cheaper; three levels then see 32 pixels around each, about the width of a probe. The last layers
+    see all features at full resolution, so that the grid of the folding leaves no trace.
     """
-    w1, w2, w3 = 16 * scale, 24 * scale, 32 * scale
-    folded = 4 * len(FEATURES)
+    w1, w2, w3 = 8 * scale, 12 * scale, 16 * scale
+    features, fine = len(FEATURES), 8
 
     def conv(name: str, source: str, in_channels: int, out_channels: int, *, last: bool = False) -> Layer:
         activation: Activation = 'none' if last else 'silu'
         return Layer(name, 'conv', (source,), in_channels, out_channels, 3, activation, last)
 
     return (
-        Layer('fold', 'space_to_depth', ('input',), len(FEATURES), folded),
-        conv('down1a', 'fold', folded, w1),
+        Layer('fold', 'space_to_depth', ('input',), features, 4 * features),
+        conv('down1a', 'fold', 4 * features, w1),
         conv('down1b', 'down1a', w1, w1),
         Layer('pool1', 'mean_pool', ('down1b',), w1, w1),
         conv('down2a', 'pool1', w1, w2),
@@ -156,14 +158,16 @@ def _correction_network(scale: int) -> tuple[Layer, ...]:
         conv('up2', 'join2', w3 + w2, w2),
         Layer('rise1', 'upsample', ('up2',), w2, w2),
         Layer('join1', 'concat', ('rise1', 'down1b'), w2 + w1, w2 + w1),
-        conv('up1', 'join1', w2 + w1, w1),
-        conv('correction', 'up1', w1, 8, last=True),
-        Layer('unfold', 'depth_to_space', ('correction',), 8, 2),
+        conv('up1', 'join1', w2 + w1, 4 * fine),
+        Layer('unfold', 'depth_to_space', ('up1',), 4 * fine, fine),
+        Layer('detail', 'concat', ('unfold', 'input'), fine + features, fine + features),
+        conv('fine', 'detail', fine + features, fine),
+        conv('correction', 'fine', fine, 2, last=True),
     )
 
 
 def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Draw the initial weights: He normal for kernels, zero for all else and for zero-init layers.
+    """Draw the initial weights: He normal for kernels, ``INITIAL_RATES`` for rates, zero for all else.
 
     He et al., *Delving deep into rectifiers*, ICCV 2015.
     """
@@ -179,6 +183,8 @@ def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.fl
         if name in drawn:
             deviation = np.sqrt(2 / np.prod(shape[:3]))
             weights[name] = (deviation * rng.standard_normal(shape)).astype(np.float32)
+        elif name.endswith(f'/{RATES}'):
+            weights[name] = np.array(INITIAL_RATES, np.float32)
         else:
             weights[name] = np.zeros(shape, np.float32)
     return weights

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .probe import mode_intensity
 from .refinement import ScanPhysics
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     'RegularisedPIE',
     'TotalVariation',
     'real_product',
-    'slow_phase_gain',
 ]
 
 WEAKEST_STEP = 0.05
@@ -28,9 +26,6 @@ WEAKEST_STEP = 0.05
 
 RPIE_ALPHA = 0.3
 """α of rPIE: 1 is ePIE, small values take larger steps where the probe is weak."""
-
-LARGEST_GAIN = 15.0
-"""Largest extra gain of the slow phase; more makes no difference within some twenty sweeps."""
 
 PROXIMAL_ROUNDS = 4
 """Rounds of the dual iteration in each step; it goes on from where the last step left it."""
@@ -99,33 +94,13 @@ def _divergence(rows: Any, columns: Any) -> Any:
     return total
 
 
-def slow_phase_gain(probe: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.complex64]:
-    """Return by how much more a step should move the slow phase, (H, W) over FFT frequencies (REF-03).
-
-    A pattern does not see the phase of its patch but only how it varies over the probe, so that the
-    curvature of the likelihood for a phase of frequency f is about ``(2 pi f w)^2`` of that for fine detail,
-    w being the standard deviation of the probe's intensity. The gain is the reciprocal, less the 1 that a
-    step moves anyhow, at most ``LARGEST_GAIN``.
-    """
-    illumination = mode_intensity(probe).astype(np.float64)
-    pixel = np.arange(len(illumination))
-    variance = 0.0
-    for axis in (0, 1):
-        profile = illumination.sum(axis=1 - axis) / illumination.sum()
-        variance += float((profile * (pixel - (profile * pixel).sum()) ** 2).sum()) / 2
-    squared = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.fftfreq(shape[1])[None, :] ** 2
-    squared[0, 0] = np.inf
-    gain = 1 / ((2 * np.pi) ** 2 * squared * max(variance, 1.0)) - 1
-    return np.clip(gain, 0, LARGEST_GAIN).astype(np.complex64)
-
-
 class AcceleratedDescent:
     """Poisson likelihood with total variation: proximal steps with Nesterov momentum over ordered subsets.
 
     The step of a pixel is the reciprocal of the illumination it got; momentum starts afresh when it points
     uphill (Beck & Teboulle, SIAM J. Imaging Sci. 2, 183, 2009; O'Donoghue & Candès, Found. Comput. Math. 15,
     715, 2015; subsets: Kim, Ramani & Fessler, IEEE Trans. Med. Imaging 34, 167, 2015). Steps of the whole
-    scan move the slow phase further (:func:`slow_phase_gain`).
+    scan move the slow phase further (:func:`~.slow_phase.slow_phase_gain`).
 
     Parameters
     ----------
@@ -137,7 +112,7 @@ class AcceleratedDescent:
     smoothing : float
         Strength of the total variation; 0 for none.
     gain : (H, W) complex
-        :func:`slow_phase_gain`, on the device.
+        :func:`~.slow_phase.slow_phase_gain`, on the device.
     """
 
     def __init__(self, physics: ScanPhysics, start: Any, weight: Any, smoothing: float, gain: Any) -> None:

@@ -17,6 +17,8 @@ from .probe import fourier_shift, mode_intensity
 
 __all__ = [
     'BACKGROUND',
+    'LABEL_LIGHT',
+    'LABEL_SOFTNESS',
     'MODULUS_FLOOR',
     'WINDOW_FLOOR',
     'cut_patches',
@@ -44,6 +46,13 @@ photon, it keeps the logarithm finite where no light is predicted."""
 MODULUS_FLOOR = 1e-6
 """Intensity, relative to the probe's mean over the detector, below which a predicted field has no phase to
 speak of; keeps the modulus constraint differentiable. Relative, so that the dose does not matter."""
+
+
+LABEL_LIGHT = 0.05
+"""Illumination, relative to the brightest of the probe, below which labels count less."""
+
+LABEL_SOFTNESS = 1e-3
+"""Difference from a label below which its absolute value is rounded off, so that it has a gradient at 0."""
 
 
 def modulus_floor(probe: ComplexArray) -> float:

@@ -20,9 +20,10 @@ from ..backends.base import Backend, scan_physics
 from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, SweepDone
-from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, slow_phase_gain
+from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE
 from ..physics.geometry import PatchPlacement
 from ..physics.refinement import ScanPatterns, ScanPhysics, draw_held_out
+from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .prepared import PreparedScan
 from .progress import Pace
 from .stitch import weakest_weight
@@ -81,10 +82,18 @@ class Refinement:
         return f'refined by {self.sweeps} sweeps from the {self.start} start ({change})'
 
 
-def scan_patterns(prepared: PreparedScan, seed: int) -> ScanPatterns:
-    """Return the patterns of a scan on a canvas that holds every patch whole."""
+def scan_patterns(prepared: PreparedScan, seed: int | None, *, multiple: int = 1) -> ScanPatterns:
+    """Return the patterns of a scan on a canvas that holds every patch whole.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Of the pixels that are held out; None to fit them all.
+    multiple : int
+        The sides of the canvas are multiples of this; it grows at its end.
+    """
     raw, good, margin = prepared.scan.raw, prepared.good, prepared.margin
-    height, width = prepared.scan.grid.shape
+    height, width = (-(-(side + 2 * margin) // multiple) * multiple for side in prepared.scan.grid.shape)
 
     def amplitude(chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return np.where(good, raw.diffraction[chosen], np.float32(0))
@@ -93,9 +102,11 @@ def scan_patterns(prepared: PreparedScan, seed: int) -> ScanPatterns:
         probe=prepared.illumination.probe,
         good=good,
         placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
-        shape=(height + 2 * margin, width + 2 * margin),
+        shape=(height, width),
         amplitude=amplitude,
-        held_out=draw_held_out(good, HELD_OUT_FRACTION, seed),
+        held_out=(
+            np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, HELD_OUT_FRACTION, seed)
+        ),
     )
 
 
@@ -166,7 +177,8 @@ def refine(
     first = physics.evaluate(warm, everything, 'poisson')
     before = first.held_out / judged
 
-    gain = physics.to_device(slow_phase_gain(patterns.probe, patterns.shape))
+    variance = illumination_variance(patterns.probe)
+    gain = physics.to_device(slow_phase_gain(variance, patterns.shape).astype(np.complex64))
 
     def descent(obj: Any) -> Descent:
         if config.refine_method == 'rpie':

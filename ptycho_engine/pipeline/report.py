@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from .quality import fourier_ring_correlation, frc50
 from .refine import Refinement
-from .stitch import Stitcher, add_patches, weakest_weight
+from .stitch import add_patches, weakest_weight
 
 __all__ = ['PatchAgreement', 'QualityReport', 'half_set_resolution', 'measure_quality']
+
+ComplexImage = npt.NDArray[np.complex64]
 
 SMALLEST_BOX = 16
 """Side in pixels of a scanned region below which no ring correlation is given."""
@@ -63,12 +65,12 @@ class PatchAgreement:
         return np.where(known, np.sqrt(np.maximum(variance, 0)), np.nan).astype(np.float32)
 
 
-def half_set_resolution(odd: Stitcher, even: Stitcher, box: tuple[slice, slice]) -> float:
-    """Return FRC50, in cycles per pixel, between the images of two halves of the scan (QUALITY-05).
+def half_set_resolution(odd: ComplexImage, even: ComplexImage, box: tuple[slice, slice]) -> float:
+    """Return FRC50, in cycles per pixel, between the images (H, W) of two halves of the scan (QUALITY-05).
 
     NaN where the scanned region is too small.
     """
-    a, b = odd.result()[box], even.result()[box]
+    a, b = odd[box], even[box]
     if min(a.shape) < SMALLEST_BOX:
         return math.nan
     # The halves have a factor each, which a correlation would count as disagreement of the mean only.

@@ -168,7 +168,7 @@ def test_quality_05_halves_that_agree_are_resolved_and_noise_is_not(true_patches
             scatter = noise * rng.standard_normal(patches[part].shape)
             half.add((patches[part] + scatter) * weight[part], weight[part], prepared.placement.corner[part])
             halves.append(half)
-        found.append(half_set_resolution(*halves, box))
+        found.append(half_set_resolution(*(half.result() for half in halves), box))
         assert np.allclose(halves[0].joined(halves[1]).weight, halves[0].weight + halves[1].weight)
     assert found[0] > 0.4 > found[1]
-    assert np.isnan(half_set_resolution(*halves, (slice(0, 8), slice(0, 8))))
+    assert np.isnan(half_set_resolution(*(half.result() for half in halves), (slice(0, 8), slice(0, 8))))

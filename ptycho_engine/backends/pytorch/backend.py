@@ -19,7 +19,7 @@ from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
-from .network import PtychographyNetwork, make_network
+from .network import PtychographyNetwork, UnrolledNetwork, make_network
 from .optimiser import Optimiser
 from .refine import TorchScanPhysics
 
@@ -146,8 +146,14 @@ class PyTorchBackend:
             error = physics.amplitude_error(amplitude, rate, good)
             loss = loss + weights.amplitude * error.mean()
         if batch.labels is not None and weights.labels > 0:
-            labels = batch.labels.reshape(-1, size, size)
-            loss = loss + weights.labels * physics.label_error(patches, labels, illumination).mean()
+            # Patches that share an object share its phase.
+            channels = batch.corner.shape[1] if self.network.plan.merges else 1
+            grouped = (-1, channels, size, size)
+            light = physics.label_weight(
+                illumination.reshape(grouped), batch.corner.reshape(-1, channels, 2), batch.optics
+            )
+            error = physics.label_error(patches.reshape(grouped), batch.labels.reshape(grouped), light)
+            loss = loss + weights.labels * error.mean()
         if weights.variation > 0:
             variation = physics.total_variation(patches, illumination)
             loss = loss + weights.variation * variation.mean()
@@ -197,6 +203,15 @@ class PyTorchBackend:
         with torch.no_grad():
             patches = self._forward(self._send(batch))
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
+
+    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
+        network = self.network
+        assert isinstance(network, UnrolledNetwork)
+        name = network.plan.parts[step][0]
+        with torch.no_grad():
+            image = torch.from_numpy(features[np.newaxis]).to(self._fabric.device)
+            return np.asarray(network.correct(name, image)[0].cpu().numpy(), dtype=np.float32)
 
     def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
         """Put the patterns of a scan on the device, for refinement."""

@@ -13,17 +13,12 @@ from torch.nn import functional
 
 from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
-from ...network.plan import (
-    CORRECTION_LIMIT,
-    DIRECT_REGULARISATION,
-    INTENSITY_SCALE,
-    PROBE_CORRECTION,
-    NetworkPlan,
-)
+from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, SIDE_MULTIPLE, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
+from ...physics.unrolled import CORRECTION_LIMIT, STEP_REGULARISATION, WEAK_REGULARISATION
 from . import physics
 
-__all__ = ['PtychographyNetwork', 'make_network']
+__all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -169,10 +164,14 @@ class PtychographyNetwork(nn.Module):
 
 
 class UnrolledNetwork(PtychographyNetwork):
-    """Steps of modulus constraint with the known probe, each corrected by a CNN.
+    """Steps of modulus constraint on the object of a group, each corrected by a CNN.
 
-    Starts from a flat object; with zero corrections it is as many steps of ePIE as the plan has parts.
+    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
     """
+
+    def __init__(self, plan: NetworkPlan, autocast: Autocast = nullcontext) -> None:
+        super().__init__(plan, autocast)
+        self.rates = nn.ParameterDict({name: nn.Parameter(torch.zeros(3)) for name, _ in plan.parts})
 
     def forward(self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
         """Reconstruct patches.
@@ -192,33 +191,65 @@ class UnrolledNetwork(PtychographyNetwork):
         -------
         (B, C, N, N) complex64
         """
-        size = amplitude.shape[-1]
+        shape = amplitude.shape
+        size = shape[-1]
+        if not self.plan.merges:
+            corner = corner.reshape(-1, 1, 2)
+        canvas = physics.Canvas(corner, size, SIDE_MULTIPLE)
+        grouped = (canvas.groups, canvas.channels, size, size)
         flat = amplitude.reshape(-1, size, size)
-        illumination = physics.mode_intensity(probes) / optics.brightest
-        patches = torch.ones_like(probes[:, 0])
-        for step in self.parts.values():
-            update = physics.modulus_update(patches, probes, flat, optics)
-            direct = update / (illumination + DIRECT_REGULARISATION)
-            features = torch.stack(
-                [
-                    patches.real - 1,
-                    patches.imag,
-                    update.real,
-                    update.imag,
-                    illumination,
-                    update.abs(),
-                    direct.real,
-                    direct.imag,
-                ],
-                dim=1,
-            ).contiguous(memory_format=torch.channels_last)
-            with self._autocast():
-                correction = step(features)
-            correction = CORRECTION_LIMIT * torch.tanh(correction.float() / CORRECTION_LIMIT)
-            patches = patches + update + torch.complex(correction[:, 0], correction[:, 1])
-            grouped = patches.reshape(amplitude.shape)
-            patches = self.merge(grouped, probes, corner, optics).reshape(flat.shape)
-        return patches.reshape(amplitude.shape)
+        illumination = canvas.gather(physics.mode_intensity(probes).reshape(grouped))
+        surface = _illumination_features(illumination, optics)
+        obj = torch.ones_like(illumination, dtype=probes.dtype)
+        change = torch.zeros_like(obj)
+        for name in self.parts:
+            patches = canvas.cut_complex(obj).reshape(-1, size, size)
+            gradient = physics.modulus_gradient(patches, probes, flat, optics)
+            total = canvas.gather_complex(gradient.reshape(grouped))
+            step = total / (illumination + STEP_REGULARISATION * optics.brightest)
+            weak = total / (illumination + WEAK_REGULARISATION * optics.brightest)
+            turn = physics.slow_turn(obj, weak, illumination, optics.variance)
+            features = [
+                obj.real - 1,
+                obj.imag,
+                obj.abs() - 1,
+                step.real,
+                step.imag,
+                weak.real,
+                weak.imag,
+                weak.abs(),
+                change.real,
+                change.imag,
+                turn,
+                *surface,
+            ]
+            correction = self.correct(name, torch.stack(features, dim=1))
+            bounded = CORRECTION_LIMIT * torch.tanh(correction / CORRECTION_LIMIT)
+            rates = self.rates[name]
+            moved = obj + rates[0].exp() * step + rates[1] * change
+            moved = moved + torch.complex(bounded[:, 0], bounded[:, 1])
+            turn = rates[2] * turn
+            following = moved * torch.complex(turn.cos(), turn.sin())
+            change = following - obj
+            obj = following
+        return canvas.cut_complex(obj).reshape(shape)
+
+    def correct(self, name: str, features: Tensor) -> Tensor:
+        """Return the correction (B, 2, H, W) of the step of that name for features (B, F, H, W)."""
+        with self._autocast():
+            correction: Tensor = self.parts[name](features.contiguous(memory_format=torch.channels_last))
+        return correction.float()
+
+    def named_canonical(self) -> list[tuple[str, nn.Parameter]]:
+        """Return parameters by canonical name; kernels as torch lays them out."""
+        rates = [(f'{name}/{RATES}', parameter) for name, parameter in self.rates.items()]
+        return [*super().named_canonical(), *rates]
+
+
+def _illumination_features(illumination: Tensor, optics: physics.Optics) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the features (B, H, W) that follow from the illumination alone."""
+    relative = illumination / optics.brightest
+    return relative.log1p(), relative / (relative + 1), torch.rsqrt(1 + illumination)
 
 
 class CnnNetwork(PtychographyNetwork):

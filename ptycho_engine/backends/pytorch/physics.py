@@ -10,18 +10,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...physics.forward import BACKGROUND, MODULUS_FLOOR
+from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS, MODULUS_FLOOR
+from ...physics.slow_phase import illumination_variance, slow_phase_gain
+from ...physics.unrolled import LARGEST_TURN, SCANNED_FLOOR
 
 __all__ = [
+    'Canvas',
     'Optics',
     'amplitude_error',
     'deviance',
     'far_field',
     'label_error',
+    'label_weight',
     'merge_and_cut',
     'mode_intensity',
-    'modulus_update',
+    'modulus_gradient',
     'shift_probe',
+    'slow_turn',
     'total_variation',
 ]
 
@@ -58,6 +63,8 @@ class Optics:
     """(N, N) bool, trusted pixels, zero frequency at index 0."""
     brightest: Tensor
     """() largest value of the unshifted illumination."""
+    variance: float
+    """Of the illumination about its centre, in square pixels."""
     modulus_floor: Tensor
     """() counts per pixel below which a predicted field has no phase."""
     input_scale: float
@@ -71,19 +78,67 @@ class Optics:
             probe=probe,
             good=torch.fft.ifftshift(good, dim=(-2, -1)),
             brightest=illumination.max(),
+            variance=illumination_variance(probe.cpu().numpy()),
             modulus_floor=MODULUS_FLOOR * illumination.mean(),
             input_scale=input_scale,
         )
 
 
-def modulus_update(patches: Tensor, probes: Tensor, amplitude: Tensor, optics: Optics) -> Tensor:
-    """Object update of one ePIE step, per pattern (:func:`ptycho_engine.physics.forward.epie_step`)."""
+def modulus_gradient(patches: Tensor, probes: Tensor, amplitude: Tensor, optics: Optics) -> Tensor:
+    """Return by how much the modulus constraint changes each patch times the illumination (n, N, N).
+
+    Divided by the brightest intensity it is the update of ePIE
+    (:func:`ptycho_engine.physics.forward.epie_step`).
+    """
     fields = far_field(patches, probes)
     modulus = torch.sqrt(mode_intensity(fields) + optics.modulus_floor)
     excess = torch.where(optics.good, amplitude / modulus - 1, torch.zeros_like(modulus))
     change = torch.fft.ifft2(fields * excess[:, None], norm='ortho')
-    update: Tensor = (probes.conj() * change).sum(dim=1) / optics.brightest
-    return update
+    gradient: Tensor = (probes.conj() * change).sum(dim=1)
+    return gradient
+
+
+class Canvas:
+    """The common pixels of the C patches of each of B groups.
+
+    Parameters
+    ----------
+    corner : (B, C, 2) int
+        [row, column] of each patch on the object. The canvas is sized from these.
+    size : int
+        Side N of a patch.
+    multiple : int
+        The side of the canvas is a multiple of this.
+    """
+
+    def __init__(self, corner: Tensor, size: int, multiple: int = 1) -> None:
+        start = corner - corner.amin(dim=1, keepdim=True)
+        needed = int(start.max()) + size
+        self.side = -(-needed // multiple) * multiple
+        self.groups, self.channels = corner.shape[:2]
+        self._patches = (self.groups, self.channels, size, size)
+        pixel = torch.arange(size, device=corner.device)
+        rows = start[..., 0, None] + pixel
+        columns = start[..., 1, None] + pixel
+        self._index = (rows[..., :, None] * self.side + columns[..., None, :]).reshape(self.groups, -1)
+
+    def gather(self, patches: Tensor) -> Tensor:
+        """Add real patches (B, C, N, N) up where they overlap: (B, side, side)."""
+        canvas = patches.new_zeros(self.groups, self.side * self.side)
+        canvas = canvas.scatter_add(1, self._index, patches.reshape(self.groups, -1))
+        return canvas.reshape(self.groups, self.side, self.side)
+
+    def cut(self, canvas: Tensor) -> Tensor:
+        """Cut patches (B, C, N, N) from a real canvas (B, side, side)."""
+        return canvas.reshape(self.groups, -1).gather(1, self._index).reshape(self._patches)
+
+    def gather_complex(self, patches: Tensor) -> Tensor:
+        """:meth:`gather` of complex patches."""
+        return torch.complex(self.gather(patches.real), self.gather(patches.imag))
+
+    def cut_complex(self, canvas: Tensor) -> Tensor:
+        """:meth:`cut` from a complex canvas."""
+        return torch.complex(self.cut(canvas.real), self.cut(canvas.imag))
 
 
 def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
@@ -95,21 +150,24 @@ def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
     window : (B, C, N, N) float
         Positive weights.
     corner : (B, C, 2) int
-        [row, column] of each patch on the object. The canvas is sized from these.
+        [row, column] of each patch on the object.
     """
-    groups, channels, size, _ = patches.shape
-    start = corner - corner.amin(dim=1, keepdim=True)
-    side = int(start.max()) + size
-    pixel = torch.arange(size, device=patches.device)
-    rows = start[..., 0, None] + pixel
-    columns = start[..., 1, None] + pixel
-    index = (rows[..., :, None] * side + columns[..., None, :]).reshape(groups, -1)
-    stacked = torch.stack([patches.real * window, patches.imag * window, window], dim=1)
-    index3 = index[:, None].expand(-1, 3, -1)
-    canvas = stacked.new_zeros(groups, 3, side * side)
-    canvas = canvas.scatter_add(2, index3, stacked.reshape(groups, 3, -1))
-    cut = canvas.gather(2, index3).reshape(groups, 3, channels, size, size)
-    return torch.complex(cut[:, 0] / cut[:, 2], cut[:, 1] / cut[:, 2])
+    canvas = Canvas(corner, patches.shape[-1])
+    weight = canvas.cut(canvas.gather(window))
+    return canvas.cut_complex(canvas.gather_complex(patches * window)) / weight
+
+
+def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, variance: float) -> Tensor:
+    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W).
+
+    :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
+    """
+    scanned = illumination / (illumination + SCANNED_FLOOR * illumination.amax(dim=(-2, -1), keepdim=True))
+    power = obj.real.square() + obj.imag.square()
+    phase = scanned * (obj.conj() * weak).imag / (power + SCANNED_FLOOR)
+    rows, columns = obj.shape[-2:]
+    gain = torch.from_numpy(slow_phase_gain(variance, (rows, columns))).to(phase.device)
+    return torch.fft.ifft2(torch.fft.fft2(phase) * gain).real.clamp(-LARGEST_TURN, LARGEST_TURN)
 
 
 def deviance(counts: Tensor, rate: Tensor, good: Tensor) -> Tensor:
@@ -132,15 +190,40 @@ def amplitude_error(amplitude: Tensor, rate: Tensor, good: Tensor) -> Tensor:
     return difference.sum(dim=(-2, -1)) / scale
 
 
-def label_error(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Illumination-weighted squared error against known patches, up to one phase per patch (n,).
+def label_weight(illumination: Tensor, corner: Tensor, optics: Optics) -> Tensor:
+    """Return the weights (B, C, N, N) of labels: over the patches of a group they add up to one at each pixel
+    that gets light, and fade where it gets less than ``LABEL_LIGHT`` of the brightest.
 
-    ``min_phi sum w |O e^{i phi} - T|^2 / sum w |T|^2``: a pattern does not fix its patch's phase.
+    Parameters
+    ----------
+    illumination : (B, C, N, N) float
+        Of each pattern, in counts.
+    corner : (B, C, 2) int
+        [row, column] of each patch.
+    optics : Optics
     """
-    cross = (weight * patches.conj() * labels).sum(dim=(-2, -1)).abs()
-    power = (weight * patches.abs().square()).sum(dim=(-2, -1))
-    truth = (weight * labels.abs().square()).sum(dim=(-2, -1))
-    return (power + truth - 2 * cross) / truth
+    canvas = Canvas(corner, illumination.shape[-1])
+    return illumination / (canvas.cut(canvas.gather(illumination)) + LABEL_LIGHT * optics.brightest)
+
+
+def label_error(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Error against known patches and of its differences between neighbours, up to one phase (B,).
+
+    ``Σ w (|d| + |∂_y d| + |∂_x d|) / Σ w |T|`` with ``d = O e^{iφ} − T`` over all patches (B, C, N, N) of a
+    group that shares its phase, φ that of ``Σ w conj(O) T``: patterns do not fix it.
+    """
+    cross = (weight * patches.conj() * labels).sum(dim=(1, 2, 3), keepdim=True)
+    difference = patches * (cross / cross.abs().clamp_min(1e-12)) - labels
+    total = (weight * _soft_modulus(difference)).sum(dim=(1, 2, 3))
+    for axis in (2, 3):
+        length = difference.shape[axis] - 1
+        slope = difference.narrow(axis, 1, length) - difference.narrow(axis, 0, length)
+        total = total + (weight.narrow(axis, 1, length) * _soft_modulus(slope)).sum(dim=(1, 2, 3))
+    return total / (weight * labels.abs()).sum(dim=(1, 2, 3))
+
+
+def _soft_modulus(values: Tensor) -> Tensor:
+    return torch.sqrt(values.real.square() + values.imag.square() + LABEL_SOFTNESS**2)
 
 
 def total_variation(patches: Tensor, weight: Tensor) -> Tensor:

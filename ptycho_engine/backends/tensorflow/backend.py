@@ -15,7 +15,7 @@ from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
-from .network import PtychographyNetwork, make_network
+from .network import PtychographyNetwork, UnrolledNetwork, make_network
 from .optimiser import Optimiser
 
 __all__ = ['TensorFlowBackend']
@@ -105,6 +105,21 @@ class TensorFlowBackend:
         """Return object patches (B, C, N, N) in the engine's gauge."""
         return np.asarray(self._run('patches', batch).numpy(), dtype=np.complex64)
 
+    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
+        network = self.network
+        assert isinstance(network, UnrolledNetwork)
+        key = ('correct', step, False)
+        if key not in self._graphs:
+            name = network.plan.parts[step][0]
+            image = tf.TensorSpec((1, None, None, len(features)), tf.float32)
+            self._graphs[key] = tf.function(
+                lambda images: network.correct(name, images), input_signature=[image], autograph=False
+            )
+        with tf.device(self._device):
+            correction = self._graphs[key](tf.constant(np.moveaxis(features, 0, -1)[np.newaxis]))
+        return np.moveaxis(correction[0].numpy(), -1, 0)
+
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""
         return self.network.canonical_weights()
@@ -164,6 +179,7 @@ class TensorFlowBackend:
             probe=tf.TensorSpec((modes, size, size), tf.complex64),
             good=tf.TensorSpec((size, size), tf.bool),
             brightest=number,
+            variance=number,
             modulus_floor=number,
             input_scale=number,
         )
@@ -267,8 +283,15 @@ class TensorFlowBackend:
             error = physics.amplitude_error(amplitude, rate, optics.good)
             loss += weights.amplitude * tf.reduce_mean(error)
         if patterns.labels and weights.labels > 0:
-            labels = tf.reshape(patterns.labels[0], [-1, size, size])
-            loss += weights.labels * tf.reduce_mean(physics.label_error(patches, labels, illumination))
+            # Patches that share an object share its phase.
+            channels = self.network.plan.channels if self.network.plan.merges else 1
+            shape = [-1, channels, size, size]
+            light = physics.label_weight(
+                tf.reshape(illumination, shape), tf.reshape(patterns.corner, [-1, channels, 2]), optics
+            )
+            labels = tf.reshape(patterns.labels[0], shape)
+            error = physics.label_error(tf.reshape(patches, shape), labels, light)
+            loss += weights.labels * tf.reduce_mean(error)
         if weights.variation > 0:
             variation = physics.total_variation(patches, illumination)
             loss += weights.variation * tf.reduce_mean(variation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,17 +12,12 @@ import tensorflow as tf
 
 from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
-from ...network.plan import (
-    CORRECTION_LIMIT,
-    DIRECT_REGULARISATION,
-    INTENSITY_SCALE,
-    PROBE_CORRECTION,
-    NetworkPlan,
-)
+from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, SIDE_MULTIPLE, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
+from ...physics.unrolled import CORRECTION_LIMIT, FEATURES, STEP_REGULARISATION, WEAK_REGULARISATION
 from . import physics
 
-__all__ = ['PtychographyNetwork', 'make_network']
+__all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
 
 POLICIES = {'32-true': 'float32', 'bf16-mixed': 'mixed_bfloat16', '16-mixed': 'mixed_float16'}
 """Keras' name of the arithmetic of the convolutions; weights are always float32."""
@@ -82,9 +78,20 @@ class ConvolutionalNetwork:
                 return _unfolded(first)
 
 
-def _doubled(images: tf.Tensor) -> tf.Tensor:
-    """Repeat each pixel of images (n, N, N, c) in a square of 2 × 2."""
+def _sides(images: tf.Tensor) -> tuple[Any, Any, int]:
+    """Return height, width and channels of images (n, H, W, c); a canvas learns its sides from the data."""
     _, height, width, channels = images.shape
+    dynamic = tf.shape(images)
+    return (
+        dynamic[1] if height is None else height,
+        dynamic[2] if width is None else width,
+        channels,
+    )
+
+
+def _doubled(images: tf.Tensor) -> tf.Tensor:
+    """Repeat each pixel of images (n, H, W, c) in a square of 2 × 2."""
+    height, width, channels = _sides(images)
     wide = tf.reshape(tf.concat([images, images], axis=-1), [-1, height, 2 * width * channels])
     return tf.reshape(tf.concat([wide, wide], axis=-1), [-1, 2 * height, 2 * width, channels])
 
@@ -99,14 +106,14 @@ def _without_centre(images: tf.Tensor) -> tf.Tensor:
 
 def _folded(images: tf.Tensor) -> tf.Tensor:
     """Fold squares of 2 × 2 pixels into channels ``4 c + 2 row + column``, the canonical order."""
-    _, height, width, channels = images.shape
+    height, width, channels = _sides(images)
     squares = tf.reshape(images, [-1, height // 2, 2, width // 2, 2, channels])
     return tf.reshape(tf.transpose(squares, [0, 1, 3, 5, 2, 4]), [-1, height // 2, width // 2, 4 * channels])
 
 
 def _unfolded(images: tf.Tensor) -> tf.Tensor:
     """Undo :func:`_folded`."""
-    _, height, width, channels = images.shape
+    height, width, channels = _sides(images)
     squares = tf.reshape(images, [-1, height, width, channels // 4, 2, 2])
     return tf.reshape(tf.transpose(squares, [0, 1, 4, 2, 5, 3]), [-1, 2 * height, 2 * width, channels // 4])
 
@@ -189,43 +196,78 @@ class PtychographyNetwork:
 
 
 class UnrolledNetwork(PtychographyNetwork):
-    """Steps of modulus constraint with the known probe, each corrected by a CNN.
+    """Steps of modulus constraint on the object of a group, each corrected by a CNN.
 
-    Starts from a flat object; with zero corrections it is as many steps of ePIE as the plan has parts.
+    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
     """
+
+    def __init__(self, plan: NetworkPlan, precision: str) -> None:
+        super().__init__(plan, precision)
+        self.rates = {name: tf.Variable(tf.zeros((3,))) for name, _ in plan.parts}
 
     def __call__(
         self, amplitude: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
     ) -> tf.Tensor:
         """Reconstruct patches."""
         size = amplitude.shape[-1]
-        flat = tf.reshape(amplitude, [-1, size, size])
-        illumination = physics.mode_intensity(probes) / optics.brightest
-        patches = tf.ones_like(probes[:, 0])
-        for step in self.parts.values():
-            update = physics.modulus_update(patches, probes, flat, optics)
-            direct = 1 / (illumination + DIRECT_REGULARISATION)
-            real, imag = tf.math.real(update), tf.math.imag(update)
-            features = tf.stack(
-                [
-                    tf.math.real(patches) - 1,
-                    tf.math.imag(patches),
-                    real,
-                    imag,
-                    illumination,
-                    tf.abs(update),
-                    real * direct,
-                    imag * direct,
-                ],
-                axis=1,
-            )
+        channels = self.plan.channels if self.plan.merges else 1
+        canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, SIDE_MULTIPLE)
+        grouped, single = [-1, channels, size, size], [-1, size, size]
+        flat = tf.reshape(amplitude, single)
+        illumination = canvas.gather(tf.reshape(physics.mode_intensity(probes), grouped))
+        surface = _illumination_features(illumination, optics)
+        step_scale = physics.as_complex(1 / (illumination + STEP_REGULARISATION * optics.brightest))
+        weak_scale = physics.as_complex(1 / (illumination + WEAK_REGULARISATION * optics.brightest))
+        obj = physics.as_complex(tf.ones_like(illumination))
+        change = tf.zeros_like(obj)
+        for name in self.parts:
+            patches = tf.reshape(canvas.cut_complex(obj), single)
+            gradient = physics.modulus_gradient(patches, probes, flat, optics)
+            total = canvas.gather_complex(tf.reshape(gradient, grouped))
+            step, weak = total * step_scale, total * weak_scale
+            turn = physics.slow_turn(obj, weak, illumination, optics.variance)
+            features = [
+                tf.math.real(obj) - 1,
+                tf.math.imag(obj),
+                tf.abs(obj) - 1,
+                tf.math.real(step),
+                tf.math.imag(step),
+                tf.math.real(weak),
+                tf.math.imag(weak),
+                tf.abs(weak),
+                tf.math.real(change),
+                tf.math.imag(change),
+                turn,
+                *surface,
+            ]
             # Stacking first and transposing then is three times faster than stacking along the last axis.
-            correction = step(tf.transpose(features, [0, 2, 3, 1]))
-            correction = CORRECTION_LIMIT * tf.tanh(correction / CORRECTION_LIMIT)
-            patches = patches + update + tf.complex(correction[..., 0], correction[..., 1])
-            grouped = tf.reshape(patches, tf.shape(amplitude))
-            patches = tf.reshape(self.merge(grouped, probes, corner, optics), tf.shape(flat))
-        return tf.reshape(patches, tf.shape(amplitude))
+            correction = self.correct(name, tf.transpose(tf.stack(features, axis=1), [0, 2, 3, 1]))
+            bounded = CORRECTION_LIMIT * tf.tanh(correction / CORRECTION_LIMIT)
+            rates = self.rates[name]
+            moved = obj + physics.as_complex(tf.exp(rates[0])) * step + physics.as_complex(rates[1]) * change
+            moved += tf.complex(bounded[..., 0], bounded[..., 1])
+            turn = rates[2] * turn
+            following = moved * tf.complex(tf.cos(turn), tf.sin(turn))
+            change = following - obj
+            obj = following
+        return tf.reshape(canvas.cut_complex(obj), tf.shape(amplitude))
+
+    def correct(self, name: str, features: tf.Tensor) -> tf.Tensor:
+        """Return the correction (B, H, W, 2) of the step of that name for features (B, H, W, F)."""
+        features = tf.ensure_shape(features, [None, None, None, len(FEATURES)])
+        return self.parts[name](features)
+
+    def named_canonical(self) -> list[tuple[str, tf.Variable]]:
+        """Return variables by canonical name."""
+        return [*super().named_canonical(), *((f'{name}/{RATES}', v) for name, v in self.rates.items())]
+
+
+def _illumination_features(
+    illumination: tf.Tensor, optics: physics.Optics
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the features (B, H, W) that follow from the illumination alone."""
+    relative = illumination / optics.brightest
+    return tf.math.log1p(relative), relative / (relative + 1), tf.math.rsqrt(1 + illumination)
 
 
 class CnnNetwork(PtychographyNetwork):

@@ -11,18 +11,23 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ...physics.forward import BACKGROUND, MODULUS_FLOOR
+from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS, MODULUS_FLOOR
+from ...physics.slow_phase import LARGEST_GAIN, illumination_variance
+from ...physics.unrolled import LARGEST_TURN, SCANNED_FLOOR
 
 __all__ = [
+    'Canvas',
     'Optics',
     'amplitude_error',
     'deviance',
     'far_field',
     'label_error',
+    'label_weight',
     'merge_and_cut',
     'mode_intensity',
-    'modulus_update',
+    'modulus_gradient',
     'shift_probe',
+    'slow_turn',
     'total_variation',
 ]
 
@@ -68,6 +73,8 @@ class Optics(NamedTuple):
     """(N, N) bool, trusted pixels, zero frequency at index 0."""
     brightest: tf.Tensor
     """() largest value of the unshifted illumination."""
+    variance: tf.Tensor
+    """() of the illumination about its centre, in square pixels."""
     modulus_floor: tf.Tensor
     """() counts per pixel below which a predicted field has no phase."""
     input_scale: tf.Tensor
@@ -81,20 +88,70 @@ class Optics(NamedTuple):
             probe=probe,
             good=tf.signal.ifftshift(good, axes=PIXELS),
             brightest=tf.reduce_max(illumination),
+            variance=tf.constant(illumination_variance(probe.numpy()), tf.float32),
             modulus_floor=MODULUS_FLOOR * tf.reduce_mean(illumination),
             input_scale=tf.constant(input_scale, tf.float32),
         )
 
 
-def modulus_update(patches: tf.Tensor, probes: tf.Tensor, amplitude: tf.Tensor, optics: Optics) -> tf.Tensor:
-    """Object update of one ePIE step, per pattern (:func:`ptycho_engine.physics.forward.epie_step`)."""
+def modulus_gradient(
+    patches: tf.Tensor, probes: tf.Tensor, amplitude: tf.Tensor, optics: Optics
+) -> tf.Tensor:
+    """Return by how much the modulus constraint changes each patch times the illumination (n, N, N).
+
+    Divided by the brightest intensity it is the update of ePIE
+    (:func:`ptycho_engine.physics.forward.epie_step`).
+    """
     fields = far_field(patches, probes)
     modulus = tf.sqrt(mode_intensity(fields) + optics.modulus_floor)
     excess = tf.where(optics.good, amplitude / modulus - 1, tf.zeros_like(modulus))
-    # The unitary inverse transform has a factor N; it goes with the division by the brightest intensity.
-    factor = probes.shape[-1] / optics.brightest
-    change = tf.signal.ifft2d(fields * as_complex(factor * excess)[:, tf.newaxis])
+    # The unitary inverse transform has a factor N.
+    change = tf.signal.ifft2d(fields * as_complex(float(probes.shape[-1]) * excess)[:, tf.newaxis])
     return tf.reduce_sum(tf.math.conj(probes) * change, axis=1)
+
+
+class Canvas:
+    """The common pixels of the C patches of each of B groups.
+
+    Parameters
+    ----------
+    corner : (B, C, 2) int
+        [row, column] of each patch on the object. The canvas is sized from these.
+    size : int
+        Side N of a patch.
+    multiple : int
+        The side of the canvas is a multiple of this.
+    """
+
+    def __init__(self, corner: tf.Tensor, size: int, multiple: int = 1) -> None:
+        start = tf.cast(corner - tf.reduce_min(corner, axis=1, keepdims=True), tf.int32)
+        needed = tf.reduce_max(start) + size
+        self.side = -(-needed // multiple) * multiple
+        self.groups = tf.shape(start)[0]
+        self._patches = tf.stack([self.groups, tf.shape(start)[1], size, size])
+        first = tf.range(self.groups)[:, tf.newaxis, tf.newaxis] * self.side
+        pixel = tf.range(size)
+        rows = (first + start[:, :, 0, tf.newaxis] + pixel) * self.side
+        columns = start[:, :, 1, tf.newaxis] + pixel
+        self._index = tf.reshape(rows[..., tf.newaxis] + columns[..., tf.newaxis, :], [-1])
+
+    def gather(self, patches: tf.Tensor) -> tf.Tensor:
+        """Add real patches (B, C, N, N) up where they overlap: (B, side, side)."""
+        pixels = self.groups * self.side * self.side
+        total = tf.math.unsorted_segment_sum(tf.reshape(patches, [-1]), self._index, pixels)
+        return tf.reshape(total, [self.groups, self.side, self.side])
+
+    def cut(self, canvas: tf.Tensor) -> tf.Tensor:
+        """Cut patches (B, C, N, N) from a real canvas (B, side, side)."""
+        return tf.reshape(tf.gather(tf.reshape(canvas, [-1]), self._index), self._patches)
+
+    def gather_complex(self, patches: tf.Tensor) -> tf.Tensor:
+        """:meth:`gather` of complex patches."""
+        return tf.complex(self.gather(tf.math.real(patches)), self.gather(tf.math.imag(patches)))
+
+    def cut_complex(self, canvas: tf.Tensor) -> tf.Tensor:
+        """:meth:`cut` from a complex canvas."""
+        return tf.complex(self.cut(tf.math.real(canvas)), self.cut(tf.math.imag(canvas)))
 
 
 def merge_and_cut(patches: tf.Tensor, window: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
@@ -106,26 +163,34 @@ def merge_and_cut(patches: tf.Tensor, window: tf.Tensor, corner: tf.Tensor) -> t
     window : (B, C, N, N) float
         Positive weights.
     corner : (B, C, 2) int
-        [row, column] of each patch on the object. The canvas is sized from these.
+        [row, column] of each patch on the object.
     """
-    size = patches.shape[-1]
-    groups = tf.shape(patches)[0]
-    start = tf.cast(corner - tf.reduce_min(corner, axis=1, keepdims=True), tf.int32)
-    side = tf.reduce_max(start) + size
-    canvas = tf.range(groups)[:, tf.newaxis, tf.newaxis] * side
-    pixel = tf.range(size)
-    rows = (canvas + start[:, :, 0, tf.newaxis] + pixel) * side
-    columns = start[:, :, 1, tf.newaxis] + pixel
-    index = tf.reshape(rows[..., tf.newaxis] + columns[..., tf.newaxis, :], [-1])
+    canvas = Canvas(corner, patches.shape[-1])
+    weight = as_complex(canvas.cut(canvas.gather(window)))
+    return canvas.cut_complex(canvas.gather_complex(patches * as_complex(window))) / weight
 
-    def merged(values: tf.Tensor) -> tf.Tensor:
-        total = tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), index, groups * side * side)
-        return tf.reshape(tf.gather(total, index), tf.shape(values))
 
-    weight = merged(window)
-    real = merged(tf.math.real(patches) * window)
-    imag = merged(tf.math.imag(patches) * window)
-    return tf.complex(real / weight, imag / weight)
+def slow_turn(obj: tf.Tensor, weak: tf.Tensor, illumination: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W).
+
+    :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
+    """
+    largest = tf.reduce_max(illumination, axis=PIXELS, keepdims=True)
+    scanned = illumination / (illumination + SCANNED_FLOOR * largest)
+    phase = scanned * tf.math.imag(tf.math.conj(obj) * weak) / (squared_modulus(obj) + SCANNED_FLOOR)
+    shape = tf.shape(obj)
+    rows, columns = _frequencies(shape[1])[:, tf.newaxis], _frequencies(shape[2])
+    squared = (2 * np.pi) ** 2 * variance * (rows**2 + columns**2)
+    gain = tf.where(squared > 0, tf.clip_by_value(1 / squared - 1, 0.0, LARGEST_GAIN), 0.0)
+    turned = tf.math.real(tf.signal.ifft2d(tf.signal.fft2d(as_complex(phase)) * as_complex(gain)))
+    return tf.clip_by_value(turned, -LARGEST_TURN, LARGEST_TURN)
+
+
+def _frequencies(length: tf.Tensor) -> tf.Tensor:
+    """Return the FFT frequencies of so many samples, in cycles per sample."""
+    index = tf.range(length)
+    signed = tf.where(index < (length + 1) // 2, index, index - length)
+    return tf.cast(signed, tf.float32) / tf.cast(length, tf.float32)
 
 
 def deviance(counts: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
@@ -150,16 +215,40 @@ def amplitude_error(amplitude: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> t
     return tf.reduce_sum(difference, axis=PIXELS) / scale
 
 
-def label_error(patches: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """Illumination-weighted squared error against known patches, up to one phase per patch (n,).
+def label_weight(illumination: tf.Tensor, corner: tf.Tensor, optics: Optics) -> tf.Tensor:
+    """Return the weights (B, C, N, N) of labels: over the patches of a group they add up to one at each pixel
+    that gets light, and fade where it gets less than ``LABEL_LIGHT`` of the brightest.
 
-    ``min_phi sum w |O e^{i phi} - T|^2 / sum w |T|^2``: a pattern does not fix its patch's phase.
+    Parameters
+    ----------
+    illumination : (B, C, N, N) float
+        Of each pattern, in counts.
+    corner : (B, C, 2) int
+        [row, column] of each patch.
+    optics : Optics
     """
-    weighted = as_complex(weight) * tf.math.conj(patches) * labels
-    cross = tf.abs(tf.reduce_sum(weighted, axis=PIXELS))
-    power = tf.reduce_sum(weight * squared_modulus(patches), axis=PIXELS)
-    truth = tf.reduce_sum(weight * squared_modulus(labels), axis=PIXELS)
-    return (power + truth - 2 * cross) / truth
+    canvas = Canvas(corner, illumination.shape[-1])
+    return illumination / (canvas.cut(canvas.gather(illumination)) + LABEL_LIGHT * optics.brightest)
+
+
+def label_error(patches: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Error against known patches and of its differences between neighbours, up to one phase (B,).
+
+    ``Σ w (|d| + |∂_y d| + |∂_x d|) / Σ w |T|`` with ``d = O e^{iφ} − T`` over all patches (B, C, N, N) of a
+    group that shares its phase, φ that of ``Σ w conj(O) T``: patterns do not fix it.
+    """
+    axes = (1, 2, 3)
+    cross = tf.reduce_sum(as_complex(weight) * tf.math.conj(patches) * labels, axis=axes, keepdims=True)
+    difference = patches * (cross / as_complex(tf.maximum(tf.abs(cross), 1e-12))) - labels
+    rows, columns = difference[:, :, 1:] - difference[:, :, :-1], difference[..., 1:] - difference[..., :-1]
+    total = tf.reduce_sum(weight * _soft_modulus(difference), axis=axes)
+    total += tf.reduce_sum(weight[:, :, 1:] * _soft_modulus(rows), axis=axes)
+    total += tf.reduce_sum(weight[..., 1:] * _soft_modulus(columns), axis=axes)
+    return total / tf.reduce_sum(weight * tf.abs(labels), axis=axes)
+
+
+def _soft_modulus(values: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(squared_modulus(values) + LABEL_SOFTNESS**2)
 
 
 def total_variation(patches: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

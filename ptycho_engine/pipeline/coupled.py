@@ -1,0 +1,141 @@
+"""The unrolled network on a whole scan: all patterns work on one object (clause NET-05).
+
+Only the object is kept from step to step, so that memory does not grow with the number of patterns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.base import Backend, scan_physics
+from ..blocks import blocks
+from ..errors import Cancelled
+from ..network.plan import RATES, SIDE_MULTIPLE, NetworkPlan
+from ..physics.refinement import ScanPhysics
+from ..physics.slow_phase import illumination_variance, slow_phase_gain
+from ..physics.unrolled import Surroundings, UnrolledState, advance, flat_state, network_features
+from .prepared import PreparedScan
+from .refine import scan_patterns
+
+__all__ = ['CoupledObject', 'WholeScan']
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+PIXELS_AT_ONCE = 1 << 24
+"""Pixels of the patterns between two looks at whether the run is to stop."""
+
+TILE = 1024
+"""Side of the part of a large object that the network sees at a time; a multiple of ``SIDE_MULTIPLE``."""
+
+HALO = 48
+"""Pixels around it that the network sees too: as far as its layers look."""
+
+
+@dataclass(frozen=True)
+class CoupledObject:
+    """The object after a step, on the scan's grid."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) in the engine's gauge."""
+    weight: npt.NDArray[np.float32]
+    """(H, W) illumination in counts."""
+    done: float
+    """Part of all steps that is done, in (0, 1]."""
+
+
+class WholeScan:
+    """Runs the steps of an unrolled network over the patterns of a scan.
+
+    Parameters
+    ----------
+    backend : Backend
+        Built for `plan`.
+    plan : NetworkPlan
+        One that couples.
+    weights : mapping
+        Canonical weights.
+    prepared : PreparedScan
+    stop : callable
+        Asked every few thousand patterns; once true, ``Cancelled`` is raised.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        plan: NetworkPlan,
+        weights: Weights,
+        prepared: PreparedScan,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._backend = backend
+        self._stop = stop
+        self._rates = [weights[f'{name}/{RATES}'] for name, _ in plan.parts]
+        patterns = scan_patterns(prepared, None, multiple=SIDE_MULTIPLE)
+        self._physics: ScanPhysics = scan_physics(backend, patterns)
+        self._patterns = patterns
+        self._gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
+        margin, (height, width) = prepared.margin, prepared.scan.grid.shape
+        self._inner = slice(margin, margin + height), slice(margin, margin + width)
+
+    def run(self, members: npt.NDArray[np.int64]) -> Generator[CoupledObject, None, CoupledObject]:
+        """Reconstruct from the given patterns; yields after each step and returns the last.
+
+        Raises
+        ------
+        Cancelled
+            If the run is to stop.
+        """
+        state = flat_state(self._patterns.shape)
+        around: Surroundings | None = None
+        found: CoupledObject | None = None
+        for step, rates in enumerate(self._rates):
+            gradient, light = self._gradient(state, members)
+            around = around or Surroundings(light, self._patterns.brightest, self._gain)
+            features = network_features(state, gradient, around)
+            state = advance(state, features, self._correction(step, features), rates)
+            found = CoupledObject(
+                state.obj[self._inner], light[self._inner], (step + 1) / len(self._rates)
+            )
+            yield found
+        assert found is not None
+        return found
+
+    def _gradient(
+        self, state: UnrolledState, members: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float32]]:
+        """Return what the modulus constraint wants of the object, and the illumination: (H, W) each."""
+        obj = self._physics.to_device(state.obj)
+        gradient = np.zeros(self._patterns.shape, np.complex64)
+        light = np.zeros(self._patterns.shape, np.float32)
+        for part in blocks(len(members), max(PIXELS_AT_ONCE // self._patterns.size**2, 1)):
+            if self._stop():
+                raise Cancelled('The reconstruction was stopped.')
+            found = self._physics.evaluate(obj, members[part], 'amplitude')
+            gradient -= self._physics.to_host(found.gradient)
+            light += self._physics.to_host(found.weight)
+        return gradient, light
+
+    def _correction(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the correction (2, H, W), computed tile by tile where the object is large."""
+        shape = features.shape[1:]
+        if max(shape) <= TILE + 2 * HALO:
+            return self._backend.correct(step, features)
+        correction = np.empty((2, *shape), np.float32)
+        for rows, seen_rows in _tiles(shape[0]):
+            for columns, seen_columns in _tiles(shape[1]):
+                seen = np.ascontiguousarray(features[:, seen_rows, seen_columns])
+                found = self._backend.correct(step, seen)
+                inner_rows = slice(rows.start - seen_rows.start, rows.stop - seen_rows.start)
+                inner_columns = slice(columns.start - seen_columns.start, columns.stop - seen_columns.start)
+                correction[:, rows, columns] = found[:, inner_rows, inner_columns]
+        return correction
+
+
+def _tiles(length: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the parts of an axis, and each with its halo; all begin and end at multiples of SIDE_MULTIPLE."""
+    for part in blocks(length, TILE):
+        yield part, slice(max(part.start - HALO, 0), min(part.stop + HALO, length))

@@ -37,7 +37,7 @@ _PUBLIC = {
     'RawData': 'data.raw_data',
     'RawDataTorch': 'data.container',
     'Reconstructed': 'events',
-    'Reconstruction': 'pipeline.reconstruct',
+    'Reconstruction': 'pipeline.result',
     'ScaleRecord': 'physics.scaling',
     'Scan': 'data.scan',
     'TrainingConfig': 'config',
@@ -129,8 +129,8 @@ if TYPE_CHECKING:
     from .pipeline.evaluate import read_object as read_object
     from .pipeline.payload import reconstruct_from_payload as reconstruct_from_payload
     from .pipeline.payload import train_from_payload as train_from_payload
-    from .pipeline.reconstruct import Reconstruction as Reconstruction
     from .pipeline.reconstruct import reconstruct as reconstruct
+    from .pipeline.result import Reconstruction as Reconstruction
     from .pipeline.train import train as train
     from .simulate import simulate_scan as simulate_scan
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .pipeline.reconstruct import Reconstruction
+    from .pipeline.result import Reconstruction
 
 __all__ = [
     'BatchDone',

@@ -17,7 +17,7 @@ from .files.atomic import atomic_path
 from .pipeline.quality import align, fourier_ring_correlation
 
 if TYPE_CHECKING:
-    from .pipeline.reconstruct import Reconstruction
+    from .pipeline.result import Reconstruction
 
 __all__ = ['comparison_figure', 'object_figure', 'save_figure']
 

@@ -44,7 +44,7 @@ class EngineSettings:
         self.start_from = group.create_string_parameter('StartFrom', START_FROM[0])
         self.architecture = group.create_string_parameter('Architecture', model.architecture)
         self.unrolled_steps = group.create_integer_parameter(
-            'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=12
+            'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=24
         )
         self.n_groups = group.create_integer_parameter(
             'NumGroups', training.n_groups or ALL_GROUPS, minimum=ALL_GROUPS

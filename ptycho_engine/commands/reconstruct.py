@@ -29,7 +29,8 @@ from ..files.atomic import require_writable
 from ..files.product import write_product
 from ..pipeline.evaluate import read_object
 from ..pipeline.quality import scan_box
-from ..pipeline.reconstruct import Reconstruction, reconstruct
+from ..pipeline.reconstruct import reconstruct
+from ..pipeline.result import Reconstruction
 from .evaluate import report_scores
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings

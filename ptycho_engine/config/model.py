@@ -42,8 +42,8 @@ class ModelConfig:
     architecture: str = 'unrolled'
     """'unrolled': steps of modulus constraint with the known probe, each corrected by a small CNN. 'cnn':
     PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
-    unrolled_steps: int = 3
-    """Steps of the unrolled network, from 1 to 12. Time grows in proportion. Only 'unrolled'."""
+    unrolled_steps: int = 8
+    """Steps of the unrolled network, from 1 to 24. Time grows in proportion. Only 'unrolled'."""
     object_big: bool = True
     """Merge the patches of a group where they overlap and cut them again, so that they agree. False leaves
     each pattern its own patch. No effect at gridsize 1, where a group is one pattern."""
@@ -76,7 +76,7 @@ class ModelConfig:
                 )
         check_integer(owner, 'gridsize', self.gridsize, 1, 5)
         check_integer(owner, 'n_filters_scale', self.n_filters_scale, 1, 4)
-        check_integer(owner, 'unrolled_steps', self.unrolled_steps, 1, 12)
+        check_integer(owner, 'unrolled_steps', self.unrolled_steps, 1, 24)
         check_choice(owner, 'model_type', self.model_type, MODEL_TYPES)
         check_choice(owner, 'architecture', self.architecture, ARCHITECTURES)
         check_choice(owner, 'amp_activation', self.amp_activation, AMPLITUDE_ACTIVATIONS)

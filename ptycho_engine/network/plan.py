@@ -20,6 +20,7 @@ from .cnn import cnn_layers
 from .layer import Activation, Layer
 
 __all__ = [
+    'CANVAS_MULTIPLE',
     'INTENSITY_SCALE',
     'PROBE_CORRECTION',
     'RATES',
@@ -44,6 +45,10 @@ the momentum and the factor of the slow turn (:mod:`~..physics.unrolled`)."""
 
 SIDE_MULTIPLE = 8
 """Sides of the images that 'unrolled' convolves are multiples of this: folded once, halved twice."""
+
+CANVAS_MULTIPLE = 16
+"""The object of a group is as wide as the widest group of its batch needs, rounded up to a multiple of this,
+so that it seldom differs between batches of one scan."""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _slow_turn(obj: ComplexImage, weak: ComplexImage, around: Surroundings) -> F
     scanned = light / (light + np.float32(SCANNED_FLOOR) * light.max())
     phase = scanned * (obj.conj() * weak).imag / (np.abs(obj) ** 2 + np.float32(SCANNED_FLOOR))
     turned = fft.ifft2(fft.fft2(phase) * around.gain).real
-    return np.clip(turned, -LARGEST_TURN, LARGEST_TURN).astype(np.float32)
+    return np.asarray(np.clip(turned, -LARGEST_TURN, LARGEST_TURN), dtype=np.float32)
 
 
 def advance(

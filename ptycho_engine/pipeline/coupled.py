@@ -97,9 +97,7 @@ class WholeScan:
             around = around or Surroundings(light, self._patterns.brightest, self._gain)
             features = network_features(state, gradient, around)
             state = advance(state, features, self._correction(step, features), rates)
-            found = CoupledObject(
-                state.obj[self._inner], light[self._inner], (step + 1) / len(self._rates)
-            )
+            found = CoupledObject(state.obj[self._inner], light[self._inner], (step + 1) / len(self._rates))
             yield found
         assert found is not None
         return found

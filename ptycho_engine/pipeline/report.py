@@ -108,7 +108,7 @@ class QualityReport:
 def measure_quality(
     deviance: float,
     resolution: float,
-    weight: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.floating[Any]],
     uncertainty: npt.NDArray[np.float32],
     box: tuple[slice, slice],
     refinement: Refinement | None,

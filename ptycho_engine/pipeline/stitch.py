@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['Stitcher', 'add_patches', 'weakest_weight']
+__all__ = ['Stitcher', 'add_patches', 'faded', 'weakest_weight']
 
 RELATIVE_FLOOR = 1e-3
 """Illumination, relative to a fully scanned pixel, below which the object fades to the flat start."""
@@ -17,6 +17,16 @@ def weakest_weight(weight: npt.NDArray[np.floating[Any]]) -> float:
     """Return the illumination below which a pixel of the map `weight` (H, W) counts as not scanned."""
     covered = weight[weight > 0]
     return RELATIVE_FLOOR * float(np.percentile(covered, 90)) if covered.size else 0.0
+
+
+def faded(
+    weighted: npt.NDArray[Any], weight: npt.NDArray[np.floating[Any]], background: complex = 1.0
+) -> npt.NDArray[np.complex64]:
+    """Return ``weighted / weight`` (H, W), which fades to `background` where nothing was scanned (STI-01)."""
+    if not weight.any():
+        return np.full(weight.shape, background, np.complex64)
+    floor = weakest_weight(weight)
+    return np.asarray((weighted + floor * background) / (weight + floor), dtype=np.complex64)
 
 
 def add_patches(canvas: npt.NDArray[Any], patches: npt.NDArray[Any], corner: npt.NDArray[np.int64]) -> None:
@@ -83,8 +93,4 @@ class Stitcher:
 
     def result(self, background: complex = 1.0) -> npt.NDArray[np.complex64]:
         """Return the object (H, W); where nothing was scanned it fades to `background`."""
-        if not self._weight.any():
-            return np.full(self._sum.shape, background, np.complex64)
-        floor = weakest_weight(self._weight)
-        blended = (self._sum + floor * background) / (self._weight + floor)
-        return np.asarray(blended, dtype=np.complex64)
+        return faded(self._sum, self._weight, background)

@@ -12,6 +12,8 @@ from ptycho_engine.errors import BackendUnavailableError, ConfigError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.physics.probe import fourier_shift, mode_intensity
+from ptycho_engine.physics.unrolled import STEP_REGULARISATION
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
@@ -82,19 +84,24 @@ def test_loss_01_float32_deviance_is_right_at_a_billion_photons():
 
 
 @pytest.mark.parametrize('modes', [1, 3])
-def test_net_01_zero_corrections_are_steps_of_epie(modes):
+def test_net_01_without_corrections_and_momentum_steps_follow_the_modulus_constraint(modes):
     mask = np.zeros((64, 64), bool)
     mask[10:12, 20:30] = True
     prepared = prepared_scan(modes=modes, bad_pixels=mask)
     groups = np.arange(6, dtype=np.int32)[:, None]
     batch = prepared.batch(groups)
-    found = backend_for(prepared).predict(batch)[:, 0]
+    plain = {
+        name: np.zeros_like(value) if name.endswith('/rates') else value
+        for name, value in initial_weights(build_plan(ModelConfig(N=64, n_filters_scale=1)), 0).items()
+    }
+    found = backend_for(prepared, weights=plain).predict(batch)[:, 0]
     expected = np.ones((6, 64, 64), complex)
     probe = prepared.illumination.probe.astype(complex)
-    for _ in range(3):
-        expected = ref.epie_step(
-            expected, probe, batch.remainder[:, 0].astype(float), batch.amplitude[:, 0], prepared.good
-        )
+    remainder = batch.remainder[:, 0].astype(float)
+    light = mode_intensity(fourier_shift(probe[None], remainder[:, None])) / mode_intensity(probe).max()
+    for _ in range(ModelConfig().unrolled_steps):
+        epie = ref.epie_step(expected, probe, remainder, batch.amplitude[:, 0], prepared.good)
+        expected = expected + (epie - expected) / (light + STEP_REGULARISATION)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -119,14 +126,15 @@ def test_fwd_03_group_merge_matches_the_reference():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize('groups_in_batch', [1, 3, 16])
+@pytest.mark.parametrize('groups_in_batch', [1, 4])
 def test_each_group_has_its_own_output_whatever_the_batch(groups_in_batch):
     prepared = prepared_scan()
     backend = backend_for(prepared, gridsize=2, weights=scattered_weights(2))
-    rng = np.random.default_rng(0)
-    groups = np.stack([rng.choice(16, 4, replace=False) for _ in range(16)]).astype(np.int32)
+    # Neighbours, as groups are: their objects are of one size.
+    first = np.array([4 * row + column for row in range(3) for column in range(3)], np.int32)
+    groups = first[:, None] + np.array([0, 1, 4, 5], np.int32)
     whole = backend.predict(prepared.batch(groups))
-    assert whole.shape == (16, 4, 64, 64)
+    assert whole.shape == (9, 4, 64, 64)
     parts = np.concatenate([backend.predict(batch) for batch in prepared.batches(groups, groups_in_batch)])
     np.testing.assert_allclose(parts, whole, atol=2e-4)
 
@@ -143,7 +151,8 @@ def test_gau_03_ten_times_the_dose_gives_the_same_object():
     results = []
     for scan in (Scan.from_raw(raw), louder):
         prepared = PreparedScan(scan)
-        backend = backend_for(prepared, weights=scattered_weights())
+        # The network is told the photon noise; before training it makes nothing of it.
+        backend = backend_for(prepared)
         batch = prepared.batch(np.arange(9, dtype=np.int32)[:, None])
         results.append(backend.predict(batch) * prepared.scale.probe_scale)
     np.testing.assert_allclose(results[1], results[0], atol=1e-3)

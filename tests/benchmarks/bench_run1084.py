@@ -23,7 +23,8 @@ from ptycho_engine.data.scan import Scan
 from ptycho_engine.events import ModelSaved, Reconstructed
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import Reconstruction, reconstruct
+from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.pipeline.result import Reconstruction
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import simulate_scan
 

@@ -12,7 +12,7 @@ from ptycho_engine.data import stored
 from ptycho_engine.data.container import NAMES, ContainerArrays
 from ptycho_engine.data.memmap import MemmapDatasetBridge
 from ptycho_engine.data.scan import Scan, load_scan
-from ptycho_engine.pipeline.reconstruct import _covering_groups
+from ptycho_engine.pipeline.predict import scan_groups
 from ptycho_engine.pipeline.sources import MeasuredScans
 from ptycho_engine.simulate import (
     defocused_probe,
@@ -98,4 +98,4 @@ def groups_of(raw: RawData, config: TrainingConfig) -> list[np.ndarray]:
     source = MeasuredScans([scan], config)
     drawn = [*source.training(1), *source.validation()]
     inference = InferenceConfig(use_groups_cache=False)
-    return [*(item.groups for item in drawn), _covering_groups(scan, 2, inference)]
+    return [*(item.groups for item in drawn), scan_groups(scan, 2, inference)]

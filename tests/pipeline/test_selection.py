@@ -12,7 +12,7 @@ from ptycho_engine.data import neighbours
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import DataValueError
-from ptycho_engine.pipeline.reconstruct import _covering_groups
+from ptycho_engine.pipeline.predict import scan_groups
 from ptycho_engine.pipeline.sources import MeasuredScans, SimulatedScans
 from tests.conftest import small_scan
 
@@ -70,7 +70,7 @@ def test_group_04_coverage_is_logged(scan, caplog):
     drawn(scan, n_groups=10)
     assert 'Scan 1: 48 patterns train, 16 validate, 0 are left out.' in caplog.messages
     assert any(m.startswith('An epoch draws 10 groups of 4: ') and 'of 48' in m for m in caplog.messages)
-    groups = _covering_groups(scan, 2, InferenceConfig())
+    groups = scan_groups(scan, 2, InferenceConfig())
     assert f'{len(groups)} groups of 4 hold 64 of 64 patterns (100 %).' in caplog.messages
 
 
@@ -82,7 +82,7 @@ def test_group_01_datasets_of_one_scan_are_never_mixed():
     for groups in (
         source.training(1)[0].groups,
         source.validation()[0].groups,
-        _covering_groups(both, 2, InferenceConfig()),
+        scan_groups(both, 2, InferenceConfig()),
     ):
         assert (labels[groups] == labels[groups[:, :1]]).all()
         assert set(labels[groups[:, 0]]) == {0, 1}
@@ -103,7 +103,7 @@ def test_cache_02_training_and_reconstruction_share_it(tmp_path, monkeypatch, sw
         np.testing.assert_array_equal(first, drawn(scan))
         return
     before = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns
-    fresh = _covering_groups(Scan.from_raw(small_scan()), 2, InferenceConfig())
+    fresh = scan_groups(Scan.from_raw(small_scan()), 2, InferenceConfig())
 
     def forbidden(*args, **kwargs):
         raise AssertionError('a tree was built')
@@ -112,15 +112,15 @@ def test_cache_02_training_and_reconstruction_share_it(tmp_path, monkeypatch, sw
     np.testing.assert_array_equal(MeasuredScans([scan], config).training(1)[0].groups, first)
     assert len(drawn(scan, n_subsample=20, seed=3)) == 15
     assert SimulatedScans(scan, config, families=('lines',)).training(1)
-    np.testing.assert_array_equal(_covering_groups(scan, 2, InferenceConfig()), fresh)
+    np.testing.assert_array_equal(scan_groups(scan, 2, InferenceConfig()), fresh)
     assert (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) == before
     with pytest.raises(AssertionError, match='a tree'):
-        _covering_groups(scan, 2, InferenceConfig(use_groups_cache=False))
+        scan_groups(scan, 2, InferenceConfig(use_groups_cache=False))
 
 
 def test_group_06_what_a_reconstruction_may_choose(scan):
     def covering(**changes):
-        return _covering_groups(scan, 2, InferenceConfig(**changes))
+        return scan_groups(scan, 2, InferenceConfig(**changes))
 
     base = covering()
     np.testing.assert_array_equal(base, covering())

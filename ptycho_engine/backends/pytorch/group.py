@@ -102,9 +102,15 @@ class DeviceGroupBackend:
         """Return object patches (B, C, N, N) in the engine's gauge."""
         return np.concatenate(self._ask_each('predict', self._pieces([batch])))
 
+    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
+        correction: npt.NDArray[np.float32] = self._first('correct', step, features)
+        return correction
+
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights, which all devices have alike."""
-        return self._first('weights')
+        weights: dict[str, npt.NDArray[np.float32]] = self._first('weights')
+        return weights
 
     def set_weights(self, weights: Weights) -> None:
         """Replace the weights; the optimiser goes on."""
@@ -112,7 +118,8 @@ class DeviceGroupBackend:
 
     def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of what the optimiser remembers, which all devices have alike."""
-        return self._first('optimiser_state')
+        state: dict[str, npt.NDArray[np.float32]] = self._first('optimiser_state')
+        return state
 
     def set_optimiser_state(self, state: Weights) -> None:
         """Go on from :meth:`optimiser_state`."""
@@ -152,11 +159,10 @@ class DeviceGroupBackend:
         """Have all devices do the same."""
         self._gather([(method, arguments)] * len(self._members))
 
-    def _first(self, method: str) -> dict[str, npt.NDArray[np.float32]]:
+    def _first(self, method: str, *arguments: Any) -> Any:
         """Ask the first device alone."""
-        self._send(0, (method, ()))
-        answer: dict[str, npt.NDArray[np.float32]] = self._answer(0)
-        return answer
+        self._send(0, (method, arguments))
+        return self._answer(0)
 
     def _ask_each(self, method: str, parts: Sequence[Any], *arguments: Any) -> list[Any]:
         """Have each device do its part."""

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
-from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, SIDE_MULTIPLE, NetworkPlan
+from ...network.plan import CANVAS_MULTIPLE, INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
-from ...physics.unrolled import CORRECTION_LIMIT, STEP_REGULARISATION, WEAK_REGULARISATION
+from ...physics.unrolled import CORRECTION_LIMIT, INITIAL_RATES, STEP_REGULARISATION, WEAK_REGULARISATION
 from . import physics
 
 __all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
@@ -102,6 +102,8 @@ class PtychographyNetwork(nn.Module):
         self.plan = plan
         self._autocast = autocast
         self.parts = nn.ModuleDict({name: ConvolutionalNetwork(layers) for name, layers in plan.parts})
+        steps = [name for name, _ in plan.parts] if plan.unrolled else []
+        self.rates = nn.ParameterDict({name: torch.zeros(len(INITIAL_RATES)) for name in steps})
         size = plan.model.N
         correction = nn.Parameter(torch.zeros(plan.probe_modes, size, size, 2)) if plan.probe_modes else None
         self.register_parameter('probe_correction', correction)
@@ -156,6 +158,8 @@ class PtychographyNetwork(nn.Module):
                 assert isinstance(conv.weight, nn.Parameter)
                 named.append((f'{part}/{layer_name}/kernel', conv.weight))
                 named.append((f'{part}/{layer_name}/bias', conv.bias))
+            if part in self.rates:
+                named.append((f'{part}/{RATES}', self.rates[part]))
         if self.probe_correction is not None:
             named.append((PROBE_CORRECTION, self.probe_correction))
         if self.log_scale is not None:
@@ -168,10 +172,6 @@ class UnrolledNetwork(PtychographyNetwork):
 
     Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
     """
-
-    def __init__(self, plan: NetworkPlan, autocast: Autocast = nullcontext) -> None:
-        super().__init__(plan, autocast)
-        self.rates = nn.ParameterDict({name: nn.Parameter(torch.zeros(3)) for name, _ in plan.parts})
 
     def forward(self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
         """Reconstruct patches.
@@ -195,7 +195,7 @@ class UnrolledNetwork(PtychographyNetwork):
         size = shape[-1]
         if not self.plan.merges:
             corner = corner.reshape(-1, 1, 2)
-        canvas = physics.Canvas(corner, size, SIDE_MULTIPLE)
+        canvas = physics.Canvas(corner, size, CANVAS_MULTIPLE)
         grouped = (canvas.groups, canvas.channels, size, size)
         flat = amplitude.reshape(-1, size, size)
         illumination = canvas.gather(physics.mode_intensity(probes).reshape(grouped))
@@ -239,11 +239,6 @@ class UnrolledNetwork(PtychographyNetwork):
         with self._autocast():
             correction: Tensor = self.parts[name](features.contiguous(memory_format=torch.channels_last))
         return correction.float()
-
-    def named_canonical(self) -> list[tuple[str, nn.Parameter]]:
-        """Return parameters by canonical name; kernels as torch lays them out."""
-        rates = [(f'{name}/{RATES}', parameter) for name, parameter in self.rates.items()]
-        return [*super().named_canonical(), *rates]
 
 
 def _illumination_features(illumination: Tensor, optics: physics.Optics) -> tuple[Tensor, Tensor, Tensor]:

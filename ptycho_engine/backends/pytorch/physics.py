@@ -167,7 +167,8 @@ def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, variance: float) 
     phase = scanned * (obj.conj() * weak).imag / (power + SCANNED_FLOOR)
     rows, columns = obj.shape[-2:]
     gain = torch.from_numpy(slow_phase_gain(variance, (rows, columns))).to(phase.device)
-    return torch.fft.ifft2(torch.fft.fft2(phase) * gain).real.clamp(-LARGEST_TURN, LARGEST_TURN)
+    turned: Tensor = torch.fft.ifft2(torch.fft.fft2(phase) * gain).real
+    return turned.clamp(-LARGEST_TURN, LARGEST_TURN)
 
 
 def deviance(counts: Tensor, rate: Tensor, good: Tensor) -> Tensor:

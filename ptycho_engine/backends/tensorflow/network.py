@@ -12,9 +12,15 @@ import tensorflow as tf
 
 from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
-from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, SIDE_MULTIPLE, NetworkPlan
+from ...network.plan import CANVAS_MULTIPLE, INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
-from ...physics.unrolled import CORRECTION_LIMIT, FEATURES, STEP_REGULARISATION, WEAK_REGULARISATION
+from ...physics.unrolled import (
+    CORRECTION_LIMIT,
+    FEATURES,
+    INITIAL_RATES,
+    STEP_REGULARISATION,
+    WEAK_REGULARISATION,
+)
 from . import physics
 
 __all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
@@ -124,6 +130,8 @@ class PtychographyNetwork:
     def __init__(self, plan: NetworkPlan, precision: str) -> None:
         self.plan = plan
         self.parts = {name: ConvolutionalNetwork(layers, POLICIES[precision]) for name, layers in plan.parts}
+        steps = [name for name, _ in plan.parts] if plan.unrolled else []
+        self.rates = {name: tf.Variable(tf.zeros((len(INITIAL_RATES),))) for name in steps}
         size = plan.model.N
         shape = (plan.probe_modes, size, size, 2)
         self.probe_correction = tf.Variable(tf.zeros(shape)) if plan.probe_modes else None
@@ -188,6 +196,8 @@ class PtychographyNetwork:
             for layer_name, convolution in network.convolutions.items():
                 named.append((f'{part}/{layer_name}/kernel', convolution.kernel.value))
                 named.append((f'{part}/{layer_name}/bias', convolution.bias.value))
+            if part in self.rates:
+                named.append((f'{part}/{RATES}', self.rates[part]))
         if self.probe_correction is not None:
             named.append((PROBE_CORRECTION, self.probe_correction))
         if self.log_scale is not None:
@@ -201,17 +211,13 @@ class UnrolledNetwork(PtychographyNetwork):
     Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
     """
 
-    def __init__(self, plan: NetworkPlan, precision: str) -> None:
-        super().__init__(plan, precision)
-        self.rates = {name: tf.Variable(tf.zeros((3,))) for name, _ in plan.parts}
-
     def __call__(
         self, amplitude: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
     ) -> tf.Tensor:
         """Reconstruct patches."""
         size = amplitude.shape[-1]
         channels = self.plan.channels if self.plan.merges else 1
-        canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, SIDE_MULTIPLE)
+        canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, CANVAS_MULTIPLE)
         grouped, single = [-1, channels, size, size], [-1, size, size]
         flat = tf.reshape(amplitude, single)
         illumination = canvas.gather(tf.reshape(physics.mode_intensity(probes), grouped))
@@ -256,10 +262,6 @@ class UnrolledNetwork(PtychographyNetwork):
         """Return the correction (B, H, W, 2) of the step of that name for features (B, H, W, F)."""
         features = tf.ensure_shape(features, [None, None, None, len(FEATURES)])
         return self.parts[name](features)
-
-    def named_canonical(self) -> list[tuple[str, tf.Variable]]:
-        """Return variables by canonical name."""
-        return [*super().named_canonical(), *((f'{name}/{RATES}', v) for name, v in self.rates.items())]
 
 
 def _illumination_features(

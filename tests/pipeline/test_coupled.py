@@ -1,0 +1,113 @@
+"""The whole scan as one group: the same numbers as in training, and a better image than patches give."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine.backends.base import create_backend
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig
+from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.errors import Cancelled
+from ptycho_engine.network.plan import build_plan
+from ptycho_engine.pipeline import coupled
+from ptycho_engine.pipeline.coupled import WholeScan
+from ptycho_engine.pipeline.predict import predict_whole
+from ptycho_engine.pipeline.prepared import PreparedScan
+from tests.backends.test_parity import scattered_weights
+from tests.conftest import small_scan
+
+CPU = PyTorchExecutionConfig(accelerator='cpu')
+MODEL = ModelConfig(N=32, gridsize=3, n_filters_scale=1, unrolled_steps=3)
+PLAN = build_plan(MODEL)
+
+
+@pytest.fixture(scope='module')
+def prepared():
+    bad = np.zeros((32, 32), bool)
+    bad[10:12, 5:9] = True
+    # Without an object the canvas is that of the patches, as that of a group is.
+    raw = replace(small_scan(points=3, size=32, modes=2, bad_pixels=bad), objectGuess=None)
+    return PreparedScan(Scan.from_raw(raw), MODEL)
+
+
+def whole_scan(prepared, backend_name='pytorch', stop=lambda: False):
+    weights = scattered_weights(PLAN)
+    backend = create_backend(backend_name, CPU)
+    backend.build(PLAN, weights)
+    return WholeScan(backend, PLAN, weights, prepared, stop), backend
+
+
+def finished(run):
+    """Return what a generator yields, and what it returns."""
+    found = []
+    while True:
+        try:
+            found.append(next(run))
+        except StopIteration as end:
+            return found, end.value
+
+
+@pytest.mark.parametrize('backend_name', BACKENDS)
+def test_net_05_a_scan_as_one_group_is_what_training_computes(prepared, backend_name):
+    network, backend = whole_scan(prepared, backend_name)
+    (*_, last) = network.run(np.arange(9))
+    expected = backend.predict(prepared.batch(np.arange(9, dtype=np.int32)[None]))[0]
+    found = prepared.cut(prepared.pad(last.object_array), np.arange(9))
+    light = prepared.stitching_weights(np.arange(9)) > 1e-3 * prepared.illumination.good.size
+    assert light.any()
+    assert np.abs(expected - 1).max() > 0.01
+    np.testing.assert_allclose(found[light], expected[light], atol=2e-4 * np.abs(expected).max())
+
+
+def test_an_object_larger_than_a_tile_is_corrected_alike(prepared, monkeypatch):
+    whole, _ = whole_scan(prepared)
+    (*_, expected) = whole.run(np.arange(9))
+    monkeypatch.setattr(coupled, 'TILE', 16)
+    tiled, _ = whole_scan(prepared)
+    monkeypatch.setattr(coupled, 'HALO', 48)
+    (*_, found) = tiled.run(np.arange(9))
+    np.testing.assert_allclose(found.object_array, expected.object_array, atol=1e-4)
+
+
+def test_many_blocks_of_patterns_add_up_to_one(prepared, monkeypatch):
+    (*_, expected) = whole_scan(prepared)[0].run(np.arange(9))
+    monkeypatch.setattr(coupled, 'PIXELS_AT_ONCE', 2 * 32**2)
+    (*_, found) = whole_scan(prepared)[0].run(np.arange(9))
+    np.testing.assert_allclose(found.object_array, expected.object_array, atol=1e-4)
+    np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-4, atol=1e-2)
+
+
+def test_a_stop_is_heard_between_blocks(prepared):
+    network, _ = whole_scan(prepared, stop=lambda: True)
+    with pytest.raises(Cancelled):
+        next(network.run(np.arange(9)))
+
+
+def test_quality_04_halves_of_the_scan_give_the_uncertainty(prepared):
+    network, _ = whole_scan(prepared)
+    box = (slice(10, 20), slice(10, 20))
+    done, prediction = finished(predict_whole(network, prepared, box))
+    counts = [event.done for event in done if hasattr(event, 'done')]
+    assert counts == sorted(counts)
+    assert counts[-1] == 9
+    scanned = np.isfinite(prediction.uncertainty)
+    assert scanned.any()
+    assert (prediction.uncertainty[scanned] >= 0).all()
+    np.testing.assert_array_equal(prediction.object_array[prediction.weight == 0], 1)
+
+
+def test_a_single_pattern_has_no_halves(prepared):
+    alone = replace(prepared, scan=replace(prepared.scan, raw=prepared.scan.raw.select(np.array([4]))))
+    network, _ = whole_scan(alone)
+    _, prediction = finished(predict_whole(network, alone, (slice(0, 10), slice(0, 10))))
+    assert np.isnan(prediction.resolution)
+
+
+def test_whole_scan_false_predicts_groups():
+    assert InferenceConfig().whole_scan
+    assert build_plan(MODEL).couples
+    assert not build_plan(replace(MODEL, object_big=False)).couples
+    assert not build_plan(replace(MODEL, gridsize=1)).couples
+    assert not build_plan(ModelConfig(N=32, gridsize=2, architecture='cnn')).couples

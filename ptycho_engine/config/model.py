@@ -42,7 +42,7 @@ class ModelConfig:
     architecture: str = 'unrolled'
     """'unrolled': steps of modulus constraint with the known probe, each corrected by a small CNN. 'cnn':
     PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
-    unrolled_steps: int = 8
+    unrolled_steps: int = 6
     """Steps of the unrolled network, from 1 to 24. Time grows in proportion. Only 'unrolled'."""
     object_big: bool = True
     """Merge the patches of a group where they overlap and cut them again, so that they agree. False leaves

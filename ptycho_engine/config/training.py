@@ -72,7 +72,7 @@ class TrainingConfig:
 
     optimizer: str = 'adamw'
     """'adamw' (decoupled weight decay), 'adam' or 'sgd' (with momentum)."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     """Largest learning rate."""
     weight_decay: float = 1e-4
     """Weight decay."""

@@ -51,7 +51,7 @@ def patches_of(backend_name, config, steps=2):
         (UNROLLED, {'gridsize': 2}),
         (UNROLLED, {'n_filters_scale': 2}),
         (UNROLLED, {'model_type': 'supervised'}),
-        (UNROLLED, {'architecture': 'cnn', 'unrolled_steps': 3}),
+        (UNROLLED, {'architecture': 'cnn', 'unrolled_steps': ModelConfig().unrolled_steps}),
         (UNROLLED, {'unrolled_steps': 2}),
         (UNROLLED, {'probe_mask': True}),
         (UNROLLED, {'gaussian_smoothing_sigma': 1.0}),

@@ -25,7 +25,7 @@ from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import Refinement, refine, scan_patterns
-from ptycho_engine.pipeline.sources import GroupedScan, SimulatedScans
+from ptycho_engine.pipeline.sources import SimulatedScans
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import (
     defocused_probe,
@@ -37,6 +37,13 @@ from ptycho_engine.simulate import (
 
 SIZE = 64
 SIDE = 220
+POINTS = 23
+GRIDSIZE = {1: 5, 2: 4, 4: 3}
+"""Of the network for every n-th row and column: groups of about one width on the object."""
+
+EPOCHS = {1: 14, 2: 20, 4: 30}
+"""About 600 CPU-s."""
+
 TRAINING_SEED = 99
 RUN1084_SWEEPS = 8
 
@@ -47,14 +54,20 @@ class Case:
 
     name: str
     scan: Scan
+    every: int
+    """Which rows and columns of the 6 px scan it has; 0 for another scan."""
     sweeps: int = InferenceConfig().refine_iterations
 
 
-def leaves_scan(seed: int, photons: float, points: int, step: float) -> Scan:
-    """Simulate a scan of dead leaves, spokes and lines under a known defocused probe of 19 px."""
-    rng = np.random.default_rng([seed, points, round(10 * np.log10(photons))])
+def leaves_scan(seed: int, photons: float, every: int = 1) -> Scan:
+    """Simulate a scan of dead leaves, spokes and lines under a known defocused probe of 19 px.
+
+    23×23 positions, 6 px apart with 1.5 px of jitter; of these every n-th row and column.
+    """
+    rng = np.random.default_rng([seed, every, round(10 * np.log10(photons))])
     probe = defocused_probe(SIZE, np.random.default_rng(5))
-    x, y = raster_positions(points, points, step, rng)
+    x, y = raster_positions(POINTS, POINTS, 6.0, np.random.default_rng([7, seed]))
+    x, y = (axis.reshape(POINTS, POINTS)[::every, ::every].ravel() for axis in (x, y))
     sample = np.random.default_rng([11, seed])
     truth = make_object('dead-leaves', (SIDE, SIDE), sample, absorption=0.3, phase=0.5)
     truth = truth * make_object('siemens', (SIDE, SIDE), sample, absorption=0.08, phase=0.2)
@@ -77,63 +90,40 @@ def cases(run1084: Path | None) -> Iterator[Case]:
     for seed in (1, 2):
         letter = 'ab'[seed - 1]
         for photons in (1e4, 1e5, 1e6):
-            yield Case(f'{letter} 6 px, {photons:.0e}', leaves_scan(seed, photons, 23, 6.0))
-        yield Case(f'{letter} 12 px, 1e5', leaves_scan(seed, 1e5, 12, 12.0))
-        yield Case(f'{letter} 24 px, 1e5', leaves_scan(seed, 1e5, 6, 24.0))
+            yield Case(f'{letter} 6 px, {photons:.0e}', leaves_scan(seed, photons), 1)
+        for every in (2, 4):
+            yield Case(f'{letter} {6 * every} px, 1e5', leaves_scan(seed, 1e5, every), every)
     if run1084 is not None:
         for flip in (False, True):
-            yield Case(f'Run1084{" flipped" * flip}, 1e6', run1084_scan(run1084, 1e6, flip), RUN1084_SWEEPS)
+            scan = run1084_scan(run1084, 1e6, flip)
+            yield Case(f'Run1084{" flipped" * flip}, 1e6', scan, 0, RUN1084_SWEEPS)
 
 
-class MixedScans:
-    """Simulated objects under scans of several steps and photon levels in turn."""
+def trained_model(directory: Path, seconds: float, every: int) -> ModelArchive:
+    """Load the network for scans of every n-th row and column, or train it for so many CPU seconds first.
 
-    def __init__(self, config: TrainingConfig) -> None:
-        shapes = ((23, 6.0), (23, 6.0), (12, 12.0), (6, 24.0))
-        templates = [
-            Scan.from_raw(without_truth(leaves_scan(TRAINING_SEED, photons, points, step).raw))
-            for points, step in shapes
-            for photons in (1e5, 1e6, 1e4)
-        ]
-        families = ('dead-leaves', 'dead-leaves', 'siemens', 'lines')
-        self._sources = [
-            SimulatedScans(t, config, families=families, absorption=0.6, phase=0.8) for t in templates
-        ]
-
-    @property
-    def reference(self) -> PreparedScan:
-        """The densest scan."""
-        return self._sources[0].reference
-
-    def training(self, epoch: int) -> list[GroupedScan]:
-        """Objects under the next scan in turn."""
-        return self._sources[5 * epoch % len(self._sources)].training(epoch)
-
-    def validation(self) -> list[GroupedScan]:
-        """Objects under the densest and the sparsest scan."""
-        return [*self._sources[0].validation(), *self._sources[9].validation()]
-
-
-def trained_model(directory: Path, seconds: float) -> ModelArchive:
-    """Load the network, or train it for so many CPU seconds first."""
-    if not (directory / 'wts.h5.zip').exists():
+    Its objects, of all families, are simulated at 1e5 photons with the probe and the steps of such a scan.
+    """
+    folder = directory / f'every{every}'
+    if not (folder / 'wts.h5.zip').exists():
         config = TrainingConfig(
-            model=ModelConfig(N=SIZE, gridsize=2, n_filters_scale=1),
-            nepochs=max(round(seconds / 5.4), 1),
-            n_groups=128,
-            batch_size=4,
-            nll_weight=0.05,
+            model=ModelConfig(N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=12),
+            nepochs=EPOCHS[every],
+            n_groups=64,
+            neighbor_count=GRIDSIZE[every] ** 2 - 1,
+            batch_size=2,
+            nll_weight=0.0,
             realspace_mae_weight=1.0,
             early_stop_patience=10_000,
             seed=3,
         )
+        template = Scan.from_raw(without_truth(leaves_scan(TRAINING_SEED, 1e5, every).raw))
+        source = SimulatedScans(template, config)
         tic = time.process_time()
-        for _ in train(
-            MixedScans(config), config, directory, should_stop=lambda: time.process_time() - tic > seconds
-        ):
+        for _ in train(source, config, folder, should_stop=lambda: time.process_time() - tic > seconds):
             pass
-        print(f'Trained for {time.process_time() - tic:.0f} CPU-s.')
-    return load_archive(directory)
+        print(f'Trained for {time.process_time() - tic:.0f} CPU-s on every {every}.', flush=True)
+    return load_archive(folder)
 
 
 def refined_from_flat(case: Case, method: str, sweeps: int) -> tuple[Refinement, np.ndarray]:
@@ -171,7 +161,7 @@ def error_correlation(case: Case, obj: np.ndarray, uncertainty: np.ndarray) -> f
     return float(np.corrcoef(error[known], stated[known])[0, 1])
 
 
-def measure(case: Case, archive: ModelArchive) -> None:
+def measure(case: Case, archive: ModelArchive | None) -> None:
     """Print the lines of one case."""
     tic = time.process_time()
     flat, obj = refined_from_flat(case, 'accelerated', case.sweeps)
@@ -179,7 +169,7 @@ def measure(case: Case, archive: ModelArchive) -> None:
     tic = time.process_time()
     pie, obj = refined_from_flat(case, 'rpie', 40 if len(case.scan.raw) < 200 else 12)
     line(case, 'rPIE from flat', obj, time.process_time() - tic, f'{pie.sweeps} sweeps')
-    if not case.name.startswith('Run1084'):
+    if archive is not None:
         for sweeps, method in ((0, 'network'), (case.sweeps, 'network and refined')):
             tic = time.process_time()
             (*_, last) = reconstruct(case.scan, archive, InferenceConfig(refine_iterations=sweeps))
@@ -192,7 +182,7 @@ def measure(case: Case, archive: ModelArchive) -> None:
 
 def throughput() -> None:
     """Print patterns per second of one gradient over the whole scan."""
-    patterns = scan_patterns(PreparedScan(leaves_scan(1, 1e5, 23, 6.0)), 0)
+    patterns = scan_patterns(PreparedScan(leaves_scan(1, 1e5)), 0)
     physics = create_backend('pytorch').scan_physics(patterns)
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
     everything = np.arange(len(patterns))
@@ -212,11 +202,11 @@ def main() -> None:
     parser.add_argument('--run1084', type=Path, help='NPZ with probeGuess, objectGuess, xcoords, ycoords')
     options = parser.parse_args()
     torch.set_num_threads(1)
-    archive = trained_model(options.model, options.train_seconds)
+    archives = {every: trained_model(options.model, options.train_seconds, every) for every in GRIDSIZE}
     throughput()
     print(f'{"case":22} {"method":22} {"amp":>6} {"phase":>6} {"NRMSE":>7} {"CPU-s":>6}')
     for case in cases(options.run1084):
-        measure(case, archive)
+        measure(case, archives.get(case.every))
 
 
 if __name__ == '__main__':

@@ -20,7 +20,8 @@ class InferenceConfig:
     backend: str = 'pytorch'
     """Framework that runs the network; an archive runs on any of them."""
     batch_size: int = 64
-    """Groups per prediction; memory grows in proportion, the result does not change."""
+    """Groups per prediction; memory grows in proportion. The object of a group is as wide as the widest group
+    of its batch needs, which shows at the rim of its patches alone. No effect on a whole scan."""
     neighbor_count: int = 7
     """Neighbours from which a group is drawn when the model's gridsize > 1."""
     seed: int = 0

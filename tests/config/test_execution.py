@@ -21,7 +21,7 @@ from ptycho_engine.pipeline.train import train
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
-PLAIN = InferenceConfig(refine_iterations=0)
+PLAIN = InferenceConfig(refine_iterations=0, whole_scan=False)
 QUICK = TrainingConfig(
     model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1), nepochs=1, n_groups=8, batch_size=4
 )
@@ -159,14 +159,15 @@ def test_batch_sizes_of_the_inference(little, model):
     assert one > 2
     assert batches(PLAIN, CPU) == 1
     assert batches(replace(PLAIN, batch_size=1), replace(CPU, inference_batch_size=one)) == 1
+    # Groups of another width in the same batch show at the rim of a patch, where there is hardly any light.
     small = object_of(little, model, batch_size=1).object_array
-    np.testing.assert_allclose(small, object_of(little, model).object_array, atol=1e-4)
+    np.testing.assert_allclose(small, object_of(little, model).object_array, atol=5e-3)
 
 
 def test_groups_and_subsample_of_the_inference(little, model):
     plain = object_of(little, model)
     assert plain.n_patterns == 25
-    for changes in ({'neighbor_count': 24}, {'seed': 3}, {'n_subsample': 20}):
+    for changes in ({'neighbor_count': 24}, {'seed': 3}, {'n_subsample': 20}, {'whole_scan': True}):
         assert not np.array_equal(object_of(little, model, **changes).object_array, plain.object_array)
     few = object_of(little, model, n_subsample=12)
     other = object_of(little, model, n_subsample=12, subsample_seed=9)

@@ -219,7 +219,7 @@ def cut(scan, tmp_path_factory):
 @pytest.mark.parametrize(
     ('change', 'error', 'message'),
     [
-        (lambda c: replace(c, learning_rate=1e-3), ConfigError, 'learning_rate 0.004, but 0.001 was asked'),
+        (lambda c: replace(c, learning_rate=1e-3), ConfigError, 'learning_rate 0.002, but 0.001 was asked'),
         (
             lambda c: replace(c, model=replace(c.model, gridsize=2)),
             ConfigError,

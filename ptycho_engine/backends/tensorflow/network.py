@@ -34,6 +34,7 @@ class ConvolutionalNetwork:
 
     def __init__(self, layers: tuple[Layer, ...], policy: str) -> None:
         self.layers = layers
+        self._arithmetic = keras.DTypePolicy(policy).compute_dtype
         self.convolutions = {}
         for layer in layers:
             if layer.op == 'conv':
@@ -49,7 +50,7 @@ class ConvolutionalNetwork:
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         """Map features (n, N, N, F) to the float32 output of the last layer (n, N, N, channels)."""
-        values = {'input': features}
+        values = {'input': tf.cast(features, self._arithmetic)}
         for layer in self.layers:
             values[layer.name] = self._evaluate(layer, [values[name] for name in layer.inputs])
         return tf.cast(values[self.layers[-1].name], tf.float32)

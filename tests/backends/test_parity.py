@@ -149,9 +149,9 @@ def test_equal_weights_give_equal_patches_losses_and_gradients(name):
         scale = np.abs(slope).max()
         supervised = CASES[name].config('pytorch').model.model_type == 'supervised'
         assert scale > 0 or supervised, f'{key} takes no part'
-        # A pattern does not fix its patch's phase, so some gradients are nothing but rounding; and the label
-        # error bends within LABEL_SOFTNESS, which makes rounding of the object a thousand times larger.
-        tolerance = 1e-3 * scale + 5e-6 * largest
+        # A pattern does not fix its patch's phase, so some gradients are nothing but rounding; and absolute
+        # errors have a kink, past which one pixel of thousands may round on one backend alone.
+        tolerance = 1e-3 * scale + 1e-5 * largest
         np.testing.assert_allclose(found_gradient[key], slope, atol=tolerance, err_msg=key)
 
 

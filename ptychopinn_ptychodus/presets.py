@@ -22,7 +22,7 @@ PRESETS: Mapping[str, _Values] = {
         ('training', 'nepochs'): 15,
         ('engine', 'n_groups'): 256,
         ('model', 'n_filters_scale'): 1,
-        ('engine', 'unrolled_steps'): 2,
+        ('engine', 'unrolled_steps'): 3,
         # Ten would save seconds and cost most of the image.
         ('engine', 'refine_iterations'): 25,
     },
@@ -30,14 +30,14 @@ PRESETS: Mapping[str, _Values] = {
         ('training', 'nepochs'): 50,
         ('engine', 'n_groups'): 512,
         ('model', 'n_filters_scale'): 2,
-        ('engine', 'unrolled_steps'): 3,
+        ('engine', 'unrolled_steps'): 6,
         ('engine', 'refine_iterations'): 25,
     },
     'best': {
         ('training', 'nepochs'): 150,
         ('engine', 'n_groups'): 1024,
         ('model', 'n_filters_scale'): 2,
-        ('engine', 'unrolled_steps'): 5,
+        ('engine', 'unrolled_steps'): 12,
         ('engine', 'refine_iterations'): 100,
     },
 }

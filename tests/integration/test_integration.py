@@ -26,7 +26,7 @@ from ptycho_engine import (
     train,
 )
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data import neighbours
+from ptycho_engine.data import groups_cache
 from ptycho_engine.errors import BackendUnavailableError
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'pytorch_integration' / 'minimal_dataset_v1.npz'
@@ -86,14 +86,16 @@ def deviance_of_flat_object(scan: Scan) -> float:
 
 
 def test_cache_02_the_other_backend_reuses_the_groups(tmp_path, monkeypatch):
-    """The first backend writes the groups; the second builds no tree and leaves the file as it is."""
+    """The first backend writes the groups; the second looks for no neighbours and leaves the file as it is."""
     data = tmp_path / 'fly001.npz'
     data.write_bytes(FIXTURE.read_bytes())
     cache = tmp_path / 'fly001.g2k7.groups_cache.npz'
     built: list[str] = []
-    tree = neighbours.cKDTree
+    find = groups_cache.find_neighbours
     running = ''
-    monkeypatch.setattr(neighbours, 'cKDTree', lambda *a, **k: built.append(running) or tree(*a, **k))
+    monkeypatch.setattr(
+        groups_cache, 'find_neighbours', lambda *a, **k: built.append(running) or find(*a, **k)
+    )
     states = []
     for running in BACKENDS:
         config = TrainingConfig(

@@ -86,7 +86,7 @@ def deviance_of_flat_object(scan: Scan) -> float:
 
 
 def test_cache_02_the_other_backend_reuses_the_groups(tmp_path, monkeypatch):
-    """The first backend writes the groups; the second looks for no neighbours and leaves the file as it is."""
+    """The first backend writes the groups; the second searches for none and leaves the file as it is."""
     data = tmp_path / 'fly001.npz'
     data.write_bytes(FIXTURE.read_bytes())
     cache = tmp_path / 'fly001.g2k7.groups_cache.npz'

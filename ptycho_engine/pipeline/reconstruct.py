@@ -108,8 +108,10 @@ def _run(
 
     box = _scanned_box(scan)
     if config.whole_scan and plan.couples:
-        network = WholeScan(backend, plan, archive.weights, prepared, stop)
-        prediction = yield from predict_whole(network, prepared, box)
+        # No name of its own: the patterns on the device go before a refinement takes its own.
+        prediction = yield from predict_whole(
+            WholeScan(backend, plan, archive.weights, prepared, stop), prepared, box
+        )
     else:
         prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
     result = prediction.result(prepared)

@@ -68,7 +68,7 @@ def test_train_resumes_and_refuses_another_run(directory, tmp_path, capsys):
     assert main([*words, '--epochs', '3', '--resume']) == 0
     assert [epoch['epoch'] for epoch in load_archive(out).history] == [1, 2, 3]
     assert main([*words, '--epochs', '3', '--resume', '--learning-rate', '0.1']) == 2
-    assert 'learning_rate 0.004, but 0.1 was asked for' in capsys.readouterr().err
+    assert 'learning_rate 0.002, but 0.1 was asked for' in capsys.readouterr().err
 
 
 def test_demo_leaves_what_it_promises(tmp_path, capsys):

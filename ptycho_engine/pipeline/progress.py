@@ -21,10 +21,10 @@ PREVIEW_SHARE = 0.1
 
 
 class Pace:
-    """How often the state of a run is shown: at most every half second, less often where that is costly."""
+    """When the state of a run is shown: the first at once, then every half second, or less often where costly."""
 
     def __init__(self) -> None:
-        self._next = time.perf_counter() + PREVIEW_INTERVAL_S
+        self._next = time.perf_counter()
 
     def show(self, make: Callable[[], Event]) -> Iterator[Event]:
         """Yield what `make` returns, if it is time again."""

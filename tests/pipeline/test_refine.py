@@ -268,10 +268,11 @@ def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
 
 
 def test_showing_takes_a_small_part_of_the_time(monkeypatch):
-    clock = iter([0.0, 0.4, 0.6, 1.6, 5.0, 11.0, 12.0, 12.0])
+    clock = iter([0.0, 0.0, 0.0, 0.4, 0.6, 1.6, 5.0, 11.0, 12.0, 12.0])
     monkeypatch.setattr(progress.time, 'perf_counter', lambda: next(clock))
     pace = progress.Pace()
     event = SweepDone(1, 1, 0.0)
+    assert list(pace.show(lambda: event)) == [event]  # the first at once
     assert list(pace.show(lambda: event)) == []  # 0.4 s
     assert list(pace.show(lambda: event)) == [event]  # 0.6 s, and it takes 1 s
     assert list(pace.show(lambda: event)) == []  # 5.0 s

@@ -15,6 +15,7 @@ from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
 from ...network.plan import CANVAS_MULTIPLE, INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
+from ...physics.slow_phase import slow_phase_gain
 from ...physics.unrolled import CORRECTION_LIMIT, INITIAL_RATES, STEP_REGULARISATION, WEAK_REGULARISATION
 from . import physics
 
@@ -202,13 +203,14 @@ class UnrolledNetwork(PtychographyNetwork):
         surface = _illumination_features(illumination, optics)
         obj = torch.ones_like(illumination, dtype=probes.dtype)
         change = torch.zeros_like(obj)
+        gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(obj.device)
         for name in self.parts:
             patches = canvas.cut_complex(obj).reshape(-1, size, size)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather_complex(gradient.reshape(grouped))
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             weak = total / (illumination + WEAK_REGULARISATION * optics.brightest)
-            turn = physics.slow_turn(obj, weak, illumination, optics.variance)
+            turn = physics.slow_turn(obj, weak, illumination, gain)
             features = [
                 obj.real - 1,
                 obj.imag,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS, MODULUS_FLOOR
-from ...physics.slow_phase import illumination_variance, slow_phase_gain
+from ...physics.slow_phase import illumination_variance
 from ...physics.unrolled import LARGEST_TURN, SCANNED_FLOOR
 
 __all__ = [
@@ -157,16 +157,14 @@ def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
     return canvas.cut_complex(canvas.gather_complex(patches * window)) / weight
 
 
-def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, variance: float) -> Tensor:
-    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W).
+def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, gain: Tensor) -> Tensor:
+    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W), gain (H, W).
 
     :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
     """
     scanned = illumination / (illumination + SCANNED_FLOOR * illumination.amax(dim=(-2, -1), keepdim=True))
     power = obj.real.square() + obj.imag.square()
     phase = scanned * (obj.conj() * weak).imag / (power + SCANNED_FLOOR)
-    rows, columns = obj.shape[-2:]
-    gain = torch.from_numpy(slow_phase_gain(variance, (rows, columns))).to(phase.device)
     turned: Tensor = torch.fft.ifft2(torch.fft.fft2(phase) * gain).real
     return turned.clamp(-LARGEST_TURN, LARGEST_TURN)
 

@@ -21,7 +21,7 @@ PREVIEW_SHARE = 0.1
 
 
 class Pace:
-    """When the state of a run is shown: the first at once, then every half second, or less often where costly."""
+    """When the state of a run is shown: at once, then every half second, or less often where it is costly."""
 
     def __init__(self) -> None:
         self._next = time.perf_counter()

@@ -24,7 +24,7 @@ from ..figures import comparison_figure, save_figure
 from ..files.archive import load_archive
 from ..files.product import read_product, write_product
 from ..pipeline.quality import scan_box, score
-from ..pipeline.sources import SimulatedScans
+from ..pipeline.simulated import ObjectVariety, SimulatedScans
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ..simulate.directory import settings_text, write_scan
 from .reconstruct import run_reconstruction
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     execution = PyTorchExecutionConfig(
         enable_checkpointing=False, logger_backend='none', enable_progress_bar=not options.quiet
     )
-    source = SimulatedScans(scan, config, families=FAMILIES, absorption=0.6, phase=0.8)
+    source = SimulatedScans(scan, config, variety=ObjectVariety(FAMILIES, absorption=0.6, phase=0.8))
     model_path, stopped = run_training(source, config, output, execution)
     if stopped:
         raise KeyboardInterrupt

@@ -3,12 +3,18 @@
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), or a directory of NPZ
 files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far.
 
+With --simulate-from no scan is needed: objects of several kinds are simulated under the probe, the positions
+and the photon level of a product (with or without diffraction.h5) or of an NPZ file with a probe. The model
+is ready before the first frame; --start-from trains it further on the scan, when there is one.
+
 After each epoch checkpoint.zip holds what --resume needs to go on as if the run had never ended.
 
 examples:
   ptychopinn train scan --output model --epochs 20
   ptychopinn train scan --output model --epochs 20 --resume
   ptychopinn train scan --output again --config model/train.toml
+  ptychopinn train --simulate-from product.h5 --output before
+  ptychopinn train scan --start-from before --output after
 """
 
 from __future__ import annotations
@@ -19,10 +25,14 @@ from pathlib import Path
 
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import Scan, load_training_scans
+from ..errors import ConfigError
 from ..events import ModelSaved
+from ..files.archive import ModelArchive, load_archive
 from ..files.atomic import require_writable
-from ..pipeline.sources import TrainingSource
+from ..pipeline.simulated import ObjectVariety, SimulatedScans, with_truth
+from ..pipeline.sources import TrainingSource, with_pattern_size
 from ..pipeline.train import train
+from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings, write_settings
 
@@ -31,13 +41,54 @@ SETTINGS_FILE = 'train.toml'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn train``."""
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='scans to train on')
+    parser.add_argument('inputs', nargs='*', type=Path, metavar='INPUT', help='scans to train on')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='for wts.h5.zip')
     parser.add_argument(
         '--resume',
         action='store_true',
         help='go on from the last epoch of the run in DIR, with the same scans and settings; --epochs may be '
         'larger than it was',
+    )
+    parser.add_argument(
+        '--start-from',
+        type=Path,
+        metavar='MODEL',
+        help='train this model further; it must be the network that is asked for',
+    )
+    group = parser.add_argument_group('training without a scan')
+    group.add_argument(
+        '--simulate-from',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='in place of INPUT: train on simulated objects with the probe, positions, photon level and bad '
+        'pixels of these products, NPZ files or directories; several give one model for all their probes',
+    )
+    group.add_argument(
+        '--photons',
+        type=float,
+        metavar='X',
+        help='mean counts per pattern (default: that of the patterns, else what the product says, else the '
+        "probe's power); objects get up to three times more and less",
+    )
+    group.add_argument(
+        '--absorption',
+        type=float,
+        metavar='X',
+        help=f'largest -log amplitude of the objects (default: {ObjectVariety.absorption:g})',
+    )
+    group.add_argument(
+        '--phase',
+        type=float,
+        metavar='RAD',
+        help=f'their largest phase (default: {ObjectVariety.phase:g})',
+    )
+    group.add_argument(
+        '--vary-probe',
+        type=float,
+        metavar='X',
+        help='also train on probes that differ from the given ones: 1 stands for about 1 rad of defocus '
+        'and 10 %% of the width (default: 0)',
     )
     add_settings(parser, 'train')
 
@@ -46,13 +97,19 @@ def run(options: argparse.Namespace) -> None:
     """Train and save."""
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
-    scans = [scan for path in options.inputs for scan in load_training_scans(path)]
+    source: Sequence[Scan] | TrainingSource
+    if options.simulate_from:
+        config, source = _simulated(options, config)
+    else:
+        source = _measured(options)
+    initial = None if options.start_from is None else load_archive(options.start_from)
     require_writable(options.output)
     saved, stopped = run_training(
-        scans,
+        source,
         config,
         options.output,
         execution,
+        initial=initial,
         resume=options.resume,
         # Early, so that a run that is killed can be repeated too.
         started=lambda: write_settings(options.output / SETTINGS_FILE, [config, execution], options.words),
@@ -62,12 +119,41 @@ def run(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
 
+def _measured(options: argparse.Namespace) -> list[Scan]:
+    """Load the scans; say what is missing, or would have no effect."""
+    if not options.inputs:
+        raise ConfigError('There is nothing to train on; give INPUT, or --simulate-from FILE.')
+    for name in ('photons', 'absorption', 'phase', 'vary_probe'):
+        if getattr(options, name) is not None:
+            raise ConfigError(f'--{name.replace("_", "-")} has no effect without --simulate-from.')
+    return [scan for path in options.inputs for scan in load_training_scans(path)]
+
+
+def _simulated(options: argparse.Namespace, config: TrainingConfig) -> tuple[TrainingConfig, SimulatedScans]:
+    """Return the source of simulated objects, and the settings with the weights of the losses for it."""
+    if options.inputs:
+        raise ConfigError(
+            f'{options.inputs[0]} and --simulate-from were both given; train on simulated objects first, and '
+            'then on the scan with --start-from.'
+        )
+    templates = [scan for path in options.simulate_from for scan in load_templates(path, options.photons)]
+    config = with_truth(with_pattern_size(config, templates[0].raw.N))
+    stated = {
+        'absorption': options.absorption,
+        'phase': options.phase,
+        'probe_variation': options.vary_probe,
+    }
+    variety = ObjectVariety(**{name: value for name, value in stated.items() if value is not None})
+    return config, SimulatedScans(templates, config, photons=options.photons, variety=variety)
+
+
 def run_training(
     scans: Sequence[Scan] | TrainingSource,
     config: TrainingConfig,
     output: Path,
     execution: PyTorchExecutionConfig,
     *,
+    initial: ModelArchive | None = None,
     resume: bool = False,
     started: Callable[[], None] | None = None,
 ) -> tuple[Path, bool]:
@@ -77,7 +163,9 @@ def run_training(
     """
     saved = output
     with stop_on_interrupt() as stopped:
-        events = train(scans, config, output, execution=execution, should_stop=stopped, resume=resume)
+        events = train(
+            scans, config, output, execution=execution, should_stop=stopped, initial=initial, resume=resume
+        )
         for number, event in enumerate(events):
             if number == 0 and started is not None:
                 started()

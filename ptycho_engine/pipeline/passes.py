@@ -97,7 +97,7 @@ def validation_pass(
         return None
     mean = _Mean()
     for item in grouped:
-        for batch in item.prepared.batches(item.groups, batch_size):
+        for batch in item.batches(batch_size):
             if stop():
                 return None
             mean.add(backend.evaluate(batch), len(batch))

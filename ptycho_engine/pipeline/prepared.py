@@ -73,13 +73,14 @@ class PreparedScan:
         raw = self.scan.raw
         return Batch(
             illumination=self.illumination,
-            amplitude=self._filled(np.ascontiguousarray(raw.diffraction[groups])),
+            amplitude=self.with_bad_filled(np.ascontiguousarray(raw.diffraction[groups])),
             corner=self.placement.corner[groups],
             remainder=self.placement.remainder[groups].astype(np.float32),
             labels=self._labels(groups) if self.has_truth else None,
         )
 
-    def _filled(self, amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def with_bad_filled(self, amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Fill the bad pixels of contiguous patterns (..., N, N) from around them, in place."""
         self._inpainter.fill(amplitude)
         return amplitude
 

@@ -17,7 +17,7 @@ from ..data.raw_data import RawData
 from ..data.split import split_validation
 from ..errors import DataValueError
 
-__all__ = ['Selection', 'select_patterns']
+__all__ = ['Selection', 'draw_seed', 'select_patterns', 'validation_seed']
 
 logger = logging.getLogger('ptychopinn.train')
 
@@ -106,3 +106,18 @@ def _subsample(scans: Sequence[RawData], config: TrainingConfig) -> list[npt.NDA
     return [
         np.sort(rng.choice(len(raw), share, replace=False)) for raw, share in zip(scans, shares, strict=True)
     ]
+
+
+def draw_seed(config: TrainingConfig, epoch: int, number: int) -> int:
+    """Return the seed of an epoch's draw from a scan; sequential sampling draws the same each epoch."""
+    return _seed(config.seed, 1 if config.sequential_sampling else epoch, number)
+
+
+def validation_seed(config: TrainingConfig, number: int) -> int:
+    """Return the seed of the validation groups of scan `number`."""
+    return _seed(config.seed, 0, number)
+
+
+def _seed(seed: int, epoch: int, number: int) -> int:
+    state = np.random.SeedSequence([seed, epoch, number])
+    return int(state.generate_state(1)[0])

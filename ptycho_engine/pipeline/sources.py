@@ -1,9 +1,9 @@
-"""Where training takes its groups from: measured scans, or simulated ones drawn afresh each epoch."""
+"""Where training takes its groups from, and measured scans as such a source."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -11,29 +11,41 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.base import Batch
 from ..config import TrainingConfig
 from ..data.centring import warn_if_off_centre
 from ..data.grouping import Coverage
 from ..data.scan import Scan
 from ..errors import DataValueError
 from ..files.origin import ScanOrigin
-from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan
-from .identity import combined, scan_identity, scan_origin
+from .identity import combined, scan_origin
 from .prepared import PreparedScan
-from .selection import Selection, select_patterns
+from .selection import draw_seed, select_patterns, validation_seed
 
-__all__ = ['GroupedScan', 'MeasuredScans', 'SimulatedScans', 'TrainingSource']
+__all__ = ['BatchSource', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
 logger = logging.getLogger('ptychopinn.train')
 
 
+class BatchSource(Protocol):
+    """Gathers groups into batches: a :class:`~.prepared.PreparedScan`, or a simulated object."""
+
+    def batch(self, groups: npt.NDArray[np.int32]) -> Batch:
+        """Return the batch of some groups (b, C)."""
+
+
 @dataclass(frozen=True)
 class GroupedScan:
-    """A prepared scan and the groups to take from it."""
+    """A scan and the groups to take from it."""
 
-    prepared: PreparedScan
+    prepared: BatchSource
     groups: npt.NDArray[np.int32]
-    """(B, C) pattern indices."""
+    """(B, C) what the groups are called: pattern indices of a measured scan."""
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield consecutive batches of the groups."""
+        for start in range(0, len(self.groups), batch_size):
+            yield self.prepared.batch(self.groups[start : start + batch_size])
 
 
 class TrainingSource(Protocol):
@@ -119,7 +131,7 @@ class MeasuredScans:
         grouped = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
             share = max(round(wanted * len(selection.training) / total), 1)
-            groups = selection.draw(config, share, _draw_seed(config, epoch, number))
+            groups = selection.draw(config, share, draw_seed(config, epoch, number))
             grouped.append(GroupedScan(prepared, groups))
         if epoch == 1:
             _report(grouped, [selection.training.members for selection in self._selections], config)
@@ -129,7 +141,7 @@ class MeasuredScans:
         """Groups of the patterns kept out of training."""
         return [
             GroupedScan(
-                prepared, selection.draw_validation(self._config, _seed(self._config.seed, 0, number))
+                prepared, selection.draw_validation(self._config, validation_seed(self._config, number))
             )
             for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True))
             if len(selection.validation)
@@ -142,110 +154,6 @@ def _varies(scan: Scan) -> bool:
         return True
     obj = scan.raw.objectGuess
     return obj is not None and bool(np.ptp(np.abs(obj)) > 1e-6 or np.ptp(np.angle(obj)) > 1e-6)
-
-
-class SimulatedScans:
-    """Scans of simulated objects with a given probe and positions; the truth serves as labels.
-
-    Parameters
-    ----------
-    template : Scan
-        Gives probe, positions, bad pixels and, unless `photons` is given, the photon level.
-    config : TrainingConfig
-        Groups per epoch, gridsize and seed.
-    photons : float, optional
-        Mean counts per pattern.
-    families : sequence of str
-        Object families, taken in turn.
-    """
-
-    def __init__(
-        self,
-        template: Scan,
-        config: TrainingConfig,
-        *,
-        photons: float | None = None,
-        families: Sequence[str] = OBJECT_FAMILIES,
-        absorption: float = 0.5,
-        phase: float = 1.0,
-    ) -> None:
-        self._template = template
-        self._config = config
-        self._photons = photons or PreparedScan(template).scale.mean_counts
-        self._families = tuple(families)
-        self._absorption = absorption
-        self._phase = phase
-
-    @cached_property
-    def reference(self) -> PreparedScan:
-        """The template itself: its probe and scale are what the model will meet."""
-        return PreparedScan(self._template, self._config.model)
-
-    @cached_property
-    def identity(self) -> str:
-        """That of the template and of what is simulated."""
-        settings = (self._photons, self._families, self._absorption, self._phase)
-        return combined(scan_identity(self.reference), *settings)
-
-    @cached_property
-    def origins(self) -> tuple[ScanOrigin, ...]:
-        """The template."""
-        return (scan_origin(self.reference),)
-
-    @cached_property
-    def _selection(self) -> Selection:
-        """All chosen patterns: a simulated object is new each time, so none need be kept apart."""
-        return select_patterns([self._template.raw], self._config, 0.0)[0]
-
-    def training(self, epoch: int) -> list[GroupedScan]:
-        """Simulate fresh objects of every family for this epoch."""
-        share = max(self._n_groups // len(self._families), 1)
-        return [self._scan(family, share, (epoch, number)) for number, family in enumerate(self._families)]
-
-    def validation(self) -> list[GroupedScan]:
-        """One object of each family that training never sees."""
-        share = max(round(self._n_groups * self._config.validation_fraction), 8)
-        return [self._scan(family, share, (0, number)) for number, family in enumerate(self._families)]
-
-    @property
-    def _n_groups(self) -> int:
-        return self._config.n_groups or len(self._template.raw)
-
-    def _scan(self, family: str, n_groups: int, key: tuple[int, int]) -> GroupedScan:
-        """Simulate the patterns of some groups of the template's positions on one random object."""
-        raw, grid, config = self._template.raw, self._template.grid, self._config
-        rng = np.random.default_rng([config.seed, *key])
-        groups = self._selection.draw(config, n_groups, _draw_seed(config, *key))
-        used, local = np.unique(groups, return_inverse=True)
-        margin = raw.N
-        obj = make_object(
-            family,
-            (grid.height + 2 * margin, grid.width + 2 * margin),
-            rng,
-            absorption=self._absorption * rng.uniform(0.2, 1),
-            phase=self._phase * rng.uniform(0.2, 1),
-        )
-        simulated = simulate_scan(
-            obj,
-            raw.probeGuess,
-            raw.xcoords[used] - grid.origin_x + margin,
-            raw.ycoords[used] - grid.origin_y + margin,
-            photons=self._photons,
-            rng=rng,
-            bad_pixels=raw.bad_pixels,
-        )
-        prepared = PreparedScan(Scan.from_raw(simulated), config.model, has_truth=True)
-        return GroupedScan(prepared, local.reshape(groups.shape).astype(np.int32))
-
-
-def _draw_seed(config: TrainingConfig, epoch: int, number: int) -> int:
-    """Return the seed of an epoch's draw; sequential sampling draws the same each epoch."""
-    return _seed(config.seed, 1 if config.sequential_sampling else epoch, number)
-
-
-def _seed(seed: int, epoch: int, number: int) -> int:
-    state = np.random.SeedSequence([seed, epoch, number])
-    return int(state.generate_state(1)[0])
 
 
 def _report(

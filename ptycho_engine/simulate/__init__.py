@@ -2,7 +2,13 @@
 
 from .detector import random_bad_pixels, simulate_scan, without_truth
 from .objects import OBJECT_FAMILIES, make_object
-from .probes import defocused_probe, illuminated_width, with_incoherent_modes, zone_plate_probe
+from .probes import (
+    defocused_probe,
+    illuminated_width,
+    vary_probe,
+    with_incoherent_modes,
+    zone_plate_probe,
+)
 from .scans import SCAN_PATTERNS, make_positions, random_positions, raster_positions, spiral_positions
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     'raster_positions',
     'simulate_scan',
     'spiral_positions',
+    'vary_probe',
     'with_incoherent_modes',
     'without_truth',
     'zone_plate_probe',

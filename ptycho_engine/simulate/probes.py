@@ -9,7 +9,13 @@ from scipy.ndimage import zoom
 from ..errors import DataValueError
 from ..physics.probe import as_mode_stack, mode_intensity
 
-__all__ = ['defocused_probe', 'illuminated_width', 'with_incoherent_modes', 'zone_plate_probe']
+__all__ = [
+    'defocused_probe',
+    'illuminated_width',
+    'vary_probe',
+    'with_incoherent_modes',
+    'zone_plate_probe',
+]
 
 ComplexImage = npt.NDArray[np.complex64]
 Complex128 = npt.NDArray[np.complex128]
@@ -170,6 +176,49 @@ def with_incoherent_modes(probe: npt.ArrayLike, count: int, decay: float = 0.25)
     # The decomposition leaves the sign of each mode open; the main one keeps its own.
     modes *= np.exp(1j * np.angle(np.vdot(modes[0], main)))
     return np.asarray(modes, dtype=np.complex64)
+
+
+def vary_probe(probe: npt.ArrayLike, rng: np.random.Generator, strength: float) -> ComplexImage:
+    """Return modes (P, N, N) as other optics of the kind would give them.
+
+    All modes get the same aberrations and another width: standard deviations are `strength` times 1 rad of
+    defocus, 0.5 rad of astigmatism and coma at the edge of the pupil (where its power falls to 10 % of that
+    inside), and 10 % of the width. Light that leaves the frame is lost.
+
+    Parameters
+    ----------
+    probe : (N, N) or (P, N, N) complex
+        The probe.
+    rng : numpy.random.Generator
+        Draws the change.
+    strength : float
+        How far the probe may go from the given one.
+    """
+    modes = as_mode_stack(probe).astype(np.complex128)
+    size = modes.shape[-1]
+    pupil = np.fft.fftshift(np.fft.fft2(modes), axes=(-2, -1))
+    fy, fx = _frequencies(size)
+    power = mode_intensity(pupil)
+    middle = [float((f * power).sum() / power.sum()) for f in (fy, fx)]
+    distance = np.hypot(fy - middle[0], fx - middle[1])
+    order = np.argsort(distance.ravel())
+    inside = np.searchsorted(np.cumsum(power.ravel()[order]), 0.9 * power.sum())
+    r = distance / distance.ravel()[order][inside]
+    theta = np.arctan2(fy - middle[0], fx - middle[1])
+    turn = rng.uniform(0, 2 * np.pi, 2)
+    defocus, astigmatism, coma = strength * rng.standard_normal(3) * (1.0, 0.5, 0.5)
+    aberration = (
+        defocus * r**2
+        + astigmatism * r**2 * np.cos(2 * (theta - turn[0]))
+        + coma * (3 * r**3 - 2 * r) * np.cos(theta - turn[1])
+    )
+    pupil = pupil * np.exp(1j * np.where(r < 1.5, aberration, 0))
+    zoom_by = np.exp(0.1 * strength * rng.standard_normal())
+    # The band-limited field at the pixels of a narrower or wider frame; dark where there is no pixel of it.
+    index = (np.arange(size) - (size - 1) / 2) / zoom_by + (size - 1) / 2
+    wave = np.exp(2j * np.pi * np.outer(index, np.fft.fftshift(np.fft.fftfreq(size)))) / size
+    wave[(index < 0) | (index > size - 1)] = 0
+    return np.asarray(wave @ pupil @ wave.T, dtype=np.complex64)
 
 
 def illuminated_width(probe: npt.ArrayLike) -> float:

@@ -25,7 +25,7 @@ from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import Refinement, refine, scan_patterns
-from ptycho_engine.pipeline.sources import SimulatedScans
+from ptycho_engine.pipeline.simulated import SimulatedScans
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import (
     defocused_probe,

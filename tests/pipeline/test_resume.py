@@ -25,7 +25,7 @@ from ptycho_engine.errors import (
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.checkpoint import load_checkpoint
-from ptycho_engine.pipeline.sources import SimulatedScans
+from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
 from ptycho_engine.pipeline.train import PREVIOUS_CHECKPOINT_NAME, train
 from tests.conftest import small_scan
 
@@ -255,7 +255,9 @@ def test_simulated_training_resumes_too(scan, tmp_path):
     config = replace(SMALL, nepochs=2, n_groups=16, model=replace(SMALL.model, N=32))
 
     def source(**options):
-        return SimulatedScans(scan, config, families=('dead-leaves', 'lines'), **options)
+        return SimulatedScans(
+            scan, config, variety=ObjectVariety(families=('dead-leaves', 'lines'), **options)
+        )
 
     epochs_of(train(source(), config, tmp_path / 'whole', execution=CPU))
     epochs_of(train(source(), config, tmp_path / 'cut', execution=CPU), until=1)

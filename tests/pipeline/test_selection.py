@@ -13,7 +13,8 @@ from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.pipeline.predict import scan_groups
-from ptycho_engine.pipeline.sources import MeasuredScans, SimulatedScans
+from ptycho_engine.pipeline.simulated import SimulatedScans
+from ptycho_engine.pipeline.sources import MeasuredScans
 from tests.conftest import small_scan
 
 BASE = TrainingConfig(model=ModelConfig(gridsize=2), n_groups=None, validation_fraction=0.25)
@@ -111,7 +112,7 @@ def test_cache_02_training_and_reconstruction_share_it(tmp_path, monkeypatch, sw
     monkeypatch.setattr(neighbours, 'cKDTree', forbidden)
     np.testing.assert_array_equal(MeasuredScans([scan], config).training(1)[0].groups, first)
     assert len(drawn(scan, n_subsample=20, seed=3)) == 15
-    assert SimulatedScans(scan, config, families=('lines',)).training(1)
+    assert SimulatedScans(scan, config).training(1)
     np.testing.assert_array_equal(scan_groups(scan, 2, InferenceConfig()), fresh)
     assert (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) == before
     with pytest.raises(AssertionError, match='a tree'):

@@ -13,7 +13,7 @@ from ptycho_engine.events import BatchDone, EpochDone, ModelSaved, PatchesDone, 
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.sources import MeasuredScans, SimulatedScans
+from ptycho_engine.pipeline.sources import MeasuredScans
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 from tests.conftest import small_scan
@@ -108,22 +108,6 @@ def test_training_goes_on_from_a_model(blind, trained, tmp_path):
     other = replace(SMALL, model=replace(SMALL.model, unrolled_steps=1))
     with pytest.raises(DataValueError, match='same network'):
         next(train([blind], other, tmp_path, initial=load_archive(path)))
-
-
-def test_simulated_objects_differ_and_carry_labels(blind):
-    source = SimulatedScans(blind, replace(SMALL, n_groups=40), families=('dead-leaves', 'lines'))
-    first, second = source.training(1)
-    assert first.prepared.has_truth
-    assert len(first.groups) == len(second.groups) == 20
-    batch = first.prepared.batch(first.groups[:4])
-    assert batch.labels.shape == (4, 1, 64, 64)
-    assert np.ptp(np.abs(batch.labels)) > 0.05
-    again, _ = source.training(1)
-    np.testing.assert_array_equal(first.prepared.scan.raw.diffraction, again.prepared.scan.raw.diffraction)
-    other, _ = source.training(2)
-    assert (
-        first.prepared.scan.raw.objectGuess[:50, :50] != other.prepared.scan.raw.objectGuess[:50, :50]
-    ).any()
 
 
 def test_labels_predict_the_measured_patterns(raw):

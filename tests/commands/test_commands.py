@@ -1,6 +1,7 @@
 """The command `ptychopinn`, run as a user would: in a process of its own where exit codes matter."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,31 @@ def test_train_resumes_and_refuses_another_run(directory, tmp_path, capsys):
     assert [epoch['epoch'] for epoch in load_archive(out).history] == [1, 2, 3]
     assert main([*words, '--epochs', '3', '--resume', '--learning-rate', '0.1']) == 2
     assert 'learning_rate 0.002, but 0.1 was asked for' in capsys.readouterr().err
+
+
+def test_a_product_alone_gives_a_model_that_the_scan_trains_further(directory, tmp_path, capsys):
+    product = tmp_path / 'planned' / 'product.h5'
+    product.parent.mkdir()
+    shutil.copy(directory / 'product.h5', product)
+    quick = ['--epochs', '1', '--groups', '16', '--batch-size', '4', '--filters-scale', '1', '--quiet']
+    train = ['train', *quick, '--unrolled-steps', '1', '--output']
+    assert main([*train, str(tmp_path / 'before'), '--simulate-from', str(product), '--photons', '1e4']) == 0
+    before = load_archive(tmp_path / 'before')
+    assert before.origins[0].name == 'product.h5'
+    assert before.scale.mean_counts == pytest.approx(1e4, rel=1e-3)
+    assert (before.config.realspace_mae_weight, before.config.nll_weight) == (1.0, 0.05)
+    after = [*train, str(tmp_path / 'after'), str(directory), '--start-from']
+    assert main([*after, str(tmp_path / 'before'), '--learning-rate', '1e-9', '--weight-decay', '0']) == 0
+    for name, weight in load_archive(tmp_path / 'after').weights.items():
+        np.testing.assert_allclose(weight, before.weights[name], atol=1e-6)
+    for words, sentence in (
+        ([str(directory), '--photons', '1e4'], '--photons has no effect without --simulate-from'),
+        ([str(directory), '--simulate-from', str(product)], 'were both given'),
+        ([], 'nothing to train on'),
+    ):
+        capsys.readouterr()
+        assert main([*train, str(tmp_path / 'x'), *words]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_demo_leaves_what_it_promises(tmp_path, capsys):

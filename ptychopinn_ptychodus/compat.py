@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from ptychodus.api.probe_positions import ProbePositionSequence
     from ptychodus.api.product import Product
 
     from .loaded_model import ScanFacts
@@ -28,6 +29,7 @@ __all__ = [
     'Positions',
     'child_main',
     'metadata_values',
+    'moved_positions',
     'parameter_views',
     'positions',
     'ptychodus_version',
@@ -125,6 +127,20 @@ class Positions:
     """(n,) y in metres."""
     photon_counts: npt.NDArray[np.float64] | None
     """(n,) photons of the probe, or None where they were not measured."""
+
+
+def moved_positions(
+    product: Product, x_m: npt.NDArray[np.float64], y_m: npt.NDArray[np.float64]
+) -> ProbePositionSequence:
+    """Return the positions of a product with lengths (n,) in metres added to them; all else stays."""
+    old = product.probe_positions
+    x_name, y_name = ('x_m', 'y_m') if hasattr(old[0], 'x_m') else ('coordinate_x_m', 'coordinate_y_m')
+    return type(old)(
+        [
+            replace(point, **{x_name: getattr(point, x_name) + dx, y_name: getattr(point, y_name) + dy})
+            for point, dx, dy in zip(old, x_m.tolist(), y_m.tolist(), strict=True)
+        ]
+    )
 
 
 def positions(product: Product) -> Positions:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ptychodus.api.object import Object
+from ptychodus.api.probe import ProbeSequence
+from ptychodus.api.probe_positions import ProbePositionSequence
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
@@ -16,7 +18,7 @@ from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import raw_data_from_counts
 from ptycho_engine.files.product import ProductData
 
-from .compat import metadata_values, positions
+from .compat import metadata_values, moved_positions, positions
 
 __all__ = ['Outcome', 'output_product', 'product_data', 'raw_data']
 
@@ -31,6 +33,10 @@ class Outcome:
     """(epoch, deviance per pixel) of the training that made the model."""
     comments: str = ''
     """Sentences on the quality of the result, to add to the product's comments."""
+    probe: npt.NDArray[np.complex64] | None = None
+    """(P, N, N) incoherent modes that belong to the object; None where they are the input's."""
+    position_shift: npt.NDArray[np.float64] | None = None
+    """(n, 2) [dy, dx] in object pixels to add to the positions; None for nothing."""
 
 
 def product_data(product: Product) -> ProductData:
@@ -100,8 +106,9 @@ def raw_data(parameters: ReconstructInput, source: str = 'the current product') 
 def output_product(product: Product, outcome: Outcome, remarks: Iterable[str] = ()) -> Product:
     """Return `product` with the object, losses and comments of a reconstruction.
 
-    Metadata, positions, probes and the object's shape, pixel size and centre stay as they are. The object has
-    one layer; a product with several is told so in its comments.
+    Probe and positions are replaced where new ones belong to the object; metadata and the object's shape,
+    pixel size and centre stay as they are. The object has one layer; a product with several is told so in
+    its comments.
 
     Raises
     ------
@@ -126,4 +133,24 @@ def output_product(product: Product, outcome: Outcome, remarks: Iterable[str] = 
             old.get_center(),
         ),
         losses=[LossValue(epoch, value) for epoch, value in outcome.losses],
+        probes=_with_modes(product, outcome.probe),
+        probe_positions=_moved(product, outcome.position_shift),
     )
+
+
+def _with_modes(product: Product, modes: npt.NDArray[np.complex64] | None) -> ProbeSequence:
+    """Return the probes with other incoherent modes (P, N, N); how they vary over the scan stays."""
+    old = product.probes
+    if modes is None:
+        return old
+    array = old.get_array().copy()
+    array[0] = modes
+    return ProbeSequence(array, old.get_opr_weights_or_none(), old.get_pixel_geometry())
+
+
+def _moved(product: Product, shift: npt.NDArray[np.float64] | None) -> ProbePositionSequence:
+    """Return the positions, moved by (n, 2) [dy, dx] object pixels."""
+    if shift is None:
+        return product.probe_positions
+    pixel = product.object_.get_pixel_geometry()
+    return moved_positions(product, shift[:, 1] * pixel.width_m, shift[:, 0] * pixel.height_m)

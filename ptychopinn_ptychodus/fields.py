@@ -103,7 +103,7 @@ FIELDS = (
         'Make the patches of a group agree where they overlap. No effect at grid size 1.',
     ),
     Field(
-        *('Model', 'switch', 'training', 'probe_trainable', 'Refine probe:'),
+        *('Model', 'switch', 'training', 'probe_trainable', 'Learn probe:'),
         'Learn a correction of the probe while training; it goes into the product.',
     ),
     Field(
@@ -216,6 +216,16 @@ FIELDS = (
     Field(
         *('Inference', 'decimal', 'engine', 'refine_smoothing', 'Refine smoothing:'),
         'Total variation of the accelerated method, in units of the photon noise. 0: none.',
+    ),
+    Field(
+        *('Inference', 'switch', 'engine', 'refine_probe', 'Refine probe:'),
+        'Change the probe too once one start has been chosen; the product gets the new one.\n'
+        'A probe that is some way out of focus wants about 40 sweeps.',
+    ),
+    Field(
+        *('Inference', 'switch', 'engine', 'refine_positions', 'Refine positions:'),
+        'Change the scan positions too; the product gets the new ones.\n'
+        'Errors of a pixel want about 60 sweeps.',
     ),
     Field(
         *('Device', 'choice', 'engine', 'backend', 'Backend:'),

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
@@ -113,7 +114,7 @@ class InferenceRun:
             if math.isfinite(value) and value > 0
         )
         remarks = [f'Model: {self._model.path}']
-        result = output_product(product, Outcome(outcome.object_array, losses, outcome.comments), remarks)
+        result = output_product(product, replace(outcome, losses=losses), remarks)
         if self._context.output_file is not None:
             for path in result_files(self._context.output_file):
                 write_product(path, product_data(result))

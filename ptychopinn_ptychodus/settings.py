@@ -68,6 +68,8 @@ class EngineSettings:
         self.refine_smoothing = group.create_real_parameter(
             'RefineSmoothing', inference.refine_smoothing, minimum=0.0, maximum=10.0
         )
+        self.refine_probe = group.create_boolean_parameter('RefineProbe', inference.refine_probe)
+        self.refine_positions = group.create_boolean_parameter('RefinePositions', inference.refine_positions)
         self.accelerator = group.create_string_parameter('Accelerator', execution.accelerator)
         self.precision = group.create_string_parameter('Precision', execution.precision)
 
@@ -201,6 +203,8 @@ class ReconstructorSettings:
                 refine_iterations=self.engine.refine_iterations.get_value(),
                 refine_method=self.engine.refine_method.get_value().strip().casefold(),
                 refine_smoothing=self.engine.refine_smoothing.get_value(),
+                refine_probe=self.engine.refine_probe.get_value(),
+                refine_positions=self.engine.refine_positions.get_value(),
             )
 
     def execution_config(self) -> PyTorchExecutionConfig:

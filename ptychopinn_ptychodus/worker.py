@@ -240,6 +240,8 @@ def _outcome(reconstruction: Any) -> Outcome:
         object_array=np.asarray(reconstruction.object_array),
         losses=tuple((int(epoch), float(value)) for epoch, value in reconstruction.losses),
         comments=str(reconstruction.comments),
+        probe=reconstruction.probe,
+        position_shift=reconstruction.position_shift,
     )
 
 

@@ -90,13 +90,16 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> list[P
     grid = result.grid
     arrays = directory / 'reconstruction.npz'
     x, y = scan.raw.xcoords - grid.origin_x, scan.raw.ycoords - grid.origin_y
+    if result.position_shift is not None:
+        dy, dx = result.position_shift.T
+        x, y = x + dx, y + dy
     write_arrays(
         arrays,
         {
             'objectGuess': result.object_array,
             'weight': result.weight,
             'uncertainty': result.uncertainty,
-            'probeGuess': scan.raw.probeGuess,
+            'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
             'xcoords': x,
             'ycoords': y,
         },

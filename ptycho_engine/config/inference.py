@@ -46,6 +46,12 @@ class InferenceConfig:
     noise sooner."""
     refine_smoothing: float = 0.12
     """Total variation of 'accelerated' in units of the photon noise; 0 for none."""
+    refine_probe: bool = False
+    """Refine the probe beside the object, once one start has been chosen; a probe some way out of focus wants
+    about 40 refine_iterations."""
+    refine_positions: bool = False
+    """Refine the scan positions beside the object, by at most an eighth of a pattern; wants about 60
+    refine_iterations for errors of a pixel."""
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -58,6 +64,14 @@ class InferenceConfig:
         check_integer(owner, 'refine_iterations', self.refine_iterations, 0)
         check_choice(owner, 'refine_method', self.refine_method, REFINE_METHODS)
         check_number(owner, 'refine_smoothing', self.refine_smoothing, 0, 10)
+        check_boolean(owner, 'refine_probe', self.refine_probe)
+        check_boolean(owner, 'refine_positions', self.refine_positions)
+        for name in ('refine_probe', 'refine_positions'):
+            if getattr(self, name) and self.refine_iterations == 0:
+                raise ConfigError(
+                    f'{owner}.{name} is given with refine_iterations = 0, which refines nothing; set '
+                    'refine_iterations, 60 for example.'
+                )
         if self.n_subsample is not None:
             check_integer(owner, 'n_subsample', self.n_subsample, 1)
         if self.subsample_seed is not None:

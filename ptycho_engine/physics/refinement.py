@@ -6,7 +6,7 @@ Clauses REF-* of ``specs/physics.md``. Arrays on the detector keep zero frequenc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -20,7 +20,15 @@ from .forward import BACKGROUND, modulus_floor
 from .geometry import PatchPlacement
 from .probe import fourier_shift, mode_intensity
 
-__all__ = ['Evaluation', 'Likelihood', 'NumpyScanPhysics', 'ScanPatterns', 'ScanPhysics', 'draw_held_out']
+__all__ = [
+    'Evaluation',
+    'ExperimentGradient',
+    'Likelihood',
+    'NumpyScanPhysics',
+    'ScanPatterns',
+    'ScanPhysics',
+    'draw_held_out',
+]
 
 IntArray = npt.NDArray[np.int64]
 Likelihood = Literal['poisson', 'amplitude']
@@ -94,6 +102,20 @@ class Evaluation:
     """Poisson deviance summed over the held-out pixels of these patterns."""
 
 
+@dataclass(frozen=True)
+class ExperimentGradient:
+    """What all patterns say about the probe and about their own positions. Arrays are NumPy's."""
+
+    probe: npt.NDArray[np.complexfloating[Any, Any]]
+    """(P, N, N) descends the likelihood; the curvature is at most `probe_weight` (REF-07)."""
+    probe_weight: npt.NDArray[np.floating[Any]]
+    """(N, N) what the object let through, summed over the patterns."""
+    force: npt.NDArray[np.float64]
+    """(n, 2) half the derivative of the likelihood by [dy, dx] of each position, per pixel (REF-08)."""
+    curvature: npt.NDArray[np.float64]
+    """(n, 2, 2) at least half of the second derivative."""
+
+
 class ScanPhysics(Protocol):
     """The patterns of one scan on a device. Objects are (H, W) complex arrays of that device's library."""
 
@@ -114,6 +136,12 @@ class ScanPhysics(Protocol):
 
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns, g_j the gradient of each."""
+
+    def experiment_gradient(self, obj: Any) -> ExperimentGradient:
+        """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
+
+    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
+        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
 
 
 def residual_factor(
@@ -180,21 +208,65 @@ class NumpyScanPhysics:
             self._add(weight, mode_intensity(probes), chosen)
         return power, weight
 
+    def experiment_gradient(self, obj: Any) -> ExperimentGradient:
+        """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
+        patterns = self._patterns
+        probe = np.zeros_like(patterns.probe)
+        weight = np.zeros(probe.shape[-2:], probe.real.dtype)
+        force = np.empty((len(patterns), 2))
+        curvature = np.empty((len(patterns), 2, 2))
+        frequency = np.fft.fftfreq(patterns.size)
+        slope = (
+            -2j
+            * np.pi
+            * np.stack(
+                [
+                    np.broadcast_to(frequency[:, None], probe.shape[-2:]),
+                    np.broadcast_to(frequency, probe.shape[-2:]),
+                ]
+            )
+        )
+        for chosen, probes, changes, _ in self._changes(obj, np.arange(len(patterns)), 'poisson'):
+            patches = self._cut(obj, chosen)
+            back = fourier_shift(
+                np.conj(patches)[:, None] * changes, -patterns.placement.remainder[chosen, None]
+            )
+            probe += back.sum(axis=0)
+            weight += (np.abs(patches) ** 2).sum(axis=0)
+            moved = fft.ifft2(fft.fft2(probes)[:, :, None] * slope) * patches[:, None, None]
+            force[chosen] = np.einsum('bpdyx,bpyx->bd', moved.conj(), changes).real
+            curvature[chosen] = np.einsum('bpdyx,bpeyx->bde', moved.conj(), moved).real
+        return ExperimentGradient(probe, weight, force, curvature)
+
+    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
+        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
+        placement = PatchPlacement(self._patterns.placement.corner, remainder)
+        self._patterns = replace(self._patterns, probe=probe, placement=placement)
+        self._floor = modulus_floor(probe)
+
+    def _cut(self, obj: Any, chosen: IntArray) -> Any:
+        """Cut the patches (b, N, N) of some patterns from the object."""
+        size = self._patterns.size
+        windows = np.lib.stride_tricks.sliding_window_view(obj, (size, size))
+        corner = self._patterns.placement.corner[chosen]
+        return windows[corner[:, 0], corner[:, 1]]
+
     def _predict(self, obj: Any, chosen: IntArray) -> tuple[Any, Any, Any]:
         """Return shifted probes, fields at the detector (b, P, N, N) and measured amplitudes (b, N, N)."""
         patterns = self._patterns
-        size = patterns.size
         remainder = patterns.placement.remainder[chosen]
         probes = fourier_shift(patterns.probe[None], remainder[:, None]).astype(patterns.probe.dtype)
-        windows = np.lib.stride_tricks.sliding_window_view(obj, (size, size))
-        corner = patterns.placement.corner[chosen]
-        patches = windows[corner[:, 0], corner[:, 1]]
-        fields = fft.fft2(probes * patches[:, None], norm='ortho')
+        fields = fft.fft2(probes * self._cut(obj, chosen)[:, None], norm='ortho')
         amplitude = fft.ifftshift(patterns.amplitude(chosen), axes=(-2, -1))
         return probes, fields, amplitude
 
     def _updates(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Any:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
+        for chosen, probes, changes, fit in self._changes(obj, indices, likelihood):
+            yield chosen, probes, (np.conj(probes) * changes).sum(axis=1), fit
+
+    def _changes(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Any:
+        """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
         held = self._patterns.held_out
         for part in blocks(len(indices), self._step):
             chosen = indices[part]
@@ -203,8 +275,7 @@ class NumpyScanPhysics:
             fit = self._deviance(rate, amplitude, chosen)
             factor = residual_factor(amplitude, rate, self._floor, likelihood) * self._good
             np.put_along_axis(factor.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
-            change = fft.ifft2(fields * factor[:, None], norm='ortho')
-            yield chosen, probes, (np.conj(probes) * change).sum(axis=1), fit
+            yield chosen, probes, fft.ifft2(fields * factor[:, None], norm='ortho'), fit
 
     def _deviance(self, rate: Any, amplitude: Any, chosen: IntArray) -> float:
         held = self._patterns.held_out

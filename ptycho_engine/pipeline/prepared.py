@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -101,6 +101,23 @@ class PreparedScan:
         for part in blocks(len(indices), block_length(probe.shape[-1], len(probe))):
             weights[part] = mode_intensity(fourier_shift(probe[None], remainder[part, None]))
         return weights
+
+    def calibrated(
+        self,
+        probe: npt.NDArray[np.complex64] | None,
+        position_shift: npt.NDArray[np.float64] | None,
+    ) -> PreparedScan:
+        """Return the scan, on its grid, with another probe and moved positions; None leaves what there is.
+
+        `probe` (P, N, N) is in the engine's gauge, `position_shift` (n, 2) is [dy, dx] in pixels.
+        """
+        raw = self.scan.raw
+        if probe is not None:
+            raw = replace(raw, probeGuess=probe / np.complex64(self.scale.probe_scale))
+        if position_shift is not None:
+            dy, dx = position_shift.T
+            raw = replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
+        return PreparedScan(replace(self.scan, raw=raw))
 
     @cached_property
     def margin(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -86,11 +86,20 @@ def _reconstruct(
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns '
             '(ptychopinn prepare --crop).'
         )
-    scan = _subsample(scan, config)
-    warn_if_off_centre(scan.raw)
-    prepared = PreparedScan(scan, model, archive.weights.get(PROBE_CORRECTION))
+    chosen = _subsample(scan, config)
+    prepared = PreparedScan(
+        replace(scan, raw=scan.raw.select(chosen)) if len(chosen) < len(scan.raw) else scan,
+        model,
+        archive.weights.get(PROBE_CORRECTION),
+    )
+    warn_if_off_centre(prepared.scan.raw)
     with closing(create_backend(config.backend, execution)) as backend:
-        yield from _run(backend, prepared, archive, config, stop, tic)
+        result = yield from _run(backend, prepared, archive, config, stop, tic)
+    if result.position_shift is not None:
+        shift = np.zeros((len(scan.raw), 2))
+        shift[chosen] = result.position_shift
+        result = replace(result, position_shift=shift)
+    yield Reconstructed(result)
 
 
 def _run(
@@ -100,7 +109,7 @@ def _run(
     config: InferenceConfig,
     stop: Callable[[], bool],
     tic: float,
-) -> Iterator[Event]:
+) -> Generator[Event, None, Reconstruction]:
     """Predict, refine and judge; the clock has run since `tic`."""
     scan, model = prepared.scan, archive.config.model
     plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
@@ -115,6 +124,8 @@ def _run(
     else:
         prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
     result = prediction.result(prepared)
+    if prepared.probe_correction is not None:
+        result = replace(result, probe=prepared.probe)
     result = _fitted(prepared, result, result.object_array)
     refinement = None
     if config.refine_iterations > 0:
@@ -123,9 +134,15 @@ def _run(
             prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
         )
         if refinement.kept:
+            calibrated = prepared.calibrated(refinement.probe, refinement.position_shift)
             result = _fitted(
-                prepared,
-                replace(result, uncertainty=refinement.uncertainty * prepared.scale.probe_scale),
+                calibrated,
+                replace(
+                    result,
+                    uncertainty=refinement.uncertainty * prepared.scale.probe_scale,
+                    probe=result.probe if refinement.probe is None else calibrated.probe,
+                    position_shift=refinement.position_shift,
+                ),
                 refinement.object_array * np.float32(prepared.scale.probe_scale),
             )
     quality = measure_quality(
@@ -137,28 +154,24 @@ def _run(
         f'{archive.backend}, run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
     )
     logger.info('%s %.1f s.', comments, seconds)
-    yield Reconstructed(
-        replace(
-            result,
-            n_patterns=len(prepared),
-            seconds=seconds,
-            losses=_losses(archive),
-            comments=comments,
-            backend=backend.name,
-            quality=quality,
-            probe=None if prepared.probe_correction is None else prepared.probe,
-        )
+    return replace(
+        result,
+        n_patterns=len(prepared),
+        seconds=seconds,
+        losses=_losses(archive),
+        comments=comments,
+        backend=backend.name,
+        quality=quality,
     )
 
 
-def _subsample(scan: Scan, config: InferenceConfig) -> Scan:
-    """Return the scan reduced to the patterns that are to be used."""
+def _subsample(scan: Scan, config: InferenceConfig) -> npt.NDArray[np.int64]:
+    """Return the indices, in their order, of the patterns that are to be used."""
     total = len(scan.raw)
     if config.n_subsample is None or config.n_subsample >= total:
-        return scan
+        return np.arange(total)
     seed = config.seed if config.subsample_seed is None else config.subsample_seed
-    chosen = np.random.default_rng([seed, 2]).choice(total, config.n_subsample, replace=False)
-    return replace(scan, raw=scan.raw.select(np.sort(chosen)))
+    return np.sort(np.random.default_rng([seed, 2]).choice(total, config.n_subsample, replace=False))
 
 
 def _scanned_box(scan: Scan) -> tuple[slice, slice]:

@@ -21,6 +21,7 @@ from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, SweepDone
 from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE
+from ..physics.experiment import ExperimentRefinement
 from ..physics.geometry import PatchPlacement
 from ..physics.refinement import ScanPatterns, ScanPhysics, draw_held_out
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
@@ -58,6 +59,10 @@ class Refinement:
 
     object_array: npt.NDArray[np.complex64]
     """(H, W) complex64 on the scan's grid, in the engine's gauge."""
+    probe: npt.NDArray[np.complex64] | None
+    """(P, N, N) refined probe in the engine's gauge; None where it is the scan's."""
+    position_shift: npt.NDArray[np.float64] | None
+    """(n, 2) [dy, dx] in pixels that the refinement added to the positions; None where it added nothing."""
     uncertainty: npt.NDArray[np.float32]
     """(H, W) standard error in units of the object's amplitude, engine's gauge; NaN where nothing was
     scanned."""
@@ -79,7 +84,15 @@ class Refinement:
         change = f'held-out deviance {self.deviance_before:.4g} → {self.deviance_after:.4g}'
         if not self.kept:
             return f'refinement did not improve on the network and was dropped ({change})'
-        return f'refined by {self.sweeps} sweeps from the {self.start} start ({change})'
+        return f'refined by {self.sweeps} sweeps from the {self.start} start ({change}){self._calibrated}'
+
+    @property
+    def _calibrated(self) -> str:
+        what = ['the probe'] if self.probe is not None else []
+        if self.position_shift is not None:
+            moved = np.sqrt(np.square(self.position_shift).sum(axis=1).mean())
+            what.append(f'positions by {moved:.2g} px (root mean square)')
+        return f', with {" and ".join(what)}' if what else ''
 
 
 def scan_patterns(prepared: PreparedScan, seed: int | None, *, multiple: int = 1) -> ScanPatterns:
@@ -115,6 +128,23 @@ def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
     in each, down to one, so that the end is without the noise of subsets (REF-03)."""
     beyond = sweep - math.ceil(sweeps / 3)
     return max(most >> max(beyond, 0), 1)
+
+
+@dataclass
+class _Best:
+    """What has predicted the held-out pixels best so far."""
+
+    obj: Any
+    value: float
+    patterns: ScanPatterns
+    """With the probe and the positions that belong to the object."""
+
+    def offer(self, obj: Any, value: float, patterns: ScanPatterns) -> bool:
+        """Take an object if it is better; return whether by so much that it counts."""
+        counts = value < (1 - BETTER) * self.value
+        if value < self.value:
+            self.obj, self.value, self.patterns = obj, value, patterns
+        return counts
 
 
 class _Run:
@@ -195,7 +225,7 @@ def refine(
     # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
     planned = sweeps if accelerated else 3 * sweeps
     runs = {name: _Run(descent, obj, planned, most) for name, obj in (('network', warm), ('flat', flat))}
-    best, best_value, stale, done = warm, before, 0, 0
+    best = _Best(warm, before, patterns)
     pace = Pace()
 
     def show(run: _Run) -> Iterator[Event]:
@@ -223,36 +253,43 @@ def refine(
         chosen,
     )
     run = runs[chosen]
-    if reached[chosen] < best_value:
-        best, best_value = run.current, reached[chosen]
+    best.offer(run.current, reached[chosen], patterns)
+    experiment = ExperimentRefinement(
+        physics, patterns, probe=config.refine_probe, positions=config.refine_positions
+    )
+    calibrates = config.refine_probe or config.refine_positions
+    stale, done = 0, trial
     for done in range(trial + 1, sweeps + 1):
         if stop():
             raise Cancelled('The refinement was stopped.')
         total, obj = run.sweep(done, len(patterns), config.seed)
         value = total / judged
-        if not accelerated:
+        if calibrates:
+            experiment.step(run.current)
+        if calibrates or not accelerated:
             obj = run.current
             value = physics.held_out(obj)
         yield SweepDone(done, sweeps, value)
         yield from show(run)
         if obj is None:
             continue
-        stale = 0 if value < (1 - BETTER) * best_value else stale + 1
-        if value < best_value:
-            best, best_value = obj, value
+        stale = 0 if best.offer(obj, value, experiment.patterns) else stale + 1
         if stale >= PATIENCE:
             break
-    last = physics.held_out(run.current)
-    if last < best_value:
-        best, best_value = run.current, last
+    best.offer(run.current, physics.held_out(run.current), experiment.patterns)
+    kept, found = best.obj is not warm, best.patterns
+    moved = found.placement.remainder - patterns.placement.remainder
+    physics.set_experiment(found.probe, found.placement.remainder)
     result = Refinement(
-        object_array=_cropped(physics.to_host(best), prepared).astype(np.complex64),
-        uncertainty=_standard_error(physics, best, prepared),
+        object_array=_cropped(physics.to_host(best.obj), prepared).astype(np.complex64),
+        probe=found.probe if kept and config.refine_probe else None,
+        position_shift=moved if kept and config.refine_positions else None,
+        uncertainty=_standard_error(physics, best.obj, prepared),
         start=chosen,
-        kept=best is not warm,
+        kept=kept,
         sweeps=done,
         deviance_before=before,
-        deviance_after=best_value,
+        deviance_after=best.value,
         seconds=time.perf_counter() - tic,
     )
     logger.info('%s. %.1f s.', result.sentence.capitalize(), result.seconds)

@@ -44,19 +44,31 @@ class Reconstruction:
     quality: QualityReport | None = None
     """Figures that need no truth; None while the object is still being made."""
     probe: npt.NDArray[np.complex64] | None = None
-    """(P, N, N) probe with the model's correction, where the model has learned one."""
+    """(P, N, N) probe that belongs to the object, in the scan's gauge; None where it is the scan's own."""
+    position_shift: npt.NDArray[np.float64] | None = None
+    """(n, 2) [dy, dx] in pixels that a refinement added to the positions; None where it added nothing."""
 
     def to_product(self, product: ProductData) -> ProductData:
-        """Return `product` with this object, its loss history and a comment; all else is kept."""
+        """Return `product` with this object, its loss history and a comment.
+
+        Probe and positions are replaced where new ones belong to the object; all else is kept.
+        """
         comments = '\n'.join(line for line in (product.comments, self.comments) if line)
         dtype = np.result_type(product.object_array.dtype, np.complex64)
         probe = product.probe
         if self.probe is not None:
             probe = probe.copy()
             probe[0] = self.probe
+        x_m, y_m = product.position_x_m, product.position_y_m
+        if self.position_shift is not None:
+            dy, dx = self.position_shift.T
+            x_m = x_m + dx * product.object_pixel_width_m
+            y_m = y_m + dy * product.object_pixel_height_m
         return replace(
             product,
             probe=probe,
+            position_x_m=x_m,
+            position_y_m=y_m,
             object_array=self.object_array[np.newaxis].astype(dtype),
             object_layer_spacing_m=np.empty(0),
             comments=comments,

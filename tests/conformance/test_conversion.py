@@ -21,6 +21,7 @@ from scan_maker import product_of, simulated_scan
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.files.product import read_product, write_product
+from ptychopinn_ptychodus.compat import positions
 from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
 from ptychopinn_ptychodus.library import PtychoPINNLibrary
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
@@ -130,6 +131,29 @@ def test_result_keeps_everything_but_object_losses_and_comments(rich: Product) -
     assert result.probe_positions is rich.probe_positions
     with pytest.raises(ValueError, match='must match'):
         output_product(rich, Outcome(new[1:]))
+
+
+def test_a_refined_probe_and_refined_positions_go_into_the_product(rich: Product) -> None:
+    """API-25: in metres, and nothing else of a position or a probe changes."""
+    shape = rich.object_.get_array().shape[1:]
+    old = rich.probes.get_array()
+    count = len(positions(rich).indexes)
+    modes = (2 * old[0]).astype(np.complex64)
+    shift = np.stack([np.arange(count), np.full(count, -0.5)], axis=1)
+    new = Outcome(np.ones(shape, np.complex64), probe=modes, position_shift=shift)
+    result = output_product(rich, new)
+    np.testing.assert_array_equal(result.probes.get_array()[0], modes)
+    np.testing.assert_array_equal(result.probes.get_array()[1:], old[1:])
+    assert result.probes.get_opr_weights_or_none() is rich.probes.get_opr_weights_or_none()
+    assert result.probes.get_pixel_geometry() == rich.probes.get_pixel_geometry()
+    before, after = positions(rich), positions(result)
+    pixel = rich.object_.get_pixel_geometry()
+    np.testing.assert_array_equal(after.indexes, before.indexes)
+    np.testing.assert_allclose(after.x_m - before.x_m, -0.5 * pixel.width_m, rtol=1e-6)
+    np.testing.assert_allclose(
+        after.y_m - before.y_m, np.arange(count) * pixel.height_m, rtol=1e-6, atol=1e-18
+    )
+    np.testing.assert_array_equal(after.photon_counts, before.photon_counts)
 
 
 @pytest.mark.parametrize(('first', 'kept'), [(2, True), (9, False)])

@@ -64,6 +64,8 @@ CHANGES = {
     ('engine', 'refine_iterations'): 7,
     ('engine', 'refine_method'): 'rpie',
     ('engine', 'refine_smoothing'): 0.3,
+    ('engine', 'refine_probe'): True,
+    ('engine', 'refine_positions'): True,
     ('engine', 'backend'): 'tensorflow',
     ('engine', 'accelerator'): 'cpu',
     ('engine', 'precision'): 'bf16-mixed',

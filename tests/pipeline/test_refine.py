@@ -1,6 +1,6 @@
 """Refinement of an object by the physics of the whole scan (clauses REF-* of specs/physics.md)."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -66,37 +66,72 @@ def dense() -> PreparedScan:
     return PreparedScan(dense_scan())
 
 
-def test_ref_01_the_gradient_is_that_of_the_likelihood():
+@pytest.fixture(scope='module')
+def exact():
+    """Return patterns in double precision, their physics, an object and its likelihood.
+
+    Counts are near the rate, so that no step is bounded and the direction is a gradient.
+    """
     rng = np.random.default_rng(3)
     prepared = PreparedScan(dense_scan(points=3, modes=2, bad=rng.random((32, 32)) < 0.05))
     patterns = scan_patterns(prepared, 0)
     patterns = replace(patterns, probe=patterns.probe.astype(np.complex128))
-    corner, remainder = patterns.placement.corner, patterns.placement.remainder
-    everything = np.arange(len(patterns))
+    corner = patterns.placement.corner
     obj = prepared.pad(prepared.scan.raw.objectGuess).astype(complex)
 
-    def rate(o):
+    def rate(o, probe=patterns.probe, remainder=patterns.placement.remainder):
         windows = np.lib.stride_tricks.sliding_window_view(o, (32, 32))
-        return predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, remainder) + 0.01
+        return predict_intensity(windows[corner[:, 0], corner[:, 1]], probe, remainder) + 0.01
 
-    # Counts near the rate, so that no step is bounded and the direction is a gradient.
     counts = rate(obj) * rng.uniform(0.5, 2, (len(patterns), 32, 32))
     physics = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: np.sqrt(counts[chosen])))
     held = np.zeros((len(patterns), 32 * 32), bool)
-    np.put_along_axis(held, patterns.held_out[everything % len(patterns.held_out)], True, axis=1)
+    sets = np.arange(len(patterns)) % len(patterns.held_out)
+    np.put_along_axis(held, patterns.held_out[sets], True, axis=1)
     held = np.fft.fftshift(held.reshape(counts.shape), axes=(-2, -1))
 
-    def loss(o):
-        terms = rate(o) - counts * np.log(rate(o))
-        return terms[patterns.good & ~held].sum() / 2
+    def loss(o, **experiment):
+        expected = rate(o, **experiment)
+        return (expected - counts * np.log(expected))[patterns.good & ~held].sum() / 2
 
-    gradient = physics.evaluate(obj, everything, 'poisson').gradient
-    direction = rng.standard_normal(obj.shape) + 1j * rng.standard_normal(obj.shape)
-    h = 1e-6
-    expected = (loss(obj + h * direction) - loss(obj - h * direction)) / (2 * h)
-    # The gradient is with respect to the conjugate object: half of (d/dRe + i d/dIm) of twice the loss.
+    return patterns, physics, obj, loss
+
+
+def slope(loss, at, direction, h=1e-6):
+    return (loss(at + h * direction) - loss(at - h * direction)) / (2 * h)
+
+
+def random_like(array):
+    rng = np.random.default_rng(8)
+    return rng.standard_normal(array.shape) + 1j * rng.standard_normal(array.shape)
+
+
+# A gradient is with respect to the conjugate: half of (d/dRe + i d/dIm) of twice the loss.
+
+
+def test_ref_01_the_gradient_is_that_of_the_likelihood(exact):
+    patterns, physics, obj, loss = exact
+    gradient = physics.evaluate(obj, np.arange(len(patterns)), 'poisson').gradient
+    direction = random_like(obj)
     found = 2 * float((gradient.conj() * direction).real.sum())
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(slope(loss, obj, direction), rel=1e-4)
+
+
+def test_ref_07_the_gradient_of_the_probe_is_that_of_the_likelihood(exact):
+    patterns, physics, obj, loss = exact
+    gradient = physics.experiment_gradient(obj).probe
+    direction = random_like(patterns.probe)
+    expected = slope(lambda probe: loss(obj, probe=probe), patterns.probe, direction)
+    assert 2 * float((gradient.conj() * direction).real.sum()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_ref_08_the_force_on_a_position_is_the_gradient_of_the_likelihood(exact):
+    patterns, physics, obj, loss = exact
+    found = physics.experiment_gradient(obj)
+    direction = random_like(patterns.placement.remainder).real
+    expected = slope(lambda r: loss(obj, remainder=r), patterns.placement.remainder, direction)
+    assert 2 * float((found.force * direction).sum()) == pytest.approx(expected, rel=1e-4)
+    assert (np.linalg.eigvalsh(found.curvature) > 0).all()
 
 
 def test_ref_01_the_step_is_bounded_in_the_dark():
@@ -124,6 +159,12 @@ def test_ref_01_torch_agrees_with_numpy(modes, likelihood):
     assert ours.held_out(ours.to_device(obj)) == pytest.approx(reference.held_out(obj), rel=1e-4)
     for x, y in zip(ours.gradient_power(ours.to_device(obj)), reference.gradient_power(obj), strict=True):
         assert np.abs(ours.to_host(x) - y).max() < 1e-3 * np.abs(y).max()
+    for p in (ours, reference):
+        p.set_experiment(patterns.probe * np.complex64(1.1), patterns.placement.remainder + 0.3)
+    x, y = ours.experiment_gradient(ours.to_device(obj)), reference.experiment_gradient(obj)
+    for field in fields(x):
+        a, b = getattr(x, field.name), getattr(y, field.name)
+        assert np.abs(a - b).max() < 1e-3 * np.abs(b).max(), field.name
     gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
     x = ours.to_host(ours.filtered(ours.to_device(obj).real, ours.to_device(gain)))
     np.testing.assert_allclose(x, reference.filtered(obj.real, gain), atol=1e-3)
@@ -245,6 +286,62 @@ def test_bad_pixels_and_modes_are_honoured():
     assert scored(PreparedScan(scan), result.object_array).nrmse < 0.08
 
 
+def scatter(error, scan):
+    """Root mean square of position errors (n, 2); a linear distortion may as well be the object's."""
+    at = np.stack([np.ones(len(scan.raw)), scan.raw.xcoords, scan.raw.ycoords], axis=1)
+    left = error - at @ np.linalg.lstsq(at, error, rcond=None)[0]
+    return float(np.sqrt(np.square(left).sum(axis=1).mean()))
+
+
+@pytest.mark.parametrize('method', ['accelerated', 'rpie'])
+def test_ref_07_a_wrong_probe_is_mended(method):
+    scan = dense_scan()
+    f = np.fft.fftfreq(32)
+    defocus = np.exp(8j * (f[:, None] ** 2 + f**2))
+    wrong = np.fft.ifft2(np.fft.fft2(scan.raw.probeGuess) * defocus)
+    prepared = PreparedScan(replace(scan, raw=replace(scan.raw, probeGuess=wrong)))
+    options = {'refine_iterations': 40, 'refine_method': method}
+    _, without = finished(prepared, **options)
+    _, mended = finished(prepared, refine_probe=True, **options)
+    assert without.probe is None
+    assert mended.position_shift is None
+    assert 'with the probe' in mended.sentence
+    true = scan.raw.probeGuess
+
+    def likeness(probe):
+        return abs(np.vdot(probe, true)) / np.linalg.norm(probe) / np.linalg.norm(true)
+
+    assert 1 - likeness(mended.probe) < 0.3 * (1 - likeness(wrong))
+    # The power is the gauge.
+    engine = prepared.illumination.probe
+    assert np.linalg.norm(mended.probe) == pytest.approx(np.linalg.norm(engine), rel=1e-4)
+    assert mended.deviance_after < without.deviance_after
+    box_of = PreparedScan(scan)
+    assert scored(box_of, mended.object_array).nrmse < 0.7 * scored(box_of, without.object_array).nrmse
+
+
+def test_ref_08_wrong_positions_are_mended_and_reported():
+    scan = dense_scan(points=12)
+    error = np.random.default_rng(5).normal(0, 0.3, (len(scan.raw), 2))
+    raw = replace(scan.raw, xcoords=scan.raw.xcoords + error[:, 1], ycoords=scan.raw.ycoords + error[:, 0])
+    prepared = PreparedScan(replace(scan, raw=raw))
+    _, without = finished(prepared, refine_iterations=60)
+    _, mended = finished(prepared, refine_iterations=60, refine_positions=True)
+    assert mended.probe is None
+    assert 'with positions by' in mended.sentence
+    assert scatter(error + mended.position_shift, scan) < 0.55 * scatter(error, scan)
+    np.testing.assert_allclose(mended.position_shift.mean(axis=0), 0, atol=1e-6)
+    box_of = PreparedScan(scan)
+    assert scored(box_of, mended.object_array).nrmse < 0.7 * scored(box_of, without.object_array).nrmse
+
+
+def test_ref_09_what_is_right_is_left_alone(dense):
+    _, plain = finished(dense, refine_iterations=20)
+    _, both = finished(dense, refine_iterations=20, refine_probe=True, refine_positions=True)
+    assert np.square(both.position_shift).sum(axis=1).mean() ** 0.5 < 0.15
+    assert scored(dense, both.object_array).nrmse < 1.1 * scored(dense, plain.object_array).nrmse
+
+
 def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
     """Partial objects converge to the result, on its grid and in its gauge; none where nobody looks."""
     monkeypatch.setattr(progress, 'PREVIEW_INTERVAL_S', 0.0)
@@ -293,7 +390,14 @@ def test_a_refinement_can_be_stopped(dense):
 
 
 @pytest.mark.parametrize(
-    'wrong', [{'refine_iterations': -1}, {'refine_method': 'magic'}, {'refine_smoothing': -0.1}]
+    'wrong',
+    [
+        {'refine_iterations': -1},
+        {'refine_method': 'magic'},
+        {'refine_smoothing': -0.1},
+        {'refine_probe': True, 'refine_iterations': 0},
+        {'refine_positions': True, 'refine_iterations': 0},
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

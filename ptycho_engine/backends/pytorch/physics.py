@@ -25,7 +25,9 @@ __all__ = [
     'merge_and_cut',
     'mode_intensity',
     'modulus_gradient',
+    'shift_back',
     'shift_probe',
+    'shift_slope',
     'slow_turn',
     'total_variation',
 ]
@@ -33,13 +35,30 @@ __all__ = [
 
 def shift_probe(probe: Tensor, remainder: Tensor) -> Tensor:
     """Shift probe modes (P, N, N) by sub-pixel remainders (n, 2): (n, P, N, N)."""
-    size = probe.shape[-1]
-    frequency = torch.fft.fftfreq(size, device=probe.device, dtype=torch.float32)
+    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * _shift_ramp(remainder, probe.shape[-1]))
+    return shifted
+
+
+def shift_back(waves: Tensor, remainder: Tensor) -> Tensor:
+    """Undo :func:`shift_probe` on waves (n, P, N, N), which is its adjoint."""
+    ramp = _shift_ramp(-remainder, waves.shape[-1])
+    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(waves) * ramp)
+    return shifted
+
+
+def shift_slope(size: int, device: torch.device) -> Tensor:
+    """Return the derivative of the ramp by [dy, dx] where it is zero: (2, N, N) complex."""
+    frequency = torch.fft.fftfreq(size, device=device, dtype=torch.float32)
+    both = torch.stack(torch.meshgrid(frequency, frequency, indexing='ij'))
+    return -2j * torch.pi * both
+
+
+def _shift_ramp(remainder: Tensor, size: int) -> Tensor:
+    """Return the factor (n, 1, N, N) on the spectrum of a wave that is shifted by (n, 2) pixels."""
+    frequency = torch.fft.fftfreq(size, device=remainder.device, dtype=torch.float32)
     angle = -2 * torch.pi * remainder[:, :, None] * frequency
     ramp = torch.polar(torch.ones_like(angle), angle)
-    spectrum = torch.fft.fft2(probe)
-    shifted: Tensor = torch.fft.ifft2(spectrum * (ramp[:, 0, :, None] * ramp[:, 1, None, :])[:, None])
-    return shifted
+    return (ramp[:, 0, :, None] * ramp[:, 1, None, :])[:, None]
 
 
 def mode_intensity(fields: Tensor) -> Tensor:

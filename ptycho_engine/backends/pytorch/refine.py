@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...blocks import block_length, blocks
 from ...physics.forward import BACKGROUND, modulus_floor
-from ...physics.refinement import Evaluation, Likelihood, ScanPatterns
+from ...physics.refinement import Evaluation, ExperimentGradient, Likelihood, ScanPatterns
 from . import physics
 
 __all__ = ['TorchScanPhysics']
@@ -93,6 +93,33 @@ class TorchScanPhysics:
             weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
         return power, weight
 
+    def experiment_gradient(self, obj: Tensor) -> ExperimentGradient:
+        """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
+        probe = torch.zeros_like(self._probe)
+        weight = torch.zeros_like(probe[0].real)
+        force = obj.new_empty((len(self._patterns), 2), dtype=torch.float64)
+        curvature = obj.new_empty((len(self._patterns), 2, 2), dtype=torch.float64)
+        slope = physics.shift_slope(self._patterns.size, self._device)
+        for chosen, probes, changes, _ in self._changes(obj, np.arange(len(self._patterns)), 'poisson'):
+            where = chosen.to(self._device)
+            patches = self._cut(obj, chosen)[:, None]
+            probe += physics.shift_back(patches.conj() * changes, self._remainder[where]).sum(dim=0)
+            weight += physics.mode_intensity(patches).sum(dim=0)
+            moved = torch.fft.ifft2(torch.fft.fft2(probes)[:, :, None] * slope) * patches[:, :, None]
+            force[where] = (moved.conj() * changes[:, :, None]).real.sum(dim=(1, 3, 4)).double()
+            products = (moved.conj()[:, :, :, None] * moved[:, :, None]).real
+            curvature[where] = products.sum(dim=(1, 4, 5)).double()
+        return ExperimentGradient(*(self.to_host(a) for a in (probe, weight, force, curvature)))
+
+    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
+        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
+        self._probe = torch.from_numpy(probe).to(self._device)
+        self._remainder = torch.from_numpy(remainder.astype(np.float32)).to(self._device)
+        self._floor = modulus_floor(probe)
+        if self._cached is not None:
+            for part in blocks(len(self._patterns), self._step):
+                self._cached[1][part] = physics.shift_probe(self._probe, self._remainder[part])
+
     def _blocks(self, indices: npt.NDArray[np.int64]) -> Iterator[Tensor]:
         for part in blocks(len(indices), self._step):
             yield torch.from_numpy(np.ascontiguousarray(indices[part]))
@@ -129,6 +156,13 @@ class TorchScanPhysics:
         self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
+        for chosen, probes, changes, fit in self._changes(obj, indices, likelihood):
+            yield chosen, probes, (probes.conj() * changes).sum(dim=1), fit
+
+    def _changes(
+        self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
         for chosen in self._blocks(indices):
             amplitude, probes = self._take(chosen)
             fields = physics.far_field(self._cut(obj, chosen), probes)
@@ -141,8 +175,7 @@ class TorchScanPhysics:
                 factor = 1 - amplitude / torch.sqrt(rate + self._floor)
             factor = factor * self._good
             factor.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
-            change = torch.fft.ifft2(fields * factor[:, None], norm='ortho')
-            yield chosen, probes, (probes.conj() * change).sum(dim=1), fit
+            yield chosen, probes, torch.fft.ifft2(fields * factor[:, None], norm='ortho'), fit
 
     def _pixels(self, chosen: Tensor) -> Tensor:
         return self._held[(chosen % len(self._held)).to(self._device)]

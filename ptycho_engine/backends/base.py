@@ -71,6 +71,9 @@ class Batch:
     """(B, C, 2) [row, column] of each patch on the object."""
     remainder: npt.NDArray[np.float32]
     """(B, C, 2) sub-pixel [dy, dx]."""
+    extent: int
+    """Side in pixels of a square that holds any group of the pass that the batch is part of. The common
+    objects of 'unrolled' are sized from it, so that a group does not depend on those beside it."""
     labels: npt.NDArray[np.complex64] | None = None
     """(B, C, N, N) known object patches in the engine's gauge."""
 

@@ -67,6 +67,7 @@ def _batch() -> Batch:
         amplitude=np.ones((1, 1, SIZE, SIZE), np.float32),
         corner=np.zeros((1, 1, 2), np.int64),
         remainder=np.zeros((1, 1, 2), np.float32),
+        extent=SIZE,
     )
 
 

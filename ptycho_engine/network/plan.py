@@ -20,7 +20,6 @@ from .cnn import cnn_layers
 from .layer import Activation, Layer
 
 __all__ = [
-    'CANVAS_MULTIPLE',
     'INTENSITY_SCALE',
     'PROBE_CORRECTION',
     'RATES',
@@ -47,8 +46,8 @@ SIDE_MULTIPLE = 8
 """Sides of the images that 'unrolled' convolves are multiples of this: folded once, halved twice."""
 
 CANVAS_MULTIPLE = 16
-"""The object of a group is as wide as the widest group of its batch needs, rounded up to a multiple of this,
-so that it seldom differs between batches of one scan."""
+"""The common object of a group is as wide as the widest group of the pass needs, rounded up to a multiple of
+this, so that it seldom differs between the epochs of a run."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,11 @@ class NetworkPlan:
     def couples(self) -> bool:
         """Whether the network can take a whole scan for one group."""
         return self.unrolled and self.merges
+
+    def canvas_side(self, extent: int) -> int:
+        """Return the side of the square that 'unrolled' works on, for groups within `extent` pixels."""
+        needed = extent if self.merges else self.model.N
+        return -(-needed // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the canonical name and shape of every weight, in a fixed order."""

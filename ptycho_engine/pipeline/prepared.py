@@ -68,14 +68,23 @@ class PreparedScan:
     def __len__(self) -> int:
         return len(self.scan.raw)
 
-    def batch(self, groups: npt.NDArray[np.int32]) -> Batch:
-        """Gather groups (B, C) of pattern indices into arrays; bad pixels are filled from around them."""
+    def extent(self, groups: npt.NDArray[np.int32]) -> int:
+        """Return the side in pixels of a square that holds the patches of any of the groups (B, C)."""
+        corner = self.placement.corner[groups]
+        return int(np.ptp(corner, axis=1).max()) + self.scan.raw.N
+
+    def batch(self, groups: npt.NDArray[np.int32], extent: int | None = None) -> Batch:
+        """Gather groups (B, C) of pattern indices into arrays; bad pixels are filled from around them.
+
+        `extent` is that of all groups of the pass; None where these are all.
+        """
         raw = self.scan.raw
         return Batch(
             illumination=self.illumination,
             amplitude=self.with_bad_filled(np.ascontiguousarray(raw.diffraction[groups])),
             corner=self.placement.corner[groups],
             remainder=self.placement.remainder[groups].astype(np.float32),
+            extent=self.extent(groups) if extent is None else extent,
             labels=self._labels(groups) if self.has_truth else None,
         )
 
@@ -90,8 +99,9 @@ class PreparedScan:
 
     def batches(self, groups: npt.NDArray[np.int32], batch_size: int) -> Iterator[Batch]:
         """Yield consecutive batches of groups."""
+        extent = self.extent(groups)
         for start in range(0, len(groups), batch_size):
-            yield self.batch(groups[start : start + batch_size])
+            yield self.batch(groups[start : start + batch_size], extent)
 
     def stitching_weights(self, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return the illumination (n, N, N), in counts, at the positions of the given patterns."""

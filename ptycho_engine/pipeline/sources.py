@@ -47,6 +47,11 @@ class GroupedScan:
         for start in range(0, len(self.groups), batch_size):
             yield self.prepared.batch(self.groups[start : start + batch_size])
 
+    @cached_property
+    def extent(self) -> int:
+        """Side in pixels of a square that holds the patches of any of the groups."""
+        return self.prepared.extent(self.groups)
+
 
 class TrainingSource(Protocol):
     """Gives the groups of each epoch and those kept for validation."""

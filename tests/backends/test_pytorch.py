@@ -130,9 +130,10 @@ def test_fwd_03_group_merge_matches_the_reference():
 def test_each_group_has_its_own_output_whatever_the_batch(groups_in_batch):
     prepared = prepared_scan()
     backend = backend_for(prepared, gridsize=2, weights=scattered_weights(2))
-    # Neighbours, as groups are: their objects are of one size.
     first = np.array([4 * row + column for row in range(3) for column in range(3)], np.int32)
     groups = first[:, None] + np.array([0, 1, 4, 5], np.int32)
+    # One group is wider than the others, whose objects are of its size nevertheless.
+    groups[0] = 0, 3, 12, 15
     whole = backend.predict(prepared.batch(groups))
     assert whole.shape == (9, 4, 64, 64)
     parts = np.concatenate([backend.predict(batch) for batch in prepared.batches(groups, groups_in_batch)])

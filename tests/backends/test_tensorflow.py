@@ -96,9 +96,10 @@ def test_every_group_has_its_output_and_one_graph_serves_every_batch():
     """1, 3, 16 and 64 groups of 4 patterns: 4 to 256 images."""
     prepared = prepared_scan()
     backend = backend_for(ModelConfig(N=32, gridsize=2, n_filters_scale=1, unrolled_steps=1))
-    # Neighbours, as groups are: their objects are of one size.
     first = np.array([4 * row + column for row in range(3) for column in range(3)], np.int32)
     groups = np.resize(first[:, None] + np.array([0, 1, 4, 5], np.int32), (64, 4))
+    # One group is wider than the others, whose objects are of its size nevertheless.
+    groups[0] = 0, 3, 12, 15
     whole = backend.predict(prepared.batch(groups))
     assert whole.shape == (64, 4, 32, 32)
     for size in (1, 3, 16):

@@ -32,6 +32,8 @@ HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
 class _DeviceBatch:
     amplitude: Tensor
     corner: Tensor
+    side: int
+    """Of the canvas of 'unrolled'."""
     probes: Tensor
     optics: physics.Optics
     labels: Tensor | None
@@ -117,13 +119,14 @@ class PyTorchBackend:
         return _DeviceBatch(
             amplitude=torch.fft.ifftshift(amplitude, dim=(-2, -1)),
             corner=torch.from_numpy(batch.corner).to(device),
+            side=self.network.plan.canvas_side(batch.extent),
             probes=physics.shift_probe(self.network.probe(optics), remainder),
             optics=optics,
             labels=labels,
         )
 
     def _forward(self, batch: _DeviceBatch) -> Tensor:
-        patches: Tensor = self.network(batch.amplitude, batch.probes, batch.corner, batch.optics)
+        patches: Tensor = self.network(batch.amplitude, batch.probes, batch.corner, batch.optics, batch.side)
         return patches
 
     def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:

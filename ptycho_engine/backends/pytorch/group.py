@@ -47,6 +47,7 @@ class Piece:
     amplitude: npt.NDArray[np.float32]
     corner: npt.NDArray[np.int64]
     remainder: npt.NDArray[np.float32]
+    extent: int
     labels: npt.NDArray[np.complex64] | None
     share: float
     """Groups of this piece as a fraction of those of the whole step."""
@@ -149,6 +150,7 @@ class DeviceGroupBackend:
                         amplitude=batch.amplitude[part],
                         corner=batch.corner[part],
                         remainder=batch.remainder[part],
+                        extent=batch.extent,
                         labels=None if batch.labels is None else batch.labels[part],
                         share=(part.stop - part.start) / total,
                     )

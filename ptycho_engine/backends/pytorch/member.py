@@ -131,7 +131,12 @@ class _Member:
             assert self._illumination is not None
             if len(piece.amplitude):
                 batch = Batch(
-                    self._illumination, piece.amplitude, piece.corner, piece.remainder, piece.labels
+                    illumination=self._illumination,
+                    amplitude=piece.amplitude,
+                    corner=piece.corner,
+                    remainder=piece.remainder,
+                    extent=piece.extent,
+                    labels=piece.labels,
                 )
                 batches.append((batch, piece.share))
         return batches

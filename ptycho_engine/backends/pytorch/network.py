@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
-from ...network.plan import CANVAS_MULTIPLE, INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
+from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
 from ...physics.slow_phase import slow_phase_gain
 from ...physics.unrolled import CORRECTION_LIMIT, INITIAL_RATES, STEP_REGULARISATION, WEAK_REGULARISATION
@@ -123,14 +123,6 @@ class PtychographyNetwork(nn.Module):
         """Return the factor () between measured and predicted amplitudes."""
         return like.new_ones(()) if self.log_scale is None else self.log_scale.exp()[0]
 
-    def merge(self, patches: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
-        """Make the patches (B, C, N, N) of each group agree where they overlap, if the plan says so."""
-        if not self.plan.merges:
-            return patches
-        illumination = physics.mode_intensity(probes) / optics.brightest
-        window = (illumination + WINDOW_FLOOR).reshape(patches.shape)
-        return physics.merge_and_cut(patches, window, corner)
-
     def canonical_weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return weights by canonical name, kernels as (kernel, kernel, in, out)."""
         weights = {}
@@ -174,7 +166,9 @@ class UnrolledNetwork(PtychographyNetwork):
     Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
     """
 
-    def forward(self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
+    def forward(
+        self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics, side: int
+    ) -> Tensor:
         """Reconstruct patches.
 
         Parameters
@@ -187,6 +181,8 @@ class UnrolledNetwork(PtychographyNetwork):
             [row, column] of each patch.
         optics : Optics
             The scan's probe and detector mask.
+        side : int
+            Of the object of a group, in pixels.
 
         Returns
         -------
@@ -196,7 +192,7 @@ class UnrolledNetwork(PtychographyNetwork):
         size = shape[-1]
         if not self.plan.merges:
             corner = corner.reshape(-1, 1, 2)
-        canvas = physics.Canvas(corner, size, CANVAS_MULTIPLE)
+        canvas = physics.Canvas(corner, size, side)
         grouped = (canvas.groups, canvas.channels, size, size)
         flat = amplitude.reshape(-1, size, size)
         illumination = canvas.gather(physics.mode_intensity(probes).reshape(grouped))
@@ -256,7 +252,9 @@ class CnnNetwork(PtychographyNetwork):
         super().__init__(plan, autocast)
         self._offset = amplitude_offset(plan.model)
 
-    def forward(self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
+    def forward(
+        self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics, side: int
+    ) -> Tensor:
         """Reconstruct patches; arguments and result as of :meth:`UnrolledNetwork.forward`."""
         centred = torch.fft.fftshift(amplitude, dim=(-2, -1))
         scaled = centred * (optics.input_scale / self.amplitude_factor(amplitude))
@@ -267,7 +265,15 @@ class CnnNetwork(PtychographyNetwork):
         modulus = self._amplitude(logits[:, :channels])
         phase = torch.pi * torch.tanh(logits[:, channels:])
         patches = torch.complex(modulus * phase.cos(), modulus * phase.sin())
-        return self.merge(patches, probes, corner, optics)
+        return self._merge(patches, probes, corner, optics)
+
+    def _merge(self, patches: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
+        """Make the patches (B, C, N, N) of each group agree where they overlap, if the plan says so."""
+        if not self.plan.merges:
+            return patches
+        illumination = physics.mode_intensity(probes) / optics.brightest
+        window = (illumination + WINDOW_FLOOR).reshape(patches.shape)
+        return physics.merge_and_cut(patches, window, corner)
 
     def _amplitude(self, logits: Tensor) -> Tensor:
         shifted = logits + self._offset

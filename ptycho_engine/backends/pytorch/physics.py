@@ -123,17 +123,16 @@ class Canvas:
     Parameters
     ----------
     corner : (B, C, 2) int
-        [row, column] of each patch on the object. The canvas is sized from these.
+        [row, column] of each patch on the object.
     size : int
         Side N of a patch.
-    multiple : int
-        The side of the canvas is a multiple of this.
+    side : int, optional
+        Of the canvas; None for what the widest of these groups needs.
     """
 
-    def __init__(self, corner: Tensor, size: int, multiple: int = 1) -> None:
+    def __init__(self, corner: Tensor, size: int, side: int | None = None) -> None:
         start = corner - corner.amin(dim=1, keepdim=True)
-        needed = int(start.max()) + size
-        self.side = -(-needed // multiple) * multiple
+        self.side = int(start.max()) + size if side is None else side
         self.groups, self.channels = corner.shape[:2]
         self._patches = (self.groups, self.channels, size, size)
         pixel = torch.arange(size, device=corner.device)

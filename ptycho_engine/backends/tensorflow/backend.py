@@ -28,6 +28,8 @@ class _Patterns(NamedTuple):
     """(B, C, N, N) zero frequency at N//2."""
     corner: tf.Tensor
     remainder: tf.Tensor
+    side: tf.Tensor
+    """() of the canvas of 'unrolled'."""
     labels: tuple[tf.Tensor, ...]
     """One tensor, or none where the batch has no labels."""
 
@@ -150,6 +152,7 @@ class TensorFlowBackend:
                 amplitude=tf.constant(batch.amplitude),
                 corner=tf.constant(batch.corner.astype(np.int32)),
                 remainder=tf.constant(batch.remainder),
+                side=tf.constant(self.network.plan.canvas_side(batch.extent)),
                 labels=(tf.constant(batch.labels),) if labelled else (),
             )
             return self._graphs[key](patterns, self._optics_of(batch.illumination), *arguments)
@@ -172,6 +175,7 @@ class TensorFlowBackend:
             amplitude=tf.TensorSpec(images, tf.float32),
             corner=tf.TensorSpec((None, channels, 2), tf.int32),
             remainder=tf.TensorSpec((None, channels, 2), tf.float32),
+            side=tf.TensorSpec((), tf.int32),
             labels=(tf.TensorSpec(images, tf.complex64),) if labelled else (),
         )
         number = tf.TensorSpec((), tf.float32)
@@ -249,7 +253,10 @@ class TensorFlowBackend:
             share = tf.cast(stop - start, tf.float32) / tf.cast(groups, tf.float32)
             with tf.device('/CPU:0'):
                 piece = tf.nest.map_structure(
-                    lambda values: values[start : tf.maximum(stop, start + 1)], patterns
+                    lambda values: (
+                        values[start : tf.maximum(stop, start + 1)] if values.shape.rank else values
+                    ),
+                    patterns,
                 )
             return on_device(piece, share)
 
@@ -260,7 +267,8 @@ class TensorFlowBackend:
         amplitude = tf.signal.ifftshift(patterns.amplitude, axes=physics.PIXELS)
         remainder = tf.reshape(patterns.remainder, [-1, 2])
         probes = physics.shift_probe(self.network.probe(optics), remainder)
-        return self.network(amplitude, probes, patterns.corner, optics), amplitude, probes
+        patches = self.network(amplitude, probes, patterns.corner, optics, patterns.side)
+        return patches, amplitude, probes
 
     def _losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (weighted loss, deviance per pixel), averaged over patterns."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ...network.cnn import amplitude_offset
 from ...network.layer import Layer
-from ...network.plan import CANVAS_MULTIPLE, INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
+from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
 from ...physics.unrolled import (
     CORRECTION_LIMIT,
@@ -139,7 +139,12 @@ class PtychographyNetwork:
         self.log_scale = tf.Variable(tf.zeros((1,))) if plan.intensity_scale else None
 
     def __call__(
-        self, amplitude: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
+        self,
+        amplitude: tf.Tensor,
+        probes: tf.Tensor,
+        corner: tf.Tensor,
+        optics: physics.Optics,
+        side: tf.Tensor,
     ) -> tf.Tensor:
         """Reconstruct patches.
 
@@ -153,6 +158,8 @@ class PtychographyNetwork:
             [row, column] of each patch.
         optics : Optics
             The scan's probe and detector mask.
+        side : () int
+            Of the object of a group, in pixels.
 
         Returns
         -------
@@ -170,16 +177,6 @@ class PtychographyNetwork:
     def amplitude_factor(self) -> tf.Tensor:
         """Return the factor () between measured and predicted amplitudes."""
         return tf.constant(1.0) if self.log_scale is None else tf.exp(self.log_scale)[0]
-
-    def merge(
-        self, patches: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
-    ) -> tf.Tensor:
-        """Make the patches (B, C, N, N) of each group agree where they overlap, if the plan says so."""
-        if not self.plan.merges:
-            return patches
-        illumination = physics.mode_intensity(probes) / optics.brightest
-        window = tf.reshape(illumination + WINDOW_FLOOR, tf.shape(patches))
-        return physics.merge_and_cut(patches, window, corner)
 
     def canonical_weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return weights by canonical name; Keras' layout is the canonical one."""
@@ -213,12 +210,17 @@ class UnrolledNetwork(PtychographyNetwork):
     """
 
     def __call__(
-        self, amplitude: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
+        self,
+        amplitude: tf.Tensor,
+        probes: tf.Tensor,
+        corner: tf.Tensor,
+        optics: physics.Optics,
+        side: tf.Tensor,
     ) -> tf.Tensor:
         """Reconstruct patches."""
         size = amplitude.shape[-1]
         channels = self.plan.channels if self.plan.merges else 1
-        canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, CANVAS_MULTIPLE)
+        canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, side)
         grouped, single = [-1, channels, size, size], [-1, size, size]
         flat = tf.reshape(amplitude, single)
         illumination = canvas.gather(tf.reshape(physics.mode_intensity(probes), grouped))
@@ -277,7 +279,12 @@ class CnnNetwork(PtychographyNetwork):
     """PtychoPINN's autoencoder: diffraction amplitudes of a group in, object patches out."""
 
     def __call__(
-        self, amplitude: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
+        self,
+        amplitude: tf.Tensor,
+        probes: tf.Tensor,
+        corner: tf.Tensor,
+        optics: physics.Optics,
+        side: tf.Tensor,
     ) -> tf.Tensor:
         """Reconstruct patches."""
         centred = tf.signal.fftshift(amplitude, axes=physics.PIXELS)
@@ -287,7 +294,17 @@ class CnnNetwork(PtychographyNetwork):
         modulus = self._amplitude(modulus)
         phase = np.pi * tf.tanh(phase)
         patches = tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
-        return self.merge(patches, probes, corner, optics)
+        return self._merge(patches, probes, corner, optics)
+
+    def _merge(
+        self, patches: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
+    ) -> tf.Tensor:
+        """Make the patches (B, C, N, N) of each group agree where they overlap, if the plan says so."""
+        if not self.plan.merges:
+            return patches
+        illumination = physics.mode_intensity(probes) / optics.brightest
+        window = tf.reshape(illumination + WINDOW_FLOOR, tf.shape(patches))
+        return physics.merge_and_cut(patches, window, corner)
 
     def _amplitude(self, logits: tf.Tensor) -> tf.Tensor:
         model = self.plan.model

@@ -116,17 +116,16 @@ class Canvas:
     Parameters
     ----------
     corner : (B, C, 2) int
-        [row, column] of each patch on the object. The canvas is sized from these.
+        [row, column] of each patch on the object.
     size : int
         Side N of a patch.
-    multiple : int
-        The side of the canvas is a multiple of this.
+    side : () int tensor, optional
+        Of the canvas; None for what the widest of these groups needs.
     """
 
-    def __init__(self, corner: tf.Tensor, size: int, multiple: int = 1) -> None:
+    def __init__(self, corner: tf.Tensor, size: int, side: tf.Tensor | None = None) -> None:
         start = tf.cast(corner - tf.reduce_min(corner, axis=1, keepdims=True), tf.int32)
-        needed = tf.reduce_max(start) + size
-        self.side = -(-needed // multiple) * multiple
+        self.side = tf.reduce_max(start) + size if side is None else side
         self.groups = tf.shape(start)[0]
         self._patches = tf.stack([self.groups, tf.shape(start)[1], size, size])
         first = tf.range(self.groups)[:, tf.newaxis, tf.newaxis] * self.side

@@ -144,4 +144,4 @@ def _gathered(steps: Sequence[Step], workers: int) -> Iterator[list[Batch]]:
 
 
 def _gather(step: Step) -> list[Batch]:
-    return [grouped.prepared.batch(groups, grouped.extent) for grouped, groups in step]
+    return [grouped.batch(groups) for grouped, groups in step]

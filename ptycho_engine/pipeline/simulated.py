@@ -197,9 +197,7 @@ class SimulatedObject:
     @cached_property
     def side(self) -> int:
         """Side of the object in pixels."""
-        corner = self.template.placement.corner[self.groups]
-        span = int(np.ptp(corner, axis=1).max())
-        return span + (1 + SPARE) * self.template.scan.raw.N
+        return self.template.extent(self.groups) + SPARE * self.template.scan.raw.N
 
     @cached_property
     def truth(self) -> npt.NDArray[np.complex64]:
@@ -237,8 +235,12 @@ class SimulatedObject:
         scale = measure_scale(pattern.astype(np.float32), probe, bad)
         return Illumination(probe * np.complex64(scale.probe_scale), self.template.good, scale.input_scale)
 
-    def batch(self, groups: npt.NDArray[np.int32]) -> Batch:
-        """Simulate groups (b, 1) of this object's."""
+    def extent(self, groups: npt.NDArray[np.int32]) -> int:
+        """Return the side in pixels of a square that holds the patches of any of the groups (b, 1)."""
+        return self.template.extent(self.groups[groups.ravel()])
+
+    def batch(self, groups: npt.NDArray[np.int32], extent: int | None = None) -> Batch:
+        """Simulate groups (b, 1) of this object's, of a pass with that extent, or that are all of it."""
         chosen = groups.ravel()
         corner, remainder = self._placement.corner[chosen], self._placement.remainder[chosen]
         flat = PatchPlacement(corner.reshape(-1, 2), remainder.reshape(-1, 2))
@@ -254,6 +256,7 @@ class SimulatedObject:
             amplitude=self.template.with_bad_filled(amplitude).reshape(shape),
             corner=corner,
             remainder=remainder.astype(np.float32),
+            extent=self.extent(groups) if extent is None else extent,
             labels=patches.reshape(shape),
         )
 

@@ -30,8 +30,11 @@ logger = logging.getLogger('ptychopinn.train')
 class BatchSource(Protocol):
     """Gathers groups into batches: a :class:`~.prepared.PreparedScan`, or a simulated object."""
 
-    def batch(self, groups: npt.NDArray[np.int32]) -> Batch:
-        """Return the batch of some groups (b, C)."""
+    def extent(self, groups: npt.NDArray[np.int32]) -> int:
+        """Return the side in pixels of a square that holds the patches of any of the groups (b, C)."""
+
+    def batch(self, groups: npt.NDArray[np.int32], extent: int | None = None) -> Batch:
+        """Return the batch of some groups (b, C) of a pass with that extent, or that are all of it."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,14 @@ class GroupedScan:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield consecutive batches of the groups."""
         for start in range(0, len(self.groups), batch_size):
-            yield self.prepared.batch(self.groups[start : start + batch_size])
+            yield self.batch(self.groups[start : start + batch_size])
+
+    def batch(self, groups: npt.NDArray[np.int32]) -> Batch:
+        """Return the batch of some of the groups (b, C)."""
+        return self.prepared.batch(groups, self._extent)
 
     @cached_property
-    def extent(self) -> int:
-        """Side in pixels of a square that holds the patches of any of the groups."""
+    def _extent(self) -> int:
         return self.prepared.extent(self.groups)
 
 

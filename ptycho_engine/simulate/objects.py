@@ -102,6 +102,16 @@ def _smooth(
     return _compose(random_field(0, absorption), random_field(-phase, phase), blur=0)
 
 
+def _composite(
+    shape: tuple[int, int], rng: np.random.Generator, absorption: float, phase: float
+) -> ComplexImage:
+    """Dead leaves with spokes and lines over them: structures of all sizes at one place."""
+    field = np.ones(shape, np.complex64)
+    for draw, part in zip((_dead_leaves, _siemens, _lines), rng.dirichlet((4, 1.5, 1.5)), strict=True):
+        field *= draw(shape, rng, absorption * part, phase * part)
+    return field
+
+
 def _compose(log_amplitude: FloatImage, angle: FloatImage, blur: float) -> ComplexImage:
     """Return ``exp(-log_amplitude + i angle)``, its edges softened as an optic would."""
     field = np.exp(-log_amplitude + 1j * angle)
@@ -115,6 +125,7 @@ _FAMILIES: dict[str, Callable[[tuple[int, int], np.random.Generator, float, floa
     'lines': _lines,
     'siemens': _siemens,
     'smooth': _smooth,
+    'composite': _composite,
 }
 OBJECT_FAMILIES = tuple(_FAMILIES)
 """Names of the object families."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from quality_scenes import SIZE, TEXTURES, Case, Texture, cases, raster_scan
 
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
@@ -27,76 +26,15 @@ from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import Refinement, refine, scan_patterns
 from ptycho_engine.pipeline.simulated import SimulatedScans
 from ptycho_engine.pipeline.train import train
-from ptycho_engine.simulate import (
-    defocused_probe,
-    make_object,
-    raster_positions,
-    simulate_scan,
-    without_truth,
-)
+from ptycho_engine.simulate import without_truth
 
-SIZE = 64
-SIDE = 220
-POINTS = 23
-GRIDSIZE = {1: 5, 2: 4, 4: 3}
+GRIDSIZE = {1: 5, 2: 4, 3: 3, 4: 3}
 """Of the network for every n-th row and column: groups of about one width on the object."""
 
-EPOCHS = {1: 14, 2: 20, 4: 30}
+EPOCHS = {1: 14, 2: 20, 3: 30, 4: 60}
 """About 600 CPU-s."""
 
 TRAINING_SEED = 99
-RUN1084_SWEEPS = 8
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scan of the table."""
-
-    name: str
-    scan: Scan
-    every: int
-    """Which rows and columns of the 6 px scan it has; 0 for another scan."""
-    sweeps: int = InferenceConfig().refine_iterations
-
-
-def leaves_scan(seed: int, photons: float, every: int = 1) -> Scan:
-    """Simulate a scan of dead leaves, spokes and lines under a known defocused probe of 19 px.
-
-    23×23 positions, 6 px apart with 1.5 px of jitter; of these every n-th row and column.
-    """
-    rng = np.random.default_rng([seed, every, round(10 * np.log10(photons))])
-    probe = defocused_probe(SIZE, np.random.default_rng(5))
-    x, y = raster_positions(POINTS, POINTS, 6.0, np.random.default_rng([7, seed]))
-    x, y = (axis.reshape(POINTS, POINTS)[::every, ::every].ravel() for axis in (x, y))
-    sample = np.random.default_rng([11, seed])
-    truth = make_object('dead-leaves', (SIDE, SIDE), sample, absorption=0.3, phase=0.5)
-    truth = truth * make_object('siemens', (SIDE, SIDE), sample, absorption=0.08, phase=0.2)
-    truth = truth * make_object('lines', (SIDE, SIDE), sample, absorption=0.1, phase=0.2)
-    middle = (SIDE - 1) / 2
-    return Scan.from_raw(simulate_scan(truth, probe, x + middle, y + middle, photons=photons, rng=rng))
-
-
-def run1084_scan(path: Path, photons: float, flip: bool) -> Scan:
-    """Simulate Run1084 with its own probe, object and positions; `flip` gives a second object."""
-    with np.load(path) as data:
-        truth = np.pad(data['objectGuess'][::-1, ::-1] if flip else data['objectGuess'], 40, mode='edge')
-        probe, x, y = data['probeGuess'], data['xcoords'] + 40, data['ycoords'] + 40
-    rng = np.random.default_rng([1084, int(flip)])
-    return Scan.from_raw(simulate_scan(truth, probe, x, y, photons=photons, rng=rng))
-
-
-def cases(run1084: Path | None) -> Iterator[Case]:
-    """Yield the scans of the table."""
-    for seed in (1, 2):
-        letter = 'ab'[seed - 1]
-        for photons in (1e4, 1e5, 1e6):
-            yield Case(f'{letter} 6 px, {photons:.0e}', leaves_scan(seed, photons), 1)
-        for every in (2, 4):
-            yield Case(f'{letter} {6 * every} px, 1e5', leaves_scan(seed, 1e5, every), every)
-    if run1084 is not None:
-        for flip in (False, True):
-            scan = run1084_scan(run1084, 1e6, flip)
-            yield Case(f'Run1084{" flipped" * flip}, 1e6', scan, 0, RUN1084_SWEEPS)
 
 
 def trained_model(directory: Path, seconds: float, every: int) -> ModelArchive:
@@ -117,7 +55,7 @@ def trained_model(directory: Path, seconds: float, every: int) -> ModelArchive:
             early_stop_patience=10_000,
             seed=3,
         )
-        template = Scan.from_raw(without_truth(leaves_scan(TRAINING_SEED, 1e5, every).raw))
+        template = Scan.from_raw(without_truth(raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw))
         source = SimulatedScans(template, config)
         tic = time.process_time()
         for _ in train(source, config, folder, should_stop=lambda: time.process_time() - tic > seconds):
@@ -182,7 +120,7 @@ def measure(case: Case, archive: ModelArchive | None) -> None:
 
 def throughput() -> None:
     """Print patterns per second of one gradient over the whole scan."""
-    patterns = scan_patterns(PreparedScan(leaves_scan(1, 1e5)), 0)
+    patterns = scan_patterns(PreparedScan(raster_scan(TEXTURES['a'], 1e5)), 0)
     physics = create_backend('pytorch').scan_physics(patterns)
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
     everything = np.arange(len(patterns))

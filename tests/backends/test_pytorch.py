@@ -18,12 +18,15 @@ from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
 
+SMALL = ModelConfig(N=64, n_filters_scale=1, unrolled_steps=3)
+
+
 def prepared_scan(**options) -> PreparedScan:
     return PreparedScan(Scan.from_raw(small_scan(points=4, **options)), has_truth=True)
 
 
 def backend_for(prepared, gridsize=1, weights=None, **training):
-    model = ModelConfig(N=prepared.scan.raw.N, gridsize=gridsize, n_filters_scale=1)
+    model = replace(SMALL, N=prepared.scan.raw.N, gridsize=gridsize)
     plan = build_plan(model)
     backend = create_backend('pytorch')
     backend.build(plan, weights or initial_weights(plan, 0))
@@ -33,7 +36,7 @@ def backend_for(prepared, gridsize=1, weights=None, **training):
 
 def scattered_weights(gridsize=1, N=64):
     """Weights whose corrections are not zero, so that every path counts."""
-    plan = build_plan(ModelConfig(N=N, gridsize=gridsize, n_filters_scale=1))
+    plan = build_plan(replace(SMALL, N=N, gridsize=gridsize))
     rng = np.random.default_rng(3)
     return {
         name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
@@ -92,14 +95,14 @@ def test_net_01_without_corrections_and_momentum_steps_follow_the_modulus_constr
     batch = prepared.batch(groups)
     plain = {
         name: np.zeros_like(value) if name.endswith('/rates') else value
-        for name, value in initial_weights(build_plan(ModelConfig(N=64, n_filters_scale=1)), 0).items()
+        for name, value in initial_weights(build_plan(SMALL), 0).items()
     }
     found = backend_for(prepared, weights=plain).predict(batch)[:, 0]
     expected = np.ones((6, 64, 64), complex)
     probe = prepared.illumination.probe.astype(complex)
     remainder = batch.remainder[:, 0].astype(float)
     light = mode_intensity(fourier_shift(probe[None], remainder[:, None])) / mode_intensity(probe).max()
-    for _ in range(ModelConfig().unrolled_steps):
+    for _ in range(SMALL.unrolled_steps):
         epie = ref.epie_step(expected, probe, remainder, batch.amplitude[:, 0], prepared.good)
         expected = expected + (epie - expected) / (light + STEP_REGULARISATION)
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -195,7 +198,7 @@ def test_an_unknown_backend_is_refused():
 
 def test_bfloat16_changes_little_and_only_the_network():
     prepared = prepared_scan()
-    model = ModelConfig(N=64, n_filters_scale=1)
+    model = SMALL
     batch = prepared.batch(np.arange(4, dtype=np.int32)[:, None])
     results = []
     for precision in ('32-true', 'bf16-mixed'):
@@ -229,7 +232,7 @@ def test_batch_knows_its_length():
 
 def test_opt_06_a_step_that_overflows_is_left_out_and_the_factor_halved():
     prepared = prepared_scan()
-    model = ModelConfig(N=64, n_filters_scale=1)
+    model = SMALL
     backend = create_backend('pytorch', PyTorchExecutionConfig(accelerator='cpu', precision='16-mixed'))
     backend.build(build_plan(model), scattered_weights())
     backend.prepare_training(TrainingConfig(model=model))

@@ -213,7 +213,18 @@ def test_a_terminal_sees_a_moving_bar_and_a_pipe_does_not(directory, tmp_path):
 
     arguments = [
         *(sys.executable, '-m', 'ptycho_engine', 'train', str(directory), '--output', str(tmp_path)),
-        *('--epochs', '2', '--filters-scale', '1', '--groups', '48', '--batch-size', '4'),
+        *(
+            '--epochs',
+            '2',
+            '--filters-scale',
+            '1',
+            '--unrolled-steps',
+            '1',
+            '--groups',
+            '48',
+            '--batch-size',
+            '4',
+        ),
     ]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 30, 80, 0, 0))

@@ -10,7 +10,10 @@ from ptycho_engine.config import TrainingConfig
 from ptycho_engine.config.files import read_sections
 from ptycho_engine.files.archive import load_archive
 
-WORDS = '--epochs 2 --groups 16 --batch-size 8 --filters-scale 1 --gridsize 2 --seed 5 --optimizer adam'
+WORDS = (
+    '--epochs 2 --groups 16 --batch-size 8 --filters-scale 1 --unrolled-steps 1 --gridsize 2 --seed 5 '
+    '--optimizer adam'
+)
 
 
 def train(directory, output, *words) -> None:

@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def run(window: Window, scan: Path, work: Path, more_epochs: int = 30) -> dict[str, Any]:
+def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[str, Any]:
     """Menu, panel, train, watch, stop, go on, infer, save, open again."""
     report: dict[str, Any] = {}
     combo = window.page._algorithm_view_controller.get_widget()

@@ -328,7 +328,7 @@ def test_product_05_killed_while_writing_leaves_a_whole_file(tmp_path, product):
     rng = random.Random(0)
     path, ready = tmp_path / 'p.h5', tmp_path / 'ready'
     left_behind = 0
-    for _ in range(50):
+    for _ in range(25):
         write_product(path, product)
         ready.unlink(missing_ok=True)
         process = subprocess.Popen([sys.executable, '-c', WRITER, str(path), str(ready)])
@@ -350,7 +350,7 @@ def test_product_05_killed_while_writing_leaves_a_whole_file(tmp_path, product):
             assert (read.object_array == 2).all()
         left_behind += sum(p.name.startswith('.p.h5') for p in tmp_path.iterdir())
     # Some must have been struck in the middle, or the test proves nothing.
-    assert left_behind > 5
+    assert left_behind > 2
 
 
 def test_a_dataset_is_added_to_the_extras_and_replaced(tmp_path):

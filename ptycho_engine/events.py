@@ -40,6 +40,8 @@ class BatchDone(Event):
     """Epochs asked for."""
     fraction: float
     """Part of this epoch that is done, in (0, 1]."""
+    simulated: bool = False
+    """Whether this epoch's patterns are simulated."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class EpochDone(Event):
     seconds: float
     """Wall time of this epoch."""
     best: bool
-    """Whether its weights are the best so far."""
+    """Whether its weights are the best so far of this stage."""
+    simulated: bool = False
+    """Whether this epoch's patterns are simulated."""
 
 
 @dataclass(frozen=True)

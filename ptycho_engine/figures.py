@@ -96,12 +96,15 @@ def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
 
 
 def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> None:
-    epochs = [record['epoch'] for record in history]
-    for key, label in (('training_loss', 'training'), ('validation_loss', 'validation')):
-        points = [(e, r[key]) for e, r in zip(epochs, history, strict=True) if r.get(key, 0) > 0]
-        if points:
-            axis.semilogy(*zip(*points, strict=True), marker='.', label=label)
-            axis.legend()
+    curves = [('training_loss', 'training'), ('validation_loss', 'validation')]
+    for simulated in (True, False):
+        part = [record for record in history if bool(record.get('simulated')) == simulated]
+        for key, label in curves:
+            points = [(record['epoch'], record[key]) for record in part if record.get(key, 0) > 0]
+            if points:
+                label = f'{label}, simulated' if simulated else label
+                axis.semilogy(*zip(*points, strict=True), marker='.', label=label)
+                axis.legend()
     axis.set_title('loss')
     axis.set_xlabel('epoch')
     axis.grid(alpha=0.3)

@@ -144,6 +144,13 @@ FIELDS = (
         START_FROM,
     ),
     Field(
+        *('Training', 'number', 'engine', 'simulated_epochs', 'Simulated epochs first:'),
+        'Before the measured patterns the network learns from simulated objects, whose truth is known, under '
+        "the scan's own probe, positions, photon level and bad pixels.\nNot where it starts from a model. "
+        '0: none.',
+        model_type='pinn',
+    ),
+    Field(
         *('Training', 'number', 'training', 'nepochs', 'Epochs:'),
         'Passes over the chosen patterns. Training ends earlier when validation stops improving.',
     ),

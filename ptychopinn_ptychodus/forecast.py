@@ -44,9 +44,11 @@ def training_forecast(
     if step is None:
         return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
     epoch = step * math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
+    simulated = config.simulated_epochs if model_type == 'pinn' and settings.start_from() != 'model' else 0
+    epochs = f'{simulated} simulated and {config.nepochs}' if simulated else f'{config.nepochs}'
     return (
         f'{line}, about {spoken_time(epoch)} per epoch on this {where}, at most '
-        f'{spoken_time(epoch * config.nepochs)} for {config.nepochs} epochs.'
+        f'{spoken_time(epoch * (simulated + config.nepochs))} for {epochs} epochs.'
     )
 
 

@@ -34,6 +34,7 @@ SETTING_OF_FIELD = {
     'TrainingConfig.probe_trainable': 'PtychoPINNTraining.ProbeTrainable',
     'TrainingConfig.intensity_scale_trainable': 'PtychoPINNTraining.IntensityScaleTrainable',
     'TrainingConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
+    'TrainingConfig.simulated_epochs': f'{ENGINE_GROUP}.SimulatedEpochs',
     'TrainingConfig.n_groups': f'{ENGINE_GROUP}.NumGroups',
     'TrainingConfig.learning_rate': f'{ENGINE_GROUP}.LearningRate',
     'TrainingConfig.validation_fraction': f'{ENGINE_GROUP}.ValidationFraction',

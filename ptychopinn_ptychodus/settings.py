@@ -42,6 +42,9 @@ class EngineSettings:
         self.train_on = group.create_string_parameter('TrainOn', TRAIN_ON[0])
         self.more_training_data = group.create_string_parameter('MoreTrainingData', '')
         self.start_from = group.create_string_parameter('StartFrom', START_FROM[0])
+        self.simulated_epochs = group.create_integer_parameter(
+            'SimulatedEpochs', training.simulated_epochs, minimum=0
+        )
         self.architecture = group.create_string_parameter('Architecture', model.architecture)
         self.unrolled_steps = group.create_integer_parameter(
             'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=24
@@ -83,6 +86,7 @@ _WITHOUT_EFFECT: _Names = (
     ('inference', 'n_samples', 'NumSamples'),
 )
 _WITHOUT_EFFECT_SUPERVISED: _Names = (
+    ('engine', 'simulated_epochs', 'SimulatedEpochs'),
     ('training', 'mae_weight', 'MAEWeight'),
     ('training', 'nll_weight', 'NLLWeight'),
     ('training', 'realspace_mae_weight', 'RealspaceMAEWeight'),
@@ -143,6 +147,7 @@ class ReconstructorSettings:
                 backend=self._backend(),
                 batch_size=self.training.batch_size.get_value(),
                 nepochs=self.training.nepochs.get_value(),
+                simulated_epochs=self.engine.simulated_epochs.get_value(),
                 n_groups=None if n_groups == ALL_GROUPS else n_groups,
                 neighbor_count=self.inference.n_nearest_neighbors.get_value(),
                 nll_weight=self.training.nll_weight.get_value(),

@@ -29,12 +29,28 @@ def test_the_python_example_runs(inside):
     (code,) = blocks('python')
     assert 'nepochs=20' in code
     names: dict[str, object] = {}
-    exec(compile(code.replace('nepochs=20', 'nepochs=1, n_groups=32'), 'README.md', 'exec'), names)
+    exec(
+        compile(
+            code.replace('nepochs=20', 'nepochs=1, simulated_epochs=1, n_groups=32'), 'README.md', 'exec'
+        ),
+        names,
+    )
     assert names['obj'].shape == names['scan'].grid.shape
     assert load_archive('model').config.nepochs == 1
 
 
-QUICK = ['--epochs', '1', '--groups', '16', '--filters-scale', '1', '--unrolled-steps', '1']
+QUICK = [
+    '--epochs',
+    '1',
+    '--simulated-epochs',
+    '1',
+    '--groups',
+    '16',
+    '--filters-scale',
+    '1',
+    '--unrolled-steps',
+    '1',
+]
 
 
 def test_the_shell_examples_run(inside):

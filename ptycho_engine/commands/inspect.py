@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
-from ..files.archive import ModelArchive, find_archive, load_archive, read_manifest
+from ..files.archive import ModelArchive, find_archive, last_stage, load_archive, read_manifest
 from ..files.origin import ScanOrigin, origins_to_json
 from .paragraph import beside
 
@@ -73,8 +74,8 @@ def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str
     }
     if history:
         seconds = sum(record.get('seconds', 0.0) for record in history)
-        lines['epochs'] = f'{len(history)} of {config.nepochs} in {seconds:.0f} s'
-        lines['how well'] = _how_well(history)
+        lines['epochs'] = f'{_epochs(history, config)} in {seconds:.0f} s'
+        lines['how well'] = _how_well(last_stage(history))
     return lines
 
 
@@ -106,7 +107,15 @@ def _changed(config: TrainingConfig) -> str:
     return ', '.join(parts)
 
 
-def _how_well(history: list[dict[str, float]]) -> str:
+def _epochs(history: Sequence[Mapping[str, float]], config: TrainingConfig) -> str:
+    """Return how many epochs were done, and on what."""
+    simulated = sum(bool(record.get('simulated')) for record in history)
+    measured = len(history) - simulated
+    parts = [f'{simulated} on simulated objects'] * bool(simulated)
+    return ', '.join([*parts, *([f'{measured} of {config.nepochs}'] * bool(measured))])
+
+
+def _how_well(history: Sequence[Mapping[str, float]]) -> str:
     key = 'validation' if any('validation_loss' in record for record in history) else 'training'
     judged = [record for record in history if f'{key}_loss' in record]
     if not judged:

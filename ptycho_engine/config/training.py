@@ -36,6 +36,9 @@ class TrainingConfig:
     learned follows the number of steps: give larger ones more epochs, not a higher learning rate."""
     nepochs: int = 50
     """Passes over the selected groups."""
+    simulated_epochs: int = 10
+    """Epochs before these, on simulated objects under the scan's own probe, positions and photon level; 0 for
+    none. 'pinn' only, and not where training goes on from a model."""
     n_groups: int | None = 512
     """Groups drawn afresh for each epoch; None for all of them."""
     neighbor_count: int = 7
@@ -132,7 +135,7 @@ class TrainingConfig:
         for name in ('n_groups', 'n_subsample', 'neighbor_pool_size'):
             if getattr(self, name) is not None:
                 check_integer(owner, name, getattr(self, name), 1)
-        for name in ('seed', 'subsample_seed'):
+        for name in ('simulated_epochs', 'seed', 'subsample_seed'):
             if getattr(self, name) is not None:
                 check_integer(owner, name, getattr(self, name), 0)
         for name in (

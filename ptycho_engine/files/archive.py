@@ -5,7 +5,7 @@ A checkpoint holds the same members and more, so that it serves as a model too (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ __all__ = [
     'MODEL_FORMAT',
     'Manifest',
     'ModelArchive',
+    'last_stage',
     'load_archive',
     'model_head',
     'model_members',
@@ -95,7 +96,7 @@ class ModelArchive:
     backend: str
     """Backend that trained it."""
     history: list[dict[str, float]] = field(default_factory=list)
-    """One record for each epoch: epoch, losses, deviances, learning rate, seconds."""
+    """One record for each epoch: epoch, losses, deviances, learning rate, seconds, whether simulated."""
     origins: tuple[ScanOrigin, ...] = ()
     """The scans it was trained on; none where an earlier release did not record them."""
 
@@ -248,3 +249,8 @@ def read_weights(file: SealedZip, name: str, plan: NetworkPlan) -> dict[str, npt
 
     weights = parse_arrays(file.read(name), file.path, check)
     return {key: weights[key] for key in expected}
+
+
+def last_stage(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Return the records of the last stage; losses of different stages cannot be compared."""
+    return [record for record in history if record.get('simulated') == history[-1].get('simulated')]

@@ -37,6 +37,8 @@ class Progress:
     """What the learning-rate schedule remembers."""
     data: str
     """Identity of what it trains on (:attr:`~..pipeline.sources.TrainingSource.identity`)."""
+    simulated_epochs: int = 0
+    """Epochs of the run that are on simulated objects before those on measured scans."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,12 @@ def _progress(values: dict[str, Any], path: Path) -> Progress:
             stale=int(values['stale']),
             schedule={str(name): float(value) for name, value in values['schedule'].items()},
             data=str(values['data']),
+            simulated_epochs=int(values.get('simulated_epochs', 0)),
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArchiveError(f'{path} is a damaged checkpoint ({error!r}); train again without it.') from error
-    if progress.epoch < 1 or progress.stale < 0 or not math.isfinite(progress.best_loss):
+    counts = progress.epoch - 1, progress.stale, progress.simulated_epochs
+    if min(counts) < 0 or not math.isfinite(progress.best_loss):
         raise ArchiveError(
             f'{path} is a damaged checkpoint (epoch {progress.epoch}); train again without it.'
         )

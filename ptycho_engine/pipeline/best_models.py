@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..files.archive import save_archive
+from ..files.archive import last_stage, save_archive
 from .run import TrainingRun
 
 __all__ = ['keep_best_models']
@@ -18,12 +18,13 @@ def keep_best_models(folder: Path, run: TrainingRun, count: int) -> None:
     """
     if count < 2:
         return
-    ranked = sorted(run.history, key=lambda epoch: epoch.get('validation_loss', epoch['training_loss']))
+    comparable = last_stage(run.history)
+    ranked = sorted(comparable, key=lambda epoch: epoch.get('validation_loss', epoch['training_loss']))
     best = {int(epoch['epoch']) for epoch in ranked[:count]}
     if run.epoch in best:
         model = replace(run.model(), weights=run.backend.weights())
         save_archive(_path(folder, run.epoch), model)
-    for epoch in ranked[count:]:
+    for epoch in [*run.history[: -len(comparable)], *ranked[count:]]:
         _path(folder, int(epoch['epoch'])).unlink(missing_ok=True)
 
 

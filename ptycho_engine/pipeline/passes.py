@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend, Batch, StepResult
-from ..config import TrainingConfig
 from ..events import BatchDone
 from .schedule import Schedule
 from .sources import GroupedScan
+from .stages import Stage
 
 __all__ = ['TrainingPass', 'training_pass', 'validation_pass']
 
@@ -57,17 +57,18 @@ class TrainingPass:
 def training_pass(
     backend: Backend,
     grouped: list[GroupedScan],
-    config: TrainingConfig,
+    stage: Stage,
     schedule: Schedule,
     epoch: int,
     stop: Callable[[], bool],
     *,
     workers: int = 0,
 ) -> Generator[BatchDone, None, TrainingPass]:
-    """Train on all groups once, in an order that follows from the seed and the epoch alone.
+    """Train on all groups once, in an order that follows from the seed and the epoch of the stage alone.
 
     Ends early where `stop` says so after a step, or at a loss that is not finite.
     """
+    config = stage.config
     rng = np.random.default_rng([config.seed, 1, epoch])
     steps = _steps(grouped, config.batch_size, config.accum_steps, rng)
     mean = _Mean()
@@ -79,7 +80,8 @@ def training_pass(
         mean.add(result, sum(map(len, batches)))
         if not math.isfinite(result.loss):
             break
-        yield BatchDone(epoch, config.nepochs, (number + 1) / len(steps))
+        done = (number + 1) / len(steps)
+        yield BatchDone(stage.before + epoch, stage.total, done, stage.source.simulated)
         if stop():
             stopped = True
             break

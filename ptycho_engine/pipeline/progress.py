@@ -54,7 +54,8 @@ def show_progress(events: Iterator[Event], enabled: bool) -> Iterator[Event]:
         for event in events:
             match event:
                 case BatchDone():
-                    title = f'training, epoch {event.epoch}/{event.n_epochs}'
+                    what = 'simulated objects' if event.simulated else 'training'
+                    title = f'{what}, epoch {event.epoch}/{event.n_epochs}'
                     _advance(bar, title, (event.epoch - 1 + event.fraction) / event.n_epochs)
                 case EpochDone():
                     bar.set_postfix_str(f'deviance {event.training_deviance:.3g}', refresh=False)

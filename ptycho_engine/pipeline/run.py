@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..files.checkpoint import Checkpoint, Progress
 from .prepared import PreparedScan
 from .schedule import Schedule
 from .sources import TrainingSource
+from .stages import Stage
 
 __all__ = ['TrainingRun', 'check_resumable']
 
@@ -34,28 +36,58 @@ class TrainingRun:
     config : TrainingConfig
         With the size of the patterns.
     backend : Backend
-        Built, with the optimiser made.
-    source : TrainingSource
-        What it trains on.
+        Built.
+    stages : sequence of Stage
+        What it trains on; it begins in the first.
     """
 
-    def __init__(self, config: TrainingConfig, backend: Backend, source: TrainingSource) -> None:
+    def __init__(self, config: TrainingConfig, backend: Backend, stages: Sequence[Stage]) -> None:
         self.config = config
         self.backend = backend
-        self.source = source
-        self.schedule = Schedule(config)
+        self._stages = tuple(stages)
+        self._enter(self._stages[0])
         self.epoch = 0
-        """Epochs done."""
+        """Epochs done, of all stages."""
         self.history: list[dict[str, float]] = []
         self.stale = 0
         """Epochs since the best one."""
         self.best_loss = math.inf
         self._best_weights: dict[str, npt.NDArray[np.float32]] | None = None
 
+    def _enter(self, stage: Stage) -> None:
+        """Begin with a fresh optimiser and the learning rates of the stage."""
+        self.stage = stage
+        self.schedule = Schedule(stage.config)
+        self.backend.prepare_training(stage.config)
+
+    def next_stage(self) -> bool:
+        """Go on from the best weights with the next stage; return False where there is none.
+
+        The weights so far are the best ones until an epoch of the new stage is better by its own loss.
+        """
+        if self.stage.is_last:
+            return False
+        if self._best_weights is not None:
+            self.backend.set_weights(self._best_weights)
+        self.epoch = self.stage.end
+        self.stale, self.best_loss = 0, math.inf
+        self._enter(self._stages[self._stages.index(self.stage) + 1])
+        return True
+
+    def judge_start(self, loss: float) -> None:
+        """Take note of the loss of the weights with which a stage begins: worse ones do not replace them."""
+        self.best_loss = loss
+
+    @property
+    def source(self) -> TrainingSource:
+        """What the present stage trains on."""
+        return self.stage.source
+
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done or the loss has stopped falling."""
-        return self.epoch >= self.config.nepochs or self.stale >= self.config.early_stop_patience
+        """Whether all epochs of the stage are done or, in the last, the loss has stopped falling."""
+        stale = self.stage.is_last and self.stale >= self.config.early_stop_patience
+        return self.epoch >= self.stage.end or stale
 
     @property
     def has_best(self) -> bool:
@@ -83,12 +115,14 @@ class TrainingRun:
             'validation_deviance': done.validation_deviance,
             'learning_rate': done.learning_rate,
             'seconds': round(done.seconds, 3),
+            'simulated': float(done.simulated),
         }
         self.history.append({name: value for name, value in values.items() if math.isfinite(value)})
 
     def model(self) -> ModelArchive:
         """Return the best model so far; that of the moment where no epoch was completed."""
-        reference: PreparedScan = self.source.reference
+        source = self._stages[-1].source
+        reference: PreparedScan = source.reference
         return ModelArchive(
             config=self.config,
             scale=reference.scale,
@@ -96,7 +130,7 @@ class TrainingRun:
             weights=self.backend.weights() if self._best_weights is None else self._best_weights,
             backend=self.backend.name,
             history=list(self.history),
-            origins=self.source.origins,
+            origins=source.origins,
         )
 
     def checkpoint(self) -> Checkpoint:
@@ -106,7 +140,8 @@ class TrainingRun:
             best_loss=self.best_loss,
             stale=self.stale,
             schedule=self.schedule.state(),
-            data=self.source.identity,
+            data=self._stages[-1].source.identity,
+            simulated_epochs=self._stages[-1].before,
         )
         return Checkpoint(
             model=self.model(),
@@ -117,6 +152,11 @@ class TrainingRun:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was taken; :func:`check_resumable` must have passed."""
+        stage = next(
+            stage for stage in self._stages if checkpoint.progress.epoch <= stage.end or stage.is_last
+        )
+        if stage is not self.stage:
+            self._enter(stage)
         self.backend.set_weights(checkpoint.weights)
         self.backend.set_optimiser_state(checkpoint.optimiser)
         self.schedule.restore(checkpoint.progress.schedule)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,6 @@ from ..data.split import split_validation
 from ..errors import DataValueError
 
 __all__ = ['Selection', 'draw_seed', 'select_patterns', 'validation_seed']
-
-logger = logging.getLogger('ptychopinn.train')
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def select_patterns(
     """
     size = config.model.gridsize**2
     selections = []
-    for number, (raw, members) in enumerate(zip(scans, _subsample(scans, config), strict=True)):
+    for raw, members in zip(scans, _subsample(scans, config), strict=True):
         xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
         labels = None if raw.scan_index is None else raw.scan_index[members]
         training, validation = split_validation(
@@ -84,13 +81,6 @@ def select_patterns(
         )
         parts = [whole.part(members[p], size - 1, xy, raw.scan_index) for p in (training, validation)]
         selections.append(Selection(*parts))
-        logger.info(
-            'Scan %d: %d patterns train, %d validate, %d are left out.',
-            number + 1,
-            len(training),
-            len(validation),
-            len(raw) - len(members),
-        )
     return selections
 
 

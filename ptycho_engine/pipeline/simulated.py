@@ -89,6 +89,8 @@ class SimulatedScans:
         If there is no template, or they differ in pattern size.
     """
 
+    simulated = True
+
     def __init__(
         self,
         templates: Scan | Sequence[Scan],

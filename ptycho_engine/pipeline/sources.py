@@ -62,6 +62,9 @@ class GroupedScan:
 class TrainingSource(Protocol):
     """Gives the groups of each epoch and those kept for validation."""
 
+    simulated: bool
+    """Whether its patterns are simulated."""
+
     @property
     def reference(self) -> PreparedScan:
         """The scan whose scale and probe are recorded with the model."""
@@ -89,6 +92,8 @@ class MeasuredScans:
     DataValueError
         If there is no scan, the scans differ in pattern size, or a group does not fit.
     """
+
+    simulated = False
 
     def __init__(self, scans: Sequence[Scan], config: TrainingConfig) -> None:
         if not scans:
@@ -118,6 +123,15 @@ class MeasuredScans:
             warn_if_off_centre(scan.raw)
         self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
         self._selections = select_patterns([scan.raw for scan in scans], config, config.validation_fraction)
+        for number, (scan, selection) in enumerate(zip(scans, self._selections, strict=True)):
+            training, validation = len(selection.training), len(selection.validation)
+            logger.info(
+                'Scan %d: %d patterns train, %d validate, %d are left out.',
+                number + 1,
+                training,
+                validation,
+                len(scan.raw) - training - validation,
+            )
 
     @property
     def reference(self) -> PreparedScan:

@@ -17,14 +17,15 @@ from ..data.scan import Scan
 from ..errors import ArchiveError, ConfigError, DataValueError, DivergedError
 from ..events import BatchDone, EpochDone, Event, ModelSaved
 from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, MODEL_FORMAT, ModelArchive, save_archive
-from ..files.checkpoint import load_checkpoint, save_checkpoint
+from ..files.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..network.plan import initial_weights, training_plan
 from .best_models import keep_best_models
 from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
-from .sources import GroupedScan, MeasuredScans, TrainingSource, with_pattern_size
+from .sources import GroupedScan, TrainingSource
+from .stages import Stage, plan_stages
 
 __all__ = ['PREVIOUS_CHECKPOINT_NAME', 'train']
 
@@ -98,16 +99,21 @@ def _train(
     initial: ModelArchive | None,
     resume: bool,
 ) -> Iterator[Event]:
-    if isinstance(scans, Sequence):
-        if not scans:
-            raise DataValueError('There is no scan to train on.')
-        config = with_pattern_size(config, scans[0].raw.N)
-        source: TrainingSource = MeasuredScans(scans, config)
+    checkpoint = _checkpoint(folder / CHECKPOINT_NAME) if resume else None
+    if checkpoint is not None:
+        simulated_epochs = checkpoint.progress.simulated_epochs
     else:
-        source = scans
-        config = with_pattern_size(config, source.reference.scan.raw.N)
-    with closing(_start(config, len(source.reference.probe), execution, initial)) as backend:
-        yield from _run(TrainingRun(config, backend, source), folder, execution, stop, resume)
+        # A model that is trained further has learned from something already.
+        first_objects = config.model.model_type == 'pinn' and initial is None
+        simulated_epochs = config.simulated_epochs if first_objects else 0
+    config, stages = plan_stages(scans, config, simulated_epochs=simulated_epochs)
+    with closing(_start(config, len(stages[0].source.reference.probe), execution, initial)) as backend:
+        run = TrainingRun(config, backend, stages)
+        if checkpoint is not None:
+            check_resumable(checkpoint, config, stages[-1].source, folder / CHECKPOINT_NAME)
+            run.restore(checkpoint)
+            logger.info('Resuming after epoch %d of %d.', run.epoch, run.stage.total)
+        yield from _run(run, folder, execution, stop, own_checkpoint=checkpoint is not None)
 
 
 def _run(
@@ -115,28 +121,32 @@ def _run(
     folder: Path,
     execution: PyTorchExecutionConfig,
     stop: Callable[[], bool],
-    resume: bool,
+    *,
+    own_checkpoint: bool,
 ) -> Iterator[Event]:
-    """Go through the epochs that are left and save the model."""
-    config = run.config
-    own_checkpoint = resume and _resume(run, folder / CHECKPOINT_NAME)
+    """Go through the epochs of the stages that are left and save the model."""
     _announce(run)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
-
-    validation = [] if run.finished else run.source.validation()
-    while not run.finished:
-        outcome = yield from _epoch(run, validation, stop, execution.num_workers)
-        if outcome is None:
+    stopped = False
+    while True:
+        validation = [] if run.finished else run.source.validation()
+        while not run.finished:
+            outcome = yield from _epoch(run, validation, stop, execution.num_workers)
+            if outcome is None:
+                break
+            if outcome.whole and keep:
+                _save_checkpoint(run, folder, keep, put_aside=not own_checkpoint)
+                own_checkpoint = True
+            yield outcome.done
+            stopped = not outcome.whole or stop()
+            if stopped:
+                logger.info('Stopped on request in epoch %d.', outcome.done.epoch)
+                break
+        if stopped or not run.next_stage():
             break
-        if outcome.whole and keep:
-            _save_checkpoint(run, folder, keep, put_aside=not own_checkpoint)
-            own_checkpoint = True
-        yield outcome.done
-        if not outcome.whole or stop():
-            logger.info('Stopped on request in epoch %d.', outcome.done.epoch)
-            break
+        _judge_start(run, stop)
 
-    if run.stale >= config.early_stop_patience:
+    if run.stage.is_last and run.stale >= run.config.early_stop_patience:
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
     path = folder / ARCHIVE_NAME
     save_archive(path, run.model())
@@ -160,11 +170,11 @@ def _epoch(
     DivergedError
         If it is not finite in the first epoch.
     """
-    config = run.config
-    epoch = run.epoch + 1
+    stage, config = run.stage, run.config
+    epoch = run.epoch + 1 - stage.before
     tic = time.perf_counter()
     groups = run.source.training(epoch)
-    passed = yield from training_pass(run.backend, groups, config, run.schedule, epoch, stop, workers=workers)
+    passed = yield from training_pass(run.backend, groups, stage, run.schedule, epoch, stop, workers=workers)
     training, held_out = passed.result, None
     if math.isfinite(training.loss) and not passed.stopped:
         held_out = validation_pass(run.backend, validation, config.batch_size, stop)
@@ -176,8 +186,8 @@ def _epoch(
     whole = not passed.stopped and (held_out is not None or not validation)
     best = whole and run.complete(judged)
     done = EpochDone(
-        epoch=epoch,
-        n_epochs=config.nepochs,
+        epoch=stage.before + epoch,
+        n_epochs=stage.total,
         training_loss=training.loss,
         validation_loss=held_out.loss if held_out else math.nan,
         training_deviance=training.deviance,
@@ -185,8 +195,9 @@ def _epoch(
         learning_rate=passed.learning_rate,
         seconds=time.perf_counter() - tic,
         best=best,
+        simulated=run.source.simulated,
     )
-    _log_epoch(done)
+    _log_epoch(done, stage)
     run.record(done)
     return _Epoch(done, whole)
 
@@ -221,20 +232,25 @@ def _start(
         weights.update({name: initial.weights[name] for name in weights if name in initial.weights})
     backend = create_backend(config.backend, execution)
     backend.build(plan, weights)
-    backend.prepare_training(config)
     return backend
 
 
-def _resume(run: TrainingRun, path: Path) -> bool:
-    """Go on from a checkpoint; return whether there was one."""
+def _checkpoint(path: Path) -> Checkpoint | None:
+    """Read the checkpoint to go on from, if there is one."""
     if not path.is_file():
         logger.warning('There is no %s to resume from; starting from the beginning.', path)
-        return False
-    checkpoint = load_checkpoint(path)
-    check_resumable(checkpoint, run.config, run.source, path)
-    run.restore(checkpoint)
-    logger.info('Resuming after epoch %d of %d.', run.epoch, run.config.nepochs)
-    return True
+        return None
+    return load_checkpoint(path)
+
+
+def _judge_start(run: TrainingRun, stop: Callable[[], bool]) -> None:
+    """Measure how good the weights of the stage before are on what the next one trains on."""
+    found = validation_pass(run.backend, run.source.validation(), run.config.batch_size, stop)
+    if found is not None and math.isfinite(found.loss):
+        run.judge_start(found.loss)
+        logger.info(
+            'Now training on the measured patterns; before, the validation deviance is %.4g.', found.deviance
+        )
 
 
 def _save_checkpoint(run: TrainingRun, folder: Path, keep: int, *, put_aside: bool) -> None:
@@ -265,22 +281,25 @@ def _diverged(run: TrainingRun, learning_rate: float) -> None:
 def _announce(run: TrainingRun) -> None:
     model = run.config.model
     logger.info(
-        'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend.',
+        'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend%s.',
         model.architecture,
         model.model_type,
         len(run.source.reference),
         model.N,
         model.N,
         run.backend.name,
+        '' if run.stage.is_last else f', first {run.stage.config.nepochs} epochs on simulated objects',
     )
 
 
-def _log_epoch(done: EpochDone) -> None:
+def _log_epoch(done: EpochDone, stage: Stage) -> None:
     validated = math.isfinite(done.validation_deviance)
+    first = stage.source.simulated and not stage.is_last
     logger.info(
-        'Epoch %d/%d: training deviance %.4g,%s loss %.4g, %.1f s',
+        '%s %d/%d: training deviance %.4g,%s loss %.4g, %.1f s',
+        'Simulated objects: epoch' if first else 'Epoch',
         done.epoch,
-        done.n_epochs,
+        stage.end,
         done.training_deviance,
         f' validation deviance {done.validation_deviance:.4g},' if validated else '',
         done.training_loss,

@@ -29,6 +29,7 @@ CONFIG = TrainingConfig(
     model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1),
     batch_size=8,
     n_groups=20,
+    simulated_epochs=0,
     nepochs=2,
     learning_rate=1e-3,
     validation_fraction=0.2,

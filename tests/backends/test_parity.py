@@ -173,7 +173,11 @@ def test_fwd_04_predicted_intensities_and_deviance_are_those_of_the_reference(na
 
 
 FIVE_EPOCHS = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=2), nepochs=5, n_groups=64, batch_size=8
+    model=ModelConfig(n_filters_scale=1, unrolled_steps=2),
+    simulated_epochs=0,
+    nepochs=5,
+    n_groups=64,
+    batch_size=8,
 )
 TRAININGS = {
     'unrolled': FIVE_EPOCHS,

@@ -50,10 +50,13 @@ def bad_scans(npz, arrays):
     yield npz('text', xcoords=np.array(['a'] * len(x))), 'xcoords'
 
 
+QUICK = ['--epochs', '1', '--simulated-epochs', '0', '--groups', '4']
+
+
 @pytest.mark.parametrize('command', ['train', 'reconstruct'])
 def test_bad_scans(command, npz, arrays, model, tmp_path, capsys):
     out = tmp_path / 'out'
-    options = ['--model', model] if command == 'reconstruct' else ['--epochs', '1', '--groups', '4']
+    options = ['--model', model] if command == 'reconstruct' else QUICK
     for path, words in bad_scans(npz, arrays):
         code, error = said([command, path, '--output', out, *options, '--quiet'], capsys)
         assert code == MISTAKE, (path.name, error)
@@ -145,7 +148,7 @@ def test_a_full_disk(directory, model, tmp_path):
     """The kernel refuses to write more than 20 kB to a file, as a full disk would."""
     out = tmp_path / 'out'
     for words in (
-        ['train', directory, '--output', out, '--epochs', '1', '--groups', '4', '--filters-scale', '1'],
+        ['train', directory, '--output', out, *QUICK, '--filters-scale', '1'],
         ['reconstruct', directory, '--model', model, '--output', out],
     ):
         done = subprocess.run(

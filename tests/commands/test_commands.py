@@ -64,10 +64,10 @@ def test_train_and_reconstruct_from_npz_and_directory(directory, model, tmp_path
 def test_train_resumes_and_refuses_another_run(directory, tmp_path, capsys):
     out = tmp_path / 'model'
     words = ['train', str(directory), '--output', str(out), '--filters-scale', '1', '--unrolled-steps', '1']
-    words += ['--groups', '16', '--scheduler', 'Default', '--quiet']
+    words += ['--groups', '16', '--simulated-epochs', '2', '--scheduler', 'Default', '--quiet']
     assert main([*words, '--epochs', '1']) == 0
     assert main([*words, '--epochs', '3', '--resume']) == 0
-    assert [epoch['epoch'] for epoch in load_archive(out).history] == [1, 2, 3]
+    assert [epoch['epoch'] for epoch in load_archive(out).history] == [1, 2, 3, 4, 5]
     assert main([*words, '--epochs', '3', '--resume', '--learning-rate', '0.1']) == 2
     assert 'learning_rate 0.002, but 0.1 was asked for' in capsys.readouterr().err
 
@@ -187,7 +187,18 @@ def test_ctrl_c_leaves_a_usable_model(directory, tmp_path):
     process = subprocess.Popen(
         [
             *(sys.executable, '-m', 'ptycho_engine', 'train', str(directory)),
-            *('--output', str(tmp_path), '--epochs', '1000', '--filters-scale', '1', '--groups', '48'),
+            *(
+                '--output',
+                str(tmp_path),
+                '--epochs',
+                '1000',
+                '--simulated-epochs',
+                '0',
+                '--filters-scale',
+                '1',
+                '--groups',
+                '48',
+            ),
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -213,18 +224,8 @@ def test_a_terminal_sees_a_moving_bar_and_a_pipe_does_not(directory, tmp_path):
 
     arguments = [
         *(sys.executable, '-m', 'ptycho_engine', 'train', str(directory), '--output', str(tmp_path)),
-        *(
-            '--epochs',
-            '2',
-            '--filters-scale',
-            '1',
-            '--unrolled-steps',
-            '1',
-            '--groups',
-            '48',
-            '--batch-size',
-            '4',
-        ),
+        *('--epochs', '2', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '1'),
+        *('--groups', '48', '--batch-size', '4'),
     ]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 30, 80, 0, 0))

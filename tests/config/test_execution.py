@@ -23,7 +23,11 @@ from tests.conftest import small_scan
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 PLAIN = InferenceConfig(refine_iterations=0, whole_scan=False)
 QUICK = TrainingConfig(
-    model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1), nepochs=1, n_groups=8, batch_size=4
+    model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1),
+    simulated_epochs=0,
+    nepochs=1,
+    n_groups=8,
+    batch_size=4,
 )
 
 

@@ -23,7 +23,14 @@ from ptycho_engine.config.precedence import Level
 from ptycho_engine.errors import ConfigError, DataValueError
 from tests.conftest import small_scan
 
-QUICK = {'n_groups': 8, 'nepochs': 1, 'batch_size': 4, 'n_filters_scale': 1, 'unrolled_steps': 1}
+QUICK = {
+    'n_groups': 8,
+    'nepochs': 1,
+    'simulated_epochs': 0,
+    'batch_size': 4,
+    'n_filters_scale': 1,
+    'unrolled_steps': 1,
+}
 
 
 @pytest.fixture(scope='module')

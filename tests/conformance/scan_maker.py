@@ -32,7 +32,12 @@ QUICK = {
     'Processing': {'Algorithm': 'PtychoPINN_PINN'},
     'PtychoPINNModel': {'NumFiltersScale': '1'},
     'PtychoPINNTraining': {'NumEpochs': '2', 'BatchSize': '8'},
-    'PtychoPINNEngine': {'NumGroups': '32', 'UnrolledSteps': '1', 'Accelerator': 'cpu'},
+    'PtychoPINNEngine': {
+        'NumGroups': '32',
+        'UnrolledSteps': '1',
+        'Accelerator': 'cpu',
+        'SimulatedEpochs': '0',
+    },
 }
 
 

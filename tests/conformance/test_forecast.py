@@ -53,8 +53,10 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
     speeds.note(training_key(known, settings.execution_config(), 1), 1.25)
     # 503 groups in batches of 16 are 32 steps.
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
-    assert line.endswith(
-        '503 groups per epoch, about 40 s per epoch on this CPU, at most 33 min for 50 epochs.'
+    assert line.endswith('about 40 s per epoch on this CPU, at most 40 min for 10 simulated and 50 epochs.')
+    settings.engine.start_from.set_value('model')
+    assert 'at most 33 min for 50 epochs' in training_forecast(settings, 'pinn', SCAN, speeds).replace(
+        '\N{NO-BREAK SPACE}', ' '
     )
     settings.model.n_filters_scale.set_value(3)
     assert 'how long' in training_forecast(settings, 'pinn', SCAN, speeds)

@@ -55,6 +55,7 @@ CHANGES = {
     ('training', 'probe_trainable'): True,
     ('engine', 'architecture'): 'cnn',
     ('engine', 'unrolled_steps'): 5,
+    ('engine', 'simulated_epochs'): 3,
     ('engine', 'n_groups'): 0,
     ('engine', 'learning_rate'): 1e-4,
     ('engine', 'validation_fraction'): 0.2,

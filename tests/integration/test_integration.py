@@ -40,6 +40,7 @@ def test_from_fixture_to_product(backend, tmp_path):
     config = TrainingConfig(
         model=ModelConfig(gridsize=2, n_filters_scale=1),
         backend=backend,
+        simulated_epochs=0,
         nepochs=2,
         n_groups=None,
         use_groups_cache=False,
@@ -101,6 +102,7 @@ def test_cache_02_the_other_backend_reuses_the_groups(tmp_path, monkeypatch):
         config = TrainingConfig(
             model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1),
             backend=running,
+            simulated_epochs=0,
             nepochs=1,
             n_groups=4,
             batch_size=4,

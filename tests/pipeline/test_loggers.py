@@ -17,7 +17,11 @@ from ptycho_engine.pipeline.loggers import log_epochs
 from ptycho_engine.pipeline.train import train
 
 QUICK = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1), nepochs=2, n_groups=8, batch_size=4
+    model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
+    simulated_epochs=0,
+    nepochs=2,
+    n_groups=8,
+    batch_size=4,
 )
 
 

@@ -16,6 +16,7 @@ from tests.conftest import small_scan
 
 BASE = TrainingConfig(
     model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1),
+    simulated_epochs=0,
     nepochs=3,
     batch_size=8,
     n_groups=16,

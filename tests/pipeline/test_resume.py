@@ -25,13 +25,16 @@ from ptycho_engine.errors import (
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.checkpoint import load_checkpoint
+from ptycho_engine.pipeline.run import TrainingRun
 from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
+from ptycho_engine.pipeline.stages import plan_stages
 from ptycho_engine.pipeline.train import PREVIOUS_CHECKPOINT_NAME, train
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 SMALL = TrainingConfig(
     model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
+    simulated_epochs=0,
     nepochs=6,
     batch_size=8,
     n_groups=24,
@@ -265,6 +268,75 @@ def test_simulated_training_resumes_too(scan, tmp_path):
         next(train(source(phase=0.5), config, tmp_path / 'cut', execution=CPU, resume=True))
     epochs_of(train(source(), config, tmp_path / 'cut', execution=CPU, resume=True))
     assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
+
+
+def test_the_stages_of_a_run_are_counted_through_and_resume_anywhere(scan, tmp_path, caplog):
+    """STAGE-01, STAGE-02, STAGE-04: killed in the first stage, at its end and in the second."""
+    config = replace(SMALL, simulated_epochs=2, nepochs=2, scheduler='Default')
+    with caplog.at_level('INFO', 'ptychopinn'):
+        epochs = epochs_of(train([scan], config, tmp_path / 'whole', execution=CPU))
+    assert [(e.epoch, e.n_epochs, e.simulated) for e in epochs] == [
+        *((1, 4, True), (2, 4, True)),
+        *((3, 4, False), (4, 4, False)),
+    ]
+    told = [line.partition(': training')[0] for line in caplog.messages if ': training' in line]
+    assert told == [f'Simulated objects: epoch {n}/2' for n in (1, 2)] + ['Epoch 3/4', 'Epoch 4/4']
+    for until in (1, 2, 3):
+        cut = tmp_path / f'cut{until}'
+        epochs_of(train([scan], config, cut, execution=CPU), until=until)
+        rest = epochs_of(train([scan], config, cut, execution=CPU, resume=True))
+        assert [e.epoch for e in rest] == list(range(until + 1, 5))
+        assert_same_run(cut, tmp_path / 'whole')
+    more = train([scan], replace(config, nepochs=3), tmp_path / 'cut1', execution=CPU, resume=True)
+    assert [(e.epoch, e.n_epochs) for e in epochs_of(more)] == [(5, 5)]
+    with pytest.raises(ConfigError, match='simulated_epochs 2, but 1 was asked for'):
+        next(
+            train([scan], replace(config, simulated_epochs=1), tmp_path / 'cut1', execution=CPU, resume=True)
+        )
+    further = replace(config, nepochs=1), tmp_path / 'further'
+    (only,) = epochs_of(train([scan], *further, execution=CPU, initial=load_archive(tmp_path / 'whole')))
+    assert (only.epoch, only.n_epochs, only.simulated) == (1, 1, False)
+    assert epochs_of(train([scan], *further, execution=CPU, resume=True)) == []
+
+
+class _CountingBackend:
+    """Stands for a backend whose weights are the number of the epoch."""
+
+    name = 'pytorch'
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def prepare_training(self, config) -> None:
+        self.config = config
+
+    def weights(self):
+        return {'w': np.float32([self.value])}
+
+    def set_weights(self, weights) -> None:
+        self.value = float(weights['w'][0])
+
+
+def test_the_losses_of_two_stages_are_never_compared(scan):
+    """STAGE-03: the best weights of the first stage stay until the second's loss is better than theirs."""
+    config, stages = plan_stages([scan], SMALL, simulated_epochs=2)
+    backend = _CountingBackend()
+    run = TrainingRun(config, backend, stages)
+    assert backend.config.realspace_mae_weight == 1
+    for value, loss in ((1.0, 0.001), (2.0, 0.002)):
+        backend.value = value
+        run.complete(loss)
+    assert run.finished
+    assert run.next_stage()
+    assert backend.value == 1.0
+    assert backend.config == config
+    run.judge_start(0.5)
+    for value, loss, best in ((3.0, 0.6, 1.0), (4.0, 0.4, 4.0)):
+        backend.value = value
+        run.complete(loss)
+        assert run.model().weights['w'] == best
+    assert run.epoch == 4
+    assert not run.finished
 
 
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_lost(scan, cut, tmp_path):

@@ -18,7 +18,9 @@ from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 from tests.conftest import small_scan
 
-SMALL = TrainingConfig(model=ModelConfig(n_filters_scale=1, unrolled_steps=2), nepochs=3, n_groups=128)
+SMALL = TrainingConfig(
+    model=ModelConfig(n_filters_scale=1, unrolled_steps=2), simulated_epochs=0, nepochs=3, n_groups=128
+)
 
 
 @pytest.fixture(scope='module')

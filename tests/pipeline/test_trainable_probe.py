@@ -20,7 +20,11 @@ from ptycho_engine.simulate import without_truth
 from tests.conftest import small_scan
 
 CONFIG = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1), nepochs=6, n_groups=32, learning_rate=2e-3
+    model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
+    simulated_epochs=0,
+    nepochs=6,
+    n_groups=32,
+    learning_rate=2e-3,
 )
 
 

@@ -1,0 +1,72 @@
+"""The stages of a training: simulated objects first, then the measured scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..config import TrainingConfig
+from ..data.scan import Scan
+from ..errors import DataValueError
+from .simulated import SimulatedScans, with_truth
+from .sources import MeasuredScans, TrainingSource, with_pattern_size
+
+__all__ = ['Stage', 'plan_stages']
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a run: what it trains on, with which losses and for how long."""
+
+    source: TrainingSource
+    config: TrainingConfig
+    """Weights of the losses and learning rates; its `nepochs` is the length of this stage."""
+    before: int
+    """Epochs of the stages before."""
+    total: int
+    """Epochs of all stages."""
+
+    @property
+    def end(self) -> int:
+        """Epochs of the run when the stage is over."""
+        return self.before + self.config.nepochs
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run ends with it."""
+        return self.end == self.total
+
+
+def plan_stages(
+    scans: Sequence[Scan] | TrainingSource, config: TrainingConfig, *, simulated_epochs: int
+) -> tuple[TrainingConfig, list[Stage]]:
+    """Return the configuration with the size of the patterns, and the stages of a run.
+
+    Parameters
+    ----------
+    scans : sequence of Scan, or TrainingSource
+        What to train on; a source has one stage.
+    config : TrainingConfig
+        As asked for.
+    simulated_epochs : int
+        Length of the first stage; 0 for none.
+
+    Raises
+    ------
+    DataValueError
+        If there is nothing to train on, or it does not fit the configuration.
+    """
+    if not isinstance(scans, Sequence):
+        config = with_pattern_size(config, scans.reference.scan.raw.N)
+        return config, [Stage(scans, config, 0, config.nepochs)]
+    if not scans:
+        raise DataValueError('There is no scan to train on.')
+    config = with_pattern_size(config, scans[0].raw.N)
+    measured = MeasuredScans(scans, config)
+    total = simulated_epochs + config.nepochs
+    stages = [Stage(measured, config, simulated_epochs, total)]
+    if simulated_epochs > 0:
+        warmup = min(config.lr_warmup_epochs, simulated_epochs)
+        first = replace(with_truth(config), nepochs=simulated_epochs, lr_warmup_epochs=warmup)
+        stages.insert(0, Stage(SimulatedScans(scans, config), first, 0, total))
+    return config, stages

@@ -36,7 +36,7 @@ QUICK = {
         'NumGroups': '32',
         'UnrolledSteps': '1',
         'Accelerator': 'cpu',
-        'SimulatedEpochs': '0',
+        'SimulatedEpochs': '1',
     },
 }
 

@@ -44,7 +44,8 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
 
     window.settings.engine.start_from.set_value('checkpoint')
     done = plotted(window)['training'][-1]
-    window.set_epochs(done + more_epochs)
+    # The first of them is on simulated objects.
+    window.set_epochs(done + more_epochs - 1)
     report['epochs'] = done + more_epochs
     window.train(work / 'model')
     report['bar_training'] = window.finish()

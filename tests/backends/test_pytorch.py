@@ -17,7 +17,6 @@ from ptycho_engine.physics.unrolled import STEP_REGULARISATION
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
-
 SMALL = ModelConfig(N=64, n_filters_scale=1, unrolled_steps=3)
 
 

@@ -123,7 +123,12 @@ def train_scan(path: Path, model: Path) -> str:
 
     network = ModelConfig(n_filters_scale=1, unrolled_steps=1)
     config = TrainingConfig(
-        model=network, nepochs=1, n_groups=SUBSET, batch_size=BATCH, validation_fraction=0.005
+        model=network,
+        simulated_epochs=0,
+        nepochs=1,
+        n_groups=SUBSET,
+        batch_size=BATCH,
+        validation_fraction=0.005,
     )
     *_, last = train([load_scan(path)], config, model)
     return str(last)

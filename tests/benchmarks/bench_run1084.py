@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument('--gridsize', type=int, default=1)
     parser.add_argument('--scale', type=int, default=2, help='n_filters_scale')
     parser.add_argument('--groups', type=int, default=512)
+    parser.add_argument('--simulated-epochs', type=int, default=0)
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--refine', type=int, default=0, help='sweeps after the network (default: none)')
@@ -75,6 +76,7 @@ def main() -> None:
         model=model,
         backend=options.backend,
         n_groups=options.groups,
+        simulated_epochs=options.simulated_epochs,
         nepochs=options.epochs,
         batch_size=options.batch,
         **rate,

@@ -27,6 +27,7 @@ _PUBLIC = {
     'ModelConfig': 'config',
     'ModelSaved': 'events',
     'ObjectGrid': 'physics.geometry',
+    'ObjectVariety': 'pipeline.simulated',
     'PartialObject': 'events',
     'PatchesDone': 'events',
     'ProductData': 'files.product',
@@ -40,6 +41,7 @@ _PUBLIC = {
     'Reconstruction': 'pipeline.result',
     'ScaleRecord': 'physics.scaling',
     'Scan': 'data.scan',
+    'SimulatedScans': 'pipeline.simulated',
     'TrainingConfig': 'config',
     'TrainingPayload': 'config.factory',
     'bin_scan': 'data.pretreatment',
@@ -55,6 +57,7 @@ _PUBLIC = {
     'load_archive': 'files.archive',
     'load_config': 'config.files',
     'load_scan': 'data.scan',
+    'load_templates': 'simulate.template',
     'load_training_scans': 'data.scan',
     'make_fixture': 'files.fixture',
     'populate_legacy_params': 'config.legacy',
@@ -131,8 +134,11 @@ if TYPE_CHECKING:
     from .pipeline.payload import train_from_payload as train_from_payload
     from .pipeline.reconstruct import reconstruct as reconstruct
     from .pipeline.result import Reconstruction as Reconstruction
+    from .pipeline.simulated import ObjectVariety as ObjectVariety
+    from .pipeline.simulated import SimulatedScans as SimulatedScans
     from .pipeline.train import train as train
     from .simulate import simulate_scan as simulate_scan
+    from .simulate.template import load_templates as load_templates
 
 
 def __getattr__(name: str) -> Any:

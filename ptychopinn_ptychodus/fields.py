@@ -70,7 +70,9 @@ FIELDS = (
     Field(
         *('Data', 'choice', 'engine', 'train_on', 'Train on:'),
         'auto: the scans in the folder that "Train" asks for, or the current product if it holds none.\n'
-        'product: the current product; the folder only takes the model. folder: the scans in the folder.',
+        'product: the current product; the folder only takes the model. folder: the scans in the folder.\n'
+        'simulation: no scan at all, but simulated objects under the probes, positions and photon levels of '
+        'what the folder holds (product.h5 will do), or of the current product.',
         TRAIN_ON,
     ),
     Field(

@@ -33,8 +33,10 @@ def training_forecast(
     gridsize, trained = config.model.gridsize, scan.n - round(scan.n * config.validation_fraction)
     groups = trained if config.n_groups is None else config.n_groups
     unit = 'groups' if gridsize > 1 else 'patterns'
+    alone = settings.train_on() == 'simulation'
     line = (
-        f'Train: {scan.n} patterns, {scan.height}×{scan.width}, grid size {gridsize}: '
+        f'Train: {"simulated objects in place of " * alone}{scan.n} patterns, {scan.height}×{scan.width}, '
+        f'grid size {gridsize}: '
         f'{groups} {unit} per epoch'
     )
     modes = 1 if scan.probe is None else len(scan.probe)
@@ -44,7 +46,8 @@ def training_forecast(
     if step is None:
         return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
     epoch = step * math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
-    simulated = config.simulated_epochs if model_type == 'pinn' and settings.start_from() != 'model' else 0
+    two_stages = model_type == 'pinn' and not alone and settings.start_from() != 'model'
+    simulated = config.simulated_epochs if two_stages else 0
     epochs = f'{simulated} simulated and {config.nepochs}' if simulated else f'{config.nepochs}'
     return (
         f'{line}, about {spoken_time(epoch)} per epoch on this {where}, at most '

@@ -27,7 +27,7 @@ from .setting_names import ENGINE_GROUP, setting_names
 __all__ = ['START_FROM', 'TRAIN_ON', 'EngineSettings', 'ReconstructorSettings']
 
 START_FROM = ('scratch', 'model', 'checkpoint')
-TRAIN_ON = ('auto', 'product', 'folder')
+TRAIN_ON = ('auto', 'product', 'folder', 'simulation')
 ALL_GROUPS = 0
 """Value of ``NumGroups`` that means "every group"."""
 

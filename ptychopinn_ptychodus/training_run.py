@@ -92,6 +92,7 @@ class TrainingRun:
             execution=settings.execution_config(),
             initial=initial,
             resume=start == 'checkpoint',
+            simulate=settings.train_on() == 'simulation',
         )
         self._time_left = TimeLeft()
 
@@ -111,17 +112,21 @@ class TrainingRun:
 
     def _sources(self, folder: Path) -> tuple[tuple[Path, ...], ReconstructInput | None]:
         """Return the files and folders to train on, and the current product if it is to be trained on."""
+        # Late, for what simulates takes long to load, and Ptychodus imports this when it starts.
+        from ptycho_engine.simulate.template import find_templates
+
         settings = self._session.settings
         others = settings.more_training_data()
+        choice = settings.train_on()
+        find = find_templates if choice == 'simulation' else find_training_scans
         for path in others:
-            if not find_training_scans(path):
+            if not find(path):
                 raise DataFileNotFoundError(
                     f'{path}, named in PtychoPINNEngine.MoreTrainingData, holds no training data: expected '
                     '*.npz or *.h5 files as written by "Export Training Data", or diffraction.h5 with '
                     'product.h5.'
                 )
-        choice = settings.train_on()
-        found = [] if choice == 'product' else find_training_scans(folder)
+        found = [] if choice == 'product' else find(folder)
         if found:
             logger.info('Training on what %s holds: %s.', folder, ', '.join(path.name for path in found))
             return (folder, *others), None

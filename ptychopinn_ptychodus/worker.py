@@ -88,12 +88,16 @@ class TrainJob:
     """A model to start from."""
     resume: bool = False
     """Go on with the run that was stopped in `output_path`."""
+    simulate: bool = False
+    """Train on simulated objects alone, under the probes, positions and photon levels of the scans."""
 
     def load(self, patterns: MappedArray | None) -> list[Scan]:
-        """Return all scans, the current product first."""
+        """Return all scans, the current product first; to simulate, products without patterns will do."""
         from ptycho_engine.data.scan import load_training_scans
+        from ptycho_engine.simulate.template import load_templates
 
-        files = [scan for path in self.inputs for scan in load_training_scans(path)]
+        load = load_templates if self.simulate else load_training_scans
+        files = [scan for path in self.inputs for scan in load(path)]
         if self.scan is None:
             return files
         assert patterns is not None
@@ -164,13 +168,14 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
     with _failures(channel):
         from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
         from ptycho_engine.files.archive import CHECKPOINT_NAME, load_archive
+        from ptycho_engine.pipeline.simulated import SimulatedScans
         from ptycho_engine.pipeline.train import train
 
         scans = task.load(patterns)
         # Ptychodus logs every epoch, and the product keeps the losses.
         execution = replace(task.execution, logger_backend='none')
         events = train(
-            scans,
+            SimulatedScans(scans, task.config) if task.simulate else scans,
             task.config,
             task.output_path,
             execution=execution,

@@ -29,8 +29,8 @@ from ..errors import ConfigError
 from ..events import ModelSaved
 from ..files.archive import ModelArchive, load_archive
 from ..files.atomic import require_writable
-from ..pipeline.simulated import ObjectVariety, SimulatedScans, with_truth
-from ..pipeline.sources import TrainingSource, with_pattern_size
+from ..pipeline.simulated import ObjectVariety, SimulatedScans
+from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
 from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
@@ -98,10 +98,7 @@ def run(options: argparse.Namespace) -> None:
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
     source: Sequence[Scan] | TrainingSource
-    if options.simulate_from:
-        config, source = _simulated(options, config)
-    else:
-        source = _measured(options)
+    source = _simulated(options, config) if options.simulate_from else _measured(options)
     initial = None if options.start_from is None else load_archive(options.start_from)
     require_writable(options.output)
     saved, stopped = run_training(
@@ -129,22 +126,21 @@ def _measured(options: argparse.Namespace) -> list[Scan]:
     return [scan for path in options.inputs for scan in load_training_scans(path)]
 
 
-def _simulated(options: argparse.Namespace, config: TrainingConfig) -> tuple[TrainingConfig, SimulatedScans]:
-    """Return the source of simulated objects, and the settings with the weights of the losses for it."""
+def _simulated(options: argparse.Namespace, config: TrainingConfig) -> SimulatedScans:
+    """Return the source of simulated objects."""
     if options.inputs:
         raise ConfigError(
             f'{options.inputs[0]} and --simulate-from were both given; train on simulated objects first, and '
             'then on the scan with --start-from.'
         )
     templates = [scan for path in options.simulate_from for scan in load_templates(path, options.photons)]
-    config = with_truth(with_pattern_size(config, templates[0].raw.N))
     stated = {
         'absorption': options.absorption,
         'phase': options.phase,
         'probe_variation': options.vary_probe,
     }
     variety = ObjectVariety(**{name: value for name, value in stated.items() if value is not None})
-    return config, SimulatedScans(templates, config, photons=options.photons, variety=variety)
+    return SimulatedScans(templates, config, photons=options.photons, variety=variety)
 
 
 def run_training(

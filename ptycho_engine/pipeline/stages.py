@@ -58,7 +58,8 @@ def plan_stages(
     """
     if not isinstance(scans, Sequence):
         config = with_pattern_size(config, scans.reference.scan.raw.N)
-        return config, [Stage(scans, config, 0, config.nepochs)]
+        losses = with_truth(config) if scans.simulated else config
+        return config, [Stage(scans, losses, 0, config.nepochs)]
     if not scans:
         raise DataValueError('There is no scan to train on.')
     config = with_pattern_size(config, scans[0].raw.N)

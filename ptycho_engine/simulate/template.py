@@ -18,7 +18,7 @@ from ..data.scan import (
     Scan,
     find_training_scans,
     is_ptychodus_directory,
-    load_training_scans,
+    load_scan,
 )
 from ..data.stored import StoredStack
 from ..data.training_file import is_training_file
@@ -30,7 +30,7 @@ from .probes import illuminated_width
 from .scans import raster_positions
 from .sources import PRODUCT, read_mask, read_positions, read_probe
 
-__all__ = ['load_templates']
+__all__ = ['find_templates', 'load_templates']
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -66,25 +66,34 @@ def load_templates(path: Path | str, photons: float | None = None) -> list[Scan]
     EngineError
         With a sentence, if there is no probe, or nothing says how many photons there are.
     """
-    path = Path(path)
-    if path.is_dir() and not find_training_scans(path) and (path / PRODUCT_FILE).is_file():
-        path = path / PRODUCT_FILE
-    if not path.exists():
+    found = find_templates(path)
+    if not found:
         raise DataFileNotFoundError(
-            f'{path}: there is no such file; give a product, an NPZ file with a probe, or a scan.'
+            f'{path}: there is nothing to simulate from; give a product, an NPZ file with a probe, or a scan.'
         )
+    return [_load(item, photons) for item in found]
+
+
+def find_templates(path: Path | str) -> list[Path]:
+    """Return what :func:`load_templates` would load from a directory or file; little of it is read."""
+    path = Path(path)
+    found = find_training_scans(path)
+    return found or ([path / PRODUCT_FILE] if (path / PRODUCT_FILE).is_file() else [])
+
+
+def _load(path: Path, photons: float | None) -> Scan:
     of_a_pair = path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent)
     if path.suffix in PRODUCT and not (of_a_pair or is_training_file(path)):
         raw, product = import_product_to_rawdata(path), read_product(path)
         if raw.has_patterns:
-            return [Scan(raw, product.grid, product)]
+            return Scan(raw, product.grid, product)
         raw = replace(raw, objectGuess=None)
-        return [_with_flat_patterns(raw, _photons_of_product(product, photons, path), product)]
+        return _with_flat_patterns(raw, _photons_of_product(product, photons, path), product)
     if path.suffix == '.npy' or (path.suffix == '.npz' and not set(PATTERN_KEYS) & set(array_names(path))):
         raw = _scan_of_probe(path)
         power = float(np.sum(np.abs(raw.probeGuess) ** 2, dtype=np.float64))
-        return [_with_flat_patterns(raw, _photons_of_probe(power, photons, path))]
-    return load_training_scans(path)
+        return _with_flat_patterns(raw, _photons_of_probe(power, photons, path))
+    return load_scan(path)
 
 
 def _scan_of_probe(path: Path) -> RawData:

@@ -54,6 +54,11 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
     # 503 groups in batches of 16 are 32 steps.
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
     assert line.endswith('about 40 s per epoch on this CPU, at most 40 min for 10 simulated and 50 epochs.')
+    settings.engine.train_on.set_value('simulation')
+    line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
+    assert line.startswith('Train: simulated objects in place of 529 patterns')
+    assert line.endswith('at most 33 min for 50 epochs.')
+    settings.engine.train_on.set_value('auto')
     settings.engine.start_from.set_value('model')
     assert 'at most 33 min for 50 epochs' in training_forecast(settings, 'pinn', SCAN, speeds).replace(
         '\N{NO-BREAK SPACE}', ' '

@@ -14,6 +14,7 @@ from conftest import Trained
 from ptychodus.api.reconstruct import TrainableReconstructor
 
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError
+from ptycho_engine.files.archive import load_archive
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.session import Session
 from ptychopinn_ptychodus.settings import ReconstructorSettings
@@ -39,6 +40,27 @@ def test_training_needs_data(reconstructor: PtychoPINNReconstructor, tmp_path: P
     """API-46."""
     with pytest.raises(DataFileNotFoundError, match='holds no training data'):
         next(reconstructor.train(tmp_path, tmp_path))
+
+
+def test_a_product_alone_trains_on_simulated_objects(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API-12 (TrainOn): before there is a frame."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    settings = ReconstructorSettings.with_defaults()
+    settings.engine.train_on.set_value('simulation')
+    settings.engine.n_groups.set_value(16)
+    settings.engine.unrolled_steps.set_value(1)
+    settings.training.nepochs.set_value(1)
+    planned, out = tmp_path / 'planned', tmp_path / 'out'
+    planned.mkdir()
+    out.mkdir()
+    shutil.copyfile(scan / 'product.h5', planned / 'product.h5')
+    *_, last = PtychoPINNReconstructor('PINN', Session.of(settings)).train(planned, out)
+    assert len(last.training_loss) == 1
+    model = load_archive(out / 'model.zip')
+    assert [record['simulated'] for record in model.history] == [1.0]
+    assert model.origins[0].name == 'product.h5'
 
 
 def test_a_model_is_checked_when_it_is_loaded(

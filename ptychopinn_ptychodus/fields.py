@@ -248,7 +248,7 @@ FIELDS = (
     ),
     Field(
         *('Device', 'choice', 'engine', 'precision', 'Precision:'),
-        'Arithmetic of the convolutions; the physics is always in single precision.',
+        'Arithmetic of the convolutions; the physics is in single precision, but in double with 64-true.',
         PRECISIONS,
     ),
 )

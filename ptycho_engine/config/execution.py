@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 ACCELERATORS = ('auto', 'cpu', 'cuda', 'gpu', 'mps')
-PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
+PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed', '64-true')
 STRATEGIES = ('auto', 'single', 'ddp')
 LOGGERS = ('csv', 'tensorboard', 'mlflow', 'none')
 
@@ -65,10 +65,11 @@ class PyTorchExecutionConfig:
     strategy: str = 'auto'
     """How devices share the work: 'single', one device does all; 'ddp', each has the whole network, computes
     a part of every batch, and all add their gradients (data parallel). 'auto': 'ddp' for several devices."""
-    precision: Literal['32-true', 'bf16-mixed', '16-mixed'] = '32-true'
+    precision: Literal['32-true', 'bf16-mixed', '16-mixed', '64-true'] = '32-true'
     """Arithmetic of the convolutions: '32-true', or 'bf16-mixed', which is faster on most GPUs and on recent
-    CPUs, or '16-mixed', which scales the loss and skips steps whose gradients overflow. The physics is always
-    float32 and complex64."""
+    CPUs, or '16-mixed', which scales the loss and skips steps whose gradients overflow; the physics is
+    float32 and complex64. '64-true' computes all in float64 and complex128, at half the speed or less, to
+    check what rounding does; models and images are stored in single precision."""
     deterministic: bool = True
     """Use deterministic algorithms, so that equal seeds give equal weights on one machine."""
     num_workers: int = 0

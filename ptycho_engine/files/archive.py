@@ -122,7 +122,7 @@ def model_members(archive: ModelArchive) -> dict[str, bytes]:
         'scale.json': json_bytes(archive.scale.to_dict()),
         'probe.npy': array_bytes(archive.probe),
         'history.json': json_bytes(archive.history),
-        'wts.h5': arrays_bytes(archive.weights),
+        'wts.h5': arrays_bytes({k: np.asarray(v, np.float32) for k, v in archive.weights.items()}),
     }
 
 

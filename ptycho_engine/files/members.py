@@ -1,4 +1,4 @@
-"""What the members of a sealed zip hold, as bytes: JSON, one array, or named float32 arrays."""
+"""What the members of a sealed zip hold, as bytes: JSON, one array, or named arrays."""
 
 from __future__ import annotations
 
@@ -39,13 +39,18 @@ def array_bytes(array: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def arrays_bytes(arrays: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
-    """Return an HDF5 file with one float32 dataset for each name."""
+def arrays_bytes(arrays: Mapping[str, npt.NDArray[np.floating[Any]]]) -> bytes:
+    """Return an HDF5 file with one dataset for each name: float64 where the array is, else float32."""
     buffer = io.BytesIO()
     with h5py.File(buffer, 'w') as file:
         for name in sorted(arrays):
-            file.create_dataset(name, data=np.asarray(arrays[name], np.float32), track_times=False)
+            file.create_dataset(name, data=_single_or_double(arrays[name]), track_times=False)
     return buffer.getvalue()
+
+
+def _single_or_double(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    array = np.asarray(values)
+    return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
 
 
 def parse_json(data: bytes, path: Path) -> Any:
@@ -93,7 +98,7 @@ def parse_array(data: bytes, path: Path) -> npt.NDArray[Any]:
 def parse_arrays(
     data: bytes, path: Path, check: Callable[[dict[str, Shape]], None]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Read named float32 arrays, in the order of the file.
+    """Read named arrays, in the order of the file; float64 where it is stored so, else float32.
 
     Parameters
     ----------
@@ -115,7 +120,7 @@ def parse_arrays(
                 )
             )
             check(found)
-            return {name: np.asarray(file[name][()], np.float32) for name in found}
+            return {name: _single_or_double(file[name][()]) for name in found}
     except (OSError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, ArchiveError):
             raise

@@ -29,7 +29,7 @@ def illumination_variance(probe: npt.NDArray[Any]) -> float:
     return max(variance, 1.0)
 
 
-def slow_phase_gain(variance: float, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+def slow_phase_gain(variance: float, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return by how much more a step should move the slow phase, (H, W) over FFT frequencies (REF-03).
 
     A pattern does not see the phase of its patch but only how it varies over the probe, so that the
@@ -39,4 +39,4 @@ def slow_phase_gain(variance: float, shape: tuple[int, int]) -> npt.NDArray[np.f
     """
     squared = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.fftfreq(shape[1])[None, :] ** 2
     squared[0, 0] = np.inf
-    return np.clip(1 / ((2 * np.pi) ** 2 * squared * variance) - 1, 0, LARGEST_GAIN).astype(np.float32)
+    return np.asarray(np.clip(1 / ((2 * np.pi) ** 2 * squared * variance) - 1, 0, LARGEST_GAIN))

@@ -77,7 +77,8 @@ class WholeScan:
         patterns = scan_patterns(prepared, None, multiple=SIDE_MULTIPLE)
         self._physics: ScanPhysics = scan_physics(backend, patterns)
         self._patterns = patterns
-        self._gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
+        gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
+        self._gain = gain.astype(np.float32)
         margin, (height, width) = prepared.margin, prepared.scan.grid.shape
         self._inner = slice(margin, margin + height), slice(margin, margin + width)
 

@@ -24,6 +24,7 @@ from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
+from .schedule import idle_settings
 from .sources import GroupedScan, TrainingSource
 from .stages import Stage, plan_stages
 
@@ -280,6 +281,9 @@ def _diverged(run: TrainingRun, learning_rate: float) -> None:
 
 def _announce(run: TrainingRun) -> None:
     model = run.config.model
+    idle = idle_settings(run.config)
+    if idle:
+        logger.warning('The scheduler %r takes no notice of %s.', run.config.scheduler, ', '.join(idle))
     logger.info(
         'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend%s.',
         model.architecture,

@@ -13,7 +13,7 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.events import EpochDone, Reconstructed
 from ptycho_engine.files.archive import load_archive
-from ptycho_engine.network.plan import INTENSITY_SCALE, PROBE_CORRECTION, training_plan
+from ptycho_engine.network.plan import INTENSITY_SCALE, PROBE_CORRECTION, initial_weights, training_plan
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.probe import correct_probe
 from ptycho_engine.pipeline.prepared import PreparedScan
@@ -170,6 +170,34 @@ def test_fwd_04_predicted_intensities_and_deviance_are_those_of_the_reference(na
     counts = batch.amplitude.reshape(flat.shape).astype(float) ** 2
     expected = ref.deviance(counts, rate, batch.illumination.good).mean()
     assert losses.deviance == pytest.approx(expected, rel=1e-3)
+
+
+DOUBLE = {
+    'unrolled': Case(N=32, modes=2, bad_pixels=True, model={'gridsize': 2, 'unrolled_steps': 2}),
+    'cnn': Case(N=32, model={'architecture': 'cnn'}, training={'probe_trainable': True}),
+}
+
+
+@pytest.mark.parametrize('name', DOUBLE)
+def test_opt_08_in_double_precision_the_backends_take_the_same_steps(name):
+    """Nothing but rounding tells them apart: no cast, no epsilon, no convention of one alone."""
+    prepared = prepared_scan(DOUBLE[name])
+    steps = np.random.default_rng(0).integers(0, 9, (10, 2, prepared.model.gridsize**2), np.int32)
+    batches = [prepared.batch(groups) for groups in steps]
+    losses, weights = {}, {}
+    for backend_name in BACKENDS:
+        config = DOUBLE[name].config(backend_name)
+        plan = training_plan(config, len(prepared.probe))
+        backend = create_backend(backend_name, PyTorchExecutionConfig(accelerator='cpu', precision='64-true'))
+        backend.build(plan, initial_weights(plan, 0))
+        backend.prepare_training(config)
+        losses[backend_name] = [backend.train_step([batch], 2e-3).loss for batch in batches]
+        weights[backend_name] = backend.weights()
+    np.testing.assert_allclose(losses['tensorflow'], losses['pytorch'], rtol=1e-12)
+    assert losses['pytorch'][-1] != losses['pytorch'][0]
+    for key, value in weights['pytorch'].items():
+        assert value.dtype == np.float64
+        np.testing.assert_allclose(weights['tensorflow'][key], value, atol=1e-9, err_msg=key)
 
 
 FIVE_EPOCHS = TrainingConfig(

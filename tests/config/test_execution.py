@@ -100,9 +100,9 @@ def test_workers_prepare_batches_and_change_nothing(little, tmp_path, monkeypatc
     threads = set()
     original = PreparedScan.batch
 
-    def batch(self, groups):
+    def batch(self, groups, extent):
         threads.add(threading.current_thread() is threading.main_thread())
-        return original(self, groups)
+        return original(self, groups, extent)
 
     monkeypatch.setattr(PreparedScan, 'batch', batch)
     found = []

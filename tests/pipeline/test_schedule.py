@@ -6,7 +6,8 @@ from itertools import chain, pairwise
 import pytest
 
 from ptycho_engine.config import TrainingConfig
-from ptycho_engine.pipeline.schedule import Schedule
+from ptycho_engine.config.training import SCHEDULERS
+from ptycho_engine.pipeline.schedule import USED_BY, Schedule, idle_settings
 
 
 def rates_of(steps=10, losses=None, **options):
@@ -23,6 +24,30 @@ def rates_of(steps=10, losses=None, **options):
 def steps_of(**options):
     """The rate of every step of a run in one list."""
     return list(chain.from_iterable(rates_of(**options)))
+
+
+def test_rate_05_settings_that_a_scheduler_does_not_look_at_are_named():
+    changed = {
+        'lr_warmup_epochs': 2.0,
+        'lr_min_ratio': 0.3,
+        'plateau_factor': 0.3,
+        'plateau_patience': 3,
+        'plateau_min_lr': 1e-6,
+        'plateau_threshold': 0.1,
+    }
+    assert set(changed) == set(USED_BY)
+    for scheduler in SCHEDULERS:
+        assert idle_settings(TrainingConfig(scheduler=scheduler)) == []
+        idle = idle_settings(TrainingConfig(scheduler=scheduler, **changed))
+        # Those that are not idle change the rates.
+        losses = [1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93]
+        plain, *others = (
+            rates_of(losses=losses, scheduler=scheduler, nepochs=8, **one)
+            for one in ({}, *({name: value} for name, value in changed.items()))
+        )
+        still = [name for name, rates in zip(changed, others, strict=True) if rates == plain]
+        assert set(idle) <= set(still)
+        assert set(still) - set(idle) <= {'plateau_factor', 'plateau_patience', 'plateau_min_lr'}
 
 
 def test_rate_01_the_default_is_constant():

@@ -23,7 +23,7 @@ from .network import PtychographyNetwork, UnrolledNetwork, make_network
 from .optimiser import Optimiser
 from .refine import TorchScanPhysics
 
-__all__ = ['PyTorchBackend', 'one_device']
+__all__ = ['PyTorchBackend', 'one_device', 'real_type']
 
 HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
 
@@ -54,6 +54,7 @@ class PyTorchBackend:
     def __init__(self, execution: PyTorchExecutionConfig, fabric: Fabric | None = None) -> None:
         self._execution = execution
         self._fabric = fabric or one_device(execution.accelerator)
+        self._real = real_type(execution.precision, self._fabric.device)
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None
@@ -73,9 +74,9 @@ class PyTorchBackend:
     ) -> None:
         """Make the network from canonical weights."""
         torch.use_deterministic_algorithms(self._execution.deterministic, warn_only=True)
-        network = make_network(plan, self._autocast)
+        network = make_network(plan, self._autocast).to(self._fabric.device, self._real)
         network.load_canonical(weights)
-        self._network = network.to(self._fabric.device)
+        self._network = network
 
     def _autocast(self) -> AbstractContextManager[object]:
         """Return the context of the convolutions. Fabric's would turn float16 into bfloat16 on a CPU."""
@@ -103,7 +104,7 @@ class PyTorchBackend:
         if self._optics is None or self._optics[0] is not illumination:
             device = self._fabric.device
             optics = physics.Optics.of(
-                torch.from_numpy(illumination.probe).to(device),
+                torch.from_numpy(illumination.probe).to(device, self._real.to_complex()),
                 torch.from_numpy(illumination.good).to(device),
                 illumination.input_scale,
             )
@@ -113,16 +114,16 @@ class PyTorchBackend:
     def _send(self, batch: Batch) -> _DeviceBatch:
         device = self._fabric.device
         optics = self._optics_of(batch.illumination)
-        amplitude = torch.from_numpy(batch.amplitude).to(device)
-        remainder = torch.from_numpy(batch.remainder).to(device).reshape(-1, 2)
-        labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(device)
+        amplitude = torch.from_numpy(batch.amplitude).to(device, self._real)
+        remainder = torch.from_numpy(batch.remainder).to(device, self._real).reshape(-1, 2)
+        labels = batch.labels
         return _DeviceBatch(
             amplitude=torch.fft.ifftshift(amplitude, dim=(-2, -1)),
             corner=torch.from_numpy(batch.corner).to(device),
             side=self.network.plan.canvas_side(batch.extent),
             probes=physics.shift_probe(self.network.probe(optics), remainder),
             optics=optics,
-            labels=labels,
+            labels=None if labels is None else torch.from_numpy(labels).to(device, self._real.to_complex()),
         )
 
     def _forward(self, batch: _DeviceBatch) -> Tensor:
@@ -139,7 +140,7 @@ class PyTorchBackend:
         rate = physics.mode_intensity(physics.far_field(patches, batch.probes))
         rate = rate * self.network.amplitude_factor(rate).square()
         fit = physics.deviance(counts, rate, good)
-        loss = patches.new_zeros((), dtype=torch.float32)
+        loss = rate.new_zeros(())
         illumination = physics.mode_intensity(batch.probes).detach()
         weights = self._weights
         if weights.likelihood > 0:
@@ -213,12 +214,12 @@ class PyTorchBackend:
         assert isinstance(network, UnrolledNetwork)
         name = network.plan.parts[step][0]
         with torch.no_grad():
-            image = torch.from_numpy(features[np.newaxis]).to(self._fabric.device)
+            image = torch.from_numpy(features[np.newaxis]).to(self._fabric.device, self._real)
             return np.asarray(network.correct(name, image)[0].cpu().numpy(), dtype=np.float32)
 
     def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
         """Put the patterns of a scan on the device, for refinement."""
-        return TorchScanPhysics(patterns, self._fabric.device)
+        return TorchScanPhysics(patterns, self._fabric.device, self._real)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""
@@ -244,6 +245,24 @@ def _layout(parameter: Tensor) -> torch.memory_format:
     """Return the memory format of a parameter; kernels have their channels last."""
     last = parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
+
+
+def real_type(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of the numbers that physics and weights have.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the device does not have it.
+    """
+    if precision != '64-true':
+        return torch.float32
+    if device.type == 'mps':
+        raise BackendUnavailableError(
+            "PyTorch backend selected with the precision '64-true', which the accelerator 'mps' does not "
+            "have; choose the accelerator 'cpu' or another precision."
+        )
+    return torch.float64
 
 
 def one_device(accelerator: str) -> Fabric:

@@ -27,7 +27,7 @@ from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
-from .backend import one_device
+from .backend import one_device, real_type
 from .refine import TorchScanPhysics
 
 __all__ = ['DeviceGroupBackend', 'Piece']
@@ -72,6 +72,7 @@ class DeviceGroupBackend:
 
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._device = one_device(execution.accelerator).device
+        self._real = real_type(execution.precision, self._device)
         _check_count(self._device.type, execution.devices)
         self._sent: Illumination | None = None
         port = find_free_network_port()
@@ -128,7 +129,7 @@ class DeviceGroupBackend:
 
     def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
         """Put the patterns of a scan on one device, for refinement."""
-        return TorchScanPhysics(patterns, self._device)
+        return TorchScanPhysics(patterns, self._device, self._real)
 
     def close(self) -> None:
         """End the processes."""

@@ -129,7 +129,7 @@ class PtychographyNetwork(nn.Module):
         for name, parameter in self.named_canonical():
             array = parameter.detach().cpu().numpy()
             layout = array.transpose(2, 3, 1, 0) if name.endswith('/kernel') else array
-            weights[name] = np.array(layout, dtype=np.float32, order='C')
+            weights[name] = np.array(layout, order='C')
         return weights
 
     def load_canonical(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -186,7 +186,7 @@ class UnrolledNetwork(PtychographyNetwork):
 
         Returns
         -------
-        (B, C, N, N) complex64
+        (B, C, N, N) complex
         """
         shape = amplitude.shape
         size = shape[-1]
@@ -199,7 +199,7 @@ class UnrolledNetwork(PtychographyNetwork):
         surface = _illumination_features(illumination, optics)
         obj = torch.ones_like(illumination, dtype=probes.dtype)
         change = torch.zeros_like(obj)
-        gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(obj.device)
+        gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
         for name in self.parts:
             patches = canvas.cut_complex(obj).reshape(-1, size, size)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
@@ -236,7 +236,7 @@ class UnrolledNetwork(PtychographyNetwork):
         """Return the correction (B, 2, H, W) of the step of that name for features (B, F, H, W)."""
         with self._autocast():
             correction: Tensor = self.parts[name](features.contiguous(memory_format=torch.channels_last))
-        return correction.float()
+        return correction.to(features.dtype)
 
 
 def _illumination_features(illumination: Tensor, optics: physics.Optics) -> tuple[Tensor, Tensor, Tensor]:
@@ -261,7 +261,7 @@ class CnnNetwork(PtychographyNetwork):
         with self._autocast():
             logits = self.parts['autoencoder'](scaled.contiguous(memory_format=torch.channels_last))
         channels = self.plan.channels
-        logits = logits.float()
+        logits = logits.to(amplitude.dtype)
         modulus = self._amplitude(logits[:, :channels])
         phase = torch.pi * torch.tanh(logits[:, channels:])
         patches = torch.complex(modulus * phase.cos(), modulus * phase.sin())

@@ -79,7 +79,7 @@ class Optimiser:
         for name, parameter in self._named:
             for quantity, value in self._optimiser.state.get(parameter, {}).items():
                 if value is not None:
-                    state[f'{name}/{quantity}'] = np.array(value.detach().cpu().numpy(), np.float32)
+                    state[f'{name}/{quantity}'] = np.array(value.detach().cpu().numpy())
         if self._scaler.is_enabled():
             scaling = self._scaler.state_dict()
             state[LOSS_SCALE] = np.array([scaling['scale'], scaling['_growth_tracker']], np.float32)

@@ -46,16 +46,19 @@ def shift_back(waves: Tensor, remainder: Tensor) -> Tensor:
     return shifted
 
 
-def shift_slope(size: int, device: torch.device) -> Tensor:
-    """Return the derivative of the ramp by [dy, dx] where it is zero: (2, N, N) complex."""
-    frequency = torch.fft.fftfreq(size, device=device, dtype=torch.float32)
+def shift_slope(size: int, like: Tensor) -> Tensor:
+    """Return the derivative of the ramp by [dy, dx] where it is zero: (2, N, N) complex.
+
+    `like` is a real tensor of the device and precision.
+    """
+    frequency = torch.fft.fftfreq(size, device=like.device, dtype=like.dtype)
     both = torch.stack(torch.meshgrid(frequency, frequency, indexing='ij'))
     return -2j * torch.pi * both
 
 
 def _shift_ramp(remainder: Tensor, size: int) -> Tensor:
     """Return the factor (n, 1, N, N) on the spectrum of a wave that is shifted by (n, 2) pixels."""
-    frequency = torch.fft.fftfreq(size, device=remainder.device, dtype=torch.float32)
+    frequency = torch.fft.fftfreq(size, device=remainder.device, dtype=remainder.dtype)
     angle = -2 * torch.pi * remainder[:, :, None] * frequency
     ramp = torch.polar(torch.ones_like(angle), angle)
     return (ramp[:, 0, :, None] * ramp[:, 1, None, :])[:, None]

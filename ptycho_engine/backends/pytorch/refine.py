@@ -28,29 +28,30 @@ BLOCK_DIVISOR = 4
 class TorchScanPhysics:
     """Gradients of the likelihood of a scan's patterns with respect to one object, on a device."""
 
-    def __init__(self, patterns: ScanPatterns, device: torch.device) -> None:
+    def __init__(self, patterns: ScanPatterns, device: torch.device, real: torch.dtype) -> None:
         self._device = device
+        self._real = real
         self._patterns = patterns
-        self._probe = torch.from_numpy(patterns.probe).to(device)
-        good = torch.from_numpy(patterns.good).to(device, torch.float32)
+        self._probe = torch.from_numpy(patterns.probe).to(device, real.to_complex())
+        good = torch.from_numpy(patterns.good).to(device, real)
         self._good = torch.fft.ifftshift(good, dim=(-2, -1))
         self._floor = modulus_floor(patterns.probe)
         self._corner = torch.from_numpy(patterns.placement.corner).to(device)
-        self._remainder = torch.from_numpy(patterns.placement.remainder.astype(np.float32)).to(device)
+        self._remainder = torch.from_numpy(patterns.placement.remainder).to(device, real)
         self._held = torch.from_numpy(patterns.held_out).to(device)
         pixels = torch.arange(patterns.size, device=device)
         self._window = pixels[:, None] * patterns.shape[1] + pixels[None, :]
         step = block_length(patterns.size, len(patterns.probe))
         self._step = max(step if device.type != 'cpu' else step // BLOCK_DIVISOR, 1)
         self._cached: tuple[Tensor, Tensor] | None = None
-        needed = len(patterns) * patterns.size**2 * (4 + 8 * len(patterns.probe))
+        needed = len(patterns) * patterns.size**2 * real.itemsize * (1 + 2 * len(patterns.probe))
         if needed <= CACHE_BYTES:
             parts = [self._load(torch.arange(p.start, p.stop)) for p in blocks(len(patterns), self._step)]
             self._cached = torch.cat([a for a, _ in parts]), torch.cat([p for _, p in parts])
 
     def to_device(self, obj: npt.NDArray[np.complex64]) -> Tensor:
         """Return a copy of an object on the device."""
-        return torch.tensor(obj, dtype=torch.complex64, device=self._device)
+        return torch.tensor(obj, dtype=self._real.to_complex(), device=self._device)
 
     def to_host(self, array: Tensor) -> npt.NDArray[Any]:
         """Return a copy of a tensor for NumPy."""
@@ -99,7 +100,7 @@ class TorchScanPhysics:
         weight = torch.zeros_like(probe[0].real)
         force = obj.new_empty((len(self._patterns), 2), dtype=torch.float64)
         curvature = obj.new_empty((len(self._patterns), 2, 2), dtype=torch.float64)
-        slope = physics.shift_slope(self._patterns.size, self._device)
+        slope = physics.shift_slope(self._patterns.size, weight)
         for chosen, probes, changes, _ in self._changes(obj, np.arange(len(self._patterns)), 'poisson'):
             where = chosen.to(self._device)
             patches = self._cut(obj, chosen)[:, None]
@@ -113,8 +114,8 @@ class TorchScanPhysics:
 
     def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
         """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
-        self._probe = torch.from_numpy(probe).to(self._device)
-        self._remainder = torch.from_numpy(remainder.astype(np.float32)).to(self._device)
+        self._probe = torch.from_numpy(probe).to(self._device, self._real.to_complex())
+        self._remainder = torch.from_numpy(remainder).to(self._device, self._real)
         self._floor = modulus_floor(probe)
         if self._cached is not None:
             for part in blocks(len(self._patterns), self._step):
@@ -126,7 +127,7 @@ class TorchScanPhysics:
 
     def _load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Read amplitudes (b, N, N), zero frequency at index 0, and shift the probe (b, P, N, N)."""
-        amplitude = torch.from_numpy(self._patterns.amplitude(chosen.numpy())).to(self._device)
+        amplitude = torch.from_numpy(self._patterns.amplitude(chosen.numpy())).to(self._device, self._real)
         remainder = self._remainder[chosen.to(self._device)]
         shifted = physics.shift_probe(self._probe, remainder)
         return torch.fft.ifftshift(amplitude, dim=(-2, -1)), shifted

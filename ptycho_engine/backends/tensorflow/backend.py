@@ -15,7 +15,7 @@ from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
-from .network import PtychographyNetwork, UnrolledNetwork, make_network
+from .network import PtychographyNetwork, UnrolledNetwork, make_network, real_type
 from .optimiser import Optimiser
 
 __all__ = ['TensorFlowBackend']
@@ -42,6 +42,8 @@ class TensorFlowBackend:
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._execution = execution
         self._strategy, self._device = make_strategy(execution.accelerator, execution.devices)
+        self._real = real_type(execution.precision)
+        self._complex = tf.complex128 if self._real == tf.float64 else tf.complex64
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None
@@ -91,7 +93,7 @@ class TensorFlowBackend:
         mean_loss = mean_fit = 0.0
         for batch in batches:
             share = len(batch) / total
-            loss, fit, part = self._run('gradient', batch, tf.constant(share * optimiser.loss_scale))
+            loss, fit, part = self._run('gradient', batch, self._numbers(share * optimiser.loss_scale))
             gradient = [a + b for a, b in zip(gradient, part, strict=True)] if gradient else part
             mean_loss += share * float(loss)
             mean_fit += share * float(fit)
@@ -114,13 +116,13 @@ class TensorFlowBackend:
         key = ('correct', step, False)
         if key not in self._graphs:
             name = network.plan.parts[step][0]
-            image = tf.TensorSpec((1, None, None, len(features)), tf.float32)
+            image = tf.TensorSpec((1, None, None, len(features)), self._real)
             self._graphs[key] = tf.function(
                 lambda images: network.correct(name, images), input_signature=[image], autograph=False
             )
         with tf.device(self._device):
-            correction = self._graphs[key](tf.constant(np.moveaxis(features, 0, -1)[np.newaxis]))
-        return np.moveaxis(correction[0].numpy(), -1, 0)
+            correction = self._graphs[key](self._numbers(np.moveaxis(features, 0, -1)[np.newaxis]))
+        return np.asarray(np.moveaxis(correction[0].numpy(), -1, 0), dtype=np.float32)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""
@@ -149,19 +151,25 @@ class TensorFlowBackend:
             self._graphs[key] = self._compile(*key)
         with tf.device(self._device):
             patterns = _Patterns(
-                amplitude=tf.constant(batch.amplitude),
+                amplitude=self._numbers(batch.amplitude),
                 corner=tf.constant(batch.corner.astype(np.int32)),
-                remainder=tf.constant(batch.remainder),
+                remainder=self._numbers(batch.remainder),
                 side=tf.constant(self.network.plan.canvas_side(batch.extent)),
-                labels=(tf.constant(batch.labels),) if labelled else (),
+                labels=(tf.cast(batch.labels, self._complex),) if labelled else (),
             )
             return self._graphs[key](patterns, self._optics_of(batch.illumination), *arguments)
+
+    def _numbers(self, values: npt.NDArray[np.float32] | float) -> tf.Tensor:
+        """Return numbers as a tensor in the precision of the physics."""
+        return tf.constant(np.asarray(values, self._real.as_numpy_dtype))
 
     def _optics_of(self, illumination: Illumination) -> physics.Optics:
         """Return the illumination on the device; batches of one scan share it."""
         if self._optics is None or self._optics[0] is not illumination:
             optics = physics.Optics.of(
-                tf.constant(illumination.probe), tf.constant(illumination.good), illumination.input_scale
+                tf.cast(illumination.probe, self._complex),
+                tf.constant(illumination.good),
+                illumination.input_scale,
             )
             self._optics = illumination, optics
         return self._optics[1]
@@ -172,15 +180,15 @@ class TensorFlowBackend:
         channels, size = plan.channels, plan.model.N
         images = (None, channels, size, size)
         patterns = _Patterns(
-            amplitude=tf.TensorSpec(images, tf.float32),
+            amplitude=tf.TensorSpec(images, self._real),
             corner=tf.TensorSpec((None, channels, 2), tf.int32),
-            remainder=tf.TensorSpec((None, channels, 2), tf.float32),
+            remainder=tf.TensorSpec((None, channels, 2), self._real),
             side=tf.TensorSpec((), tf.int32),
-            labels=(tf.TensorSpec(images, tf.complex64),) if labelled else (),
+            labels=(tf.TensorSpec(images, self._complex),) if labelled else (),
         )
-        number = tf.TensorSpec((), tf.float32)
+        number = tf.TensorSpec((), self._real)
         optics = physics.Optics(
-            probe=tf.TensorSpec((modes, size, size), tf.complex64),
+            probe=tf.TensorSpec((modes, size, size), self._complex),
             good=tf.TensorSpec((size, size), tf.bool),
             brightest=number,
             variance=number,
@@ -243,14 +251,14 @@ class TensorFlowBackend:
         """Give each device its share of the groups, at least one, and the fraction of all that it is."""
         devices = self._strategy.num_replicas_in_sync
         if devices == 1:
-            return lambda patterns: on_device(patterns, tf.constant(1.0))
+            return lambda patterns: on_device(patterns, tf.ones((), self._real))
 
         def run(patterns: _Patterns) -> Any:
             context = tf.distribute.get_replica_context()
             groups = tf.shape(patterns.amplitude)[0]
             start = context.replica_id_in_sync_group * groups // devices
             stop = (context.replica_id_in_sync_group + 1) * groups // devices
-            share = tf.cast(stop - start, tf.float32) / tf.cast(groups, tf.float32)
+            share = tf.cast(stop - start, self._real) / tf.cast(groups, self._real)
             with tf.device('/CPU:0'):
                 piece = tf.nest.map_structure(
                     lambda values: (
@@ -278,13 +286,13 @@ class TensorFlowBackend:
         amplitude = tf.reshape(measured, [-1, size, size])
         counts = tf.square(amplitude)
         rate = physics.mode_intensity(physics.far_field(patches, probes))
-        rate = rate * tf.square(self.network.amplitude_factor())
+        rate = rate * tf.square(self.network.amplitude_factor(rate))
         fit = physics.deviance(counts, rate, optics.good)
-        loss = tf.zeros(())
+        loss = tf.zeros((), self._real)
         illumination = tf.stop_gradient(physics.mode_intensity(probes))
         weights = self._weights
         if weights.likelihood > 0:
-            mask = tf.cast(optics.good, tf.float32)
+            mask = tf.cast(optics.good, self._real)
             per_pixel = tf.reduce_sum(counts * mask, axis=physics.PIXELS) / tf.reduce_sum(mask)
             loss += weights.likelihood * tf.reduce_mean(fit / (1 + per_pixel))
         if weights.amplitude > 0:

@@ -23,10 +23,20 @@ from ...physics.unrolled import (
 )
 from . import physics
 
-__all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
+__all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network', 'real_type']
 
-POLICIES = {'32-true': 'float32', 'bf16-mixed': 'mixed_bfloat16', '16-mixed': 'mixed_float16'}
-"""Keras' name of the arithmetic of the convolutions; weights are always float32."""
+POLICIES = {
+    '32-true': 'float32',
+    'bf16-mixed': 'mixed_bfloat16',
+    '16-mixed': 'mixed_float16',
+    '64-true': 'float64',
+}
+"""Keras' name of the arithmetic of the convolutions and of their weights."""
+
+
+def real_type(precision: str) -> tf.DType:
+    """Return the type of the numbers that physics and weights have."""
+    return tf.float64 if precision == '64-true' else tf.float32
 
 
 class ConvolutionalNetwork:
@@ -34,7 +44,8 @@ class ConvolutionalNetwork:
 
     def __init__(self, layers: tuple[Layer, ...], policy: str) -> None:
         self.layers = layers
-        self._arithmetic = keras.DTypePolicy(policy).compute_dtype
+        arithmetic = keras.DTypePolicy(policy)
+        self._compute, self._real = arithmetic.compute_dtype, arithmetic.variable_dtype
         self.convolutions = {}
         for layer in layers:
             if layer.op == 'conv':
@@ -49,11 +60,11 @@ class ConvolutionalNetwork:
                 self.convolutions[layer.name] = convolution
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
-        """Map features (n, N, N, F) to the float32 output of the last layer (n, N, N, channels)."""
-        values = {'input': tf.cast(features, self._arithmetic)}
+        """Map features (n, N, N, F) to the last layer's output (n, N, N, channels), in full precision."""
+        values = {'input': tf.cast(features, self._compute)}
         for layer in self.layers:
             values[layer.name] = self._evaluate(layer, [values[name] for name in layer.inputs])
-        return tf.cast(values[self.layers[-1].name], tf.float32)
+        return tf.cast(values[self.layers[-1].name], self._real)
 
     def _evaluate(self, layer: Layer, inputs: list[tf.Tensor]) -> tf.Tensor:
         first = inputs[0]
@@ -132,11 +143,12 @@ class PtychographyNetwork:
         self.plan = plan
         self.parts = {name: ConvolutionalNetwork(layers, POLICIES[precision]) for name, layers in plan.parts}
         steps = [name for name, _ in plan.parts] if plan.unrolled else []
-        self.rates = {name: tf.Variable(tf.zeros((len(INITIAL_RATES),))) for name in steps}
+        real = real_type(precision)
+        self.rates = {name: tf.Variable(tf.zeros((len(INITIAL_RATES),), real)) for name in steps}
         size = plan.model.N
         shape = (plan.probe_modes, size, size, 2)
-        self.probe_correction = tf.Variable(tf.zeros(shape)) if plan.probe_modes else None
-        self.log_scale = tf.Variable(tf.zeros((1,))) if plan.intensity_scale else None
+        self.probe_correction = tf.Variable(tf.zeros(shape, real)) if plan.probe_modes else None
+        self.log_scale = tf.Variable(tf.zeros((1,), real)) if plan.intensity_scale else None
 
     def __call__(
         self,
@@ -163,7 +175,7 @@ class PtychographyNetwork:
 
         Returns
         -------
-        (B, C, N, N) complex64
+        (B, C, N, N) complex
         """
         raise NotImplementedError
 
@@ -174,18 +186,18 @@ class PtychographyNetwork:
         correction = tf.sqrt(optics.brightest) * self.probe_correction
         return optics.probe + tf.complex(correction[..., 0], correction[..., 1])
 
-    def amplitude_factor(self) -> tf.Tensor:
+    def amplitude_factor(self, like: tf.Tensor) -> tf.Tensor:
         """Return the factor () between measured and predicted amplitudes."""
-        return tf.constant(1.0) if self.log_scale is None else tf.exp(self.log_scale)[0]
+        return tf.ones((), like.dtype) if self.log_scale is None else tf.exp(self.log_scale)[0]
 
     def canonical_weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return weights by canonical name; Keras' layout is the canonical one."""
-        return {name: np.array(variable, np.float32) for name, variable in self.named_canonical()}
+        return {name: np.array(variable) for name, variable in self.named_canonical()}
 
     def load_canonical(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Copy canonical weights into the variables."""
         for name, variable in self.named_canonical():
-            variable.assign(weights[name])
+            variable.assign(weights[name].astype(variable.dtype.as_numpy_dtype))
 
     def named_canonical(self) -> list[tuple[str, tf.Variable]]:
         """Return variables by canonical name."""
@@ -288,7 +300,7 @@ class CnnNetwork(PtychographyNetwork):
     ) -> tf.Tensor:
         """Reconstruct patches."""
         centred = tf.signal.fftshift(amplitude, axes=physics.PIXELS)
-        scaled = centred * (optics.input_scale / self.amplitude_factor())
+        scaled = centred * (optics.input_scale / self.amplitude_factor(amplitude))
         logits = self.parts['autoencoder'](tf.transpose(scaled, [0, 2, 3, 1]))
         modulus, phase = tf.split(tf.transpose(logits, [0, 3, 1, 2]), 2, axis=1)
         modulus = self._amplitude(modulus)

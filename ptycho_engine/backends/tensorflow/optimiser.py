@@ -64,13 +64,14 @@ class Optimiser:
                 }
                 for _, variable in named
             ]
-            self._steps = tf.Variable(0.0, trainable=False)
+            self._steps = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         self._scales = scale_loss
         self.loss_scale = FIRST_LOSS_SCALE if scale_loss else 1.0
         """Factor by which the loss is to be multiplied before its gradient is taken."""
         self._steps_at_scale = 0
-        specs = [tf.TensorSpec(variable.shape, tf.float32) for _, variable in named]
-        number = tf.TensorSpec((), tf.float32)
+        specs = [tf.TensorSpec(variable.shape, variable.dtype) for _, variable in named]
+        # Factors of a whole step are worked out in float64, as PyTorch does.
+        number = tf.TensorSpec((), tf.float64)
         self._finite = tf.function(_all_finite, input_signature=[specs], autograph=False)
         self._apply = tf.function(self._descend, input_signature=[specs, number, number], autograph=False)
 
@@ -80,7 +81,9 @@ class Optimiser:
             self.loss_scale /= 2
             self._steps_at_scale = 0
             return
-        self._apply(gradients, tf.constant(learning_rate), tf.constant(1 / self.loss_scale))
+        self._apply(
+            gradients, tf.constant(learning_rate, tf.float64), tf.constant(1 / self.loss_scale, tf.float64)
+        )
         if self._scales:
             self._steps_at_scale += 1
             if self._steps_at_scale == STEPS_BEFORE_LARGER_SCALE:
@@ -90,11 +93,11 @@ class Optimiser:
     def _descend(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, unscale: tf.Tensor) -> None:
         config = self._config
         if self._scales:
-            gradients = [gradient * unscale for gradient in gradients]
+            gradients = [gradient * tf.cast(unscale, gradient.dtype) for gradient in gradients]
         clipped = self._clipped(gradients)
         steps = self._steps.assign_add(1.0)
-        bias1 = 1 - tf.pow(config.adam_beta1, steps)
-        bias2 = 1 - tf.pow(config.adam_beta2, steps)
+        bias1 = 1 - tf.pow(tf.constant(config.adam_beta1, steps.dtype), steps)
+        bias2 = 1 - tf.pow(tf.constant(config.adam_beta2, steps.dtype), steps)
         for (_, variable), gradient, slots in zip(self._named, clipped, self._slots, strict=True):
             self._strategy.extended.update(
                 variable,
@@ -116,23 +119,15 @@ class Optimiser:
         decay = self._config.weight_decay
         if decay > 0:
             if self._config.optimizer == 'adamw':
-                variable.assign(variable * (1 - rate * decay))
+                variable.assign(variable * tf.cast(1 - rate * decay, variable.dtype))
             else:
                 gradient = gradient + decay * variable
-        root = tf.sqrt(bias2)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=mean.handle,
-            v=mean_square.handle,
-            # The kernel divides by 1 - power and adds epsilon to a root that is not corrected yet.
-            beta1_power=1 - bias1,
-            beta2_power=1 - bias2,
-            lr=rate,
-            beta1=self._config.adam_beta1,
-            beta2=self._config.adam_beta2,
-            epsilon=EPSILON * root,
-            grad=gradient,
-        )
+        # TensorFlow's own kernel takes 1 - beta in float32, which is wrong in the fifth digit.
+        new1, new2 = 1 - self._config.adam_beta1, 1 - self._config.adam_beta2
+        mean.assign_add((gradient - mean) * new1)
+        mean_square.assign(self._config.adam_beta2 * mean_square + new2 * tf.square(gradient))
+        root = tf.sqrt(mean_square) / tf.cast(tf.sqrt(bias2), variable.dtype) + EPSILON
+        variable.assign_sub(tf.cast(rate / bias1, variable.dtype) * mean / root)
 
     def _descend_momentum(
         self,
@@ -146,7 +141,11 @@ class Optimiser:
         if self._config.weight_decay > 0:
             gradient = gradient + self._config.weight_decay * variable
         tf.raw_ops.ResourceApplyMomentum(
-            var=variable.handle, accum=momentum.handle, lr=rate, grad=gradient, momentum=self._config.momentum
+            var=variable.handle,
+            accum=momentum.handle,
+            lr=tf.cast(rate, variable.dtype),
+            grad=gradient,
+            momentum=tf.constant(self._config.momentum, variable.dtype),
         )
 
     def _clipped(self, gradients: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
@@ -174,16 +173,16 @@ class Optimiser:
         }
         for (name, _), slots in zip(self._named, self._slots, strict=True):
             for quantity, variable in slots.items():
-                state[f'{name}/{quantity}'] = np.array(variable.numpy(), np.float32)
+                state[f'{name}/{quantity}'] = np.array(variable.numpy())
         return state
 
     def set_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Go on from :meth:`state`."""
-        self._steps.assign(state['steps'])
+        self._steps.assign(float(state['steps']))
         self.loss_scale, self._steps_at_scale = (float(state['loss_scale'][0]), int(state['loss_scale'][1]))
         for (name, _), slots in zip(self._named, self._slots, strict=True):
             for quantity, variable in slots.items():
-                variable.assign(state[f'{name}/{quantity}'])
+                variable.assign(state[f'{name}/{quantity}'].astype(variable.dtype.as_numpy_dtype))
 
 
 def _clipped_to_weights(name: str, variable: tf.Variable, gradient: tf.Tensor, limit: float) -> tf.Tensor:

@@ -35,7 +35,7 @@ PIXELS = (-2, -1)
 
 
 def as_complex(real: tf.Tensor) -> tf.Tensor:
-    """Return real numbers as complex64."""
+    """Return real numbers as complex ones."""
     return tf.complex(real, tf.zeros_like(real))
 
 
@@ -46,7 +46,7 @@ def squared_modulus(fields: tf.Tensor) -> tf.Tensor:
 
 def shift_probe(probe: tf.Tensor, remainder: tf.Tensor) -> tf.Tensor:
     """Shift probe modes (P, N, N) by sub-pixel remainders (n, 2): (n, P, N, N)."""
-    frequency = tf.constant(np.fft.fftfreq(probe.shape[-1]), tf.float32)
+    frequency = tf.constant(np.fft.fftfreq(probe.shape[-1]), remainder.dtype)
     angle = (-2 * np.pi) * remainder[:, :, tf.newaxis] * frequency
     ramp = tf.complex(tf.cos(angle), tf.sin(angle))
     ramp = ramp[:, 0, :, tf.newaxis] * ramp[:, 1, tf.newaxis, :]
@@ -60,7 +60,7 @@ def mode_intensity(fields: tf.Tensor) -> tf.Tensor:
 
 def far_field(patches: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
     """Propagate patches (n, N, N) under shifted probes (n, P, N, N), zero frequency at index 0."""
-    unitary = tf.constant(1 / probes.shape[-1], tf.complex64)
+    unitary = tf.constant(1 / probes.shape[-1], patches.dtype)
     return tf.signal.fft2d(probes * (unitary * patches)[:, tf.newaxis])
 
 
@@ -88,9 +88,9 @@ class Optics(NamedTuple):
             probe=probe,
             good=tf.signal.ifftshift(good, axes=PIXELS),
             brightest=tf.reduce_max(illumination),
-            variance=tf.constant(illumination_variance(probe.numpy()), tf.float32),
+            variance=tf.constant(illumination_variance(probe.numpy()), illumination.dtype),
             modulus_floor=MODULUS_FLOOR * tf.reduce_mean(illumination),
-            input_scale=tf.constant(input_scale, tf.float32),
+            input_scale=tf.constant(input_scale, illumination.dtype),
         )
 
 
@@ -178,18 +178,19 @@ def slow_turn(obj: tf.Tensor, weak: tf.Tensor, illumination: tf.Tensor, variance
     scanned = illumination / (illumination + SCANNED_FLOOR * largest)
     phase = scanned * tf.math.imag(tf.math.conj(obj) * weak) / (squared_modulus(obj) + SCANNED_FLOOR)
     shape = tf.shape(obj)
-    rows, columns = _frequencies(shape[1])[:, tf.newaxis], _frequencies(shape[2])
+    rows = _frequencies(shape[1], phase.dtype)[:, tf.newaxis]
+    columns = _frequencies(shape[2], phase.dtype)
     squared = (2 * np.pi) ** 2 * variance * (rows**2 + columns**2)
     gain = tf.where(squared > 0, tf.clip_by_value(1 / squared - 1, 0.0, LARGEST_GAIN), 0.0)
     turned = tf.math.real(tf.signal.ifft2d(tf.signal.fft2d(as_complex(phase)) * as_complex(gain)))
     return tf.clip_by_value(turned, -LARGEST_TURN, LARGEST_TURN)
 
 
-def _frequencies(length: tf.Tensor) -> tf.Tensor:
+def _frequencies(length: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Return the FFT frequencies of so many samples, in cycles per sample."""
     index = tf.range(length)
     signed = tf.where(index < (length + 1) // 2, index, index - length)
-    return tf.cast(signed, tf.float32) / tf.cast(length, tf.float32)
+    return tf.cast(signed, dtype) / tf.cast(length, dtype)
 
 
 def deviance(counts: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
@@ -202,13 +203,13 @@ def deviance(counts: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
     near = k * (u - tf.math.log1p(tf.maximum(u, -0.5)))
     apart = k * tf.math.log(k / rate) - (k - rate)
     term = 2 * tf.where(counts > 0, tf.where(u > -0.5, near, apart), rate)
-    mask = tf.cast(good, tf.float32)
+    mask = tf.cast(good, term.dtype)
     return tf.reduce_sum(term * mask, axis=PIXELS) / tf.reduce_sum(mask)
 
 
 def amplitude_error(amplitude: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
     """Mean absolute error of amplitudes relative to the mean amplitude, of each pattern (n,)."""
-    mask = tf.cast(good, tf.float32)
+    mask = tf.cast(good, amplitude.dtype)
     difference = tf.abs(tf.sqrt(rate + BACKGROUND) - amplitude) * mask
     scale = tf.maximum(tf.reduce_sum(amplitude * mask, axis=PIXELS), BACKGROUND)
     return tf.reduce_sum(difference, axis=PIXELS) / scale

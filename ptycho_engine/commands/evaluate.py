@@ -2,7 +2,9 @@
 
 RESULT is a product, an NPZ file with objectGuess, or the output directory of `ptychopinn reconstruct`. The
 scores are taken inside the scanned region, after a sub-pixel shift, a complex factor and a phase ramp are
-removed. With --scan the deviance of the measured patterns is computed too. Writes into the output directory
+removed. With --scan the deviance of the measured patterns is computed too, under the result's own probe and
+positions. Below the table stands what each reconstruction said of itself: fit, ring correlation of odd and
+even patterns, uncertainty, refinement. Writes into the output directory
   scores.csv, scores.json   the table
   NAME.png                  truth beside result, losses, ring correlation
 
@@ -24,6 +26,7 @@ from ..data.scan import Scan, load_scan
 from ..figures import comparison_figure, save_figure
 from ..files.atomic import atomic_path, require_writable
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
+from .paragraph import beside
 from .table import scores_table
 
 
@@ -56,6 +59,9 @@ def report_scores(
     for result, evaluation, name in zip(results, evaluations, names, strict=True):
         _draw(directory / f'{name}.png', result, truth, evaluation)
     print(scores_table(rows))
+    for evaluation, name in zip(evaluations, names, strict=True):
+        if evaluation.account:
+            print(beside(f'{name}: ', evaluation.account))
     pictures = ', '.join(f'{name}.png' for name in names)
     print(f'Wrote scores.csv, scores.json and {pictures} to {directory}.')
 

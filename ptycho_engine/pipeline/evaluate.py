@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ __all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'read_object']
 
 RESULTS = ('product.h5', 'reconstruction.npz')
 TRUTHS = ('truth.h5', *RESULTS)
+ACCOUNT = 'PtychoPINN '
+"""How the line begins that a reconstruction adds to the comments of its product."""
+
 COVERED = 0.01
 """Illumination, relative to that of a well scanned pixel, from which on a pixel is covered."""
 
@@ -45,6 +48,8 @@ class ObjectFile:
     """(n,) rows of the positions."""
     losses: Sequence[dict[str, float]] = ()
     """Records of the training, as far as a product keeps them."""
+    account: str = ''
+    """What the reconstruction said of itself: fit, ring correlation, uncertainty, refinement; '' for nothing."""
 
     @property
     def name(self) -> str:
@@ -85,7 +90,7 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
             for epoch, value in zip(product.loss_epochs, product.loss_values, strict=True)
         ]
         obj = product.object_array[0].astype(np.complex64)
-        return ObjectFile(path, obj, _modes(product.probe[0]), x, y, losses)
+        return ObjectFile(path, obj, _modes(product.probe[0]), x, y, losses, _account(product.comments))
     arrays = read_arrays(path, leave=('diffraction', 'diff3d', 'Y'))
     require_keys(arrays, ('objectGuess',), str(path))
     obj = np.asarray(arrays['objectGuess'], np.complex64)
@@ -94,6 +99,12 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
     return ObjectFile(
         path, obj, _modes(arrays.get('probeGuess')), arrays.get('xcoords'), arrays.get('ycoords')
     )
+
+
+def _account(comments: str) -> str:
+    """Return the last line of a product's comments that a reconstruction of ours has written."""
+    lines = [line for line in comments.splitlines() if line.startswith(ACCOUNT)]
+    return lines[-1] if lines else ''
 
 
 def _modes(probe: npt.NDArray[Any] | None) -> npt.NDArray[np.complex64] | None:
@@ -111,6 +122,8 @@ class Evaluation:
     """Poisson deviance per pixel of the measured patterns, about 1 at the noise; None without patterns."""
     coverage: float | None
     """Part of the scored region that was well illuminated; None where probe or positions are unknown."""
+    account: str
+    """What the reconstruction said of itself."""
 
     def to_row(self) -> dict[str, Any]:
         """Return one flat row for a table."""
@@ -120,6 +133,7 @@ class Evaluation:
             **asdict(self.scores),
             'deviance': self.deviance,
             'coverage': self.coverage,
+            'account': self.account,
         }
 
 
@@ -138,6 +152,7 @@ def evaluate(result: ObjectFile, truth: ObjectFile, scan: Scan | None = None) ->
         scores=score(truth.object_array, result.object_array, box),
         deviance=None if scan is None else _deviance(result, scan),
         coverage=_coverage(result, box),
+        account=result.account,
     )
 
 
@@ -147,7 +162,17 @@ def _deviance(result: ObjectFile, scan: Scan) -> float:
             f'{result.path} has an object of shape {result.object_array.shape}, but the grid of '
             f'{scan.raw.source} is {scan.grid.shape}; give the scan that the result was made from.'
         )
-    return judge_fit(PreparedScan(scan), result.object_array)[1]
+    return judge_fit(PreparedScan(_as_found(scan, result)), result.object_array)[1]
+
+
+def _as_found(scan: Scan, result: ObjectFile) -> Scan:
+    """Return the scan with the probe and the positions that belong to the result: both may be refined."""
+    raw = scan.raw
+    if result.probe is not None and result.probe.shape[-1] == raw.N:
+        raw = replace(raw, probeGuess=result.probe)
+    if result.x is not None and result.y is not None and len(result.x) == len(raw):
+        raw = replace(raw, xcoords=result.x + scan.grid.origin_x, ycoords=result.y + scan.grid.origin_y)
+    return replace(scan, raw=raw)
 
 
 def _coverage(result: ObjectFile, box: tuple[slice, slice]) -> float | None:

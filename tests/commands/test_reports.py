@@ -3,13 +3,14 @@
 import csv
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ptycho_engine.commands import main
 from ptycho_engine.commands.table import scores_table
-from ptycho_engine.files.product import read_product
+from ptycho_engine.files.product import read_product, write_product
 from ptycho_engine.pipeline.quality import scan_box, score
 
 link = importlib.import_module('ptychopinn_ptychodus.link')
@@ -38,6 +39,27 @@ def test_evaluate_writes_table_and_figure(directory, result, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert 'FRC50' in printed
     assert all(len(line) <= 80 for line in printed.splitlines()[:3])
+    told = ' '.join(printed.split())
+    assert 'odd/even FRC50 of the network' in told
+    assert 'refined by' in told
+    assert 'median uncertainty' in rows[0]['account']
+
+
+def test_the_patterns_judge_a_result_under_its_own_probe_and_positions(directory, result, tmp_path):
+    """A refinement may change both; here object, positions and probe are moved and scaled together."""
+    product = read_product(result / 'product.h5')
+    moved = replace(
+        product,
+        object_array=np.roll(product.object_array, 2, axis=-1) / 2,
+        position_x_m=product.position_x_m + 2 * product.object_pixel_width_m,
+        probe=np.roll(product.probe, 1, axis=-2) * 2,
+        position_y_m=product.position_y_m - product.object_pixel_height_m,
+    )
+    write_product(tmp_path / 'moved.h5', moved)
+    words = ['evaluate', result / 'product.h5', tmp_path / 'moved.h5', '--truth', directory / 'truth.h5']
+    assert main([str(word) for word in [*words, '--scan', directory, '--output', tmp_path]]) == 0
+    first, second = json.loads((tmp_path / 'scores.json').read_text())
+    assert second['deviance'] == pytest.approx(first['deviance'], rel=0.02)
 
 
 def test_the_truth_scores_perfectly_against_itself(directory, tmp_path):

@@ -124,9 +124,8 @@ def _run(
     else:
         prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
     result = prediction.result(prepared)
-    if prepared.probe_correction is not None:
-        result = replace(result, probe=prepared.probe)
-    result = _fitted(prepared, result, result.object_array)
+    learned = None if prepared.probe_correction is None else prepared.illumination.probe
+    result = _fitted(prepared, result, result.object_array, learned)
     refinement = None
     if config.refine_iterations > 0:
         start = result.object_array / np.float32(prepared.scale.probe_scale)
@@ -134,16 +133,12 @@ def _run(
             prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
         )
         if refinement.kept:
-            calibrated = prepared.calibrated(refinement.probe, refinement.position_shift)
             result = _fitted(
-                calibrated,
-                replace(
-                    result,
-                    uncertainty=refinement.uncertainty * prepared.scale.probe_scale,
-                    probe=result.probe if refinement.probe is None else calibrated.probe,
-                    position_shift=refinement.position_shift,
-                ),
+                prepared,
+                replace(result, uncertainty=refinement.uncertainty * prepared.scale.probe_scale),
                 refinement.object_array * np.float32(prepared.scale.probe_scale),
+                learned if refinement.probe is None else refinement.probe,
+                refinement.position_shift,
             )
     quality = measure_quality(
         result.deviance, prediction.resolution, prediction.weight, result.uncertainty, box, refinement
@@ -180,12 +175,22 @@ def _scanned_box(scan: Scan) -> tuple[slice, slice]:
 
 
 def _fitted(
-    prepared: PreparedScan, result: Reconstruction, object_array: npt.NDArray[np.complex64]
+    prepared: PreparedScan,
+    result: Reconstruction,
+    object_array: npt.NDArray[np.complex64],
+    probe: npt.NDArray[np.complex64] | None,
+    position_shift: npt.NDArray[np.float64] | None = None,
 ) -> Reconstruction:
-    """Return `result` with an object times the factor that makes the counts right, and judged."""
-    amplitude, quality = judge_fit(prepared, object_array)
+    """Return `result` with an object times the factor that makes the counts right, and judged.
+
+    `probe`, in the engine's gauge, and `position_shift` belong to the object; None where they are the scan's.
+    """
+    calibrated = prepared.calibrated(probe, position_shift)
+    amplitude, quality = judge_fit(calibrated, object_array)
     return replace(
         result,
+        probe=None if probe is None else calibrated.scan.raw.probeGuess,
+        position_shift=position_shift,
         object_array=(object_array * np.float32(amplitude)).astype(np.complex64),
         uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
         deviance=quality,

@@ -14,7 +14,7 @@ from ptycho_engine.files.product_data import ProductData
 from ptycho_engine.network.plan import PROBE_CORRECTION
 from ptycho_engine.physics.probe import condition_probe, correct_probe, mode_intensity
 from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.pipeline.reconstruct import judge_fit, reconstruct
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 from tests.conftest import small_scan
@@ -54,6 +54,9 @@ def test_net_09_the_probe_is_learned_kept_applied_and_written(misjudged, tmp_pat
     *_, done = reconstruct(scan, archive)
     assert isinstance(done, Reconstructed)
     learned = done.reconstruction.probe
+    under_learned = PreparedScan(Scan.from_raw(replace(scan.raw, probeGuess=learned)))
+    fit = judge_fit(under_learned, done.reconstruction.object_array)
+    assert fit == pytest.approx((1, done.reconstruction.deviance), rel=1e-4)
     assert likeness(learned, true_probe) > likeness(scan.raw.probeGuess, true_probe)
 
     product = ProductData(

@@ -61,6 +61,8 @@ class WholeScan:
     prepared : PreparedScan
     stop : callable
         Asked every few thousand patterns; once true, ``Cancelled`` is raised.
+    held_out_seed : int, optional
+        Of the pixels that are to judge a refinement (REF-04), which the network is then not shown either.
     """
 
     def __init__(
@@ -70,11 +72,12 @@ class WholeScan:
         weights: Weights,
         prepared: PreparedScan,
         stop: Callable[[], bool],
+        held_out_seed: int | None = None,
     ) -> None:
         self._backend = backend
         self._stop = stop
         self._rates = [weights[f'{name}/{RATES}'] for name, _ in plan.parts]
-        patterns = scan_patterns(prepared, None, multiple=SIDE_MULTIPLE)
+        patterns = scan_patterns(prepared, held_out_seed, multiple=SIDE_MULTIPLE)
         self._physics: ScanPhysics = scan_physics(backend, patterns)
         self._patterns = patterns
         gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)

@@ -1,20 +1,26 @@
-"""Image quality of the network, of refinement from it and from a flat start, and of rPIE, in one table.
+"""Image quality in one table: network alone, network and refinement, refinement and rPIE from flat, pty-chi.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_quality.py [--model DIR] [--run1084 NPZ]
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_quality.py [--model DIR] [--run1084 NPZ] [--only TEXT ...]
 
 Everything is simulated from fixed seeds, two objects for each case; seconds are CPU seconds of one thread.
-A network is trained once on simulated objects (never on the tested ones) and kept in ``--model``.
+The networks are trained on simulated objects (never on the tested ones), those for Run1084 on its patterns
+without labels, and kept in ``--model``. Pty-chi takes part where it is installed (extra ``benchmark``).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from pty_chi import ENGINES, available, pty_chi
+from quality_bars import Line, Throughput, judge
 from quality_scenes import SIZE, TEXTURES, Case, Texture, cases, raster_scan
+from scipy.ndimage import gaussian_filter
 
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
@@ -23,49 +29,65 @@ from ptycho_engine.files.archive import ModelArchive, load_archive
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.refine import Refinement, refine, scan_patterns
-from ptycho_engine.pipeline.simulated import SimulatedScans
+from ptycho_engine.pipeline.refine import refine, scan_patterns
+from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
+from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 
-GRIDSIZE = {1: 5, 2: 4, 3: 3, 4: 3}
-"""Of the network for every n-th row and column: groups of about one width on the object."""
+GRIDSIZE = {0: 2, 1: 4, 2: 3, 3: 2, 4: 2}
+"""Of the network for every n-th row and column (0: Run1084): canvases of about 96 pixels."""
 
-EPOCHS = {1: 14, 2: 20, 3: 30, 4: 60}
-"""About 600 CPU-s."""
+GROUPS = {0: 640, 1: 128, 2: 128, 3: 160, 4: 160}
+EPOCHS = {0: 4, 1: 10, 2: 12, 3: 16, 4: 16}
+"""600 CPU-s on a quiet core, 300 for Run1084; --train-seconds ends it."""
 
 TRAINING_SEED = 99
+LOCAL_ERROR_PX = 2.0
+"""Width of the Gaussian over which the true error is averaged for the second figure of the uncertainty."""
 
 
-def trained_model(directory: Path, seconds: float, every: int) -> ModelArchive:
-    """Load the network for scans of every n-th row and column, or train it for so many CPU seconds first.
+def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive:
+    """Load the network for a case, or train it for so many CPU seconds first; half as many for Run1084.
 
-    Its objects, of all families, are simulated at 1e5 photons with the probe and the steps of such a scan.
+    Scans of every n-th row and column share one, whose objects of all families are simulated at 1e4 to 1e6
+    photons with the probe and the steps of such a scan. One for Run1084 has the patterns of the case alone.
     """
-    folder = directory / f'every{every}'
+    every = case.every
+    folder = directory / (f'every{every}' if every else f'run1084-{case.letter}-{case.photons:.0e}')
     if not (folder / 'wts.h5.zip').exists():
+        labelled = every > 0
         config = TrainingConfig(
-            model=ModelConfig(N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=12),
+            model=ModelConfig(
+                N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=10 if labelled else 6
+            ),
             nepochs=EPOCHS[every],
-            n_groups=64,
+            n_groups=GROUPS[every],
             neighbor_count=GRIDSIZE[every] ** 2 - 1,
             batch_size=2,
-            nll_weight=0.0,
-            realspace_mae_weight=1.0,
+            nll_weight=0.0 if labelled else 1.0,
+            realspace_mae_weight=1.0 if labelled else 0.0,
+            validation_fraction=0.02,
             early_stop_patience=10_000,
             seed=3,
         )
-        template = Scan.from_raw(without_truth(raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw))
-        source = SimulatedScans(template, config)
+        source: TrainingSource
+        if labelled:
+            template = raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw
+            variety = ObjectVariety(absorption=0.5, phase=1.2, photon_factor=10.0)
+            source = SimulatedScans(Scan.from_raw(without_truth(template)), config, variety=variety)
+        else:
+            source = MeasuredScans([Scan.from_raw(without_truth(case.scan.raw))], config)
+            seconds /= 2
         tic = time.process_time()
         for _ in train(source, config, folder, should_stop=lambda: time.process_time() - tic > seconds):
             pass
-        print(f'Trained for {time.process_time() - tic:.0f} CPU-s on every {every}.', flush=True)
+        print(f'Trained {folder.name} for {time.process_time() - tic:.0f} CPU-s.', flush=True)
     return load_archive(folder)
 
 
-def refined_from_flat(case: Case, method: str, sweeps: int) -> tuple[Refinement, np.ndarray]:
-    """Refine a flat start; return the refinement and the object in the scan's gauge."""
+def refined_from_flat(case: Case, method: str, sweeps: int) -> tuple[npt.NDArray[np.complex64], str]:
+    """Refine a flat start; return the object in the scan's gauge, and how many sweeps it took."""
     prepared = PreparedScan(case.scan)
     flat = np.ones(case.scan.grid.shape, np.complex64)
     config = InferenceConfig(refine_iterations=sweeps, refine_method=method)
@@ -74,53 +96,69 @@ def refined_from_flat(case: Case, method: str, sweeps: int) -> tuple[Refinement,
         try:
             next(run)
         except StopIteration as end:
-            result: Refinement = end.value
-            return result, result.object_array * prepared.scale.probe_scale
+            return end.value.object_array * prepared.scale.probe_scale, f'{end.value.sweeps} sweeps'
 
 
-def line(case: Case, method: str, obj: np.ndarray, seconds: float, remark: str = '') -> None:
-    """Print one line of the table."""
-    raw = case.scan.raw
-    s = score(raw.objectGuess, obj, scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape))
-    print(
-        f'{case.name:22} {method:22} {s.amplitude_ssim:6.3f} {s.phase_ssim:6.3f} {s.nrmse:7.4f} '
-        f'{seconds:6.1f}  {remark}',
-        flush=True,
-    )
-
-
-def error_correlation(case: Case, obj: np.ndarray, uncertainty: np.ndarray) -> float:
-    """Correlate the true error with the uncertainty inside the scan."""
+def error_correlation(
+    case: Case, obj: npt.NDArray[np.complex64], uncertainty: npt.NDArray[np.float32]
+) -> tuple[float, float]:
+    """Correlate the uncertainty with the true error inside the scan, and with its local average."""
     raw = case.scan.raw
     box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
     aligned = align(raw.objectGuess, obj, box)
     error, stated = np.abs(aligned.result - aligned.truth), uncertainty[box]
     known = np.isfinite(stated)
-    return float(np.corrcoef(error[known], stated[known])[0, 1])
+    local = np.sqrt(gaussian_filter(error**2, LOCAL_ERROR_PX))
+    return tuple(float(np.corrcoef(e[known], stated[known])[0, 1]) for e in (error, local))
 
 
-def measure(case: Case, archive: ModelArchive | None) -> None:
-    """Print the lines of one case."""
+def scored(case: Case, method: str, run: Callable[[], tuple[npt.NDArray[np.complex64], str]]) -> Line:
+    """Run a method, time it and score it."""
     tic = time.process_time()
-    flat, obj = refined_from_flat(case, 'accelerated', case.sweeps)
-    line(case, 'refined from flat', obj, time.process_time() - tic, f'{flat.sweeps} sweeps')
-    tic = time.process_time()
-    pie, obj = refined_from_flat(case, 'rpie', 40 if len(case.scan.raw) < 200 else 12)
-    line(case, 'rPIE from flat', obj, time.process_time() - tic, f'{pie.sweeps} sweeps')
-    if archive is not None:
-        for sweeps, method in ((0, 'network'), (case.sweeps, 'network and refined')):
-            tic = time.process_time()
+    obj, remark = run()
+    seconds = time.process_time() - tic
+    raw = case.scan.raw
+    found = score(raw.objectGuess, obj, scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape))
+    return Line(case, method, found.amplitude_ssim, found.phase_ssim, found.nrmse, seconds, remark)
+
+
+def with_network(case: Case, archive: ModelArchive) -> Iterator[Line]:
+    """Yield the network's line, and that with refinement; its seconds are those after the network's image."""
+    alone = 0.0
+    for sweeps, method in ((0, 'network'), (case.sweeps, 'network, refined')):
+        correlation: list[float] = []
+
+        def run(sweeps: int = sweeps, correlation: list[float] = correlation) -> tuple[npt.NDArray, str]:
             (*_, last) = reconstruct(case.scan, archive, InferenceConfig(refine_iterations=sweeps))
             found = last.reconstruction
-            correlation = error_correlation(case, found.object_array, found.uncertainty)
-            seconds = time.process_time() - tic
-            remark = f'uncertainty {correlation:.2f}; {found.quality.refinement}'
-            line(case, method, found.object_array, seconds, remark)
+            tic = time.process_time()
+            correlation += error_correlation(case, found.object_array, found.uncertainty)
+            correlation.append(time.process_time() - tic)
+            return found.object_array, found.quality.refinement or ''
+
+        line = scored(case, method, run)
+        raw, local, extra = correlation
+        line = line.with_uncertainty(raw, local, line.seconds - extra - alone)
+        alone = line.seconds
+        yield line
 
 
-def throughput() -> None:
-    """Print patterns per second of one gradient over the whole scan."""
-    patterns = scan_patterns(PreparedScan(raster_scan(TEXTURES['a'], 1e5)), 0)
+def measure(case: Case, archive: ModelArchive | None, chi: bool) -> Iterator[Line]:
+    """Yield the lines of one case."""
+    yield scored(case, 'flat', lambda: (np.ones_like(case.scan.raw.objectGuess), ''))
+    if archive is not None:
+        yield from with_network(case, archive)
+    yield scored(case, 'flat, refined', lambda: refined_from_flat(case, 'accelerated', case.sweeps))
+    sweeps = 40 if len(case.scan.raw) < 200 else 12
+    yield scored(case, 'rPIE', lambda: refined_from_flat(case, 'rpie', sweeps))
+    for engine in ENGINES if chi else ():
+        yield scored(case, f'pty-chi {engine}', lambda engine=engine: (pty_chi(case.scan, engine), ''))
+
+
+def throughput(archive: ModelArchive | None) -> Throughput:
+    """Return patterns per CPU-s of one gradient over a dense scan, and of a network's image of it."""
+    scan = raster_scan(TEXTURES['a'], 1e5)
+    patterns = scan_patterns(PreparedScan(scan), 0)
     physics = create_backend('pytorch').scan_physics(patterns)
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
     everything = np.arange(len(patterns))
@@ -129,22 +167,38 @@ def throughput() -> None:
         tic = time.process_time()
         physics.evaluate(flat, everything, 'poisson')
         seconds.append(time.process_time() - tic)
-    print(f'Gradient of all patterns: {len(patterns) / min(seconds):.0f} patterns/s.')
+    inference = float('nan')
+    if archive is not None:
+        tic = time.process_time()
+        for _ in reconstruct(scan, archive, InferenceConfig(refine_iterations=0)):
+            pass
+        inference = len(patterns) / (time.process_time() - tic)
+    return Throughput(len(patterns) / min(seconds), inference)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table and the bars."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--model', type=Path, default=Path('bench-quality-model'))
-    parser.add_argument('--train-seconds', type=float, default=600.0)
+    parser.add_argument('--train-seconds', type=float, default=600.0, help='0: without networks not kept yet')
     parser.add_argument('--run1084', type=Path, help='NPZ with probeGuess, objectGuess, xcoords, ycoords')
+    parser.add_argument('--only', nargs='+', default=[''], help='parts of the names of the wanted cases')
+    parser.add_argument('--without-pty-chi', action='store_true')
     options = parser.parse_args()
     torch.set_num_threads(1)
-    archives = {every: trained_model(options.model, options.train_seconds, every) for every in GRIDSIZE}
-    throughput()
-    print(f'{"case":22} {"method":22} {"amp":>6} {"phase":>6} {"NRMSE":>7} {"CPU-s":>6}')
+    chi = available() and not options.without_pty_chi
+    lines: list[Line] = []
+    dense: ModelArchive | None = None
+    print(Line.heading())
     for case in cases(options.run1084):
-        measure(case, archives.get(case.every))
+        if not any(part in case.name for part in options.only):
+            continue
+        archive = trained_model(options.model, options.train_seconds, case)
+        dense = archive if case.every == 1 else dense
+        for line in measure(case, archive, chi):
+            lines.append(line)
+            print(line, flush=True)
+    print('\n'.join(judge(lines, throughput(dense))))
 
 
 if __name__ == '__main__':

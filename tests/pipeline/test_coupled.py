@@ -15,6 +15,7 @@ from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import WholeScan
 from ptycho_engine.pipeline.predict import predict_whole
 from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.refine import scan_patterns
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
 
@@ -32,11 +33,11 @@ def prepared():
     return PreparedScan(Scan.from_raw(raw), MODEL)
 
 
-def whole_scan(prepared, backend_name='pytorch', stop=lambda: False):
+def whole_scan(prepared, backend_name='pytorch', stop=lambda: False, held_out_seed=None):
     weights = scattered_weights(PLAN)
     backend = create_backend(backend_name, CPU)
     backend.build(PLAN, weights)
-    return WholeScan(backend, PLAN, weights, prepared, stop), backend
+    return WholeScan(backend, PLAN, weights, prepared, stop, held_out_seed), backend
 
 
 def finished(run):
@@ -77,6 +78,21 @@ def test_many_blocks_of_patterns_add_up_to_one(prepared, monkeypatch):
     (*_, found) = whole_scan(prepared)[0].run(np.arange(9))
     np.testing.assert_allclose(found.object_array, expected.object_array, atol=1e-4)
     np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize('seed', [0, None])
+def test_ref_04_the_network_does_not_see_the_pixels_that_judge_a_refinement(prepared, seed):
+    raw = prepared.scan.raw
+    changed = PreparedScan(Scan.from_raw(replace(raw, diffraction=raw.diffraction.copy())), MODEL)
+    # The scale is measured before, so that only the network can tell the difference.
+    assert changed.illumination.input_scale > 0
+    held = scan_patterns(prepared, 0).held_out
+    rows, columns = np.unravel_index(held[np.arange(9) % len(held)], (32, 32))
+    which = np.arange(9)[:, None], (rows + 16) % 32, (columns + 16) % 32
+    changed.scan.raw.diffraction[which] += 20
+    (*_, expected) = whole_scan(prepared, held_out_seed=seed)[0].run(np.arange(9))
+    (*_, found) = whole_scan(changed, held_out_seed=seed)[0].run(np.arange(9))
+    assert np.array_equal(found.object_array, expected.object_array) == (seed == 0)
 
 
 def test_a_stop_is_heard_between_blocks(prepared):

@@ -49,7 +49,7 @@ class ObjectFile:
     losses: Sequence[dict[str, float]] = ()
     """Records of the training, as far as a product keeps them."""
     account: str = ''
-    """What the reconstruction said of itself: fit, ring correlation, uncertainty and refinement, if anything."""
+    """What the reconstruction said of itself: fit, ring correlation, uncertainty and refinement."""
 
     @property
     def name(self) -> str:

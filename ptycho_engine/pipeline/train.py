@@ -280,19 +280,22 @@ def _diverged(run: TrainingRun, learning_rate: float) -> None:
 
 
 def _announce(run: TrainingRun) -> None:
-    model = run.config.model
+    model, stage = run.config.model, run.stage
+    what = f'{len(run.source.reference)} patterns'
+    if stage.source.simulated:
+        what = 'simulated objects with patterns'
     idle = idle_settings(run.config)
     if idle:
         logger.warning('The scheduler %r takes no notice of %s.', run.config.scheduler, ', '.join(idle))
     logger.info(
-        'Training %s (%s) on %d patterns of %d×%d pixels with the %s backend%s.',
+        'Training %s (%s) on %s of %d×%d pixels with the %s backend%s.',
         model.architecture,
         model.model_type,
-        len(run.source.reference),
+        what,
         model.N,
         model.N,
         run.backend.name,
-        '' if run.stage.is_last else f', first {run.stage.config.nepochs} epochs on simulated objects',
+        '' if stage.is_last else f'; the first {stage.config.nepochs} of {stage.total} epochs',
     )
 
 

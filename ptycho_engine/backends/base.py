@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..network.plan import NetworkPlan
-from ..physics.refinement import NumpyScanPhysics, ScanPatterns, ScanPhysics
+from ..physics.refinement import ScanPatterns, ScanPhysics
 
 __all__ = [
     'AGC_SMALLEST_NORM',
@@ -23,10 +23,8 @@ __all__ = [
     'Backend',
     'Batch',
     'Illumination',
-    'RefiningBackend',
     'StepResult',
     'create_backend',
-    'scan_physics',
     'why_unavailable',
 ]
 
@@ -131,8 +129,19 @@ class Backend(Protocol):
             Real and imaginary part of the correction, not yet bounded.
         """
 
+    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
+        """Put the patterns of a scan on the device.
+
+        The result agrees with :class:`~..physics.refinement.NumpyScanPhysics` to 1e-4 relative: it cuts
+        patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes
+        as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in
+        float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,
+        ``.clip(min=array)`` and in-place addition to slices, which is all that :mod:`~..physics.descent`
+        uses.
+        """
+
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return a copy of the canonical weights."""
+        """Return a copy of the canonical weights, float64 in '64-true'."""
 
     def set_weights(self, weights: Weights) -> None:
         """Replace the weights; the optimiser goes on."""
@@ -163,29 +172,6 @@ def why_unavailable(name: str) -> str | None:
     except (ImportError, ValueError):
         found = False
     return None if found else f'{title} backend selected but {package} is not installed; run: {install}'
-
-
-@runtime_checkable
-class RefiningBackend(Protocol):
-    """A backend that evaluates the likelihood of a whole scan on its own device.
-
-    A backend has this one method more. It returns an object with the methods of
-    :class:`~..physics.refinement.ScanPhysics` that agrees with ``NumpyScanPhysics`` to 1e-4 relative: it cuts
-    patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes as
-    intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in float64.
-    Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``, ``.clip(min=array)``
-    and in-place addition to slices, which is all that :mod:`~..physics.descent` uses.
-    """
-
-    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
-        """Put the patterns of a scan on the device."""
-
-
-def scan_physics(backend: Backend, patterns: ScanPatterns) -> ScanPhysics:
-    """Return the backend's physics of a scan, or NumPy's where the backend has none."""
-    if isinstance(backend, RefiningBackend):
-        return backend.scan_physics(patterns)
-    return NumpyScanPhysics(patterns)
 
 
 def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -> Backend:

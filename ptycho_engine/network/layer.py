@@ -10,7 +10,6 @@ __all__ = ['Activation', 'Layer', 'Op']
 Op = Literal[
     'conv',
     'mean_pool',
-    'max_pool',
     'upsample',
     'concat',
     'add',
@@ -23,7 +22,7 @@ Op = Literal[
 ]
 """``pad_to_double`` adds zeros around, half the size on each side; ``outer_half`` makes the centre zero."""
 
-Activation = Literal['silu', 'relu', 'none']
+Activation = Literal['silu', 'none']
 
 
 @dataclass(frozen=True)

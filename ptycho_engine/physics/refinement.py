@@ -159,7 +159,7 @@ def residual_factor(
 
 
 class NumpyScanPhysics:
-    """The reference, in the precision of the probe; serves backends that have no physics of their own."""
+    """The reference, in the precision of the probe."""
 
     def __init__(self, patterns: ScanPatterns) -> None:
         self._patterns = patterns

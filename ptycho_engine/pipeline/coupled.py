@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Backend, scan_physics
+from ..backends.base import Backend
 from ..blocks import blocks
 from ..errors import Cancelled
 from ..network.plan import RATES, SIDE_MULTIPLE, NetworkPlan
@@ -78,7 +78,7 @@ class WholeScan:
         self._stop = stop
         self._rates = [weights[f'{name}/{RATES}'] for name, _ in plan.parts]
         patterns = scan_patterns(prepared, held_out_seed, multiple=SIDE_MULTIPLE)
-        self._physics: ScanPhysics = scan_physics(backend, patterns)
+        self._physics: ScanPhysics = backend.scan_physics(patterns)
         self._patterns = patterns
         gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
         self._gain = gain.astype(np.float32)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Backend, scan_physics
+from ..backends.base import Backend
 from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, SweepDone
@@ -200,7 +200,7 @@ def refine(
     """
     tic = time.perf_counter()
     patterns = scan_patterns(prepared, config.seed)
-    physics = scan_physics(backend, patterns)
+    physics = backend.scan_physics(patterns)
     everything = np.arange(len(patterns))
     judged = len(patterns) * patterns.held_out.shape[1]
     warm = physics.to_device(prepared.pad(start))

@@ -209,13 +209,9 @@ FIVE_EPOCHS = TrainingConfig(
 )
 TRAININGS = {
     'unrolled': FIVE_EPOCHS,
-    # Adam gives every weight the same step, however little of its gradient is more than rounding; where
-    # 'cnn' has half a million of them, runs part by some percent within ten steps, on one backend too.
     'cnn': replace(
         FIVE_EPOCHS,
         model=ModelConfig(n_filters_scale=1, architecture='cnn'),
-        optimizer='sgd',
-        learning_rate=0.2,
         validation_fraction=0.2,
     ),
 }

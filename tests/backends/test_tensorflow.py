@@ -21,6 +21,7 @@ from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
 from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.refine import scan_patterns
 from tests.conftest import small_scan
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,18 @@ def test_every_group_has_its_output_and_one_graph_serves_every_batch():
         backend.train_step([batch], 1e-3)
         backend.evaluate(batch)
     assert {graph.experimental_get_tracing_count() for graph in backend._graphs.values()} == {1}
+
+
+def test_any_number_of_patterns_of_a_scan_takes_one_graph():
+    patterns = scan_patterns(prepared_scan(modes=2), 0)
+    physics = backend_for().scan_physics(patterns)
+    flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+    whole = physics.evaluate(flat, np.arange(16), 'poisson').gradient
+    parts = [physics.evaluate(flat, part, 'poisson').gradient for part in (np.arange(5), np.arange(5, 16))]
+    np.testing.assert_allclose(sum(parts), whole, atol=1e-4 * np.abs(whole).max())
+    physics.held_out(flat)
+    assert len(physics._graphs) == 2
+    assert {graph.experimental_get_tracing_count() for graph in physics._graphs.values()} == {1}
 
 
 @pytest.mark.parametrize('architecture', ['unrolled', 'cnn'])

@@ -39,7 +39,7 @@ def test_net_06_every_size_decodes_to_the_size_of_the_pattern(N, pad_object):
         sides = {side[name] for name in layer.inputs}
         assert len(sides) == 1, layer.name
         assert sum(width[name] for name in layer.inputs) == layer.in_channels or layer.op == 'add'
-        factor = {'max_pool': 0.5, 'upsample': 2, 'pad_to_double': 2}.get(layer.op, 1)
+        factor = {'mean_pool': 0.5, 'upsample': 2, 'pad_to_double': 2}.get(layer.op, 1)
         after = sides.pop() * factor
         assert after == int(after), layer.name
         side[layer.name] = int(after)

@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from ptycho_engine.backends.base import create_backend, scan_physics
+from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import PartialObject, SweepDone
@@ -22,12 +23,6 @@ from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine, scan_patterns, subsets_in_sweep
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
-
-
-class WithoutPhysics:
-    """A backend that cannot evaluate a whole scan."""
-
-    name = 'other'
 
 
 def dense_scan(points=7, photons=1e5, step=3.0, modes=1, bad=None, seed=0) -> Scan:
@@ -144,11 +139,12 @@ def test_ref_01_the_step_is_bounded_in_the_dark():
 
 @pytest.mark.parametrize('modes', [1, 2])
 @pytest.mark.parametrize('likelihood', ['poisson', 'amplitude'])
-def test_ref_01_torch_agrees_with_numpy(modes, likelihood):
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_ref_01_each_backend_agrees_with_numpy(backend, modes, likelihood):
     bad = np.random.default_rng(3).random((32, 32)) < 0.05
     prepared = PreparedScan(dense_scan(points=4, modes=modes, bad=bad))
     patterns = scan_patterns(prepared, 2)
-    ours, reference = scan_physics(create_backend('pytorch'), patterns), NumpyScanPhysics(patterns)
+    ours, reference = create_backend(backend).scan_physics(patterns), NumpyScanPhysics(patterns)
     obj = prepared.pad(prepared.scan.raw.objectGuess.astype(np.complex64)) * np.complex64(1.02)
     chosen = np.array([3, 0, 7, 12])
     a, b = (p.evaluate(p.to_device(obj), chosen, likelihood) for p in (ours, reference))
@@ -170,12 +166,13 @@ def test_ref_01_torch_agrees_with_numpy(modes, likelihood):
     np.testing.assert_allclose(x, reference.filtered(obj.real, gain), atol=1e-3)
 
 
-def test_ref_01_patterns_that_do_not_fit_on_the_device_give_the_same(dense, monkeypatch):
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_ref_01_patterns_that_do_not_fit_on_the_device_give_the_same(dense, monkeypatch, backend):
     patterns = scan_patterns(dense, 0)
     results = []
     for limit in (2**31, 0):
-        monkeypatch.setattr('ptycho_engine.backends.pytorch.refine.CACHE_BYTES', limit)
-        physics = scan_physics(create_backend('pytorch'), patterns)
+        monkeypatch.setattr(f'ptycho_engine.backends.{backend}.refine.CACHE_BYTES', limit)
+        physics = create_backend(backend).scan_physics(patterns)
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         results.append(physics.to_host(physics.evaluate(flat, np.arange(20), 'poisson').gradient))
     np.testing.assert_allclose(results[0], results[1], atol=1e-4 * np.abs(results[0]).max())
@@ -246,10 +243,10 @@ def test_refined_from_flat_the_object_is_found_in_place(dense):
     assert np.isnan(result.uncertainty[0, 0])
 
 
-def test_a_backend_without_physics_of_its_own_refines_by_numpy(dense):
+def test_both_backends_refine_to_the_same_object(dense):
     objects = [
-        finished(dense, backend=backend, refine_iterations=5)[1].object_array
-        for backend in (WithoutPhysics(), create_backend('pytorch'))
+        finished(dense, backend=create_backend(backend), refine_iterations=5)[1].object_array
+        for backend in BACKENDS
     ]
     assert np.abs(objects[0] - objects[1]).max() < 2e-3
 

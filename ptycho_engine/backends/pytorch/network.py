@@ -52,8 +52,6 @@ class ConvolutionalNetwork(nn.Module):
                 return _activate(layer, self.convolutions[layer.name](first))
             case 'mean_pool':
                 return functional.avg_pool2d(first, 2)
-            case 'max_pool':
-                return functional.max_pool2d(first, 2)
             case 'upsample':
                 return functional.interpolate(first, scale_factor=2, mode='nearest')
             case 'concat':
@@ -78,8 +76,6 @@ def _activate(layer: Layer, output: Tensor) -> Tensor:
     match layer.activation:
         case 'silu':
             return functional.silu(output)
-        case 'relu':
-            return functional.relu(output)
         case 'none':
             return output
 

@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.plan import NetworkPlan
+from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
 from .network import PtychographyNetwork, UnrolledNetwork, make_network, real_type
 from .optimiser import Optimiser
+from .refine import TensorFlowScanPhysics
 
 __all__ = ['TensorFlowBackend']
 
@@ -123,6 +125,10 @@ class TensorFlowBackend:
         with tf.device(self._device):
             correction = self._graphs[key](self._numbers(np.moveaxis(features, 0, -1)[np.newaxis]))
         return np.asarray(np.moveaxis(correction[0].numpy(), -1, 0), dtype=np.float32)
+
+    def scan_physics(self, patterns: ScanPatterns) -> TensorFlowScanPhysics:
+        """Put the patterns of a scan on the device, for refinement."""
+        return TensorFlowScanPhysics(patterns, self._device, self._real)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""

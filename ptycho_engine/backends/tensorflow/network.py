@@ -73,8 +73,6 @@ class ConvolutionalNetwork:
                 return self.convolutions[layer.name](first)
             case 'mean_pool':
                 return tf.nn.avg_pool2d(first, 2, 2, 'VALID')
-            case 'max_pool':
-                return tf.nn.max_pool2d(first, 2, 2, 'VALID')
             case 'upsample':
                 return _doubled(first)
             case 'concat':

@@ -1,0 +1,194 @@
+"""The likelihood of a whole scan in TensorFlow; ``physics/refinement.py`` is the reference.
+
+Patterns, probes and waves are the device's. Objects are NumPy's: they are small beside the patterns, and
+tensors cannot be changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from ...blocks import block_length, blocks
+from ...physics.forward import BACKGROUND
+from ...physics.refinement import Likelihood, NumpyScanPhysics, ScanPatterns
+from . import physics
+
+__all__ = ['TensorFlowScanPhysics']
+
+CACHE_BYTES = 512 << 20
+"""Patterns and shifted probes are kept on the device where they need less than this, else made each time."""
+
+BLOCK_DIVISOR = 8
+"""On a CPU blocks are smaller than elsewhere: what is touched between two transforms stays in the cache."""
+
+Indices = npt.NDArray[np.int64]
+
+
+class TensorFlowScanPhysics(NumpyScanPhysics):
+    """Gradients of the likelihood of a scan's patterns with respect to one object.
+
+    Parameters
+    ----------
+    patterns : ScanPatterns
+    device : str
+        TensorFlow's name of it.
+    real : DType
+        Precision of the physics.
+    """
+
+    def __init__(self, patterns: ScanPatterns, device: str, real: tf.DType) -> None:
+        complex_type = np.complex128 if real == tf.float64 else np.complex64
+        super().__init__(replace(patterns, probe=patterns.probe.astype(complex_type)))
+        self._device = device
+        self._real = real
+        size, modes = patterns.size, len(patterns.probe)
+        step = block_length(size, modes)
+        self._step = max(step if 'GPU' in device else step // BLOCK_DIVISOR, 1)
+        fitted = np.tile(self._good.reshape(1, -1), (len(patterns.held_out), 1))
+        np.put_along_axis(fitted, patterns.held_out, False, axis=1)
+        with tf.device(device):
+            self._fitted = tf.constant(fitted.reshape(-1, size, size), real)
+            self._held = tf.constant(patterns.held_out, tf.int32)
+        self._graphs: dict[str, Callable[..., Any]] = {}
+        self._cached: tuple[tf.Tensor, tf.Tensor] | None = None
+        if len(patterns) * size**2 * real.size * (1 + 2 * modes) <= CACHE_BYTES:
+            parts = [self._load(np.arange(part.start, part.stop)) for part in self._blocks(len(patterns))]
+            with tf.device(device):
+                self._cached = tf.concat([a for a, _ in parts], 0), tf.concat([p for _, p in parts], 0)
+
+    def held_out(self, obj: Any) -> float:
+        """Return the Poisson deviance per held-out pixel of all patterns."""
+        patterns = self._patterns
+        total = 0.0
+        for part in self._blocks(len(patterns)):
+            chosen = np.arange(part.start, part.stop)
+            total += float(self._run('fit', obj, chosen)[0])
+        return float(total / (len(patterns) * patterns.held_out.shape[1]))
+
+    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
+        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
+        super().set_experiment(probe.astype(self._patterns.probe.dtype), remainder)
+        if self._cached is not None:
+            parts = [
+                self._shifted(np.arange(part.start, part.stop)) for part in self._blocks(len(self._patterns))
+            ]
+            with tf.device(self._device):
+                self._cached = self._cached[0], tf.concat(parts, 0)
+
+    def _blocks(self, count: int) -> Iterator[slice]:
+        return blocks(count, self._step)
+
+    def _load(self, chosen: Indices) -> tuple[tf.Tensor, tf.Tensor]:
+        """Read amplitudes (b, N, N), zero frequency at index 0, and shift the probe (b, P, N, N)."""
+        amplitude = np.fft.ifftshift(self._patterns.amplitude(chosen), axes=(-2, -1))
+        with tf.device(self._device):
+            return tf.constant(amplitude, self._real), self._shifted(chosen)
+
+    def _shifted(self, chosen: Indices) -> tf.Tensor:
+        patterns = self._patterns
+        with tf.device(self._device):
+            remainder = tf.constant(patterns.placement.remainder[chosen], self._real)
+            return physics.shift_probe(tf.constant(patterns.probe), remainder)
+
+    def _updates(self, obj: Any, indices: Indices, likelihood: Likelihood) -> Any:
+        """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
+        return self._each(likelihood, obj, indices)
+
+    def _changes(self, obj: Any, indices: Indices, likelihood: Likelihood) -> Any:
+        """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
+        return self._each(f'{likelihood} changes', obj, indices)
+
+    def _each(self, what: str, obj: Any, indices: Indices) -> Iterator[tuple[Indices, Any, Any, float]]:
+        for part in self._blocks(len(indices)):
+            chosen = indices[part]
+            fit, probes, found = self._run(what, obj, chosen)
+            yield chosen, probes.numpy(), found.numpy(), float(fit)
+
+    def _run(self, what: str, obj: Any, chosen: Indices) -> Any:
+        """Run the graph of that name on some patterns; graphs do not depend on their number."""
+        if what not in self._graphs:
+            self._graphs[what] = self._compile(what)
+        patterns = self._patterns
+        with tf.device(self._device):
+            if self._cached is None:
+                where = tf.range(len(chosen))
+                amplitude, probes = self._load(chosen)
+            else:
+                where = tf.constant(chosen, tf.int32)
+                amplitude, probes = self._cached
+            return self._graphs[what](
+                tf.constant(self._cut(obj, chosen)),
+                amplitude,
+                probes,
+                where,
+                tf.constant(chosen % len(patterns.held_out), tf.int32),
+                tf.constant(self._floor, self._real),
+            )
+
+    def _compile(self, what: str) -> Callable[..., Any]:
+        """Return a function of patches and patterns as a graph.
+
+        'fit' returns the held-out deviance alone; the name of a likelihood beside it the probes (b, P, N, N)
+        and the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of each exit
+        wave.
+        """
+        size, modes = self._patterns.size, len(self._patterns.probe)
+        number = tf.as_dtype(self._patterns.probe.dtype)
+        likelihood, _, changes = what.partition(' ')
+
+        def run(
+            patches: tf.Tensor,
+            amplitudes: tf.Tensor,
+            all_probes: tf.Tensor,
+            where: tf.Tensor,
+            held_set: tf.Tensor,
+            floor: tf.Tensor,
+        ) -> tuple[tf.Tensor, ...]:
+            amplitude, probes = tf.gather(amplitudes, where), tf.gather(all_probes, where)
+            fields = physics.far_field(patches, probes)
+            rate = physics.mode_intensity(fields)
+            fit = self._held_out_deviance(rate, amplitude, tf.gather(self._held, held_set))
+            if what == 'fit':
+                return (fit,)
+            if likelihood == 'poisson':
+                ratio = tf.square(amplitude) / (rate + BACKGROUND)
+                factor = (1 - tf.minimum(ratio, 2 * tf.sqrt(ratio))) / 2
+            else:
+                factor = 1 - amplitude / tf.sqrt(rate + floor)
+            # The unitary inverse transform has a factor N.
+            factor *= float(size) * tf.gather(self._fitted, held_set)
+            change = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
+            if changes:
+                return fit, probes, change
+            return fit, probes, tf.reduce_sum(tf.math.conj(probes) * change, axis=1)
+
+        graph: Callable[..., Any] = tf.function(
+            run,
+            input_signature=[
+                tf.TensorSpec((None, size, size), number),
+                tf.TensorSpec((None, size, size), self._real),
+                tf.TensorSpec((None, modes, size, size), number),
+                tf.TensorSpec((None,), tf.int32),
+                tf.TensorSpec((None,), tf.int32),
+                tf.TensorSpec((), self._real),
+            ],
+            autograph=False,
+        )
+        return graph
+
+    def _held_out_deviance(self, rate: tf.Tensor, amplitude: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+        """Return the Poisson deviance summed over the held-out pixels (b, h) of each pattern, in float64."""
+        area = self._patterns.size**2
+
+        def chosen(images: tf.Tensor) -> tf.Tensor:
+            flat = tf.gather(tf.reshape(images, [-1, area]), pixels, batch_dims=1)
+            return tf.cast(flat, tf.float64)
+
+        k, lam = tf.square(chosen(amplitude)), chosen(rate) + BACKGROUND
+        return 2 * tf.reduce_sum(tf.math.xlogy(k, k / lam) - (k - lam))

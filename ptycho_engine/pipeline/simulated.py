@@ -33,9 +33,8 @@ SPARE = 2
 SMALLEST_STRENGTH = 0.1
 """Weakest absorption and phase of an object relative to the strongest; log-uniform between them."""
 
-
 LIKELIHOOD_BESIDE_TRUTH = 0.05
-"""Weight of the likelihood beside the error against the truth; at 1 it counts for more than the truth."""
+"""Weight of the likelihood beside the error against the truth."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ class SimulatedScans:
     ------
     DataValueError
         If there is no template, or they differ in pattern size.
+    ConfigError
+        If `photons` is not positive.
     """
 
     simulated = True
@@ -105,10 +106,14 @@ class SimulatedScans:
             raise DataValueError(
                 f'The scans to simulate from have patterns of {sizes} pixels; give scans of one size.'
             )
+        if photons is not None and not photons > 0:
+            raise ConfigError(f'photons is {photons}; expected a positive mean count per pattern.')
         self._config = config
         self._variety = variety or ObjectVariety()
         self._templates = [PreparedScan(scan, config.model) for scan in scans]
-        self._photons = [photons or _photons_of(template) for template in self._templates]
+        self._photons = [
+            _photons_of(template) if photons is None else photons for template in self._templates
+        ]
 
     @property
     def reference(self) -> PreparedScan:
@@ -151,7 +156,10 @@ class SimulatedScans:
         count = max(round(n_groups / share), len(families), n_templates)
         bounds = np.linspace(0, max(n_groups, count), count + 1).astype(int)
         return [
-            self._object(families[number % len(families)], number % n_templates, size, (epoch, number))
+            # The epoch turns the templates against the families.
+            self._object(
+                families[number % len(families)], (number + epoch) % n_templates, size, (epoch, number)
+            )
             for number, size in enumerate(np.diff(bounds).tolist())
         ]
 

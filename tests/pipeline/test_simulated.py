@@ -70,7 +70,9 @@ def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
 def test_several_templates_take_turns_and_must_have_one_size(blind):
     other = Scan.from_raw(small_scan(size=32, modes=1, seed=3))
     drawn = SimulatedScans([blind, other], CONFIG).training(1)
-    assert [len(item.prepared.illumination.probe) for item in drawn] == [2, 1, 2, 1, 2]
+    assert [len(item.prepared.illumination.probe) for item in drawn] == [1, 2, 1, 2, 1]
+    with pytest.raises(ConfigError, match='photons is 0'):
+        SimulatedScans(blind, CONFIG, photons=0)
     with pytest.raises(DataValueError, match=r'patterns of \[32, 64\] pixels'):
         SimulatedScans([blind, Scan.from_raw(small_scan())], CONFIG)
 

@@ -20,6 +20,7 @@ _Values = Mapping[tuple[str, str], int | float]
 PRESETS: Mapping[str, _Values] = {
     'fast': {
         ('training', 'nepochs'): 15,
+        ('engine', 'simulated_epochs'): 3,
         ('engine', 'n_groups'): 256,
         ('model', 'n_filters_scale'): 1,
         ('engine', 'unrolled_steps'): 3,
@@ -28,6 +29,7 @@ PRESETS: Mapping[str, _Values] = {
     },
     'balanced': {
         ('training', 'nepochs'): 50,
+        ('engine', 'simulated_epochs'): 10,
         ('engine', 'n_groups'): 512,
         ('model', 'n_filters_scale'): 2,
         ('engine', 'unrolled_steps'): 6,
@@ -35,6 +37,7 @@ PRESETS: Mapping[str, _Values] = {
     },
     'best': {
         ('training', 'nepochs'): 150,
+        ('engine', 'simulated_epochs'): 30,
         ('engine', 'n_groups'): 1024,
         ('model', 'n_filters_scale'): 2,
         ('engine', 'unrolled_steps'): 12,

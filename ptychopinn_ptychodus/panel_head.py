@@ -84,8 +84,8 @@ class PresetView(_ViewController, Observer):  # type: ignore[misc]
         self._combo.addItems([*PRESETS, CUSTOM])
         self._combo.setToolTip(
             'fast: a first look. balanced: the defaults. best: several times the time of balanced.\n'
-            'Sets both kinds of epochs, patterns per epoch, filters scale, unrolled steps and refinement; "custom" '
-            'where these are changed.'
+            'Sets both kinds of epochs, patterns per epoch, filters scale, unrolled steps and refinement; '
+            '"custom" where these are changed.'
         )
         self._combo.textActivated.connect(self._choose)
         self._widget = QGroupBox('Preset')

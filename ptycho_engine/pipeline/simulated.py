@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
@@ -30,11 +31,8 @@ __all__ = ['ObjectVariety', 'SimulatedScans', 'with_truth']
 SPARE = 2
 """Side of a simulated object beyond its largest group, in patterns: room to lay groups in various places."""
 
-SMALLEST_STRENGTH = 0.1
+SMALLEST_STRENGTH = 0.3
 """Weakest absorption and phase of an object relative to the strongest; log-uniform between them."""
-
-LIKELIHOOD_BESIDE_TRUTH = 0.05
-"""Weight of the likelihood beside the error against the truth."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class ObjectVariety:
     """Object families, taken in turn."""
     absorption: float = 0.7
     """Largest -log amplitude."""
-    phase: float = 2.0
+    phase: float = 2.5
     """Largest phase in radians."""
     photon_factor: float = 3.0
     """Each object's photon level is the scan's times or divided by up to so much."""
@@ -145,9 +143,12 @@ class SimulatedScans:
         return self._draw(epoch, self._n_groups, config.batch_size * config.accum_steps)
 
     def validation(self) -> list[GroupedScan]:
-        """One object of each family that training never sees."""
+        """One object of each family that training never sees; none where no fraction is to be kept."""
+        part = self._config.validation_fraction * self._n_groups
+        if part == 0:
+            return []
         families = len(self._variety.families)
-        share = max(round(self._n_groups * self._config.validation_fraction / families), 8)
+        share = max(math.ceil(part / families), 2)
         return self._draw(0, share * families, share)
 
     def _draw(self, epoch: int, n_groups: int, share: int) -> list[GroupedScan]:
@@ -272,13 +273,8 @@ class SimulatedObject:
 
 
 def with_truth(config: TrainingConfig) -> TrainingConfig:
-    """Return the configuration with the weights of the losses for simulated objects, whose truth is known.
-
-    Where `realspace_mae_weight` is set already it is left as it is.
-    """
-    if config.realspace_mae_weight > 0:
-        return config
-    return replace(config, nll_weight=LIKELIHOOD_BESIDE_TRUTH * config.nll_weight, realspace_mae_weight=1.0)
+    """Return the configuration for simulated objects, whose truth counts where nothing else is stated."""
+    return config if config.realspace_mae_weight > 0 else replace(config, realspace_mae_weight=1.0)
 
 
 def _photons_of(template: PreparedScan) -> float:

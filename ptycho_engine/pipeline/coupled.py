@@ -15,11 +15,12 @@ from ..backends.base import Backend
 from ..blocks import blocks
 from ..errors import Cancelled
 from ..network.plan import RATES, SIDE_MULTIPLE, NetworkPlan
+from ..physics.descent import AcceleratedDescent
 from ..physics.refinement import ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..physics.unrolled import Surroundings, UnrolledState, advance, flat_state, network_features
 from .prepared import PreparedScan
-from .refine import scan_patterns
+from .refine import DescentRun, most_subsets, scan_patterns
 
 __all__ = ['CoupledObject', 'WholeScan']
 
@@ -105,6 +106,34 @@ class WholeScan:
             yield found
         assert found is not None
         return found
+
+    def after_physics(
+        self, obj: npt.NDArray[np.complex64], sweeps: int, smoothing: float
+    ) -> npt.NDArray[np.complex64]:
+        """Return what some sweeps of refinement (REF-03) make of an object (H, W).
+
+        Raises
+        ------
+        Cancelled
+            If the run is to stop.
+        """
+        patterns, physics = self._patterns, self._physics
+        canvas = np.ones(patterns.shape, np.complex64)
+        canvas[self._inner] = obj
+        start = physics.to_device(canvas)
+        weight = physics.evaluate(start, np.arange(len(patterns)), 'poisson').weight
+        gain = physics.to_device(self._gain.astype(np.complex64))
+        run = DescentRun(
+            lambda start: AcceleratedDescent(physics, start, weight, smoothing, gain),
+            start,
+            sweeps,
+            most_subsets(physics.to_host(weight), patterns.brightest, len(patterns)),
+        )
+        for sweep in range(1, sweeps + 1):
+            if self._stop():
+                raise Cancelled('The reconstruction was stopped.')
+            run.sweep(sweep, len(patterns), 0)
+        return np.asarray(physics.to_host(run.current)[self._inner], dtype=np.complex64)
 
     def _gradient(
         self, state: UnrolledState, members: npt.NDArray[np.int64]

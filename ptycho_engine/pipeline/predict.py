@@ -36,6 +36,10 @@ Stop = Callable[[], bool]
 ERROR_WIDTH = 2.0
 """Standard deviation in pixels of the Gaussian that averages the squared difference of two half scans."""
 
+CHECKED_PATTERNS = 4000
+FEWEST_SWEEPS, MOST_SWEEPS = 8, 24
+"""Sweeps of refinement that a network's image is checked by: about so many patterns in all, within these."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -62,9 +66,12 @@ class Prediction:
 
 
 def predict_whole(
-    network: WholeScan, prepared: PreparedScan, box: tuple[slice, slice]
+    network: WholeScan, prepared: PreparedScan, box: tuple[slice, slice], smoothing: float | None
 ) -> Generator[Event, None, Prediction]:
     """Let all patterns work on one object; then the odd and the even ones on one each, to judge it.
+
+    The uncertainty is how far a refinement with this `smoothing` would move it; with None, where it will be
+    refined anyhow, the difference of its halves (QUALITY-04).
 
     Yields
     ------
@@ -84,13 +91,14 @@ def predict_whole(
         return Prediction(_with_edge(whole), whole.weight, unknown, np.nan)
     odd = yield from _steps(network, everything[1::2], total, 0.5, prepared, None)
     even = yield from _steps(network, everything[::2], total, 0.75, prepared, None)
-    halves = _with_edge(odd), _with_edge(even)
-    return Prediction(
-        object_array=_with_edge(whole),
-        weight=whole.weight,
-        uncertainty=_half_difference(odd, even, whole.weight),
-        resolution=half_set_resolution(*halves, box),
-    )
+    obj, halves = _with_edge(whole), (_with_edge(odd), _with_edge(even))
+    if smoothing is None:
+        uncertainty = _half_difference(odd, even, whole.weight)
+    else:
+        sweeps = min(max(CHECKED_PATTERNS // total, FEWEST_SWEEPS), MOST_SWEEPS)
+        checked = network.after_physics(obj, sweeps, smoothing)
+        uncertainty = _where_scanned(_difference(obj, checked, whole.weight), whole.weight)
+    return Prediction(obj, whole.weight, uncertainty, half_set_resolution(*halves, box))
 
 
 def _steps(
@@ -129,12 +137,23 @@ def _half_difference(
 ) -> npt.NDArray[np.float32]:
     """Return half the local difference of two half scans (H, W), one phase aside (QUALITY-04)."""
     common = np.minimum(odd.weight, even.weight)
-    cross = complex((common * odd.object_array.conj() * even.object_array).sum(dtype=np.complex128))
-    turned = odd.object_array * np.complex64(cross / max(abs(cross), 1e-30))
-    squared = np.abs(turned - even.object_array) ** 2 * common
+    squared = _difference(odd.object_array, even.object_array, common) ** 2 * common
     spread = gaussian_filter(squared, ERROR_WIDTH) / np.maximum(gaussian_filter(common, ERROR_WIDTH), 1e-30)
-    known = weight > weakest_weight(weight)
-    return np.where(known, np.sqrt(spread) / 2, np.nan).astype(np.float32)
+    return _where_scanned(np.sqrt(spread) / 2, weight)
+
+
+def _difference(
+    a: npt.NDArray[np.complex64], b: npt.NDArray[np.complex64], weight: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return ``|a − b|`` (H, W), one phase aside."""
+    cross = complex((weight * a.conj() * b).sum(dtype=np.complex128))
+    return np.asarray(np.abs(a * np.complex64(cross / max(abs(cross), 1e-30)) - b), dtype=np.float32)
+
+
+def _where_scanned(
+    values: npt.NDArray[np.floating], weight: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    return np.where(weight > weakest_weight(weight), values, np.nan).astype(np.float32)
 
 
 def predict_groups(

@@ -118,9 +118,10 @@ def _run(
     box = _scanned_box(scan)
     if config.whole_scan and plan.couples:
         # No name of its own: the patterns on the device go before a refinement takes its own.
-        judging = config.seed if config.refine_iterations > 0 else None
+        refined = config.refine_iterations > 0
+        judging, smoothing = (config.seed, None) if refined else (None, config.refine_smoothing)
         prediction = yield from predict_whole(
-            WholeScan(backend, plan, archive.weights, prepared, stop, judging), prepared, box
+            WholeScan(backend, plan, archive.weights, prepared, stop, judging), prepared, box, smoothing
         )
     else:
         prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)

@@ -29,7 +29,7 @@ from .prepared import PreparedScan
 from .progress import Pace
 from .stitch import weakest_weight
 
-__all__ = ['Refinement', 'refine', 'scan_patterns', 'subsets_in_sweep']
+__all__ = ['DescentRun', 'Refinement', 'most_subsets', 'refine', 'scan_patterns', 'subsets_in_sweep']
 
 logger = logging.getLogger('ptychopinn.refine')
 
@@ -147,7 +147,7 @@ class _Best:
         return counts
 
 
-class _Run:
+class DescentRun:
     """One start and how far it has come."""
 
     def __init__(self, make: Callable[[Any], Descent], start: Any, sweeps: int, most: int) -> None:
@@ -160,6 +160,7 @@ class _Run:
 
     @property
     def current(self) -> Any:
+        """The object (H, W) after the last step, on the device."""
         return self._descent.current
 
     def sweep(self, number: int, n: int, seed: int) -> tuple[float, Any]:
@@ -218,17 +219,19 @@ def refine(
     sweeps = config.refine_iterations
     accelerated = config.refine_method != 'rpie'
     if accelerated:
-        most = _most_subsets(physics.to_host(first.weight), patterns.brightest, len(patterns))
+        most = most_subsets(physics.to_host(first.weight), patterns.brightest, len(patterns))
     else:
         most = -(-len(patterns) // RPIE_PATTERNS)
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
     # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
     planned = sweeps if accelerated else 3 * sweeps
-    runs = {name: _Run(descent, obj, planned, most) for name, obj in (('network', warm), ('flat', flat))}
+    runs = {
+        name: DescentRun(descent, obj, planned, most) for name, obj in (('network', warm), ('flat', flat))
+    }
     best = _Best(warm, before, patterns)
     pace = Pace()
 
-    def show(run: _Run) -> Iterator[Event]:
+    def show(run: DescentRun) -> Iterator[Event]:
         if preview is not None:
             yield from pace.show(
                 lambda: preview(_cropped(physics.to_host(run.current), prepared).astype(np.complex64))
@@ -296,7 +299,7 @@ def refine(
     return result
 
 
-def _most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
+def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
     """Return a power of two, so that on a dense scan half a pattern of a subset falls on each pixel."""
     overlap = float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
     wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1

@@ -15,6 +15,7 @@ from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import WholeScan
 from ptycho_engine.pipeline.predict import predict_whole
 from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.quality import scan_box
 from ptycho_engine.pipeline.refine import scan_patterns
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
@@ -101,10 +102,11 @@ def test_a_stop_is_heard_between_blocks(prepared):
         next(network.run(np.arange(9)))
 
 
-def test_quality_04_halves_of_the_scan_give_the_uncertainty(prepared):
+@pytest.mark.parametrize('smoothing', [None, 0.12])
+def test_quality_04_halves_of_the_scan_or_its_refinement_give_the_uncertainty(prepared, smoothing):
     network, _ = whole_scan(prepared)
     box = (slice(10, 20), slice(10, 20))
-    done, prediction = finished(predict_whole(network, prepared, box))
+    done, prediction = finished(predict_whole(network, prepared, box, smoothing))
     counts = [event.done for event in done if hasattr(event, 'done')]
     assert counts == sorted(counts)
     assert counts[-1] == 9
@@ -114,10 +116,24 @@ def test_quality_04_halves_of_the_scan_give_the_uncertainty(prepared):
     np.testing.assert_array_equal(prediction.object_array[prediction.weight == 0], 1)
 
 
+def test_quality_04_the_physics_shows_where_an_object_is_wrong():
+    scan = Scan.from_raw(small_scan(points=6, size=32, photons=1e6))
+    dense = PreparedScan(scan, MODEL)
+    network, _ = whole_scan(dense)
+    truth = dense.scan.raw.objectGuess / np.float32(dense.scale.probe_scale)
+    wrong = truth.copy()
+    middle = tuple(slice(side // 2 - 4, side // 2 + 4) for side in truth.shape)
+    wrong[middle] *= np.exp(0.4j)
+    moved = np.abs(network.after_physics(wrong, 12, 0.12) - wrong)
+    box = scan_box(scan.raw.xcoords, scan.raw.ycoords, truth.shape)
+    error = np.abs(wrong - truth)[box]
+    assert np.corrcoef(moved[box].ravel(), error.ravel())[0, 1] > 0.6
+
+
 def test_a_single_pattern_has_no_halves(prepared):
     alone = replace(prepared, scan=replace(prepared.scan, raw=prepared.scan.raw.select(np.array([4]))))
     network, _ = whole_scan(alone)
-    _, prediction = finished(predict_whole(network, alone, (slice(0, 10), slice(0, 10))))
+    _, prediction = finished(predict_whole(network, alone, (slice(0, 10), slice(0, 10)), 0.12))
     assert np.isnan(prediction.resolution)
 
 

@@ -28,6 +28,7 @@ PHASE = -0.67, 0.87
 CUT = 0.003
 """Part of the pixels that is cut off at either end of an object's range, so that few do not set it."""
 
+SPARSE_SWEEPS = 60
 RUN1084_SWEEPS = 8
 RUN1084_EDGE = 40
 """Pixels that Run1084's object is continued by, so that all patches lie on it."""
@@ -123,7 +124,7 @@ def cases(run1084: Path | None) -> Iterator[Case]:
         for photons in (1e4, 1e5, 1e6):
             yield Case(letter, 1, photons, raster_scan(texture, photons))
         for every in (2, 3, 4):
-            yield Case(letter, every, 1e5, raster_scan(texture, 1e5, every))
+            yield Case(letter, every, 1e5, raster_scan(texture, 1e5, every), SPARSE_SWEEPS)
     if run1084 is not None:
         for letter, flip in (('a', False), ('b', True)):
             for photons in (1e6, 1e9):

@@ -12,10 +12,10 @@ from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled
 from ptycho_engine.network.plan import build_plan
 from ptycho_engine.pipeline import coupled
-from ptycho_engine.pipeline.coupled import WholeScan
+from ptycho_engine.pipeline.coupled import CoupledObject, WholeScan
 from ptycho_engine.pipeline.predict import predict_whole
 from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.quality import scan_box
+from ptycho_engine.pipeline.quality import align, scan_box
 from ptycho_engine.pipeline.refine import scan_patterns
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
@@ -116,18 +116,26 @@ def test_quality_04_halves_of_the_scan_or_its_refinement_give_the_uncertainty(pr
     np.testing.assert_array_equal(prediction.object_array[prediction.weight == 0], 1)
 
 
-def test_quality_04_the_physics_shows_where_an_object_is_wrong():
+def test_quality_04_the_physics_shows_where_an_object_is_wrong(monkeypatch):
     scan = Scan.from_raw(small_scan(points=6, size=32, photons=1e6))
     dense = PreparedScan(scan, MODEL)
     network, _ = whole_scan(dense)
-    truth = dense.scan.raw.objectGuess / np.float32(dense.scale.probe_scale)
-    wrong = truth.copy()
-    middle = tuple(slice(side // 2 - 4, side // 2 + 4) for side in truth.shape)
-    wrong[middle] *= np.exp(0.4j)
-    moved = np.abs(network.after_physics(wrong, 12, 0.12) - wrong)
+    truth = scan.raw.objectGuess / np.float32(dense.scale.probe_scale)
+    height, width = truth.shape
+    wrong = truth * np.exp(0.8j * np.arange(width) / width)
+    wrong[height // 2 - 4 : height // 2 + 4, width // 2 - 4 : width // 2 + 4] *= np.exp(0.4j)
+    weight = network.run(np.arange(36)).__next__().weight
+
+    def found(members):
+        yield CoupledObject(wrong.astype(np.complex64), weight, 1.0)
+        return CoupledObject(wrong.astype(np.complex64), weight, 1.0)
+
+    monkeypatch.setattr(network, 'run', found)
     box = scan_box(scan.raw.xcoords, scan.raw.ycoords, truth.shape)
-    error = np.abs(wrong - truth)[box]
-    assert np.corrcoef(moved[box].ravel(), error.ravel())[0, 1] > 0.6
+    _, prediction = finished(predict_whole(network, dense, box, 0.12))
+    aligned = align(truth, wrong, box)
+    error = np.abs(aligned.result - aligned.truth)
+    assert np.corrcoef(prediction.uncertainty[box].ravel(), error.ravel())[0, 1] > 0.6
 
 
 def test_a_single_pattern_has_no_halves(prepared):

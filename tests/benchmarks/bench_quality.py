@@ -39,8 +39,8 @@ GRIDSIZE = {0: 2, 1: 4, 2: 3, 3: 2, 4: 2}
 """Of the network for every n-th row and column (0: Run1084): canvases of about 96 pixels."""
 
 GROUPS = {0: 640, 1: 128, 2: 128, 3: 160, 4: 160}
-EPOCHS = {0: 4, 1: 10, 2: 12, 3: 16, 4: 16}
-"""600 CPU-s on a quiet core, 300 for Run1084; --train-seconds ends it."""
+EPOCHS = {0: 4, 1: 16, 2: 14, 3: 14, 4: 14}
+"""As many as about 600 CPU-s of a quiet core allow, 300 for Run1084; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
 LOCAL_ERROR_PX = 2.0

@@ -43,7 +43,7 @@ MOST_SUBSETS = 32
 RPIE_PATTERNS = 16
 """Patterns that rPIE applies together."""
 
-PATIENCE = 8
+PATIENCE = 20
 """Sweeps over the whole scan without a better held-out deviance after which refinement ends."""
 
 BETTER = 1e-4

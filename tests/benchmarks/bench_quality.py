@@ -25,11 +25,13 @@ from scipy.ndimage import gaussian_filter
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
+from ptycho_engine.events import PatchesDone, Reconstructed
 from ptycho_engine.files.archive import ModelArchive, load_archive
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine, scan_patterns
+from ptycho_engine.pipeline.result import Reconstruction
 from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
 from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
@@ -124,23 +126,21 @@ def scored(case: Case, method: str, run: Callable[[], tuple[npt.NDArray[np.compl
 
 def with_network(case: Case, archive: ModelArchive) -> Iterator[Line]:
     """Yield the network's line, and that with refinement; its seconds are those after the network's image."""
-    alone = 0.0
     for sweeps, method in ((0, 'network'), (case.sweeps, 'network, refined')):
-        correlation: list[float] = []
-
-        def run(sweeps: int = sweeps, correlation: list[float] = correlation) -> tuple[npt.NDArray, str]:
-            (*_, last) = reconstruct(case.scan, archive, InferenceConfig(refine_iterations=sweeps))
-            found = last.reconstruction
-            tic = time.process_time()
-            correlation += error_correlation(case, found.object_array, found.uncertainty)
-            correlation.append(time.process_time() - tic)
-            return found.object_array, found.quality.refinement or ''
-
-        line = scored(case, method, run)
-        raw, local, extra = correlation
-        line = line.with_uncertainty(raw, local, line.seconds - extra - alone)
-        alone = line.seconds
-        yield line
+        tic = time.process_time()
+        result: Reconstruction | None = None
+        for event in reconstruct(case.scan, archive, InferenceConfig(refine_iterations=sweeps)):
+            if isinstance(event, PatchesDone) and sweeps:
+                tic = time.process_time()
+            elif isinstance(event, Reconstructed):
+                result = event.reconstruction
+        seconds = time.process_time() - tic
+        assert result is not None
+        line = scored(
+            case, method, lambda result=result: (result.object_array, result.quality.refinement or '')
+        )
+        correlations = error_correlation(case, result.object_array, result.uncertainty)
+        yield line.with_uncertainty(*correlations, seconds)
 
 
 def measure(case: Case, archive: ModelArchive | None, chi: bool) -> Iterator[Line]:

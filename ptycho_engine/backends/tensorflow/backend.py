@@ -16,7 +16,7 @@ from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
-from .network import PtychographyNetwork, UnrolledNetwork, make_network, real_type
+from .network import Exposure, PtychographyNetwork, UnrolledNetwork, make_network, real_type
 from .optimiser import Optimiser
 from .refine import TensorFlowScanPhysics
 
@@ -281,7 +281,7 @@ class TensorFlowBackend:
         amplitude = tf.signal.ifftshift(patterns.amplitude, axes=physics.PIXELS)
         remainder = tf.reshape(patterns.remainder, [-1, 2])
         probes = physics.shift_probe(self.network.probe(optics), remainder)
-        patches = self.network(amplitude, probes, patterns.corner, optics, patterns.side)
+        patches = self.network(Exposure(amplitude, probes, patterns.corner, optics, patterns.side))
         return patches, amplitude, probes
 
     def _losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:

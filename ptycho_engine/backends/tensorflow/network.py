@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from ...physics.unrolled import (
 )
 from . import physics
 
-__all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network', 'real_type']
+__all__ = ['Exposure', 'PtychographyNetwork', 'UnrolledNetwork', 'make_network', 'real_type']
 
 POLICIES = {
     '32-true': 'float32',
@@ -134,6 +134,21 @@ def _unfolded(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.transpose(squares, [0, 1, 4, 2, 5, 3]), [-1, 2 * height, 2 * width, channels // 4])
 
 
+class Exposure(NamedTuple):
+    """What a network makes patches of."""
+
+    amplitude: tf.Tensor
+    """(B, C, N, N) measured amplitudes, zero frequency at index 0."""
+    probes: tf.Tensor
+    """(B*C, P, N, N) complex probe modes shifted by each position's remainder."""
+    corner: tf.Tensor
+    """(B, C, 2) int [row, column] of each patch."""
+    optics: physics.Optics
+    """The scan's probe and detector mask."""
+    side: tf.Tensor
+    """() int of the object of a group, in pixels."""
+
+
 class PtychographyNetwork:
     """What networks of all architectures share: parts, a trainable probe and intensity scale, and names."""
 
@@ -148,33 +163,8 @@ class PtychographyNetwork:
         self.probe_correction = tf.Variable(tf.zeros(shape, real)) if plan.probe_modes else None
         self.log_scale = tf.Variable(tf.zeros((1,), real)) if plan.intensity_scale else None
 
-    def __call__(
-        self,
-        amplitude: tf.Tensor,
-        probes: tf.Tensor,
-        corner: tf.Tensor,
-        optics: physics.Optics,
-        side: tf.Tensor,
-    ) -> tf.Tensor:
-        """Reconstruct patches.
-
-        Parameters
-        ----------
-        amplitude : (B, C, N, N) float
-            Measured amplitudes, zero frequency at index 0.
-        probes : (B*C, P, N, N) complex
-            Probe modes shifted by each position's remainder.
-        corner : (B, C, 2) int
-            [row, column] of each patch.
-        optics : Optics
-            The scan's probe and detector mask.
-        side : () int
-            Of the object of a group, in pixels.
-
-        Returns
-        -------
-        (B, C, N, N) complex
-        """
+    def __call__(self, exposure: Exposure) -> tf.Tensor:
+        """Reconstruct patches (B, C, N, N) complex."""
         raise NotImplementedError
 
     def probe(self, optics: physics.Optics) -> tf.Tensor:
@@ -219,15 +209,9 @@ class UnrolledNetwork(PtychographyNetwork):
     Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
     """
 
-    def __call__(
-        self,
-        amplitude: tf.Tensor,
-        probes: tf.Tensor,
-        corner: tf.Tensor,
-        optics: physics.Optics,
-        side: tf.Tensor,
-    ) -> tf.Tensor:
+    def __call__(self, exposure: Exposure) -> tf.Tensor:
         """Reconstruct patches."""
+        amplitude, probes, corner, optics, side = exposure
         size = amplitude.shape[-1]
         channels = self.plan.channels if self.plan.merges else 1
         canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, side)
@@ -288,15 +272,9 @@ def _illumination_features(
 class CnnNetwork(PtychographyNetwork):
     """PtychoPINN's autoencoder: diffraction amplitudes of a group in, object patches out."""
 
-    def __call__(
-        self,
-        amplitude: tf.Tensor,
-        probes: tf.Tensor,
-        corner: tf.Tensor,
-        optics: physics.Optics,
-        side: tf.Tensor,
-    ) -> tf.Tensor:
+    def __call__(self, exposure: Exposure) -> tf.Tensor:
         """Reconstruct patches."""
+        amplitude, probes, corner, optics, _ = exposure
         centred = tf.signal.fftshift(amplitude, axes=physics.PIXELS)
         scaled = centred * (optics.input_scale / self.amplitude_factor(amplitude))
         logits = self.parts['autoencoder'](tf.transpose(scaled, [0, 2, 3, 1]))

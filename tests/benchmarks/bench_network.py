@@ -1,4 +1,4 @@
-"""Throughput of the networks on each backend, in patterns per processor-second.
+"""Throughput of the networks and of refinement on each backend, in patterns per processor-second.
 
     python tests/benchmarks/bench_network.py [--threads 1] [--backends pytorch tensorflow]
 
@@ -23,6 +23,7 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.refine import scan_patterns
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 PATTERNS = 16
@@ -77,6 +78,16 @@ def measure(backend_name: str, size: int, gridsize: int, scale: int, architectur
     )
 
 
+def sweep_speed(backend_name: str, size: int) -> float:
+    """Return patterns per second of one gradient of a whole scan, which is a sweep of refinement."""
+    patterns = scan_patterns(prepared_scan(size, points=23), 0)
+    backend = create_backend(backend_name, PyTorchExecutionConfig(accelerator='cpu'))
+    physics = backend.scan_physics(patterns)
+    flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+    everything = np.arange(len(patterns))
+    return len(patterns) / best_seconds(lambda: physics.evaluate(flat, everything, 'poisson'))
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,6 +109,9 @@ def main() -> None:
     ):
         for backend_name in options.backends:
             print(measure(backend_name, *case), flush=True)
+    for backend_name in options.backends:
+        speeds = ', '.join(f'{sweep_speed(backend_name, size):.0f} at N = {size}' for size in (64, 128))
+        print(f'Sweep of refinement by {backend_name}: {speeds} patterns/s.', flush=True)
 
 
 if __name__ == '__main__':

@@ -59,6 +59,21 @@ def test_chk_04_it_is_the_best_model(path, checkpoint):
     assert read_manifest(path).n == 64
 
 
+def test_opt_08_double_precision_is_kept_in_the_checkpoint_and_not_in_the_model(tmp_path, checkpoint):
+    double = {name: value.astype(np.float64) + 1e-12 for name, value in checkpoint.weights.items()}
+    model = replace(checkpoint.model, weights=double)
+    path = tmp_path / 'checkpoint.zip'
+    state = {f'{name}/mean': value for name, value in double.items()}
+    save_checkpoint(path, replace(checkpoint, model=model, weights=double, optimiser=state))
+    read = load_checkpoint(path)
+    for name, value in double.items():
+        for kept in (read.weights[name], read.optimiser[f'{name}/mean']):
+            assert kept.dtype == np.float64
+            np.testing.assert_array_equal(kept, value)
+        assert read.model.weights[name].dtype == np.float32
+        np.testing.assert_array_equal(read.model.weights[name], value.astype(np.float32))
+
+
 def test_arc_07_equal_contents_give_equal_bytes(path, tmp_path, checkpoint):
     save_checkpoint(tmp_path / 'again.zip', checkpoint)
     assert (tmp_path / 'again.zip').read_bytes() == path.read_bytes()

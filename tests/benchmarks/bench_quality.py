@@ -41,7 +41,7 @@ GRIDSIZE = {0: 2, 1: 4, 2: 3, 3: 2, 4: 2}
 """Of the network for every n-th row and column (0: Run1084): canvases of about 96 pixels."""
 
 GROUPS = {0: 640, 1: 128, 2: 128, 3: 160, 4: 160}
-EPOCHS = {0: 4, 1: 16, 2: 14, 3: 14, 4: 14}
+EPOCHS = {0: 2, 1: 16, 2: 14, 3: 14, 4: 14}
 """As many as about 600 CPU-s of a quiet core allow, 300 for Run1084; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
@@ -49,15 +49,18 @@ LOCAL_ERROR_PX = 2.0
 """Width of the Gaussian over which the true error is averaged for the second figure of the uncertainty."""
 
 
-def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive:
+def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive | None:
     """Load the network for a case, or train it for so many CPU seconds first; half as many for Run1084.
 
     Scans of every n-th row and column share one, whose objects of all families are simulated at 1e4 to 1e6
     photons with the probe and the steps of such a scan. One for Run1084 has the patterns of the case alone.
+    None where 0 seconds are to train one that is not kept yet.
     """
     every = case.every
     folder = directory / (f'every{every}' if every else f'run1084-{case.letter}-{case.photons:.0e}')
     if not (folder / 'wts.h5.zip').exists():
+        if seconds == 0:
+            return None
         labelled = every > 0
         config = TrainingConfig(
             model=ModelConfig(

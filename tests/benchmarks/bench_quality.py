@@ -37,11 +37,15 @@ from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 
-GRIDSIZE = {0: 2, 1: 4, 2: 3, 3: 2, 4: 2}
+GRIDSIZE = {0: 2, 1: 5, 2: 3, 3: 2, 4: 2}
 """Of the network for every n-th row and column (0: Run1084): canvases of about 96 pixels."""
 
-GROUPS = {0: 640, 1: 128, 2: 128, 3: 160, 4: 160}
-EPOCHS = {0: 2, 1: 16, 2: 14, 3: 14, 4: 14}
+STEPS = {0: 6, 1: 12, 2: 10, 3: 10, 4: 10}
+DOSES = {1: 2.0, 2: 3.0, 3: 3.0, 4: 3.0}
+"""Factor by which the doses of the training's patterns lie around 1e5 photons."""
+
+GROUPS = {0: 640, 1: 64, 2: 128, 3: 160, 4: 160}
+EPOCHS = {0: 2, 1: 20, 2: 14, 3: 14, 4: 14}
 """As many as about 600 CPU-s of a quiet core allow, 300 for Run1084; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
@@ -52,7 +56,7 @@ LOCAL_ERROR_PX = 2.0
 def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive | None:
     """Load the network for a case, or train it for so many CPU seconds first; half as many for Run1084.
 
-    Scans of every n-th row and column share one, whose objects of all families are simulated at 1e4 to 1e6
+    Scans of every n-th row and column share one, whose objects of all families are simulated at about 1e5
     photons with the probe and the steps of such a scan. One for Run1084 has the patterns of the case alone.
     None where 0 seconds are to train one that is not kept yet.
     """
@@ -64,7 +68,7 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
         labelled = every > 0
         config = TrainingConfig(
             model=ModelConfig(
-                N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=10 if labelled else 6
+                N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=STEPS[every]
             ),
             nepochs=EPOCHS[every],
             n_groups=GROUPS[every],
@@ -79,7 +83,7 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
         source: TrainingSource
         if labelled:
             template = raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw
-            variety = ObjectVariety(absorption=0.5, phase=1.2, photon_factor=10.0)
+            variety = ObjectVariety(absorption=0.5, phase=1.2, photon_factor=DOSES[every])
             source = SimulatedScans(Scan.from_raw(without_truth(template)), config, variety=variety)
         else:
             source = MeasuredScans([Scan.from_raw(without_truth(case.scan.raw))], config)

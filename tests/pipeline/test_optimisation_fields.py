@@ -28,6 +28,7 @@ PLATEAU = {'scheduler': 'ReduceLROnPlateau', 'plateau_patience': 1, 'plateau_thr
 
 CHANGES = [
     # (settings both runs have, the change, whether the learning rates of the epochs change)
+    ({}, {'simulated_epochs': 1}, True),
     ({}, {'batch_size': 4}, True),
     ({}, {'nepochs': 2}, True),
     ({}, {'seed': 1}, False),

@@ -41,11 +41,11 @@ GRIDSIZE = {0: 2, 1: 5, 2: 3, 3: 2, 4: 2}
 """Of the network for every n-th row and column (0: Run1084): canvases of about 96 pixels."""
 
 STEPS = {0: 6, 1: 12, 2: 10, 3: 10, 4: 10}
-DOSES = {1: 1.5, 2: 3.0, 3: 3.0, 4: 3.0}
+DOSES = {1: 2.0, 2: 3.0, 3: 3.0, 4: 3.0}
 """Factor by which the doses of the training's patterns lie around 1e5 photons."""
 
 GROUPS = {0: 640, 1: 64, 2: 128, 3: 160, 4: 160}
-EPOCHS = {0: 2, 1: 22, 2: 14, 3: 14, 4: 14}
+EPOCHS = {0: 2, 1: 20, 2: 14, 3: 14, 4: 14}
 """As many as about 600 CPU-s of a quiet core allow, 300 for Run1084; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99

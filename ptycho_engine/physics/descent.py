@@ -19,6 +19,7 @@ __all__ = [
     'RegularisedPIE',
     'TotalVariation',
     'real_product',
+    'step_curvature',
 ]
 
 WEAKEST_STEP = 0.05
@@ -49,6 +50,11 @@ class Descent(Protocol):
 def real_product(a: Any, b: Any) -> float:
     """Return ``Re <a, b>`` of two complex arrays."""
     return float((a.real * b.real + a.imag * b.imag).sum())
+
+
+def step_curvature(weight: Any, largest: float) -> Any:
+    """Return the curvature for a step: `weight`, whose maximum is `largest`, raised where there is little."""
+    return (1 - WEAKEST_STEP) * weight + WEAKEST_STEP * largest
 
 
 class TotalVariation:
@@ -137,7 +143,7 @@ class AcceleratedDescent:
 
     def _step(self, gradient: Any, weight: Any, *, whole: bool) -> None:
         largest = float(weight.max())
-        curvature = (1 - WEAKEST_STEP) * weight + WEAKEST_STEP * largest
+        curvature = step_curvature(weight, largest)
         step = gradient / curvature
         following = self._ahead - step
         if whole:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .descent import step_curvature
 from .geometry import PatchPlacement
 from .refinement import ScanPatterns, ScanPhysics
 
@@ -15,9 +16,6 @@ __all__ = ['ExperimentRefinement']
 
 MOMENTUM = 0.9
 """Part of the last move that is made again: single steps are short, as the object has learned the errors."""
-
-WEAKEST_STEP = 0.05
-"""Curvature of a probe pixel, relative to the largest, where the object let no light through."""
 
 POSITION_GAIN = 8.0
 """Times the Gauss-Newton step of a position at a fixed object. The object follows, so that more is gained."""
@@ -67,8 +65,8 @@ class ExperimentRefinement:
 
     def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         old = self.patterns.probe
-        curvature = (1 - WEAKEST_STEP) * weight + WEAKEST_STEP * weight.max()
-        self._probe_move = MOMENTUM * self._probe_move - gradient / curvature
+        step = gradient / step_curvature(weight, weight.max())
+        self._probe_move = MOMENTUM * self._probe_move - step
         probe = old + self._probe_move
         probe *= np.linalg.norm(old) / max(float(np.linalg.norm(probe)), 1e-30)
         self.patterns = replace(self.patterns, probe=probe.astype(old.dtype))

@@ -194,10 +194,13 @@ class NumpyScanPhysics:
         """Return the Poisson deviance per held-out pixel of all patterns."""
         total = 0.0
         for part in blocks(len(self._patterns), self._step):
-            chosen = np.arange(part.start, part.stop)
-            _, fields, amplitude = self._predict(obj, chosen)
-            total += self._deviance(mode_intensity(fields), amplitude, chosen)
+            total += self._fit(obj, np.arange(part.start, part.stop))
         return float(total / (len(self._patterns) * self._patterns.held_out.shape[1]))
+
+    def _fit(self, obj: Any, chosen: IntArray) -> float:
+        """Return the Poisson deviance summed over the held-out pixels of one block of patterns."""
+        _, fields, amplitude = self._predict(obj, chosen)
+        return self._deviance(mode_intensity(fields), amplitude, chosen)
 
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
@@ -216,16 +219,7 @@ class NumpyScanPhysics:
         force = np.empty((len(patterns), 2))
         curvature = np.empty((len(patterns), 2, 2))
         frequency = np.fft.fftfreq(patterns.size)
-        slope = (
-            -2j
-            * np.pi
-            * np.stack(
-                [
-                    np.broadcast_to(frequency[:, None], probe.shape[-2:]),
-                    np.broadcast_to(frequency, probe.shape[-2:]),
-                ]
-            )
-        )
+        slope = -2j * np.pi * np.stack(np.meshgrid(frequency, frequency, indexing='ij'))
         for chosen, probes, changes, _ in self._changes(obj, np.arange(len(patterns)), 'poisson'):
             patches = self._cut(obj, chosen)
             back = fourier_shift(

@@ -129,8 +129,8 @@ def _run(
     _announce(run)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
     stopped = False
+    validation = [] if run.finished else run.source.validation()
     while True:
-        validation = [] if run.finished else run.source.validation()
         while not run.finished:
             outcome = yield from _epoch(run, validation, stop, execution.num_workers)
             if outcome is None:
@@ -145,7 +145,8 @@ def _run(
                 break
         if stopped or not run.next_stage():
             break
-        _judge_start(run, stop)
+        validation = run.source.validation()
+        _judge_start(run, validation, stop)
 
     if run.stage.is_last and run.stale >= run.config.early_stop_patience:
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
@@ -244,9 +245,9 @@ def _checkpoint(path: Path) -> Checkpoint | None:
     return load_checkpoint(path)
 
 
-def _judge_start(run: TrainingRun, stop: Callable[[], bool]) -> None:
+def _judge_start(run: TrainingRun, validation: list[GroupedScan], stop: Callable[[], bool]) -> None:
     """Measure how good the weights of the stage before are on what the next one trains on."""
-    found = validation_pass(run.backend, run.source.validation(), run.config.batch_size, stop)
+    found = validation_pass(run.backend, validation, run.config.batch_size, stop)
     if found is not None and math.isfinite(found.loss):
         run.judge_start(found.loss)
         logger.info(

@@ -25,7 +25,6 @@ __all__ = [
     'merge_and_cut',
     'mode_intensity',
     'modulus_gradient',
-    'shift_back',
     'shift_probe',
     'shift_slope',
     'slow_turn',
@@ -34,15 +33,12 @@ __all__ = [
 
 
 def shift_probe(probe: Tensor, remainder: Tensor) -> Tensor:
-    """Shift probe modes (P, N, N) by sub-pixel remainders (n, 2): (n, P, N, N)."""
-    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * _shift_ramp(remainder, probe.shape[-1]))
-    return shifted
-
-
-def shift_back(waves: Tensor, remainder: Tensor) -> Tensor:
-    """Undo :func:`shift_probe` on waves (n, P, N, N), which is its adjoint."""
-    ramp = _shift_ramp(-remainder, waves.shape[-1])
-    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(waves) * ramp)
+    """Shift modes (P, N, N), or waves (n, P, N, N), by sub-pixel remainders (n, 2): (n, P, N, N)."""
+    frequency = torch.fft.fftfreq(probe.shape[-1], device=remainder.device, dtype=remainder.dtype)
+    angle = -2 * torch.pi * remainder[:, :, None] * frequency
+    ramp = torch.polar(torch.ones_like(angle), angle)
+    spectrum = torch.fft.fft2(probe)
+    shifted: Tensor = torch.fft.ifft2(spectrum * (ramp[:, 0, :, None] * ramp[:, 1, None, :])[:, None])
     return shifted
 
 
@@ -54,14 +50,6 @@ def shift_slope(size: int, like: Tensor) -> Tensor:
     frequency = torch.fft.fftfreq(size, device=like.device, dtype=like.dtype)
     both = torch.stack(torch.meshgrid(frequency, frequency, indexing='ij'))
     return -2j * torch.pi * both
-
-
-def _shift_ramp(remainder: Tensor, size: int) -> Tensor:
-    """Return the factor (n, 1, N, N) on the spectrum of a wave that is shifted by (n, 2) pixels."""
-    frequency = torch.fft.fftfreq(size, device=remainder.device, dtype=remainder.dtype)
-    angle = -2 * torch.pi * remainder[:, :, None] * frequency
-    ramp = torch.polar(torch.ones_like(angle), angle)
-    return (ramp[:, 0, :, None] * ramp[:, 1, None, :])[:, None]
 
 
 def mode_intensity(fields: Tensor) -> Tensor:

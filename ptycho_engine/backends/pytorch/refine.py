@@ -104,7 +104,7 @@ class TorchScanPhysics:
         for chosen, probes, changes, _ in self._changes(obj, np.arange(len(self._patterns)), 'poisson'):
             where = chosen.to(self._device)
             patches = self._cut(obj, chosen)[:, None]
-            probe += physics.shift_back(patches.conj() * changes, self._remainder[where]).sum(dim=0)
+            probe += physics.shift_probe(patches.conj() * changes, -self._remainder[where]).sum(dim=0)
             weight += physics.mode_intensity(patches).sum(dim=0)
             moved = torch.fft.ifft2(torch.fft.fft2(probes)[:, :, None] * slope) * patches[:, :, None]
             force[where] = (moved.conj() * changes[:, :, None]).real.sum(dim=(1, 3, 4)).double()

@@ -62,14 +62,9 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
             with tf.device(device):
                 self._cached = tf.concat([a for a, _ in parts], 0), tf.concat([p for _, p in parts], 0)
 
-    def held_out(self, obj: Any) -> float:
-        """Return the Poisson deviance per held-out pixel of all patterns."""
-        patterns = self._patterns
-        total = 0.0
-        for part in self._blocks(len(patterns)):
-            chosen = np.arange(part.start, part.stop)
-            total += float(self._run('fit', obj, chosen)[0])
-        return float(total / (len(patterns) * patterns.held_out.shape[1]))
+    def _fit(self, obj: Any, chosen: Indices) -> float:
+        """Return the Poisson deviance summed over the held-out pixels of one block of patterns."""
+        return float(self._run('fit', obj, chosen)[0])
 
     def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
         """Take another probe (P, N, N) and other remainders (n, 2) from now on."""

@@ -96,6 +96,11 @@ FIELDS = (
         'Width of the network. Twice the width takes about three times the time.',
     ),
     Field(
+        *('Model', 'number', 'engine', 'physics_steps', 'Physics steps:'),
+        'Steps of "apply the measured modulus" alone before the network corrects anything. They are cheap.\n'
+        'Only architecture unrolled, no effect at grid size 1.',
+    ),
+    Field(
         *('Model', 'number', 'engine', 'unrolled_steps', 'Unrolled steps:'),
         'Steps of "apply the measured modulus, then correct by a small CNN". Time grows in proportion. Only '
         'architecture unrolled.',

@@ -16,6 +16,7 @@ SETTING_OF_FIELD = {
     'ModelConfig.gridsize': 'PtychoPINNModel.GridSize',
     'ModelConfig.n_filters_scale': 'PtychoPINNModel.NumFiltersScale',
     'ModelConfig.architecture': f'{ENGINE_GROUP}.Architecture',
+    'ModelConfig.physics_steps': f'{ENGINE_GROUP}.PhysicsSteps',
     'ModelConfig.unrolled_steps': f'{ENGINE_GROUP}.UnrolledSteps',
     'ModelConfig.amp_activation': 'PtychoPINNModel.AmpActivation',
     'ModelConfig.object_big': 'PtychoPINNModel.ObjectBig',

@@ -46,6 +46,9 @@ class EngineSettings:
             'SimulatedEpochs', training.simulated_epochs, minimum=0
         )
         self.architecture = group.create_string_parameter('Architecture', model.architecture)
+        self.physics_steps = group.create_integer_parameter(
+            'PhysicsSteps', model.physics_steps, minimum=0, maximum=256
+        )
         self.unrolled_steps = group.create_integer_parameter(
             'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=24
         )
@@ -92,7 +95,10 @@ _WITHOUT_EFFECT_SUPERVISED: _Names = (
     ('training', 'realspace_mae_weight', 'RealspaceMAEWeight'),
     ('training', 'realspace_weight', 'RealspaceWeight'),
 )
-_ONLY_UNROLLED: _Names = (('engine', 'unrolled_steps', 'UnrolledSteps'),)
+_ONLY_UNROLLED: _Names = (
+    ('engine', 'physics_steps', 'PhysicsSteps'),
+    ('engine', 'unrolled_steps', 'UnrolledSteps'),
+)
 _ONLY_CNN: _Names = (
     ('model', 'amp_activation', 'AmpActivation'),
     ('model', 'probe_big', 'ProbeBig'),
@@ -107,7 +113,7 @@ _NETWORK_FIELDS = {
         *('gridsize', 'n_filters_scale', 'object_big', 'probe_mask', 'gaussian_smoothing_sigma'),
         *('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
     ),
-    'engine': ('unrolled_steps',),
+    'engine': ('physics_steps', 'unrolled_steps'),
 }
 """Settings that are fields of ModelConfig, besides the architecture."""
 
@@ -174,7 +180,11 @@ class ReconstructorSettings:
             'gaussian_smoothing_sigma': self.model.gaussian_smoothing_sigma.get_value(),
         }
         if not self._is_cnn:
-            return ModelConfig(**shared, unrolled_steps=self.engine.unrolled_steps.get_value())
+            return ModelConfig(
+                **shared,
+                physics_steps=self.engine.physics_steps.get_value(),
+                unrolled_steps=self.engine.unrolled_steps.get_value(),
+            )
         return ModelConfig(
             **shared,
             amp_activation=self.model.amp_activation.get_value().strip().casefold(),

@@ -99,5 +99,5 @@ def _key(
     where = computes_on(backend, execution.accelerator)
     network = [model.architecture, f'N{model.N}', f'g{model.gridsize}', f'f{model.n_filters_scale}']
     if model.architecture == 'unrolled':
-        network.append(f'u{model.unrolled_steps}')
+        network += [f'p{model.physics_steps}', f'u{model.unrolled_steps}']
     return '/'.join([what, backend, where, execution.precision, *network, *extras])

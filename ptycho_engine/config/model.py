@@ -14,7 +14,7 @@ MODEL_TYPES = ('pinn', 'supervised')
 AMPLITUDE_ACTIVATIONS = ('sigmoid', 'swish', 'softplus', 'relu')
 
 _ONLY_OF = {
-    'unrolled': ('unrolled_steps',),
+    'unrolled': ('physics_steps', 'unrolled_steps'),
     'cnn': ('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
 }
 """Fields that mean something to one architecture alone."""
@@ -42,6 +42,9 @@ class ModelConfig:
     architecture: str = 'unrolled'
     """'unrolled': steps of modulus constraint with the known probe, each corrected by a small CNN. 'cnn':
     PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
+    physics_steps: int = 64
+    """Steps of modulus constraint alone before the first correction, from 0 to 256. They have no weights, and
+    on dense scans each takes a part of the patterns. No effect at gridsize 1. Only 'unrolled'."""
     unrolled_steps: int = 6
     """Steps of the unrolled network, from 1 to 24. Time grows in proportion. Only 'unrolled'."""
     object_big: bool = True
@@ -76,6 +79,7 @@ class ModelConfig:
                 )
         check_integer(owner, 'gridsize', self.gridsize, 1, 5)
         check_integer(owner, 'n_filters_scale', self.n_filters_scale, 1, 4)
+        check_integer(owner, 'physics_steps', self.physics_steps, 0, 256)
         check_integer(owner, 'unrolled_steps', self.unrolled_steps, 1, 24)
         check_choice(owner, 'model_type', self.model_type, MODEL_TYPES)
         check_choice(owner, 'architecture', self.architecture, ARCHITECTURES)

@@ -153,7 +153,8 @@ def find_archive(path: Path | str) -> Path:
 def _config(file: SealedZip) -> TrainingConfig:
     values = parse_object(file.read('config.json'), file.path)
     try:
-        model = from_mapping(ModelConfig, values.pop('model'))
+        # A model that does not name these steps was trained without them.
+        model = from_mapping(ModelConfig, {'physics_steps': 0, **values.pop('model')})
         return from_mapping(TrainingConfig, {**values, 'model': model})
     except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise ArchiveError(

@@ -83,6 +83,11 @@ class NetworkPlan:
         """Whether the network can take a whole scan for one group."""
         return self.unrolled and self.merges
 
+    @property
+    def physics_steps(self) -> int:
+        """Steps before the first correction: none for a lone pattern, which they would misfit (NET-10)."""
+        return self.model.physics_steps if self.couples else 0
+
     def canvas_side(self, extent: int) -> int:
         """Return the side of the square that 'unrolled' works on, for groups within `extent` pixels."""
         needed = extent if self.merges else self.model.N

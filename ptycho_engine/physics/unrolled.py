@@ -15,6 +15,7 @@ from scipy import fft
 
 __all__ = [
     'CORRECTION_LIMIT',
+    'FASTEST_MOMENTUM',
     'FEATURES',
     'INITIAL_RATES',
     'LARGEST_TURN',
@@ -25,7 +26,10 @@ __all__ = [
     'UnrolledState',
     'advance',
     'flat_state',
+    'look_ahead',
     'network_features',
+    'physics_momentum',
+    'physics_step',
 ]
 
 FloatImage = npt.NDArray[np.float32]
@@ -45,7 +49,7 @@ FEATURES = (
     'slow_turn',
     'log_illumination',
     'illuminated',
-    'photon_noise',
+    'log_uncertain_by',
 )
 """Input channels of a correction network, in order (NET-02)."""
 
@@ -53,7 +57,7 @@ STEP_REGULARISATION = 0.2
 """Curvature, in units of the probe's brightest intensity, added to the illumination in a step."""
 
 WEAK_REGULARISATION = 0.02
-"""The same for the step that the network sees beside it, which is longer where light is weak."""
+"""The same for the longer steps before the first correction, and for the step that networks see beside."""
 
 SCANNED_FLOOR = 0.05
 """Illumination, relative to the largest of the canvas, below which the slow phase is not turned."""
@@ -61,12 +65,16 @@ SCANNED_FLOOR = 0.05
 LARGEST_TURN = 1.0
 """Largest turn of the phase in one step, in radians."""
 
-CORRECTION_LIMIT = 2.0
-"""Real and imaginary part of each correction are bounded by ``limit * tanh(x / limit)``, so that one bad
-step of the optimiser cannot throw the object away. The object itself has no ceiling."""
+CORRECTION_LIMIT = 4.0
+"""Real and imaginary part of each correction are bounded by ``limit * tanh(x / limit)``, in units of
+:func:`uncertain_by`, so that one bad step of the optimiser cannot throw the object away, and an object that
+explains its patterns is left alone. The object itself has no ceiling."""
 
 INITIAL_RATES = (0.0, 0.5, 0.5)
 """Of each step, before training: logarithm of the factor of the step, momentum, factor of the slow turn."""
+
+FASTEST_MOMENTUM = 0.9
+"""Largest momentum of the steps before the first correction."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,47 @@ def flat_state(shape: tuple[int, int]) -> UnrolledState:
     return UnrolledState(np.ones(shape, np.complex64), np.zeros(shape, np.complex64))
 
 
+def physics_momentum(index: int) -> float:
+    """Return the momentum before the step of that index (from 0) that has no correction (NET-10).
+
+    ``(k - 1) / (k + 2)`` of accelerated gradients (Nesterov, Soviet Math. Dokl. 27, 372, 1983; Beck &
+    Teboulle, SIAM J. Imaging Sci. 2, 183, 2009), at most ``FASTEST_MOMENTUM``.
+    """
+    return min(max(index - 1, 0) / (index + 2), FASTEST_MOMENTUM)
+
+
+def look_ahead(state: UnrolledState, index: int) -> ComplexImage:
+    """Return where the step of that index that has no correction takes its gradient: (H, W)."""
+    return np.asarray(state.obj + np.float32(physics_momentum(index)) * state.change, dtype=np.complex64)
+
+
+def physics_step(
+    state: UnrolledState,
+    ahead: ComplexImage,
+    gradient: ComplexImage,
+    around: Surroundings,
+    *,
+    turn: bool = True,
+) -> UnrolledState:
+    """Take one step without a correction (NET-10).
+
+    Parameters
+    ----------
+    ahead : (H, W) complex
+        Of :func:`look_ahead`.
+    gradient : (H, W) complex
+        At `ahead`, of the patterns whose illumination `around` has.
+    turn : bool
+        Whether to turn the slow phase, as steps with all patterns do.
+    """
+    weak = _step(gradient, around, WEAK_REGULARISATION)
+    moved = ahead + weak
+    if turn:
+        moved *= np.exp(1j * _slow_turn(ahead, weak, around))
+    obj = np.asarray(moved, dtype=np.complex64)
+    return UnrolledState(obj, obj - state.obj)
+
+
 def network_features(state: UnrolledState, gradient: ComplexImage, around: Surroundings) -> FloatImage:
     """Return what the network of a step sees, (F, H, W) in the order of ``FEATURES``.
 
@@ -105,10 +154,13 @@ def network_features(state: UnrolledState, gradient: ComplexImage, around: Surro
         ``G = Σ_j conj(P_j) F⁻¹((A_j / |Ψ_j| − 1) Ψ_j)``, by which the modulus constraint would change the
         object times the illumination.
     """
-    light, obj = around.illumination, state.obj
-    step = gradient / (light + np.float32(STEP_REGULARISATION * around.brightest))
-    weak = gradient / (light + np.float32(WEAK_REGULARISATION * around.brightest))
+    light, obj, change = around.illumination, state.obj, state.change
+    step = _step(gradient, around, STEP_REGULARISATION)
+    weak = _step(gradient, around, WEAK_REGULARISATION)
     relative = light / np.float32(around.brightest)
+    turn = _slow_turn(obj, weak, around)
+    unit = uncertain_by(weak, light)
+    step, weak, change = step / unit, weak / unit, change / unit
     return np.stack(
         [
             obj.real - 1,
@@ -119,14 +171,33 @@ def network_features(state: UnrolledState, gradient: ComplexImage, around: Surro
             weak.real,
             weak.imag,
             np.abs(weak),
-            state.change.real,
-            state.change.imag,
-            _slow_turn(obj, weak, around),
+            change.real,
+            change.imag,
+            turn,
             np.log1p(relative),
             relative / (relative + 1),
-            1 / np.sqrt(1 + light),
+            np.log(unit),
         ]
     ).astype(np.float32)
+
+
+def uncertain_by(weak: ComplexImage, light: FloatImage) -> FloatImage:
+    """Return how far the object may be off: photon noise and what the patterns still ask for, (H, W).
+
+    Parameters
+    ----------
+    weak : (H, W) complex
+        The longer step.
+    light : (H, W) float
+        Illumination in counts.
+    """
+    asked = (light * np.abs(weak) ** 2).sum(dtype=np.float64) / light.sum(dtype=np.float64)
+    return np.asarray(np.sqrt(np.float32(asked) + 1 / (1 + light)), dtype=np.float32)
+
+
+def _step(gradient: ComplexImage, around: Surroundings, regularisation: float) -> ComplexImage:
+    """Return how far a gradient (H, W) moves the object."""
+    return gradient / (around.illumination + np.float32(regularisation * around.brightest))
 
 
 def _slow_turn(obj: ComplexImage, weak: ComplexImage, around: Surroundings) -> FloatImage:
@@ -152,9 +223,11 @@ def advance(
     rates : (3,) float
         Logarithm of the factor of the step, momentum, factor of the slow turn.
     """
+    unit = np.exp(features[FEATURES.index('log_uncertain_by')])
     step = features[FEATURES.index('step_real')] + 1j * features[FEATURES.index('step_imag')]
     turn = rates[2] * features[FEATURES.index('slow_turn')]
     bounded = CORRECTION_LIMIT * np.tanh(correction[:2] / CORRECTION_LIMIT)
-    moved = state.obj + np.exp(rates[0]) * step + rates[1] * state.change + (bounded[0] + 1j * bounded[1])
+    moved = unit * (np.exp(rates[0]) * step + bounded[0] + 1j * bounded[1])
+    moved += state.obj + rates[1] * state.change
     obj = (moved * np.exp(1j * turn)).astype(np.complex64)
     return UnrolledState(obj, obj - state.obj)

@@ -5,8 +5,9 @@ Only the object is kept from step to step, so that memory does not grow with the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,21 @@ from ..network.plan import RATES, SIDE_MULTIPLE, NetworkPlan
 from ..physics.descent import AcceleratedDescent
 from ..physics.refinement import ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
-from ..physics.unrolled import Surroundings, UnrolledState, advance, flat_state, network_features
+from ..physics.unrolled import (
+    Surroundings,
+    advance,
+    flat_state,
+    look_ahead,
+    network_features,
+    physics_step,
+)
 from .prepared import PreparedScan
-from .refine import DescentRun, most_subsets, scan_patterns
+from .refine import DescentRun, scan_patterns
+from .subsets import most_subsets, patterns_of_steps
 
 __all__ = ['CoupledObject', 'WholeScan']
+
+logger = logging.getLogger('ptychopinn.reconstruct')
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -34,6 +45,10 @@ TILE = 1024
 
 HALO = 48
 """Pixels around it that the network sees too: as far as its layers look."""
+
+
+RUNAWAY_POWER = 4.0
+"""Mean squared amplitude, about 1 in the engine's gauge, beyond which steps over subsets have run away."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,7 @@ class WholeScan:
     ) -> None:
         self._backend = backend
         self._stop = stop
+        self._physics_steps = plan.physics_steps
         self._rates = [weights[f'{name}/{RATES}'] for name, _ in plan.parts]
         patterns = scan_patterns(prepared, held_out_seed, multiple=SIDE_MULTIPLE)
         self._physics: ScanPhysics = backend.scan_physics(patterns)
@@ -86,8 +102,18 @@ class WholeScan:
         margin, (height, width) = prepared.margin, prepared.scan.grid.shape
         self._inner = slice(margin, margin + height), slice(margin, margin + width)
 
-    def run(self, members: npt.NDArray[np.int64]) -> Generator[CoupledObject, None, CoupledObject]:
+    def run(
+        self, members: npt.NDArray[np.int64], most: int | None = None
+    ) -> Generator[CoupledObject, None, CoupledObject]:
         """Reconstruct from the given patterns; yields after each step and returns the last.
+
+        Parameters
+        ----------
+        members : (m,) int
+            Indices of the patterns.
+        most : int, optional
+            Largest number of subsets that steps without a correction take turns with (NET-10); by default
+            what the overlap of the patterns allows.
 
         Raises
         ------
@@ -95,17 +121,30 @@ class WholeScan:
             If the run is to stop.
         """
         state = flat_state(self._patterns.shape)
-        around: Surroundings | None = None
-        found: CoupledObject | None = None
-        for step, rates in enumerate(self._rates):
-            gradient, light = self._gradient(state, members)
-            around = around or Surroundings(light, self._patterns.brightest, self._gain)
-            features = network_features(state, gradient, around)
-            state = advance(state, features, self._correction(step, features), rates)
-            found = CoupledObject(state.obj[self._inner], light[self._inner], (step + 1) / len(self._rates))
-            yield found
-        assert found is not None
-        return found
+        gradient, light = self._gradient(state.obj, members)
+        around = Surroundings(light, self._patterns.brightest, self._gain)
+        if most is None:
+            most = max(most_subsets(light, around.brightest, len(members)) // 2, 1)
+        taken = patterns_of_steps(members, self._physics_steps, most) + [members] * len(self._rates)
+        for step, part in enumerate(taken):
+            corrected = step - self._physics_steps
+            seen = state.obj if corrected >= 0 else look_ahead(state, step)
+            # The first step takes all patterns, whose gradient is known.
+            if step > 0:
+                gradient, light = self._gradient(seen, part)
+            if corrected >= 0:
+                features = network_features(state, gradient, around)
+                correction = self._correction(corrected, features)
+                state = advance(state, features, correction, self._rates[corrected])
+            else:
+                whole = step == 0 or len(part) == len(members)
+                state = physics_step(state, seen, gradient, replace(around, illumination=light), turn=whole)
+                if most > 1 and not _is_calm(state.obj, around.illumination):
+                    logger.info('Steps over subsets of the patterns ran away; starting again without them.')
+                    return (yield from self.run(members, most=1))
+            done = sum(map(len, taken[: step + 1])) / sum(map(len, taken))
+            yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], done)
+        return CoupledObject(state.obj[self._inner], around.illumination[self._inner], 1.0)
 
     def after_physics(
         self, obj: npt.NDArray[np.complex64], sweeps: int, smoothing: float
@@ -136,16 +175,16 @@ class WholeScan:
         return np.asarray(physics.to_host(run.current)[self._inner], dtype=np.complex64)
 
     def _gradient(
-        self, state: UnrolledState, members: npt.NDArray[np.int64]
+        self, obj: npt.NDArray[np.complex64], members: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float32]]:
         """Return what the modulus constraint wants of the object, and the illumination: (H, W) each."""
-        obj = self._physics.to_device(state.obj)
+        seen = self._physics.to_device(obj)
         gradient = np.zeros(self._patterns.shape, np.complex64)
         light = np.zeros(self._patterns.shape, np.float32)
         for part in blocks(len(members), max(PIXELS_AT_ONCE // self._patterns.size**2, 1)):
             if self._stop():
                 raise Cancelled('The reconstruction was stopped.')
-            found = self._physics.evaluate(obj, members[part], 'amplitude')
+            found = self._physics.evaluate(seen, members[part], 'amplitude')
             gradient -= self._physics.to_host(found.gradient)
             light += self._physics.to_host(found.weight)
         return gradient, light
@@ -164,6 +203,12 @@ class WholeScan:
                 inner_columns = slice(columns.start - seen_columns.start, columns.stop - seen_columns.start)
                 correction[:, rows, columns] = found[:, inner_rows, inner_columns]
         return correction
+
+
+def _is_calm(obj: npt.NDArray[np.complex64], light: npt.NDArray[np.float32]) -> bool:
+    """Return whether an object (H, W) is as bright as one in the engine's gauge may be."""
+    power = float((light * (obj.real**2 + obj.imag**2)).sum(dtype=np.float64) / light.sum(dtype=np.float64))
+    return power < RUNAWAY_POWER
 
 
 def _tiles(length: int) -> Iterator[tuple[slice, slice]]:

@@ -28,18 +28,15 @@ from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .prepared import PreparedScan
 from .progress import Pace
 from .stitch import weakest_weight
+from .subsets import most_subsets, subsets_in_sweep
 
-__all__ = ['DescentRun', 'Refinement', 'most_subsets', 'refine', 'scan_patterns', 'subsets_in_sweep']
+__all__ = ['DescentRun', 'Refinement', 'refine', 'scan_patterns']
 
 logger = logging.getLogger('ptychopinn.refine')
 
 HELD_OUT_FRACTION = 0.02
 """Part of the good pixels that judges and is not fitted."""
 
-DENSE_OVERLAP = 8.0
-"""Patterns that fall on a pixel from which on subsets bring more speed than noise."""
-
-MOST_SUBSETS = 32
 RPIE_PATTERNS = 16
 """Patterns that rPIE applies together."""
 
@@ -121,13 +118,6 @@ def scan_patterns(prepared: PreparedScan, seed: int | None, *, multiple: int = 1
             np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, HELD_OUT_FRACTION, seed)
         ),
     )
-
-
-def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
-    """Return how many subsets a sweep (from 1) is cut into: `most` for a third of them, then half as many
-    in each, down to one, so that the end is without the noise of subsets (REF-03)."""
-    beyond = sweep - math.ceil(sweeps / 3)
-    return max(most >> max(beyond, 0), 1)
 
 
 @dataclass
@@ -297,13 +287,6 @@ def refine(
     )
     logger.info('%s. %.1f s.', result.sentence.capitalize(), result.seconds)
     return result
-
-
-def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
-    """Return a power of two, so that on a dense scan half a pattern of a subset falls on each pixel."""
-    overlap = float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
-    wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1
-    return int(2 ** math.floor(math.log2(wanted)))
 
 
 def _trial_length(sweeps: int, most: int) -> int:

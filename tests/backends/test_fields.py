@@ -58,6 +58,7 @@ def patches_of(backend_name, config, steps=2):
         (MASKED, {'probe_mask_diameter': 10.0}),
         (MASKED, {'probe_mask_sigma': 0.0}),
         (GROUPED, {'object_big': False}),
+        (GROUPED, {'physics_steps': 0}),
         (CNN, {'gridsize': 2}),
         (CNN, {'amp_activation': 'softplus'}),
         (CNN, {'amp_activation': 'swish'}),

@@ -54,6 +54,7 @@ CHANGES = {
     ('model', 'gaussian_smoothing_sigma'): 0.5,
     ('training', 'probe_trainable'): True,
     ('engine', 'architecture'): 'cnn',
+    ('engine', 'physics_steps'): 8,
     ('engine', 'unrolled_steps'): 5,
     ('engine', 'simulated_epochs'): 3,
     ('engine', 'n_groups'): 0,

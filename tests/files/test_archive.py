@@ -116,6 +116,19 @@ def strange_origin(members):
     members['manifest.json'] = json.dumps(manifest).encode()
 
 
+def without_physics_steps(members):
+    config = json.loads(members['config.json'])
+    del config['model']['physics_steps']
+    members['config.json'] = json.dumps(config).encode()
+    rehash(members)
+
+
+def test_arc_03_a_model_that_does_not_name_its_physics_steps_has_none(path):
+    assert load_archive(path).config.model.physics_steps > 0
+    rewrite(path, without_physics_steps)
+    assert load_archive(path).config.model.physics_steps == 0
+
+
 def other_network(members):
     config = json.loads(members['config.json'])
     config['model']['unrolled_steps'] = 2

@@ -10,15 +10,16 @@ from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionC
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled
-from ptycho_engine.network.plan import build_plan
+from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import CoupledObject, WholeScan
 from ptycho_engine.pipeline.predict import predict_whole
 from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.quality import align, scan_box
+from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.refine import scan_patterns
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
+from tests.pipeline.test_refine import dense_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 MODEL = ModelConfig(N=32, gridsize=3, n_filters_scale=1, unrolled_steps=3)
@@ -61,6 +62,67 @@ def test_net_05_a_scan_as_one_group_is_what_training_computes(prepared, backend_
     assert light.any()
     assert np.abs(expected - 1).max() > 0.01
     np.testing.assert_allclose(found[light], expected[light], atol=2e-4 * np.abs(expected).max())
+
+
+def dense_network(physics_steps):
+    """An untrained network on 121 positions so near to each other that subsets are used."""
+    model = replace(MODEL, physics_steps=physics_steps, unrolled_steps=1)
+    prepared = PreparedScan(dense_scan(points=11, step=2.0), model)
+    plan = build_plan(model)
+    weights = initial_weights(plan, 0)
+    backend = create_backend('pytorch', CPU)
+    backend.build(plan, weights)
+    return WholeScan(backend, plan, weights, prepared, lambda: False), prepared
+
+
+def nrmse_of(found, prepared):
+    raw = prepared.scan.raw
+    return score(
+        raw.objectGuess, found.object_array, scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
+    ).nrmse
+
+
+def test_net_10_physics_steps_bring_the_object_near_before_any_training():
+    without, with_them = (
+        nrmse_of(finished(network.run(np.arange(121)))[1], prepared)
+        for network, prepared in map(dense_network, (0, 64))
+    )
+    assert without > 0.1
+    assert with_them < 0.03
+
+
+def test_net_10_subsets_give_the_same_object_for_less(monkeypatch):
+    network, prepared = dense_network(64)
+    asked = []
+    gradient = network._gradient
+
+    def counted(obj, part):
+        asked.append(len(part))
+        return gradient(obj, part)
+
+    monkeypatch.setattr(network, '_gradient', counted)
+    _, quick = finished(network.run(np.arange(121)))
+    cost = sum(asked)
+    asked.clear()
+    _, whole = finished(network.run(np.arange(121), most=1))
+    assert cost < sum(asked) / 2
+    assert nrmse_of(quick, prepared) < 1.3 * nrmse_of(whole, prepared)
+
+
+def test_net_10_steps_that_run_away_start_again_without_subsets(monkeypatch, caplog):
+    network, _ = dense_network(8)
+    _, expected = finished(network.run(np.arange(121), most=1))
+    monkeypatch.setattr(coupled, 'RUNAWAY_POWER', 0.0)
+    with caplog.at_level('INFO', 'ptychopinn'):
+        _, found = finished(network.run(np.arange(121)))
+    np.testing.assert_array_equal(found.object_array, expected.object_array)
+    assert 'starting again' in caplog.text
+
+
+@pytest.mark.parametrize('changes', [{'gridsize': 1}, {'object_big': False}])
+def test_net_10_lone_patterns_get_no_physics_steps(changes):
+    assert PLAN.physics_steps == MODEL.physics_steps > 0
+    assert build_plan(replace(MODEL, **changes)).physics_steps == 0
 
 
 def test_an_object_larger_than_a_tile_is_corrected_alike(prepared, monkeypatch):

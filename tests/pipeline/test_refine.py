@@ -21,7 +21,7 @@ from ptycho_engine.pipeline import progress
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.refine import refine, scan_patterns, subsets_in_sweep
+from ptycho_engine.pipeline.refine import refine, scan_patterns
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 
@@ -189,13 +189,6 @@ def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
     assert np.abs(smooth - step).std() < 0.4 * np.abs(noisy - step).std()
     assert abs(smooth[:, :18].mean() - smooth[:, 22:].mean()) == pytest.approx(0.4, abs=0.05)
     np.testing.assert_array_equal(TotalVariation(weight, 0.0)(noisy, weight), noisy)
-
-
-def test_ref_03_subsets_become_fewer_until_there_are_none():
-    counts = [subsets_in_sweep(s, 30, 16) for s in range(1, 31)]
-    assert counts[:10] == [16] * 10
-    assert counts[10:14] == [8, 4, 2, 1]
-    assert set(counts[14:]) == {1}
 
 
 def test_ref_03_slow_phase_is_moved_further_and_the_mean_not_at_all():

@@ -16,7 +16,13 @@ from ...network.layer import Layer
 from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
 from ...physics.slow_phase import slow_phase_gain
-from ...physics.unrolled import CORRECTION_LIMIT, INITIAL_RATES, STEP_REGULARISATION, WEAK_REGULARISATION
+from ...physics.unrolled import (
+    CORRECTION_LIMIT,
+    INITIAL_RATES,
+    STEP_REGULARISATION,
+    WEAK_REGULARISATION,
+    physics_momentum,
+)
 from . import physics
 
 __all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
@@ -196,34 +202,47 @@ class UnrolledNetwork(PtychographyNetwork):
         obj = torch.ones_like(illumination, dtype=probes.dtype)
         change = torch.zeros_like(obj)
         gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
-        for name in self.parts:
+
+        def constrain(obj: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             patches = canvas.cut_complex(obj).reshape(-1, size, size)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather_complex(gradient.reshape(grouped))
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             weak = total / (illumination + WEAK_REGULARISATION * optics.brightest)
-            turn = physics.slow_turn(obj, weak, illumination, gain)
+            return step, weak, physics.slow_turn(obj, weak, illumination, gain)
+
+        with torch.no_grad():
+            for index in range(self.plan.physics_steps):
+                ahead = obj + physics_momentum(index) * change
+                _, weak, turn = constrain(ahead)
+                following = _turned(ahead + weak, turn)
+                change = following - obj
+                obj = following
+        for name in self.parts:
+            step, weak, turn = constrain(obj)
+            unit = _uncertain_by(weak, illumination)
+            seen = [z / unit for z in (step, weak, change)]
             features = [
                 obj.real - 1,
                 obj.imag,
                 obj.abs() - 1,
-                step.real,
-                step.imag,
-                weak.real,
-                weak.imag,
-                weak.abs(),
-                change.real,
-                change.imag,
+                seen[0].real,
+                seen[0].imag,
+                seen[1].real,
+                seen[1].imag,
+                seen[1].abs(),
+                seen[2].real,
+                seen[2].imag,
                 turn,
                 *surface,
+                unit.log(),
             ]
             correction = self.correct(name, torch.stack(features, dim=1))
             bounded = CORRECTION_LIMIT * torch.tanh(correction / CORRECTION_LIMIT)
             rates = self.rates[name]
             moved = obj + rates[0].exp() * step + rates[1] * change
-            moved = moved + torch.complex(bounded[:, 0], bounded[:, 1])
-            turn = rates[2] * turn
-            following = moved * torch.complex(turn.cos(), turn.sin())
+            moved = moved + unit * torch.complex(bounded[:, 0], bounded[:, 1])
+            following = _turned(moved, rates[2] * turn)
             change = following - obj
             obj = following
         return canvas.cut_complex(obj).reshape(shape)
@@ -235,10 +254,22 @@ class UnrolledNetwork(PtychographyNetwork):
         return correction.to(features.dtype)
 
 
-def _illumination_features(illumination: Tensor, optics: physics.Optics) -> tuple[Tensor, Tensor, Tensor]:
+def _turned(obj: Tensor, angle: Tensor) -> Tensor:
+    """Turn the phase of an object (B, H, W) by angles (B, H, W) in radians."""
+    return obj * torch.complex(angle.cos(), angle.sin())
+
+
+def _uncertain_by(weak: Tensor, light: Tensor) -> Tensor:
+    """Return how far the objects (B, H, W) may be off; ``unrolled.uncertain_by`` is the reference."""
+    weak = weak.detach()
+    power = (light * (weak.real.square() + weak.imag.square())).sum(dim=(1, 2), keepdim=True)
+    return torch.sqrt(power / light.sum(dim=(1, 2), keepdim=True) + 1 / (1 + light))
+
+
+def _illumination_features(illumination: Tensor, optics: physics.Optics) -> tuple[Tensor, Tensor]:
     """Return the features (B, H, W) that follow from the illumination alone."""
     relative = illumination / optics.brightest
-    return relative.log1p(), relative / (relative + 1), torch.rsqrt(1 + illumination)
+    return relative.log1p(), relative / (relative + 1)
 
 
 class CnnNetwork(PtychographyNetwork):

@@ -18,6 +18,7 @@ __all__ = [
     'Canvas',
     'Optics',
     'amplitude_error',
+    'back_projection',
     'deviance',
     'far_field',
     'label_error',
@@ -54,7 +55,17 @@ def shift_slope(size: int, like: Tensor) -> Tensor:
 
 def mode_intensity(fields: Tensor) -> Tensor:
     """Add incoherent modes: (n, P, N, N) -> (n, N, N)."""
-    return (fields.real.square() + fields.imag.square()).sum(dim=1)
+    return _over_modes(torch.addcmul(fields.real.square(), fields.imag, fields.imag))
+
+
+def back_projection(changes: Tensor, probes: Tensor) -> Tensor:
+    """Return what changes of the exit waves (n, P, N, N) mean for the object: (n, N, N)."""
+    return _over_modes(probes.conj() * changes)
+
+
+def _over_modes(values: Tensor) -> Tensor:
+    """Sum (n, P, N, N) over modes; a single one needs no copy."""
+    return values[:, 0] if values.shape[1] == 1 else values.sum(dim=1)
 
 
 def far_field(patches: Tensor, probes: Tensor) -> Tensor:
@@ -104,8 +115,7 @@ def modulus_gradient(patches: Tensor, probes: Tensor, amplitude: Tensor, optics:
     modulus = torch.sqrt(mode_intensity(fields) + optics.modulus_floor)
     excess = torch.where(optics.good, amplitude / modulus - 1, torch.zeros_like(modulus))
     change = torch.fft.ifft2(fields * excess[:, None], norm='ortho')
-    gradient: Tensor = (probes.conj() * change).sum(dim=1)
-    return gradient
+    return back_projection(change, probes)
 
 
 class Canvas:

@@ -43,6 +43,7 @@ class TorchScanPhysics:
         self._window = pixels[:, None] * patterns.shape[1] + pixels[None, :]
         step = block_length(patterns.size, len(patterns.probe))
         self._step = max(step if device.type != 'cpu' else step // BLOCK_DIVISOR, 1)
+        self._light: Tensor | None = None
         self._cached: tuple[Tensor, Tensor] | None = None
         needed = len(patterns) * patterns.size**2 * real.itemsize * (1 + 2 * len(patterns.probe))
         if needed <= CACHE_BYTES:
@@ -67,11 +68,17 @@ class TorchScanPhysics:
         gradient = torch.zeros_like(obj)
         weight = torch.zeros_like(obj.real)
         held_out = obj.new_zeros((), dtype=torch.float64)
+        everything = len(indices) == len(self._patterns)
+        known = self._light if everything else None
         for chosen, probes, updates, fit in self._updates(obj, indices, likelihood):
             held_out += fit
             where = self._where(chosen)
             gradient.view(-1).index_add_(0, where, updates.reshape(-1))
-            weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
+            if known is None:
+                weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
+        if everything:
+            self._light = weight if known is None else known
+            weight = self._light.clone()
         return Evaluation(gradient, weight, float(held_out))
 
     def held_out(self, obj: Tensor) -> float:
@@ -117,6 +124,7 @@ class TorchScanPhysics:
         self._probe = torch.from_numpy(probe).to(self._device, self._real.to_complex())
         self._remainder = torch.from_numpy(remainder).to(self._device, self._real)
         self._floor = modulus_floor(probe)
+        self._light = None
         if self._cached is not None:
             for part in blocks(len(self._patterns), self._step):
                 self._cached[1][part] = physics.shift_probe(self._probe, self._remainder[part])
@@ -136,6 +144,10 @@ class TorchScanPhysics:
         if self._cached is None:
             return self._load(chosen)
         amplitude, probes = self._cached
+        first, last = int(chosen[0]), int(chosen[-1])
+        if last - first + 1 == len(chosen) and bool((chosen.diff() == 1).all()):
+            # Neighbours need no copy.
+            return amplitude[first : last + 1], probes[first : last + 1]
         where = chosen.to(self._device)
         return amplitude[where], probes[where]
 
@@ -158,7 +170,7 @@ class TorchScanPhysics:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
         for chosen, probes, changes, fit in self._changes(obj, indices, likelihood):
-            yield chosen, probes, (probes.conj() * changes).sum(dim=1), fit
+            yield chosen, probes, physics.back_projection(changes, probes), fit
 
     def _changes(
         self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood
@@ -170,11 +182,11 @@ class TorchScanPhysics:
             rate = physics.mode_intensity(fields)
             fit = self._deviance(rate, amplitude, chosen)
             if likelihood == 'poisson':
-                ratio = amplitude.square() / (rate + BACKGROUND)
-                factor = (1 - torch.minimum(ratio, 2 * ratio.sqrt())) / 2
+                ratio = amplitude * torch.rsqrt(rate + BACKGROUND)
+                factor = 0.5 - 0.5 * ratio * ratio.clamp(max=2)
             else:
-                factor = 1 - amplitude / torch.sqrt(rate + self._floor)
-            factor = factor * self._good
+                factor = 1 - amplitude * torch.rsqrt(rate + self._floor)
+            factor *= self._good
             factor.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
             yield chosen, probes, torch.fft.ifft2(fields * factor[:, None], norm='ortho'), fit
 

@@ -20,6 +20,7 @@ from ...physics.unrolled import (
     INITIAL_RATES,
     STEP_REGULARISATION,
     WEAK_REGULARISATION,
+    physics_momentum,
 )
 from . import physics
 
@@ -223,34 +224,54 @@ class UnrolledNetwork(PtychographyNetwork):
         weak_scale = physics.as_complex(1 / (illumination + WEAK_REGULARISATION * optics.brightest))
         obj = physics.as_complex(tf.ones_like(illumination))
         change = tf.zeros_like(obj)
-        for name in self.parts:
+
+        def constrain(obj: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             patches = tf.reshape(canvas.cut_complex(obj), single)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather_complex(tf.reshape(gradient, grouped))
-            step, weak = total * step_scale, total * weak_scale
-            turn = physics.slow_turn(obj, weak, illumination, optics.variance)
+            weak = total * weak_scale
+            return total * step_scale, weak, physics.slow_turn(obj, weak, illumination, optics.variance)
+
+        def approach(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            ahead = obj + physics.as_complex(momenta[step]) * change
+            _, weak, turn = constrain(ahead)
+            following = _turned(ahead + weak, turn)
+            return step + 1, following, following - obj
+
+        steps = self.plan.physics_steps
+        if steps:
+            momenta = tf.constant([physics_momentum(step) for step in range(steps)], illumination.dtype)
+            _, obj, change = tf.while_loop(
+                lambda step, *_: step < steps, approach, (tf.constant(0), obj, change)
+            )
+            obj, change = tf.stop_gradient(obj), tf.stop_gradient(change)
+        for name in self.parts:
+            step, weak, turn = constrain(obj)
+            unit = _uncertain_by(weak, illumination)
+            inverse = physics.as_complex(1 / unit)
+            seen = [z * inverse for z in (step, weak, change)]
             features = [
                 tf.math.real(obj) - 1,
                 tf.math.imag(obj),
                 tf.abs(obj) - 1,
-                tf.math.real(step),
-                tf.math.imag(step),
-                tf.math.real(weak),
-                tf.math.imag(weak),
-                tf.abs(weak),
-                tf.math.real(change),
-                tf.math.imag(change),
+                tf.math.real(seen[0]),
+                tf.math.imag(seen[0]),
+                tf.math.real(seen[1]),
+                tf.math.imag(seen[1]),
+                tf.abs(seen[1]),
+                tf.math.real(seen[2]),
+                tf.math.imag(seen[2]),
                 turn,
                 *surface,
+                tf.math.log(unit),
             ]
             # Stacking first and transposing then is three times faster than stacking along the last axis.
             correction = self.correct(name, tf.transpose(tf.stack(features, axis=1), [0, 2, 3, 1]))
             bounded = CORRECTION_LIMIT * tf.tanh(correction / CORRECTION_LIMIT)
             rates = self.rates[name]
             moved = obj + physics.as_complex(tf.exp(rates[0])) * step + physics.as_complex(rates[1]) * change
-            moved += tf.complex(bounded[..., 0], bounded[..., 1])
-            turn = rates[2] * turn
-            following = moved * tf.complex(tf.cos(turn), tf.sin(turn))
+            moved += tf.complex(unit * bounded[..., 0], unit * bounded[..., 1])
+            following = _turned(moved, rates[2] * turn)
             change = following - obj
             obj = following
         return tf.reshape(canvas.cut_complex(obj), tf.shape(amplitude))
@@ -261,12 +282,21 @@ class UnrolledNetwork(PtychographyNetwork):
         return self.parts[name](features)
 
 
-def _illumination_features(
-    illumination: tf.Tensor, optics: physics.Optics
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _turned(obj: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
+    """Turn the phase of an object (B, H, W) by angles (B, H, W) in radians."""
+    return obj * tf.complex(tf.cos(angle), tf.sin(angle))
+
+
+def _uncertain_by(weak: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
+    """Return how far the objects (B, H, W) may be off; ``unrolled.uncertain_by`` is the reference."""
+    power = tf.reduce_sum(light * physics.squared_modulus(tf.stop_gradient(weak)), axis=(1, 2), keepdims=True)
+    return tf.sqrt(power / tf.reduce_sum(light, axis=(1, 2), keepdims=True) + 1 / (1 + light))
+
+
+def _illumination_features(illumination: tf.Tensor, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the features (B, H, W) that follow from the illumination alone."""
     relative = illumination / optics.brightest
-    return tf.math.log1p(relative), relative / (relative + 1), tf.math.rsqrt(1 + illumination)
+    return tf.math.log1p(relative), relative / (relative + 1)
 
 
 class CnnNetwork(PtychographyNetwork):

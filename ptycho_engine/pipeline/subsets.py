@@ -1,0 +1,60 @@
+"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-03, NET-10)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ['most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
+
+DENSE_OVERLAP = 8.0
+"""Patterns that fall on a pixel from which on subsets bring more speed than noise."""
+
+MOST_SUBSETS = 32
+
+STEPS_AT_EACH = 4
+"""Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
+
+
+def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
+    """Return a power of two, so that on a dense scan half a pattern of a subset falls on each pixel.
+
+    Parameters
+    ----------
+    weight : (H, W) float
+        Illumination of the whole scan, in counts.
+    brightest : float
+        Largest illumination of one pattern.
+    n : int
+        Patterns in the scan.
+    """
+    overlap = float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
+    wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1
+    return int(2 ** math.floor(math.log2(wanted)))
+
+
+def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
+    """Return how many subsets a sweep (from 1) is cut into: `most` for a third of them, then half as many
+    in each, down to one, so that the end is without the noise of subsets (REF-03)."""
+    beyond = sweep - math.ceil(sweeps / 3)
+    return max(most >> max(beyond, 0), 1)
+
+
+def patterns_of_steps(
+    members: npt.NDArray[np.int64], steps: int, most: int, seed: int = 0
+) -> list[npt.NDArray[np.int64]]:
+    """Return the patterns that each step takes: one of `most` subsets, towards the end more (NET-10)."""
+    rng = np.random.default_rng(seed)
+    taken: list[npt.NDArray[np.int64]] = []
+    subsets: list[npt.NDArray[np.int64]] = []
+    count = 0
+    for left in range(steps, 0, -1):
+        doublings = min((left - 1) // STEPS_AT_EACH, most.bit_length() - 1)
+        if not subsets or count != 2**doublings:
+            count = 2**doublings
+            subsets = np.array_split(rng.permutation(members), count) if count > 1 else [members]
+        taken.append(subsets.pop())
+    return taken

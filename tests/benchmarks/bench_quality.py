@@ -37,16 +37,15 @@ from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 
-GRIDSIZE = {0: 2, 1: 5, 2: 3, 3: 2, 4: 2}
-"""Of the network for every n-th row and column (0: Run1084): canvases of about 96 pixels."""
+GRIDSIZE = {0: 2, 1: 5, 2: 3, 3: 3, 4: 3}
+"""Of the network for every n-th row and column (0: Run1084): canvases of 80 to 128 pixels."""
 
-STEPS = {0: 6, 1: 12, 2: 10, 3: 10, 4: 10}
 DOSES = {1: 2.0, 2: 3.0, 3: 3.0, 4: 3.0}
 """Factor by which the doses of the training's patterns lie around 1e5 photons."""
 
-GROUPS = {0: 640, 1: 64, 2: 128, 3: 160, 4: 160}
-EPOCHS = {0: 2, 1: 20, 2: 14, 3: 14, 4: 14}
-"""As many as about 600 CPU-s of a quiet core allow, 300 for Run1084; --train-seconds ends it in any case."""
+GROUPS = {0: 64, 1: 40, 2: 100, 3: 130, 4: 130}
+EPOCHS = {0: 4, 1: 14, 2: 8, 3: 10, 4: 10}
+"""As many as about 600 CPU-s of a busy core allow, 300 for Run1084; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
 LOCAL_ERROR_PX = 2.0
@@ -67,9 +66,7 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
             return None
         labelled = every > 0
         config = TrainingConfig(
-            model=ModelConfig(
-                N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=STEPS[every]
-            ),
+            model=ModelConfig(N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=4),
             nepochs=EPOCHS[every],
             n_groups=GROUPS[every],
             neighbor_count=GRIDSIZE[every] ** 2 - 1,
@@ -78,6 +75,7 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
             realspace_mae_weight=1.0 if labelled else 0.0,
             validation_fraction=0.02,
             early_stop_patience=10_000,
+            lr_warmup_epochs=1,
             seed=3,
         )
         source: TrainingSource

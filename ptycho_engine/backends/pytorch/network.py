@@ -202,14 +202,14 @@ class UnrolledNetwork(PtychographyNetwork):
         obj = torch.ones_like(illumination, dtype=probes.dtype)
         change = torch.zeros_like(obj)
         gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
+        weak_scale = 1 / (illumination + WEAK_REGULARISATION * optics.brightest)
 
         def constrain(obj: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            patches = canvas.cut_complex(obj).reshape(-1, size, size)
+            patches = canvas.cut(obj).reshape(-1, size, size)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
-            total = canvas.gather_complex(gradient.reshape(grouped))
-            step = total / (illumination + STEP_REGULARISATION * optics.brightest)
-            weak = total / (illumination + WEAK_REGULARISATION * optics.brightest)
-            return step, weak, physics.slow_turn(obj, weak, illumination, gain)
+            total = canvas.gather(gradient.reshape(grouped))
+            weak = total * weak_scale
+            return total, weak, physics.slow_turn(obj, weak, illumination, gain)
 
         with torch.no_grad():
             for index in range(self.plan.physics_steps):
@@ -219,7 +219,8 @@ class UnrolledNetwork(PtychographyNetwork):
                 change = following - obj
                 obj = following
         for name in self.parts:
-            step, weak, turn = constrain(obj)
+            total, weak, turn = constrain(obj)
+            step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             unit = _uncertain_by(weak, illumination)
             seen = [z / unit for z in (step, weak, change)]
             features = [
@@ -245,7 +246,7 @@ class UnrolledNetwork(PtychographyNetwork):
             following = _turned(moved, rates[2] * turn)
             change = following - obj
             obj = following
-        return canvas.cut_complex(obj).reshape(shape)
+        return canvas.cut(obj).reshape(shape)
 
     def correct(self, name: str, features: Tensor) -> Tensor:
         """Return the correction (B, 2, H, W) of the step of that name for features (B, F, H, W)."""

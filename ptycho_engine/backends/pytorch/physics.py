@@ -139,25 +139,18 @@ class Canvas:
         pixel = torch.arange(size, device=corner.device)
         rows = start[..., 0, None] + pixel
         columns = start[..., 1, None] + pixel
-        self._index = (rows[..., :, None] * self.side + columns[..., None, :]).reshape(self.groups, -1)
+        group = torch.arange(self.groups, device=corner.device)[:, None, None, None]
+        index = rows[..., :, None] * self.side + columns[..., None, :] + group * self.side**2
+        self._index = index.reshape(-1)
 
     def gather(self, patches: Tensor) -> Tensor:
-        """Add real patches (B, C, N, N) up where they overlap: (B, side, side)."""
-        canvas = patches.new_zeros(self.groups, self.side * self.side)
-        canvas = canvas.scatter_add(1, self._index, patches.reshape(self.groups, -1))
-        return canvas.reshape(self.groups, self.side, self.side)
+        """Add patches (B, C, N, N) up where they overlap: (B, side, side)."""
+        canvas = patches.new_zeros(self.groups * self.side**2)
+        return canvas.index_add(0, self._index, patches.reshape(-1)).reshape(-1, self.side, self.side)
 
     def cut(self, canvas: Tensor) -> Tensor:
-        """Cut patches (B, C, N, N) from a real canvas (B, side, side)."""
-        return canvas.reshape(self.groups, -1).gather(1, self._index).reshape(self._patches)
-
-    def gather_complex(self, patches: Tensor) -> Tensor:
-        """:meth:`gather` of complex patches."""
-        return torch.complex(self.gather(patches.real), self.gather(patches.imag))
-
-    def cut_complex(self, canvas: Tensor) -> Tensor:
-        """:meth:`cut` from a complex canvas."""
-        return torch.complex(self.cut(canvas.real), self.cut(canvas.imag))
+        """Cut patches (B, C, N, N) from a canvas (B, side, side)."""
+        return canvas.reshape(-1).index_select(0, self._index).reshape(self._patches)
 
 
 def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
@@ -173,7 +166,7 @@ def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
     """
     canvas = Canvas(corner, patches.shape[-1])
     weight = canvas.cut(canvas.gather(window))
-    return canvas.cut_complex(canvas.gather_complex(patches * window)) / weight
+    return canvas.cut(canvas.gather(patches * window)) / weight
 
 
 def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, gain: Tensor) -> Tensor:
@@ -183,8 +176,9 @@ def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, gain: Tensor) -> 
     """
     scanned = illumination / (illumination + SCANNED_FLOOR * illumination.amax(dim=(-2, -1), keepdim=True))
     power = obj.real.square() + obj.imag.square()
-    phase = scanned * (obj.conj() * weak).imag / (power + SCANNED_FLOOR)
-    turned: Tensor = torch.fft.ifft2(torch.fft.fft2(phase) * gain).real
+    phase = scanned * (obj.real * weak.imag - obj.imag * weak.real) / (power + SCANNED_FLOOR)
+    spectrum = torch.fft.rfft2(phase)
+    turned: Tensor = torch.fft.irfft2(spectrum * gain[:, : spectrum.shape[-1]], s=phase.shape[-2:])
     return turned.clamp(-LARGEST_TURN, LARGEST_TURN)
 
 

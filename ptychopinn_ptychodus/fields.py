@@ -98,7 +98,7 @@ FIELDS = (
     Field(
         *('Model', 'number', 'engine', 'physics_steps', 'Physics steps:'),
         'Steps of "apply the measured modulus" alone before the network corrects anything. They are cheap.\n'
-        'Only architecture unrolled, no effect at grid size 1.',
+        'Only architecture unrolled.',
     ),
     Field(
         *('Model', 'number', 'engine', 'unrolled_steps', 'Unrolled steps:'),
@@ -107,7 +107,7 @@ FIELDS = (
     ),
     Field(
         *('Model', 'switch', 'model', 'object_big', 'Merge groups:'),
-        'Make the patches of a group agree where they overlap. No effect at grid size 1.',
+        'Let the patterns of a group, and in the end of the whole scan, work on one object.',
     ),
     Field(
         *('Model', 'switch', 'training', 'probe_trainable', 'Learn probe:'),

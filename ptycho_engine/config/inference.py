@@ -34,8 +34,9 @@ class InferenceConfig:
     """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
 
     whole_scan: bool = True
-    """Let 'unrolled' with gridsize > 1 take the whole scan for one group, so that all patterns work on one
-    object; False predicts each group by itself and stitches. No effect on other models."""
+    """Let 'unrolled' take the whole scan for one group, so that all patterns work on one object, whatever
+    the gridsize; False predicts each group by itself and stitches. No effect on other models, nor without
+    object_big."""
 
     refine_iterations: int = 25
     """Sweeps of physics over all patterns after the network, at most; 0 leaves the network's image. Both the

@@ -44,12 +44,13 @@ class ModelConfig:
     PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
     physics_steps: int = 64
     """Steps of modulus constraint alone before the first correction, from 0 to 256. They have no weights, and
-    on dense scans each takes a part of the patterns. No effect at gridsize 1. Only 'unrolled'."""
+    on dense scans each takes a part of the patterns. A lone pattern gets none: at gridsize 1 they act where
+    the whole scan is taken at once. Only 'unrolled'."""
     unrolled_steps: int = 6
     """Steps of the unrolled network, from 1 to 24. Time grows in proportion. Only 'unrolled'."""
     object_big: bool = True
-    """Merge the patches of a group where they overlap and cut them again, so that they agree. False leaves
-    each pattern its own patch. No effect at gridsize 1, where a group is one pattern."""
+    """Let the patterns of a group, and of a whole scan, work on one object. False leaves each pattern its own
+    patch. At gridsize 1, where a group is one pattern, it acts on whole scans of 'unrolled' only."""
     amp_activation: str = 'sigmoid'
     """Amplitude head: 'sigmoid' is bounded by probe_scale, 'softplus' and 'relu' are not negative, 'swish'
     may fall a little below zero. Each is shifted to give 1 for a zero input. Only 'cnn'."""

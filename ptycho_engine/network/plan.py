@@ -81,12 +81,12 @@ class NetworkPlan:
     @property
     def couples(self) -> bool:
         """Whether the network can take a whole scan for one group."""
-        return self.unrolled and self.merges
+        return self.unrolled and self.model.object_big
 
     @property
     def physics_steps(self) -> int:
-        """Steps before the first correction: none for a lone pattern, which they would misfit (NET-10)."""
-        return self.model.physics_steps if self.couples else 0
+        """Steps before a group's first correction: none for a lone pattern (NET-10)."""
+        return self.model.physics_steps if self.merges else 0
 
     def canvas_side(self, extent: int) -> int:
         """Return the side of the square that 'unrolled' works on, for groups within `extent` pixels."""

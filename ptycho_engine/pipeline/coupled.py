@@ -29,7 +29,7 @@ from ..physics.unrolled import (
 )
 from .prepared import PreparedScan
 from .refine import DescentRun, scan_patterns
-from .subsets import most_subsets, patterns_of_steps
+from .subsets import fewer_subsets, most_subsets, patterns_of_steps
 
 __all__ = ['CoupledObject', 'WholeScan']
 
@@ -92,7 +92,7 @@ class WholeScan:
     ) -> None:
         self._backend = backend
         self._stop = stop
-        self._physics_steps = plan.physics_steps
+        self._physics_steps = plan.model.physics_steps
         self._rates = [weights[f'{name}/{RATES}'] for name, _ in plan.parts]
         patterns = scan_patterns(prepared, held_out_seed, multiple=SIDE_MULTIPLE)
         self._physics: ScanPhysics = backend.scan_physics(patterns)
@@ -166,7 +166,7 @@ class WholeScan:
             lambda start: AcceleratedDescent(physics, start, weight, smoothing, gain),
             start,
             sweeps,
-            most_subsets(physics.to_host(weight), patterns.brightest, len(patterns)),
+            fewer_subsets(most_subsets(physics.to_host(weight), patterns.brightest, len(patterns))),
         )
         for sweep in range(1, sweeps + 1):
             if self._stop():

@@ -83,6 +83,7 @@ def predict_whole(
         If the run is to stop.
     """
     total = len(prepared)
+    logger.info('All %d patterns work on one object.', total)
     pace = Pace()
     everything = np.arange(total)
     whole = yield from _steps(network, everything, total, 0.0, prepared, pace)

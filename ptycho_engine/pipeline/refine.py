@@ -28,7 +28,7 @@ from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .prepared import PreparedScan
 from .progress import Pace
 from .stitch import weakest_weight
-from .subsets import most_subsets, subsets_in_sweep
+from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
 
 __all__ = ['DescentRun', 'Refinement', 'refine', 'scan_patterns']
 
@@ -215,8 +215,10 @@ def refine(
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
     # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
     planned = sweeps if accelerated else 3 * sweeps
+    near = fewer_subsets(most) if accelerated else most
     runs = {
-        name: DescentRun(descent, obj, planned, most) for name, obj in (('network', warm), ('flat', flat))
+        'network': DescentRun(descent, warm, planned, near),
+        'flat': DescentRun(descent, flat, planned, most),
     }
     best = _Best(warm, before, patterns)
     pace = Pace()

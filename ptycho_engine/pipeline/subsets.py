@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
+__all__ = ['fewer_subsets', 'most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
 
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
 
 MOST_SUBSETS = 32
+
+NEAR_DIVISOR = 4
+"""A start that is near the object already takes so many times fewer subsets: their noise would undo its slow
+phase before the whole scan mends it again."""
 
 STEPS_AT_EACH = 4
 """Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
@@ -34,6 +38,11 @@ def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
     overlap = float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
     wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1
     return int(2 ** math.floor(math.log2(wanted)))
+
+
+def fewer_subsets(most: int) -> int:
+    """Return the number of subsets for a start that is near the object, where `most` is for a flat one."""
+    return max(most // NEAR_DIVISOR, 1)
 
 
 def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:

@@ -29,7 +29,7 @@ CUT = 0.003
 """Part of the pixels that is cut off at either end of an object's range, so that few do not set it."""
 
 SPARSE_SWEEPS = 60
-RUN1084_SWEEPS = 8
+RUN1084_SWEEPS = 5
 RUN1084_EDGE = 40
 """Pixels that Run1084's object is continued by, so that all patches lie on it."""
 

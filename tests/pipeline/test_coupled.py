@@ -211,5 +211,5 @@ def test_whole_scan_false_predicts_groups():
     assert InferenceConfig().whole_scan
     assert build_plan(MODEL).couples
     assert not build_plan(replace(MODEL, object_big=False)).couples
-    assert not build_plan(replace(MODEL, gridsize=1)).couples
+    assert build_plan(replace(MODEL, gridsize=1)).couples
     assert not build_plan(ModelConfig(N=32, gridsize=2, architecture='cnn')).couples

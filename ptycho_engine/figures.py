@@ -106,6 +106,10 @@ def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> None:
                 axis.semilogy(*zip(*points, strict=True), marker='.', label=label)
                 axis.legend()
     axis.set_title('loss')
+    if not axis.lines:
+        axis.text(0.5, 0.5, 'not in this file', ha='center', va='center', transform=axis.transAxes)
+        axis.set_axis_off()
+        return
     axis.set_xlabel('epoch')
     axis.grid(alpha=0.3)
 

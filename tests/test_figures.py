@@ -1,0 +1,19 @@
+"""What the pictures of a result show."""
+
+import numpy as np
+import pytest
+
+from ptycho_engine.figures import comparison_figure
+from ptycho_engine.simulate import make_object
+
+BOX = slice(8, 56), slice(8, 56)
+HISTORY = [{'epoch': 1, 'training_loss': 0.5}, {'epoch': 2, 'training_loss': 0.2}]
+
+
+@pytest.mark.parametrize(('history', 'known'), [(HISTORY, True), ([], False)])
+def test_losses_are_drawn_or_said_to_be_unknown(history, known):
+    truth = make_object('dead-leaves', (64, 64), np.random.default_rng(0), absorption=0.4, phase=0.6)
+    figure = comparison_figure(truth, truth, BOX, history, 'a scan')
+    (axis,) = (axis for axis in figure.axes if axis.get_title() == 'loss')
+    assert bool(axis.lines) == known
+    assert [text.get_text() for text in axis.texts] == ([] if known else ['not in this file'])

@@ -42,7 +42,7 @@ FAMILIES = ('dead-leaves', 'dead-leaves', 'siemens', 'dead-leaves')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn demo``."""
     parser.add_argument('--output', type=Path, default=Path('ptychopinn-demo'), metavar='DIR')
-    parser.add_argument('--epochs', type=int, default=16, help='epochs of training (default: %(default)s)')
+    parser.add_argument('--epochs', type=int, default=5, help='epochs of training (default: %(default)s)')
     parser.add_argument('--points', type=int, default=23, help='scan points on a side (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='seed of everything (default: 0)')
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     print(f'Simulated {len(scan.raw)} patterns of {SIZE}×{SIZE} pixels with {PHOTONS:g} photons each.')
 
     config = TrainingConfig(
-        model=ModelConfig(gridsize=GRIDSIZE, n_filters_scale=1),
+        model=ModelConfig(gridsize=GRIDSIZE, n_filters_scale=1, unrolled_steps=4),
         nepochs=options.epochs,
         n_groups=GROUPS_PER_EPOCH,
         batch_size=4,

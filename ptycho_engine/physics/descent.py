@@ -85,7 +85,7 @@ class TotalVariation:
             x = z - inverse * _divergence(rows, columns)
             rows[:-1] += step[:-1] * (x[1:] - x[:-1])
             columns[:, :-1] += step[:, :-1] * (x[:, 1:] - x[:, :-1])
-            norm = (rows.real**2 + rows.imag**2 + columns.real**2 + columns.imag**2) ** 0.5
+            norm = ((rows * rows.conj()).real + (columns * columns.conj()).real) ** 0.5
             shrink = self._limit / norm.clip(min=self._limit)
             rows, columns = rows * shrink, columns * shrink
         self._dual = rows, columns

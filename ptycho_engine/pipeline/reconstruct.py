@@ -225,7 +225,7 @@ def judge_fit(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -
     chosen = np.arange(0, len(raw), -(-len(raw) // judged))
     padded = prepared.pad(object_array)
     good = prepared.good
-    probe = raw.probeGuess.astype(np.complex128)
+    probe = raw.probeGuess
     rate = np.empty((len(chosen), raw.N, raw.N), np.float32)
     count = np.empty_like(rate)
     for part in blocks(len(chosen), block_length(raw.N, len(probe))):

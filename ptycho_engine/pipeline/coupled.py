@@ -124,7 +124,7 @@ class WholeScan:
         gradient, light = self._gradient(state.obj, members)
         around = Surroundings(light, self._patterns.brightest, self._gain)
         if most is None:
-            most = max(most_subsets(light, around.brightest, len(members)) // 2, 1)
+            most = self.subsets_of(light, len(members))
         taken = patterns_of_steps(members, self._physics_steps, most) + [members] * len(self._rates)
         for step, part in enumerate(taken):
             corrected = step - self._physics_steps
@@ -145,6 +145,11 @@ class WholeScan:
             done = sum(map(len, taken[: step + 1])) / sum(map(len, taken))
             yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], done)
         return CoupledObject(state.obj[self._inner], around.illumination[self._inner], 1.0)
+
+    def subsets_of(self, light: npt.NDArray[np.float32], n: int) -> int:
+        """Return the largest number of subsets for n patterns with an illumination (H, W): about one pattern
+        of each falls on a pixel (NET-10)."""
+        return max(most_subsets(light, self._patterns.brightest, n) // 2, 1)
 
     def after_physics(
         self, obj: npt.NDArray[np.complex64], sweeps: int, smoothing: float

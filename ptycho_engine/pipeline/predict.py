@@ -90,8 +90,10 @@ def predict_whole(
     if total < 2:
         unknown = np.full(whole.weight.shape, np.nan, np.float32)
         return Prediction(_with_edge(whole), whole.weight, unknown, np.nan)
-    odd = yield from _steps(network, everything[1::2], total, 0.5, prepared, None)
-    even = yield from _steps(network, everything[::2], total, 0.75, prepared, None)
+    # Subsets as large as those of the whole scan: half as many.
+    most = max(network.subsets_of(whole.weight, total) // 2, 1)
+    odd = yield from _steps(network, everything[1::2], total, 0.5, prepared, None, most)
+    even = yield from _steps(network, everything[::2], total, 0.75, prepared, None, most)
     obj, halves = _with_edge(whole), (_with_edge(odd), _with_edge(even))
     if smoothing is None:
         uncertainty = _half_difference(odd, even, whole.weight)
@@ -110,10 +112,11 @@ def _steps(
     before: float,
     prepared: PreparedScan,
     pace: Pace | None,
+    most: int | None = None,
 ) -> Generator[Event, None, CoupledObject]:
     """Run all steps; `before` is the part of the work that came earlier, `pace` how often to show it."""
     share = 0.5 * len(members) / total
-    run = network.run(members)
+    run = network.run(members, most)
     while True:
         try:
             found = next(run)

@@ -188,7 +188,7 @@ def test_quality_04_the_physics_shows_where_an_object_is_wrong(monkeypatch):
     wrong[height // 2 - 4 : height // 2 + 4, width // 2 - 4 : width // 2 + 4] *= np.exp(0.4j)
     weight = network.run(np.arange(36)).__next__().weight
 
-    def found(members):
+    def found(members, most=None):
         yield CoupledObject(wrong.astype(np.complex64), weight, 1.0)
         return CoupledObject(wrong.astype(np.complex64), weight, 1.0)
 

@@ -119,7 +119,7 @@ def _plot_frc(axis: Axes, truth: ComplexImage, result: ComplexImage) -> None:
     axis.plot(frequency, correlation)
     axis.axhline(0.5, color='gray', linestyle='--', label='0.5')
     axis.set_ylim(-0.1, 1.05)
-    axis.set_title('Fourier ring correlation with the truth')
+    axis.set_title('ring correlation with the truth')
     axis.set_xlabel('spatial frequency (1/px)')
     axis.legend()
     axis.grid(alpha=0.3)

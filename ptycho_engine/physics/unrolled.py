@@ -1,4 +1,4 @@
-"""One step of the unrolled network around its convolutions, in NumPy (clauses NET-01 to NET-03).
+"""One step of the unrolled network around its convolutions, in NumPy (clauses NET-01 to NET-03, NET-10).
 
 The backends compute the same for small groups in training; this module is the reference, and serves whole
 scans, whose gradient comes from :class:`~.refinement.ScanPhysics`.
@@ -7,6 +7,7 @@ scans, whose gradient comes from :class:`~.refinement.ScanPhysics`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,12 @@ class Surroundings:
     """Largest value of the illumination of one pattern, in counts."""
     gain: FloatImage
     """(H, W) from :func:`~.slow_phase.slow_phase_gain`, over FFT frequencies."""
+
+    @cached_property
+    def scanned(self) -> FloatImage:
+        """(H, W) how far a pixel counts as scanned, from 0 to 1."""
+        light = self.illumination
+        return np.asarray(light / (light + np.float32(SCANNED_FLOOR) * light.max()), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -202,9 +209,7 @@ def _step(gradient: ComplexImage, around: Surroundings, regularisation: float) -
 
 def _slow_turn(obj: ComplexImage, weak: ComplexImage, around: Surroundings) -> FloatImage:
     """Return the turn (H, W) of the slow phase that the step asks for, in radians."""
-    light = around.illumination
-    scanned = light / (light + np.float32(SCANNED_FLOOR) * light.max())
-    phase = scanned * (obj.conj() * weak).imag / (np.abs(obj) ** 2 + np.float32(SCANNED_FLOOR))
+    phase = around.scanned * (obj.conj() * weak).imag / (np.abs(obj) ** 2 + np.float32(SCANNED_FLOOR))
     turned = fft.ifft2(fft.fft2(phase) * around.gain).real
     return np.asarray(np.clip(turned, -LARGEST_TURN, LARGEST_TURN), dtype=np.float32)
 

@@ -126,6 +126,7 @@ class WholeScan:
         if most is None:
             most = self.subsets_of(light, len(members))
         taken = patterns_of_steps(members, self._physics_steps, most) + [members] * len(self._rates)
+        done = np.cumsum([len(part) for part in taken]) / sum(map(len, taken))
         for step, part in enumerate(taken):
             corrected = step - self._physics_steps
             seen = state.obj if corrected >= 0 else look_ahead(state, step)
@@ -142,8 +143,7 @@ class WholeScan:
                 if most > 1 and not _is_calm(state.obj, around.illumination):
                     logger.info('Steps over subsets of the patterns ran away; starting again without them.')
                     return (yield from self.run(members, most=1))
-            done = sum(map(len, taken[: step + 1])) / sum(map(len, taken))
-            yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], done)
+            yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], float(done[step]))
         return CoupledObject(state.obj[self._inner], around.illumination[self._inner], 1.0)
 
     def subsets_of(self, light: npt.NDArray[np.float32], n: int) -> int:

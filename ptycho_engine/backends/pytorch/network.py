@@ -163,9 +163,9 @@ class PtychographyNetwork(nn.Module):
 
 
 class UnrolledNetwork(PtychographyNetwork):
-    """Steps of modulus constraint on the object of a group, each corrected by a CNN.
+    """Steps of modulus constraint on the object of a group: accelerated ones, then ones that CNNs correct.
 
-    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
+    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step of either kind.
     """
 
     def forward(
@@ -201,6 +201,7 @@ class UnrolledNetwork(PtychographyNetwork):
         surface = _illumination_features(illumination, optics)
         obj = torch.ones_like(illumination, dtype=probes.dtype)
         change = torch.zeros_like(obj)
+        scanned = physics.scanned_part(illumination)
         gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
         weak_scale = 1 / (illumination + WEAK_REGULARISATION * optics.brightest)
 
@@ -209,7 +210,7 @@ class UnrolledNetwork(PtychographyNetwork):
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather(gradient.reshape(grouped))
             weak = total * weak_scale
-            return total, weak, physics.slow_turn(obj, weak, illumination, gain)
+            return total, weak, physics.slow_turn(obj, weak, scanned, gain)
 
         with torch.no_grad():
             for index in range(self.plan.physics_steps):
@@ -222,18 +223,18 @@ class UnrolledNetwork(PtychographyNetwork):
             total, weak, turn = constrain(obj)
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             unit = _uncertain_by(weak, illumination)
-            seen = [z / unit for z in (step, weak, change)]
+            asked, weakly, last = (z / unit for z in (step, weak, change))
             features = [
                 obj.real - 1,
                 obj.imag,
                 obj.abs() - 1,
-                seen[0].real,
-                seen[0].imag,
-                seen[1].real,
-                seen[1].imag,
-                seen[1].abs(),
-                seen[2].real,
-                seen[2].imag,
+                asked.real,
+                asked.imag,
+                weakly.real,
+                weakly.imag,
+                weakly.abs(),
+                last.real,
+                last.imag,
                 turn,
                 *surface,
                 unit.log(),

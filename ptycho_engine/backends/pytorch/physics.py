@@ -26,6 +26,7 @@ __all__ = [
     'merge_and_cut',
     'mode_intensity',
     'modulus_gradient',
+    'scanned_part',
     'shift_probe',
     'shift_slope',
     'slow_turn',
@@ -169,12 +170,16 @@ def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
     return canvas.cut(canvas.gather(patches * window)) / weight
 
 
-def slow_turn(obj: Tensor, weak: Tensor, illumination: Tensor, gain: Tensor) -> Tensor:
+def scanned_part(illumination: Tensor) -> Tensor:
+    """Return how far pixels (B, H, W) count as scanned, from 0 to 1; :func:`slow_turn` wants it."""
+    return illumination / (illumination + SCANNED_FLOOR * illumination.amax(dim=(-2, -1), keepdim=True))
+
+
+def slow_turn(obj: Tensor, weak: Tensor, scanned: Tensor, gain: Tensor) -> Tensor:
     """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W), gain (H, W).
 
     :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
     """
-    scanned = illumination / (illumination + SCANNED_FLOOR * illumination.amax(dim=(-2, -1), keepdim=True))
     power = obj.real.square() + obj.imag.square()
     phase = scanned * (obj.real * weak.imag - obj.imag * weak.real) / (power + SCANNED_FLOOR)
     spectrum = torch.fft.rfft2(phase)

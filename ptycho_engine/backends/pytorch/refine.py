@@ -43,6 +43,7 @@ class TorchScanPhysics:
         self._window = pixels[:, None] * patterns.shape[1] + pixels[None, :]
         step = block_length(patterns.size, len(patterns.probe))
         self._step = max(step if device.type != 'cpu' else step // BLOCK_DIVISOR, 1)
+        # Illumination of the whole scan, once it is known; only another probe changes it.
         self._light: Tensor | None = None
         self._cached: tuple[Tensor, Tensor] | None = None
         needed = len(patterns) * patterns.size**2 * real.itemsize * (1 + 2 * len(patterns.probe))
@@ -66,19 +67,18 @@ class TorchScanPhysics:
     def evaluate(self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood) -> Evaluation:
         """Return gradient, weight and held-out deviance of the given patterns."""
         gradient = torch.zeros_like(obj)
-        weight = torch.zeros_like(obj.real)
         held_out = obj.new_zeros((), dtype=torch.float64)
         everything = len(indices) == len(self._patterns)
         known = self._light if everything else None
+        weight = torch.zeros_like(obj.real) if known is None else known.clone()
         for chosen, probes, updates, fit in self._updates(obj, indices, likelihood):
             held_out += fit
             where = self._where(chosen)
             gradient.view(-1).index_add_(0, where, updates.reshape(-1))
             if known is None:
                 weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
-        if everything:
-            self._light = weight if known is None else known
-            weight = self._light.clone()
+        if everything and known is None:
+            self._light = weight.clone()
         return Evaluation(gradient, weight, float(held_out))
 
     def held_out(self, obj: Tensor) -> float:

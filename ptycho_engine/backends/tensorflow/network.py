@@ -205,9 +205,9 @@ class PtychographyNetwork:
 
 
 class UnrolledNetwork(PtychographyNetwork):
-    """Steps of modulus constraint on the object of a group, each corrected by a CNN.
+    """Steps of modulus constraint on the object of a group: accelerated ones, then ones that CNNs correct.
 
-    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step.
+    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step of either kind.
     """
 
     def __call__(self, exposure: Exposure) -> tf.Tensor:
@@ -220,6 +220,8 @@ class UnrolledNetwork(PtychographyNetwork):
         flat = tf.reshape(amplitude, single)
         illumination = canvas.gather(tf.reshape(physics.mode_intensity(probes), grouped))
         surface = _illumination_features(illumination, optics)
+        scanned = physics.scanned_part(illumination)
+        gain = physics.slow_phase_gain(optics.variance, canvas.side)
         step_scale = physics.as_complex(1 / (illumination + STEP_REGULARISATION * optics.brightest))
         weak_scale = physics.as_complex(1 / (illumination + WEAK_REGULARISATION * optics.brightest))
         obj = physics.as_complex(tf.ones_like(illumination))
@@ -230,7 +232,7 @@ class UnrolledNetwork(PtychographyNetwork):
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather_complex(tf.reshape(gradient, grouped))
             weak = total * weak_scale
-            return total * step_scale, weak, physics.slow_turn(obj, weak, illumination, optics.variance)
+            return total * step_scale, weak, physics.slow_turn(obj, weak, scanned, gain)
 
         def approach(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
             ahead = obj + physics.as_complex(momenta[step]) * change
@@ -249,18 +251,18 @@ class UnrolledNetwork(PtychographyNetwork):
             step, weak, turn = constrain(obj)
             unit = _uncertain_by(weak, illumination)
             inverse = physics.as_complex(1 / unit)
-            seen = [z * inverse for z in (step, weak, change)]
+            asked, weakly, last = (z * inverse for z in (step, weak, change))
             features = [
                 tf.math.real(obj) - 1,
                 tf.math.imag(obj),
                 tf.abs(obj) - 1,
-                tf.math.real(seen[0]),
-                tf.math.imag(seen[0]),
-                tf.math.real(seen[1]),
-                tf.math.imag(seen[1]),
-                tf.abs(seen[1]),
-                tf.math.real(seen[2]),
-                tf.math.imag(seen[2]),
+                tf.math.real(asked),
+                tf.math.imag(asked),
+                tf.math.real(weakly),
+                tf.math.imag(weakly),
+                tf.abs(weakly),
+                tf.math.real(last),
+                tf.math.imag(last),
                 turn,
                 *surface,
                 tf.math.log(unit),

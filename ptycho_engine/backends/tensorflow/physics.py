@@ -26,7 +26,9 @@ __all__ = [
     'merge_and_cut',
     'mode_intensity',
     'modulus_gradient',
+    'scanned_part',
     'shift_probe',
+    'slow_phase_gain',
     'slow_turn',
     'total_variation',
 ]
@@ -169,19 +171,28 @@ def merge_and_cut(patches: tf.Tensor, window: tf.Tensor, corner: tf.Tensor) -> t
     return canvas.cut_complex(canvas.gather_complex(patches * as_complex(window))) / weight
 
 
-def slow_turn(obj: tf.Tensor, weak: tf.Tensor, illumination: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
-    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W).
+def scanned_part(illumination: tf.Tensor) -> tf.Tensor:
+    """Return how far pixels (B, H, W) count as scanned, from 0 to 1; :func:`slow_turn` wants it."""
+    largest = tf.reduce_max(illumination, axis=PIXELS, keepdims=True)
+    return illumination / (illumination + SCANNED_FLOOR * largest)
+
+
+def slow_phase_gain(variance: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """Return the gain of the slow phase on a square canvas, (side, side) over FFT frequencies.
+
+    :func:`ptycho_engine.physics.slow_phase.slow_phase_gain` is the reference.
+    """
+    frequency = _frequencies(side, variance.dtype)
+    squared = (2 * np.pi) ** 2 * variance * (frequency[:, tf.newaxis] ** 2 + frequency**2)
+    return tf.where(squared > 0, tf.clip_by_value(1 / squared - 1, 0.0, LARGEST_GAIN), 0.0)
+
+
+def slow_turn(obj: tf.Tensor, weak: tf.Tensor, scanned: tf.Tensor, gain: tf.Tensor) -> tf.Tensor:
+    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W), gain (H, W).
 
     :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
     """
-    largest = tf.reduce_max(illumination, axis=PIXELS, keepdims=True)
-    scanned = illumination / (illumination + SCANNED_FLOOR * largest)
     phase = scanned * tf.math.imag(tf.math.conj(obj) * weak) / (squared_modulus(obj) + SCANNED_FLOOR)
-    shape = tf.shape(obj)
-    rows = _frequencies(shape[1], phase.dtype)[:, tf.newaxis]
-    columns = _frequencies(shape[2], phase.dtype)
-    squared = (2 * np.pi) ** 2 * variance * (rows**2 + columns**2)
-    gain = tf.where(squared > 0, tf.clip_by_value(1 / squared - 1, 0.0, LARGEST_GAIN), 0.0)
     turned = tf.math.real(tf.signal.ifft2d(tf.signal.fft2d(as_complex(phase)) * as_complex(gain)))
     return tf.clip_by_value(turned, -LARGEST_TURN, LARGEST_TURN)
 

@@ -23,7 +23,7 @@ PRESETS: Mapping[str, _Values] = {
         ('engine', 'simulated_epochs'): 3,
         ('engine', 'n_groups'): 256,
         ('model', 'n_filters_scale'): 1,
-        ('engine', 'unrolled_steps'): 3,
+        ('engine', 'unrolled_steps'): 2,
         # Ten would save seconds and cost most of the image.
         ('engine', 'refine_iterations'): 25,
     },
@@ -32,7 +32,7 @@ PRESETS: Mapping[str, _Values] = {
         ('engine', 'simulated_epochs'): 10,
         ('engine', 'n_groups'): 512,
         ('model', 'n_filters_scale'): 2,
-        ('engine', 'unrolled_steps'): 6,
+        ('engine', 'unrolled_steps'): 4,
         ('engine', 'refine_iterations'): 25,
     },
     'best': {
@@ -40,7 +40,7 @@ PRESETS: Mapping[str, _Values] = {
         ('engine', 'simulated_epochs'): 30,
         ('engine', 'n_groups'): 1024,
         ('model', 'n_filters_scale'): 2,
-        ('engine', 'unrolled_steps'): 12,
+        ('engine', 'unrolled_steps'): 6,
         ('engine', 'refine_iterations'): 100,
     },
 }

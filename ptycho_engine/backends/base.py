@@ -74,6 +74,16 @@ class Batch:
     objects of 'unrolled' are sized from it, so that a group does not depend on those beside it."""
     labels: npt.NDArray[np.complex64] | None = None
     """(B, C, N, N) known object patches in the engine's gauge."""
+    features: npt.NDArray[np.float32] | None = None
+    """(K, B, F, side, side) what each of the K corrections of 'unrolled' sees of a group's canvas (NET-02),
+    the whole scan having been brought there: each is then judged by itself. None to go all the way from a
+    flat object with these patterns alone."""
+    truth: npt.NDArray[np.complex64] | None = None
+    """(B, side, side) known object of each group's canvas; where there is one, it is the label of all that
+    the scan lit, not of the group's own patches alone. Only with `features`."""
+    judged: npt.NDArray[np.bool_] | None = None
+    """(B, C, N, N) pixels that losses of the patterns look at, zero frequency at N//2; None for all good
+    ones."""
 
     def __len__(self) -> int:
         return len(self.amplitude)

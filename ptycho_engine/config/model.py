@@ -40,14 +40,15 @@ class ModelConfig:
     model_type: str = 'pinn'
     """'pinn': learn from the diffraction patterns alone. 'supervised': learn from known objects."""
     architecture: str = 'unrolled'
-    """'unrolled': steps of modulus constraint with the known probe, each corrected by a small CNN. 'cnn':
+    """'unrolled': steps of modulus constraint with the known probe, corrected by small CNNs. 'cnn':
     PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
     physics_steps: int = 64
-    """Steps of modulus constraint alone before the first correction, from 0 to 256. They have no weights, and
-    on dense scans each takes a part of the patterns. A lone pattern gets none: at gridsize 1 they act where
-    the whole scan is taken at once. Only 'unrolled'."""
-    unrolled_steps: int = 6
-    """Steps of the unrolled network, from 1 to 24. Time grows in proportion. Only 'unrolled'."""
+    """Steps of modulus constraint alone before the first correction, from 0 to 256, and a sixteenth as many
+    before each other one. They have no weights, and on dense scans most take a part of the patterns. A lone
+    pattern gets none: at gridsize 1 they act where the whole scan is taken at once. Only 'unrolled'."""
+    unrolled_steps: int = 4
+    """Corrections of the unrolled network, from 1 to 24, each after some steps of modulus constraint. Time
+    grows in proportion. Only 'unrolled'."""
     object_big: bool = True
     """Let the patterns of a group, and of a whole scan, work on one object. False leaves each pattern its own
     patch. At gridsize 1, where a group is one pattern, it acts on whole scans of 'unrolled' only."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..config import ModelConfig, TrainingConfig
 from ..errors import ConfigError
-from ..physics.unrolled import FEATURES, INITIAL_RATES
+from ..physics.unrolled import FEATURES, INITIAL_RATES, RESTING_RATES
 from .cnn import cnn_layers
 from .layer import Activation, Layer
 
@@ -181,7 +181,7 @@ def _correction_network(scale: int) -> tuple[Layer, ...]:
 
 
 def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Draw the initial weights: He normal for kernels, ``INITIAL_RATES`` for rates, zero for all else.
+    """Draw the initial weights: He normal for kernels, zero for all else; rates as where the object starts.
 
     He et al., *Delving deep into rectifiers*, ICCV 2015.
     """
@@ -198,7 +198,8 @@ def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.fl
             deviation = np.sqrt(2 / np.prod(shape[:3]))
             weights[name] = (deviation * rng.standard_normal(shape)).astype(np.float32)
         elif name.endswith(f'/{RATES}'):
-            weights[name] = np.array(INITIAL_RATES, np.float32)
+            near = plan.couples and plan.model.physics_steps > 0
+            weights[name] = np.array(RESTING_RATES if near else INITIAL_RATES, np.float32)
         else:
             weights[name] = np.zeros(shape, np.float32)
     return weights

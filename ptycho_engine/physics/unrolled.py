@@ -20,6 +20,7 @@ __all__ = [
     'FEATURES',
     'INITIAL_RATES',
     'LARGEST_TURN',
+    'RESTING_RATES',
     'SCANNED_FLOOR',
     'STEP_REGULARISATION',
     'WEAK_REGULARISATION',
@@ -31,6 +32,7 @@ __all__ = [
     'network_features',
     'physics_momentum',
     'physics_step',
+    'steps_between',
 ]
 
 FloatImage = npt.NDArray[np.float32]
@@ -72,7 +74,14 @@ CORRECTION_LIMIT = 4.0
 explains its patterns is left alone. The object itself has no ceiling."""
 
 INITIAL_RATES = (0.0, 0.5, 0.5)
-"""Of each step, before training: logarithm of the factor of the step, momentum, factor of the slow turn."""
+"""Of each step before training, where the start is a flat object: logarithm of the factor of the step,
+momentum, factor of the slow turn."""
+
+RESTING_RATES = (-3.0, 0.0, 0.0)
+"""The same where physics alone has brought the object near: another such step brings noise, not detail."""
+
+BETWEEN_DIVISOR = 16
+"""Between two corrections there are so many times fewer steps without one than before the first."""
 
 FASTEST_MOMENTUM = 0.9
 """Largest momentum of the steps before the first correction."""
@@ -118,6 +127,11 @@ def physics_momentum(index: int) -> float:
     Teboulle, SIAM J. Imaging Sci. 2, 183, 2009), at most ``FASTEST_MOMENTUM``.
     """
     return min(max(index - 1, 0) / (index + 2), FASTEST_MOMENTUM)
+
+
+def steps_between(physics_steps: int) -> int:
+    """Return how many steps without a correction precede each correction but the first (NET-10)."""
+    return physics_steps // BETWEEN_DIVISOR
 
 
 def look_ahead(state: UnrolledState, index: int) -> ComplexImage:

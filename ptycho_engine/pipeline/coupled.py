@@ -21,17 +21,19 @@ from ..physics.refinement import ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..physics.unrolled import (
     Surroundings,
+    UnrolledState,
     advance,
     flat_state,
     look_ahead,
     network_features,
     physics_step,
+    steps_between,
 )
 from .prepared import PreparedScan
-from .refine import DescentRun, scan_patterns
+from .refine import HELD_OUT_FRACTION, DescentRun, scan_patterns
 from .subsets import fewer_subsets, most_subsets, patterns_of_steps
 
-__all__ = ['CoupledObject', 'WholeScan']
+__all__ = ['CoupledObject', 'Seen', 'WholeScan']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
@@ -49,6 +51,16 @@ HALO = 48
 
 RUNAWAY_POWER = 4.0
 """Mean squared amplitude, about 1 in the engine's gauge, beyond which steps over subsets have run away."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a correction is given of a whole scan."""
+
+    before: UnrolledState
+    """The object it corrects, on the canvas of :func:`~.refine.scan_patterns`."""
+    features: npt.NDArray[np.float32]
+    """(F, H, W) what the network sees (NET-02)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,9 @@ class WholeScan:
     stop : callable
         Asked every few thousand patterns; once true, ``Cancelled`` is raised.
     held_out_seed : int, optional
-        Of the pixels that are to judge a refinement (REF-04), which the network is then not shown either.
+        Of the pixels that are to judge a refinement (REF-04) or the network, which it is then not shown.
+    held_out_fraction : float
+        Part of the good pixels that these are.
     """
 
     def __init__(
@@ -89,12 +103,13 @@ class WholeScan:
         prepared: PreparedScan,
         stop: Callable[[], bool],
         held_out_seed: int | None = None,
+        held_out_fraction: float = HELD_OUT_FRACTION,
     ) -> None:
         self._backend = backend
         self._stop = stop
         self._physics_steps = plan.model.physics_steps
         self._rates = [weights[f'{name}/{RATES}'] for name, _ in plan.parts]
-        patterns = scan_patterns(prepared, held_out_seed, multiple=SIDE_MULTIPLE)
+        patterns = scan_patterns(prepared, held_out_seed, held_out_fraction, multiple=SIDE_MULTIPLE)
         self._physics: ScanPhysics = backend.scan_physics(patterns)
         self._patterns = patterns
         gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
@@ -103,7 +118,12 @@ class WholeScan:
         self._inner = slice(margin, margin + height), slice(margin, margin + width)
 
     def run(
-        self, members: npt.NDArray[np.int64], most: int | None = None
+        self,
+        members: npt.NDArray[np.int64],
+        most: int | None = None,
+        *,
+        start: UnrolledState | None = None,
+        record: list[Seen] | None = None,
     ) -> Generator[CoupledObject, None, CoupledObject]:
         """Reconstruct from the given patterns; yields after each step and returns the last.
 
@@ -114,37 +134,73 @@ class WholeScan:
         most : int, optional
             Largest number of subsets that steps without a correction take turns with (NET-10); by default
             what the overlap of the patterns allows.
+        start : UnrolledState, optional
+            What :attr:`Seen.before` of the first correction was; by default a flat object.
+        record : list, optional
+            Gets what each correction saw.
 
         Raises
         ------
         Cancelled
             If the run is to stop.
         """
-        state = flat_state(self._patterns.shape)
+        state = start or flat_state(self._patterns.shape)
         gradient, light = self._gradient(state.obj, members)
         around = Surroundings(light, self._patterns.brightest, self._gain)
         if most is None:
             most = self.subsets_of(light, len(members))
-        taken = patterns_of_steps(members, self._physics_steps, most) + [members] * len(self._rates)
-        done = np.cumsum([len(part) for part in taken]) / sum(map(len, taken))
-        for step, part in enumerate(taken):
-            corrected = step - self._physics_steps
-            seen = state.obj if corrected >= 0 else look_ahead(state, step)
+        steps = self._steps(members, most, from_start=start is None)
+        done = np.cumsum([len(part) for _, part in steps]) / sum(len(part) for _, part in steps)
+        rates = iter(enumerate(self._rates))
+        for number, (index, part) in enumerate(steps):
+            if index == 0:
+                state = UnrolledState(state.obj, np.zeros_like(state.change))
+            seen = state.obj if index is None else look_ahead(state, index)
             # The first step takes all patterns, whose gradient is known.
-            if step > 0:
+            if number > 0:
                 gradient, light = self._gradient(seen, part)
-            if corrected >= 0:
+            if index is None:
+                correction, rate = next(rates)
                 features = network_features(state, gradient, around)
-                correction = self._correction(corrected, features)
-                state = advance(state, features, correction, self._rates[corrected])
+                if record is not None:
+                    record.append(Seen(state, features))
+                state = advance(state, features, self._correction(correction, features), rate)
             else:
-                whole = step == 0 or len(part) == len(members)
+                whole = number == 0 or len(part) == len(members)
                 state = physics_step(state, seen, gradient, replace(around, illumination=light), turn=whole)
                 if most > 1 and not _is_calm(state.obj, around.illumination):
                     logger.info('Steps over subsets of the patterns ran away; starting again without them.')
-                    return (yield from self.run(members, most=1))
-            yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], float(done[step]))
+                    if record is not None:
+                        record.clear()
+                    return (yield from self.run(members, 1, start=start, record=record))
+            yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], float(done[number]))
         return CoupledObject(state.obj[self._inner], around.illumination[self._inner], 1.0)
+
+    def _steps(
+        self, members: npt.NDArray[np.int64], most: int, *, from_start: bool
+    ) -> list[tuple[int | None, npt.NDArray[np.int64]]]:
+        """Return the steps: which one it is of those in a row without a correction, None for one that has a
+        correction, and its patterns."""
+        between = steps_between(self._physics_steps)
+        steps: list[tuple[int | None, npt.NDArray[np.int64]]] = []
+        for correction in range(len(self._rates)):
+            count = between if correction > 0 else self._physics_steps if from_start else 0
+            steps += enumerate(patterns_of_steps(members, count, most))
+            steps.append((None, members))
+        return steps
+
+    def look(self, start: UnrolledState | None = None) -> list[Seen]:
+        """Return what each correction sees of the whole scan.
+
+        Raises
+        ------
+        Cancelled
+            If the run is to stop.
+        """
+        record: list[Seen] = []
+        for _ in self.run(np.arange(len(self._patterns)), start=start, record=record):
+            pass
+        return record
 
     def subsets_of(self, light: npt.NDArray[np.float32], n: int) -> int:
         """Return the largest number of subsets for n patterns with an illumination (H, W): about one pattern

@@ -151,11 +151,15 @@ class PreparedScan:
         if raw.Y is not None:
             patches = raw.Y[groups]
         else:
-            patches = self.cut(self._padded_truth, groups.ravel()).reshape(*groups.shape, raw.N, raw.N)
+            assert self.padded_truth is not None
+            patches = self.cut(self.padded_truth, groups.ravel()).reshape(*groups.shape, raw.N, raw.N)
+            return np.asarray(patches, dtype=np.complex64)
         return np.asarray(patches / self.scale.probe_scale, dtype=np.complex64)
 
     @cached_property
-    def _padded_truth(self) -> npt.NDArray[np.complex64]:
-        truth = self.scan.raw.objectGuess
-        assert truth is not None
-        return self.pad(truth)
+    def padded_truth(self) -> npt.NDArray[np.complex64] | None:
+        """The scan's object in the engine's gauge as :meth:`pad` returns it; None where patches are known."""
+        raw = self.scan.raw
+        if raw.Y is not None or raw.objectGuess is None:
+            return None
+        return self.pad(raw.objectGuess / np.complex64(self.scale.probe_scale))

@@ -30,7 +30,7 @@ from .progress import Pace
 from .stitch import weakest_weight
 from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
 
-__all__ = ['DescentRun', 'Refinement', 'refine', 'scan_patterns']
+__all__ = ['HELD_OUT_FRACTION', 'DescentRun', 'Refinement', 'refine', 'scan_patterns']
 
 logger = logging.getLogger('ptychopinn.refine')
 
@@ -92,13 +92,17 @@ class Refinement:
         return f', with {" and ".join(what)}' if what else ''
 
 
-def scan_patterns(prepared: PreparedScan, seed: int | None, *, multiple: int = 1) -> ScanPatterns:
+def scan_patterns(
+    prepared: PreparedScan, seed: int | None, fraction: float = HELD_OUT_FRACTION, *, multiple: int = 1
+) -> ScanPatterns:
     """Return the patterns of a scan on a canvas that holds every patch whole.
 
     Parameters
     ----------
     seed : int, optional
         Of the pixels that are held out; None to fit them all.
+    fraction : float
+        Part of the good pixels that is held out.
     multiple : int
         The sides of the canvas are multiples of this; it grows at its end.
     """
@@ -114,9 +118,7 @@ def scan_patterns(prepared: PreparedScan, seed: int | None, *, multiple: int = 1
         placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
         shape=(height, width),
         amplitude=amplitude,
-        held_out=(
-            np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, HELD_OUT_FRACTION, seed)
-        ),
+        held_out=(np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, fraction, seed)),
     )
 
 

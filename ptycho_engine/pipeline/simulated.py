@@ -6,21 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Batch, Illumination
-from ..config import ModelConfig, TrainingConfig
+from ..config import TrainingConfig
+from ..data.grouping import draw_groups
+from ..data.raw_data import RawData
 from ..data.scan import Scan
 from ..errors import ConfigError, DataValueError
 from ..files.origin import ScanOrigin
-from ..physics.forward import cut_patches, predict_intensity
-from ..physics.geometry import PatchPlacement
-from ..physics.probe import condition_probe
-from ..physics.scaling import measure_scale
-from ..simulate import OBJECT_FAMILIES, make_object, vary_probe
+from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan, vary_probe
 from .identity import combined, scan_identity, scan_origin
 from .prepared import PreparedScan
 from .selection import Selection, draw_seed, select_patterns
@@ -28,8 +24,17 @@ from .sources import GroupedScan
 
 __all__ = ['ObjectVariety', 'SimulatedScans', 'with_truth']
 
-SPARE = 2
-"""Side of a simulated object beyond its largest group, in patterns: room to lay groups in various places."""
+FIELD_WIDTH = 2.5
+"""Side of the square of positions that one simulated object is scanned at, in patterns."""
+
+FIELD_PATTERNS, FIELD_PIXELS = 196, 1 << 22
+"""At most so many of these positions, and so many pixels of patterns, the nearest to the middle first."""
+
+SPARE = 4
+"""Pixels of an object beyond its outermost patches."""
+
+GROUPS_OF_FIELD = 64
+"""Groups drawn from each simulated object: bringing it to the first correction costs about half as much."""
 
 SMALLEST_STRENGTH = 0.3
 """Weakest absorption and phase of an object relative to the strongest; log-uniform between them."""
@@ -63,10 +68,10 @@ class ObjectVariety:
 
 
 class SimulatedScans:
-    """Groups of positions of given scans on simulated objects; the truth serves as labels.
+    """Parts of given scans on simulated objects; the truth serves as labels.
 
-    Objects are new in each epoch and as large as a group and its surroundings, whatever the size of the scan:
-    each group is laid at a random place of an object. Patterns are simulated when their batch is asked for.
+    Objects are new in each epoch. Each is scanned at the positions of a part of a template, whatever the
+    size of that scan, and groups are drawn from these.
 
     Parameters
     ----------
@@ -139,8 +144,7 @@ class SimulatedScans:
 
     def training(self, epoch: int) -> list[GroupedScan]:
         """Draw fresh objects of every family for this epoch."""
-        config = self._config
-        return self._draw(epoch, self._n_groups, config.batch_size * config.accum_steps)
+        return self._draw(epoch, self._n_groups, GROUPS_OF_FIELD)
 
     def validation(self) -> list[GroupedScan]:
         """One object of each family that training never sees; none where no fraction is to be kept."""
@@ -165,111 +169,84 @@ class SimulatedScans:
         ]
 
     def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> GroupedScan:
+        """Scan an object at a part of a template's positions and draw groups from these."""
         config = self._config
-        groups = self._selections[template].draw(config, n_groups, draw_seed(config, *key))
-        simulated = SimulatedObject(
-            self._templates[template],
-            family,
-            self._photons[template],
-            self._variety,
-            groups,
-            (config.seed, *key),
+        raw = self._templates[template].scan.raw
+        whole, size = self._selections[template].training, config.model.gridsize**2
+        near = field_of(raw, whole.members, size, np.random.default_rng([config.seed, *key, 0]))
+        xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
+        # An object is new, so that groups may come again where its part of the scan is small.
+        groups = draw_groups(
+            whole.part(near, size - 1, xy, raw.scan_index),
+            config.model.gridsize,
+            config.neighbor_count,
+            n_groups,
+            draw_seed(config, *key),
+            oversample=True,
         )
-        return GroupedScan(simulated, np.arange(len(groups), dtype=np.int32)[:, np.newaxis])
+        scan = Scan.from_raw(self._scan(family, template, near, (config.seed, *key)))
+        part = np.searchsorted(near, groups).astype(np.int32)
+        return GroupedScan(PreparedScan(scan, config.model, has_truth=True), part)
 
-
-@dataclass(frozen=True)
-class SimulatedObject:
-    """One object and the groups that are laid on it; a group is named by its number."""
-
-    template: PreparedScan
-    family: str
-    photons: float
-    variety: ObjectVariety
-    groups: npt.NDArray[np.int32]
-    """(B, C) pattern indices of the template."""
-    key: tuple[int, ...]
-    """Seed of all that is random."""
-
-    def _generator(self, *part: int) -> np.random.Generator:
-        return np.random.default_rng([*self.key, *part])
-
-    @cached_property
-    def _placement(self) -> PatchPlacement:
-        """Corners (B, C, 2) of the patches on this object, and remainders."""
-        placement = self.template.placement
-        corner = placement.corner[self.groups]
-        low = corner.min(axis=1, keepdims=True)
-        span = corner.max(axis=1, keepdims=True) - low
-        room = self.side - self.template.scan.raw.N - span
-        place = self._generator(0).integers(0, room, endpoint=True)
-        return PatchPlacement(corner - low + place, placement.remainder[self.groups])
-
-    @cached_property
-    def side(self) -> int:
-        """Side of the object in pixels."""
-        return self.template.extent(self.groups) + SPARE * self.template.scan.raw.N
-
-    @cached_property
-    def truth(self) -> npt.NDArray[np.complex64]:
-        """(side, side) the object in the engine's gauge: of mean intensity 1."""
-        rng, variety = self._generator(1), self.variety
-        absorption, phase = SMALLEST_STRENGTH ** rng.uniform(0, 1, 2)
+    def _scan(self, family: str, template: int, near: npt.NDArray[np.int64], key: tuple[int, ...]) -> RawData:
+        """Simulate a part of a template on a new object."""
+        objects, doses = (np.random.default_rng([*key, part]) for part in (1, 2))
+        raw, variety = self._templates[template].scan.raw, self._variety
+        x, y = raw.xcoords[near], raw.ycoords[near]
+        shape = (_side(y, raw.N), _side(x, raw.N))
+        absorption, phase = SMALLEST_STRENGTH ** objects.uniform(0, 1, 2)
         obj = make_object(
-            self.family,
-            (self.side, self.side),
-            rng,
-            absorption=variety.absorption * absorption,
-            phase=variety.phase * phase,
+            family, shape, objects, absorption=variety.absorption * absorption, phase=variety.phase * phase
         )
-        return np.asarray(obj / np.sqrt(np.mean(np.abs(obj) ** 2)), dtype=np.complex64)
-
-    @cached_property
-    def _probe(self) -> npt.NDArray[np.complexfloating[Any, Any]]:
-        """(P, N, N) the probe, of as many photons as a pattern is to hold."""
-        rng, variety = self._generator(2), self.variety
-        level = self.photons * variety.photon_factor ** rng.uniform(-1, 1)
-        probe: npt.NDArray[np.complexfloating[Any, Any]] = self.template.scan.raw.probeGuess
+        probe = raw.probeGuess
         if variety.probe_variation > 0:
-            probe = vary_probe(probe, rng, variety.probe_variation)
-        probe = probe.astype(np.complex128)
-        return np.asarray(probe * np.sqrt(level / np.sum(np.abs(probe) ** 2)))
-
-    @cached_property
-    def illumination(self) -> Illumination:
-        """What the network is told of the probe: it is scaled as that of a measured scan is."""
-        model: ModelConfig = self.template.model
-        bad = self.template.scan.raw.bad_pixels
-        probe = condition_probe(self._probe.astype(np.complex64), model)
-        flat = np.ones((1, *probe.shape[-2:]), np.complex64)
-        pattern = np.sqrt(predict_intensity(flat, self._probe, np.zeros((1, 2))))
-        scale = measure_scale(pattern.astype(np.float32), probe, bad)
-        return Illumination(probe * np.complex64(scale.probe_scale), self.template.good, scale.input_scale)
-
-    def extent(self, groups: npt.NDArray[np.int32]) -> int:
-        """Return the side in pixels of a square that holds the patches of any of the groups (b, 1)."""
-        return self.template.extent(self.groups[groups.ravel()])
-
-    def batch(self, groups: npt.NDArray[np.int32], extent: int | None = None) -> Batch:
-        """Simulate groups (b, 1) of this object's, of a pass with that extent, or that are all of it."""
-        chosen = groups.ravel()
-        corner, remainder = self._placement.corner[chosen], self._placement.remainder[chosen]
-        flat = PatchPlacement(corner.reshape(-1, 2), remainder.reshape(-1, 2))
-        size = self.template.scan.raw.N
-        patches = cut_patches(self.truth, flat, size)
-        counts = self._generator(3, *chosen.tolist()).poisson(
-            predict_intensity(patches, self._probe, flat.remainder)
+            probe = vary_probe(probe, doses, variety.probe_variation)
+        simulated = simulate_scan(
+            obj,
+            probe,
+            x - (x.min() + x.max()) / 2 + (shape[1] - 1) / 2,
+            y - (y.min() + y.max()) / 2 + (shape[0] - 1) / 2,
+            photons=self._photons[template] * variety.photon_factor ** doses.uniform(-1, 1),
+            rng=doses,
+            bad_pixels=raw.bad_pixels,
         )
-        amplitude = np.sqrt(counts).astype(np.float32)
-        shape = (*corner.shape[:2], size, size)
-        return Batch(
-            illumination=self.illumination,
-            amplitude=self.template.with_bad_filled(amplitude).reshape(shape),
-            corner=corner,
-            remainder=remainder.astype(np.float32),
-            extent=self.extent(groups) if extent is None else extent,
-            labels=patches.reshape(shape),
-        )
+        return replace(simulated, source=f'{family} under the probe of {raw.source}')
+
+
+def field_of(
+    raw: RawData, members: npt.NDArray[np.int64], fewest: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Return the members of a scan that one object is scanned at: a square around one of them.
+
+    Parameters
+    ----------
+    raw : RawData
+        The scan.
+    members : (m,) int
+        Patterns to choose from; parts never mix datasets.
+    fewest : int
+        As many are returned at least, where there are as many.
+    rng : Generator
+
+    Returns
+    -------
+    (k,) int64, sorted
+    """
+    middle = rng.choice(members)
+    if raw.scan_index is not None:
+        members = members[raw.scan_index[members] == raw.scan_index[middle]]
+    away = np.maximum(
+        abs(raw.xcoords[members] - raw.xcoords[middle]), abs(raw.ycoords[members] - raw.ycoords[middle])
+    )
+    most = max(min(FIELD_PATTERNS, FIELD_PIXELS // raw.N**2), fewest)
+    inside = int(np.count_nonzero(away <= FIELD_WIDTH / 2 * raw.N))
+    nearest = np.argsort(away, kind='stable')[: min(max(inside, fewest), most)]
+    return np.sort(members[nearest])
+
+
+def _side(positions: npt.NDArray[np.float64], size: int) -> int:
+    """Return the side in pixels of an object that holds the patches at some positions along an axis."""
+    return int(np.ceil(np.ptp(positions))) + size + SPARE
 
 
 def with_truth(config: TrainingConfig) -> TrainingConfig:

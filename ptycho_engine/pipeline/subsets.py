@@ -19,7 +19,7 @@ NEAR_DIVISOR = 4
 """A start that is near the object already takes so many times fewer subsets: their noise would undo its slow
 phase before the whole scan mends it again."""
 
-STEPS_AT_EACH = 4
+STEPS_AT_EACH = 8
 """Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
 
 

@@ -10,15 +10,16 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..backends.base import Backend, create_backend
+from ..backends.base import Backend, StepResult, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..config.precedence import with_execution
 from ..data.scan import Scan
-from ..errors import ArchiveError, ConfigError, DataValueError, DivergedError
+from ..errors import ArchiveError, Cancelled, ConfigError, DataValueError, DivergedError
 from ..events import BatchDone, EpochDone, Event, ModelSaved
 from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, MODEL_FORMAT, ModelArchive, save_archive
 from ..files.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..network.plan import initial_weights, training_plan
+from .approach import Approach
 from .best_models import keep_best_models
 from .loggers import log_epochs
 from .passes import training_pass, validation_pass
@@ -127,12 +128,18 @@ def _run(
 ) -> Iterator[Event]:
     """Go through the epochs of the stages that are left and save the model."""
     _announce(run)
+    approach = Approach(run.backend, training_plan(run.config, len(run.source.reference.probe)), stop)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
     stopped = False
     validation = [] if run.finished else run.source.validation()
     while True:
         while not run.finished:
-            outcome = yield from _epoch(run, validation, stop, execution.num_workers)
+            try:
+                outcome = yield from _epoch(run, validation, approach, stop, execution.num_workers)
+            except Cancelled:
+                stopped = True
+                logger.info('Stopped on request in epoch %d.', run.epoch + 1)
+                break
             if outcome is None:
                 break
             if outcome.whole and keep:
@@ -146,7 +153,7 @@ def _run(
         if stopped or not run.next_stage():
             break
         validation = run.source.validation()
-        _judge_start(run, validation, stop)
+        _judge_start(run, validation, approach, stop)
 
     if run.stage.is_last and run.stale >= run.config.early_stop_patience:
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
@@ -163,23 +170,29 @@ class _Epoch:
 
 
 def _epoch(
-    run: TrainingRun, validation: list[GroupedScan], stop: Callable[[], bool], workers: int
+    run: TrainingRun,
+    validation: list[GroupedScan],
+    approach: Approach,
+    stop: Callable[[], bool],
+    workers: int,
 ) -> Generator[BatchDone, None, _Epoch | None]:
     """Train and validate one epoch; None where the loss is no longer finite.
 
     Raises
     ------
+    Cancelled
+        If it is to stop before its first step.
     DivergedError
         If it is not finite in the first epoch.
     """
-    stage, config = run.stage, run.config
+    stage = run.stage
     epoch = run.epoch + 1 - stage.before
     tic = time.perf_counter()
-    groups = run.source.training(epoch)
+    groups = approach.training(run.source.training(epoch), epoch)
     passed = yield from training_pass(run.backend, groups, stage, run.schedule, epoch, stop, workers=workers)
     training, held_out = passed.result, None
     if math.isfinite(training.loss) and not passed.stopped:
-        held_out = validation_pass(run.backend, validation, config.batch_size, stop)
+        held_out = _validate(run, validation, approach, stop)
     judged = held_out.loss if held_out else training.loss
     if not math.isfinite(judged):
         _diverged(run, passed.learning_rate)
@@ -202,6 +215,16 @@ def _epoch(
     _log_epoch(done, stage)
     run.record(done)
     return _Epoch(done, whole)
+
+
+def _validate(
+    run: TrainingRun, validation: list[GroupedScan], approach: Approach, stop: Callable[[], bool]
+) -> StepResult | None:
+    """Return the losses of the validation groups; None where there are none or the run was stopped."""
+    try:
+        return validation_pass(run.backend, approach.validation(validation), run.config.batch_size, stop)
+    except Cancelled:
+        return None
 
 
 def _start(
@@ -245,9 +268,11 @@ def _checkpoint(path: Path) -> Checkpoint | None:
     return load_checkpoint(path)
 
 
-def _judge_start(run: TrainingRun, validation: list[GroupedScan], stop: Callable[[], bool]) -> None:
+def _judge_start(
+    run: TrainingRun, validation: list[GroupedScan], approach: Approach, stop: Callable[[], bool]
+) -> None:
     """Measure how good the weights of the stage before are on what the next one trains on."""
-    found = validation_pass(run.backend, validation, run.config.batch_size, stop)
+    found = _validate(run, validation, approach, stop)
     if found is not None and math.isfinite(found.loss):
         run.judge_start(found.loss)
         logger.info(

@@ -16,9 +16,11 @@ from ptycho_engine.files.archive import load_archive
 from ptycho_engine.network.plan import INTENSITY_SCALE, PROBE_CORRECTION, initial_weights, training_plan
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.probe import correct_probe
+from ptycho_engine.pipeline.approach import Approach
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.pipeline.sources import GroupedScan
 from ptycho_engine.pipeline.train import train
 from tests.conftest import small_scan
 
@@ -105,6 +107,15 @@ def scattered_weights(plan):
     return weights
 
 
+def training_batches(prepared, plan, groups):
+    """Return the batches that training makes of groups (b, C): with what untrained corrections see."""
+    backend = create_backend('pytorch', CPU)
+    backend.build(plan, initial_weights(plan, 0))
+    approach = Approach(backend, plan, lambda: False)
+    (item,) = approach.training([GroupedScan(prepared, np.concatenate(groups))], 1)
+    return [item.batch(part) for part in groups]
+
+
 @cache
 def computed(name: str, backend_name: str):
     """Patches, losses and gradient of one case by one backend."""
@@ -128,10 +139,13 @@ def computed(name: str, backend_name: str):
     patches = backend.predict(batch)
     losses = backend.evaluate(batch)
     rate = 1e3
-    stepped = backend.train_step([batch], rate)
-    assert stepped.loss == pytest.approx(losses.loss, rel=1e-4)
+    (seen,) = training_batches(prepared, plan, [groups])
+    assert (seen.features is None) != plan.couples
+    learned = backend.evaluate(seen)
+    stepped = backend.train_step([seen], rate)
+    assert stepped.loss == pytest.approx(learned.loss, rel=1e-4)
     gradient = {key: (weights[key].astype(float) - value) / rate for key, value in backend.weights().items()}
-    return patches, losses, gradient, batch, weights
+    return patches, (losses, learned), gradient, batch, weights
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -141,8 +155,9 @@ def test_equal_weights_give_equal_patches_losses_and_gradients(name):
     assert np.abs(patches - 1).max() > 0.01
     assert found_patches.shape == patches.shape
     np.testing.assert_allclose(found_patches, patches, atol=1e-4 * np.abs(patches).max())
-    assert found_losses.loss == pytest.approx(losses.loss, rel=1e-4)
-    assert found_losses.deviance == pytest.approx(losses.deviance, rel=1e-4)
+    for found, expected in zip(found_losses, losses, strict=True):
+        assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert found.deviance == pytest.approx(expected.deviance, rel=1e-4)
     assert list(found_gradient) == list(gradient)
     largest = max(np.abs(slope).max() for slope in gradient.values())
     for key, slope in gradient.items():
@@ -159,7 +174,7 @@ def test_equal_weights_give_equal_patches_losses_and_gradients(name):
 @pytest.mark.parametrize('name', CASES)
 def test_fwd_04_predicted_intensities_and_deviance_are_those_of_the_reference(name, backend_name):
     """The deviance that a backend reports is the reference's for the patches that it returns."""
-    patches, losses, _, batch, weights = computed(name, backend_name)
+    patches, (losses, _), _, batch, weights = computed(name, backend_name)
     probe = batch.illumination.probe
     if PROBE_CORRECTION in weights:
         probe = correct_probe(probe, weights[PROBE_CORRECTION])
@@ -183,7 +198,9 @@ def test_opt_08_in_double_precision_the_backends_take_the_same_steps(name):
     """Nothing but rounding tells them apart: no cast, no epsilon, no convention of one alone."""
     prepared = prepared_scan(DOUBLE[name])
     steps = np.random.default_rng(0).integers(0, 9, (10, 2, prepared.model.gridsize**2), np.int32)
-    batches = [prepared.batch(groups) for groups in steps]
+    batches = training_batches(
+        prepared, training_plan(DOUBLE[name].config('pytorch'), len(prepared.probe)), list(steps)
+    )
     losses, weights = {}, {}
     for backend_name in BACKENDS:
         config = DOUBLE[name].config(backend_name)
@@ -246,7 +263,7 @@ def reconstructed(scan, archive, backend_name):
     return last.reconstruction
 
 
-def test_training_takes_the_same_course_on_each_backend(models):
+def test_training_takes_the_same_course_on_each_backend(models, config):
     curves = {}
     for name, (epochs, archive) in models.items():
         assert archive.backend == name
@@ -254,7 +271,9 @@ def test_training_takes_the_same_course_on_each_backend(models):
             [[e.training_loss, e.validation_loss, e.training_deviance, e.validation_deviance] for e in epochs]
         )
     assert curves['pytorch'].shape == (5, 4)
-    assert curves['pytorch'][-1, 0] < 0.9 * curves['pytorch'][0, 0]
+    # The physics before an unrolled network leaves it little to learn on a dense scan.
+    fallen = 0.9 if config.model.architecture == 'cnn' else 1.0
+    assert curves['pytorch'][-1, 0] < fallen * curves['pytorch'][0, 0]
     np.testing.assert_allclose(curves['tensorflow'], curves['pytorch'], rtol=0.01)
 
 

@@ -16,6 +16,7 @@ from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
+from ...physics.unrolled import FEATURES
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
@@ -37,6 +38,12 @@ class _DeviceBatch:
     probes: Tensor
     optics: physics.Optics
     labels: Tensor | None
+    features: Tensor | None
+    """(K, B, F, side, side)."""
+    truth: Tensor | None
+    """(B, side, side) complex."""
+    judged: Tensor
+    """(N, N) or (B*C, N, N) bool, zero frequency at index 0."""
 
 
 class PyTorchBackend:
@@ -116,7 +123,10 @@ class PyTorchBackend:
         optics = self._optics_of(batch.illumination)
         amplitude = torch.from_numpy(batch.amplitude).to(device, self._real)
         remainder = torch.from_numpy(batch.remainder).to(device, self._real).reshape(-1, 2)
-        labels = batch.labels
+        labels, features, truth, judged = batch.labels, batch.features, batch.truth, optics.good
+        if batch.judged is not None:
+            chosen = torch.from_numpy(batch.judged).to(device)
+            judged = judged & torch.fft.ifftshift(chosen.flatten(0, 1), dim=(-2, -1))
         return _DeviceBatch(
             amplitude=torch.fft.ifftshift(amplitude, dim=(-2, -1)),
             corner=torch.from_numpy(batch.corner).to(device),
@@ -124,6 +134,9 @@ class PyTorchBackend:
             probes=physics.shift_probe(self.network.probe(optics), remainder),
             optics=optics,
             labels=None if labels is None else torch.from_numpy(labels).to(device, self._real.to_complex()),
+            features=None if features is None else torch.from_numpy(features).to(device, self._real),
+            truth=None if truth is None else torch.from_numpy(truth).to(device, self._real.to_complex()),
+            judged=judged,
         )
 
     def _forward(self, batch: _DeviceBatch) -> Tensor:
@@ -131,11 +144,31 @@ class PyTorchBackend:
         return patches
 
     def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:
-        """Return (weighted loss, deviance per pixel), averaged over patterns."""
+        """Return (weighted loss, deviance per pixel), averaged over patterns.
+
+        Where each correction is judged by itself, the loss is their mean, the deviance that of the last.
+        """
+        if batch.features is None:
+            return self._losses_of(batch, self._forward(batch))
+        assert isinstance(self.network, UnrolledNetwork)
+        canvas = physics.Canvas(batch.corner, batch.amplitude.shape[-1], batch.side)
+        loss = batch.amplitude.new_zeros(())
+        for number, features in enumerate(batch.features):
+            obj = self.network.corrected(number, features)
+            own, fit = self._losses_of(batch, canvas.cut(obj))
+            if batch.truth is not None and self._weights.labels > 0:
+                light = physics.lit_part(features[:, FEATURES.index('log_illumination')])
+                error = physics.label_error(obj[:, None], batch.truth[:, None], light[:, None])
+                own = own + self._weights.labels * error.mean()
+            loss = loss + own / len(batch.features)
+        return loss, fit
+
+    def _losses_of(self, batch: _DeviceBatch, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (weighted loss, deviance per pixel) of patches (B, C, N, N), averaged over patterns."""
         size = batch.amplitude.shape[-1]
-        patches = self._forward(batch).reshape(-1, size, size)
+        patches = patches.reshape(-1, size, size)
         amplitude = batch.amplitude.reshape(-1, size, size)
-        good = batch.optics.good
+        good = batch.judged
         counts = amplitude.square()
         rate = physics.mode_intensity(physics.far_field(patches, batch.probes))
         rate = rate * self.network.amplitude_factor(rate).square()
@@ -144,12 +177,12 @@ class PyTorchBackend:
         illumination = physics.mode_intensity(batch.probes).detach()
         weights = self._weights
         if weights.likelihood > 0:
-            per_pixel = (counts * good).sum(dim=(-2, -1)) / good.sum()
+            per_pixel = (counts * good).sum(dim=(-2, -1)) / good.sum(dim=(-2, -1))
             loss = loss + weights.likelihood * (fit / (1 + per_pixel)).mean()
         if weights.amplitude > 0:
             error = physics.amplitude_error(amplitude, rate, good)
             loss = loss + weights.amplitude * error.mean()
-        if batch.labels is not None and weights.labels > 0:
+        if batch.labels is not None and batch.truth is None and weights.labels > 0:
             # Patches that share an object share its phase.
             channels = batch.corner.shape[1] if self.network.plan.merges else 1
             grouped = (-1, channels, size, size)

@@ -49,6 +49,9 @@ class Piece:
     remainder: npt.NDArray[np.float32]
     extent: int
     labels: npt.NDArray[np.complex64] | None
+    features: npt.NDArray[np.float32] | None
+    truth: npt.NDArray[np.complex64] | None
+    judged: npt.NDArray[np.bool_] | None
     share: float
     """Groups of this piece as a fraction of those of the whole step."""
 
@@ -153,6 +156,9 @@ class DeviceGroupBackend:
                         remainder=batch.remainder[part],
                         extent=batch.extent,
                         labels=None if batch.labels is None else batch.labels[part],
+                        features=None if batch.features is None else batch.features[:, part],
+                        truth=None if batch.truth is None else batch.truth[part],
+                        judged=None if batch.judged is None else batch.judged[part],
                         share=(part.stop - part.start) / total,
                     )
                 )

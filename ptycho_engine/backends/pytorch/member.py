@@ -137,6 +137,9 @@ class _Member:
                     remainder=piece.remainder,
                     extent=piece.extent,
                     labels=piece.labels,
+                    features=piece.features,
+                    truth=piece.truth,
+                    judged=piece.judged,
                 )
                 batches.append((batch, piece.share))
         return batches

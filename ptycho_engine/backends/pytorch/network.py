@@ -18,10 +18,12 @@ from ...physics.forward import WINDOW_FLOOR
 from ...physics.slow_phase import slow_phase_gain
 from ...physics.unrolled import (
     CORRECTION_LIMIT,
+    FEATURES,
     INITIAL_RATES,
     STEP_REGULARISATION,
     WEAK_REGULARISATION,
     physics_momentum,
+    steps_between,
 )
 from . import physics
 
@@ -200,7 +202,6 @@ class UnrolledNetwork(PtychographyNetwork):
         illumination = canvas.gather(physics.mode_intensity(probes).reshape(grouped))
         surface = _illumination_features(illumination, optics)
         obj = torch.ones_like(illumination, dtype=probes.dtype)
-        change = torch.zeros_like(obj)
         scanned = physics.scanned_part(illumination)
         gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
         weak_scale = 1 / (illumination + WEAK_REGULARISATION * optics.brightest)
@@ -212,14 +213,21 @@ class UnrolledNetwork(PtychographyNetwork):
             weak = total * weak_scale
             return total, weak, physics.slow_turn(obj, weak, scanned, gain)
 
-        with torch.no_grad():
-            for index in range(self.plan.physics_steps):
+        @torch.no_grad()
+        def approach(obj: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+            change = torch.zeros_like(obj)
+            for index in range(steps):
                 ahead = obj + physics_momentum(index) * change
                 _, weak, turn = constrain(ahead)
                 following = _turned(ahead + weak, turn)
                 change = following - obj
                 obj = following
-        for name in self.parts:
+            return obj, change
+
+        obj, change = approach(obj, self.plan.physics_steps)
+        for number, name in enumerate(self.parts):
+            if number > 0 and (steps := steps_between(self.plan.physics_steps)):
+                obj, change = approach(obj, steps)
             total, weak, turn = constrain(obj)
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             unit = _uncertain_by(weak, illumination)
@@ -239,15 +247,31 @@ class UnrolledNetwork(PtychographyNetwork):
                 *surface,
                 unit.log(),
             ]
-            correction = self.correct(name, torch.stack(features, dim=1))
-            bounded = CORRECTION_LIMIT * torch.tanh(correction / CORRECTION_LIMIT)
-            rates = self.rates[name]
-            moved = obj + rates[0].exp() * step + rates[1] * change
-            moved = moved + unit * torch.complex(bounded[:, 0], bounded[:, 1])
-            following = _turned(moved, rates[2] * turn)
+            following = self._advance(name, torch.stack(features, dim=1))
             change = following - obj
             obj = following
         return canvas.cut(obj).reshape(shape)
+
+    def corrected(self, number: int, features: Tensor) -> Tensor:
+        """Return the object (B, side, side) of each group after one correction (from 0).
+
+        `features` (B, F, side, side) is what it sees of them.
+        """
+        return self._advance(self.plan.parts[number][0], features)
+
+    def _advance(self, name: str, features: Tensor) -> Tensor:
+        """Return the object (B, H, W) after a correction; ``unrolled.advance`` is the reference."""
+        seen = dict(zip(FEATURES, features.unbind(dim=1), strict=True))
+        bounded = CORRECTION_LIMIT * torch.tanh(self.correct(name, features) / CORRECTION_LIMIT)
+        rates = self.rates[name]
+        factor = rates[0].exp()
+        real = factor * seen['step_real'] + rates[1] * seen['last_change_real'] + bounded[:, 0]
+        imag = factor * seen['step_imag'] + rates[1] * seen['last_change_imag'] + bounded[:, 1]
+        unit = seen['log_uncertain_by'].exp()
+        moved = torch.complex(
+            seen['object_real_minus_1'] + 1 + unit * real, seen['object_imag'] + unit * imag
+        )
+        return _turned(moved, rates[2] * seen['slow_turn'])
 
     def correct(self, name: str, features: Tensor) -> Tensor:
         """Return the correction (B, 2, H, W) of the step of that name for features (B, F, H, W)."""

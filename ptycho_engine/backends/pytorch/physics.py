@@ -23,6 +23,7 @@ __all__ = [
     'far_field',
     'label_error',
     'label_weight',
+    'lit_part',
     'merge_and_cut',
     'mode_intensity',
     'modulus_gradient',
@@ -188,7 +189,7 @@ def slow_turn(obj: Tensor, weak: Tensor, scanned: Tensor, gain: Tensor) -> Tenso
 
 
 def deviance(counts: Tensor, rate: Tensor, good: Tensor) -> Tensor:
-    """Poisson deviance per good pixel of each pattern (n,)."""
+    """Poisson deviance of each pattern (n,) per good pixel; `good` is (N, N) or (n, N, N)."""
     rate = rate + BACKGROUND
     # k log(k / rate) - (k - rate) cancels badly in float32 where k is near rate; with
     # u = (rate - k) / k it is k (u - log(1 + u)), which in turn is bad where the rate is small.
@@ -197,7 +198,7 @@ def deviance(counts: Tensor, rate: Tensor, good: Tensor) -> Tensor:
     near = k * (u - torch.log1p(u.clamp_min(-0.5)))
     apart = k * torch.log(k / rate) - (k - rate)
     term = 2 * torch.where(counts > 0, torch.where(u > -0.5, near, apart), rate)
-    return (term * good).sum(dim=(-2, -1)) / good.sum()
+    return (term * good).sum(dim=(-2, -1)) / good.sum(dim=(-2, -1))
 
 
 def amplitude_error(amplitude: Tensor, rate: Tensor, good: Tensor) -> Tensor:
@@ -221,6 +222,15 @@ def label_weight(illumination: Tensor, corner: Tensor, optics: Optics) -> Tensor
     """
     canvas = Canvas(corner, illumination.shape[-1])
     return illumination / (canvas.cut(canvas.gather(illumination)) + LABEL_LIGHT * optics.brightest)
+
+
+def lit_part(log_illumination: Tensor) -> Tensor:
+    """Return the weights (B, H, W) of labels on canvases, from the feature of the same shape.
+
+    1, but less where there is less light than ``LABEL_LIGHT`` of the brightest.
+    """
+    relative = log_illumination.expm1()
+    return relative / (relative + LABEL_LIGHT)
 
 
 def label_error(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
+from ...physics.unrolled import FEATURES
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
@@ -21,6 +22,19 @@ from .optimiser import Optimiser
 from .refine import TensorFlowScanPhysics
 
 __all__ = ['TensorFlowBackend']
+
+
+class _Graph(NamedTuple):
+    """What a compiled function is for."""
+
+    what: str
+    """'gradient', 'losses', 'patches', or 'correct 0' and so on."""
+    modes: int = 0
+    labelled: bool = False
+    features: int = 0
+    """Corrections that are judged by themselves."""
+    truth: bool = False
+    judged: bool = False
 
 
 class _Patterns(NamedTuple):
@@ -34,6 +48,12 @@ class _Patterns(NamedTuple):
     """() of the canvas of 'unrolled'."""
     labels: tuple[tf.Tensor, ...]
     """One tensor, or none where the batch has no labels."""
+    features: tuple[tf.Tensor, ...]
+    """(B, side, side, F) what each correction sees, or none where the network starts from a flat object."""
+    truth: tuple[tf.Tensor, ...]
+    """(B, side, side) complex, or none."""
+    judged: tuple[tf.Tensor, ...]
+    """(B, C, N, N) bool, zero frequency at N//2; none for all good pixels."""
 
 
 class TensorFlowBackend:
@@ -50,7 +70,7 @@ class TensorFlowBackend:
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None
         self._weights = LossWeights.of(TrainingConfig())
-        self._graphs: dict[tuple[str, int, bool], Callable[..., Any]] = {}
+        self._graphs: dict[_Graph, Callable[..., Any]] = {}
 
     @property
     def network(self) -> PtychographyNetwork:
@@ -115,7 +135,7 @@ class TensorFlowBackend:
         """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
         network = self.network
         assert isinstance(network, UnrolledNetwork)
-        key = ('correct', step, False)
+        key = _Graph(f'correct {step}')
         if key not in self._graphs:
             name = network.plan.parts[step][0]
             image = tf.TensorSpec((1, None, None, len(features)), self._real)
@@ -151,17 +171,31 @@ class TensorFlowBackend:
 
     def _run(self, what: str, batch: Batch, *arguments: tf.Tensor) -> Any:
         """Run the graph of that name on a batch; graphs do not depend on the size of the batch."""
-        labelled = batch.labels is not None and what != 'patches'
-        key = (what, len(batch.illumination.probe), labelled)
+        labels, features, truth, judged = batch.labels, batch.features, batch.truth, batch.judged
+        if what == 'patches':
+            labels = features = truth = judged = None
+        key = _Graph(
+            what,
+            modes=len(batch.illumination.probe),
+            labelled=labels is not None,
+            features=0 if features is None else len(features),
+            truth=truth is not None,
+            judged=judged is not None,
+        )
         if key not in self._graphs:
-            self._graphs[key] = self._compile(*key)
+            self._graphs[key] = self._compile(key)
         with tf.device(self._device):
             patterns = _Patterns(
                 amplitude=self._numbers(batch.amplitude),
                 corner=tf.constant(batch.corner.astype(np.int32)),
                 remainder=self._numbers(batch.remainder),
                 side=tf.constant(self.network.plan.canvas_side(batch.extent)),
-                labels=(tf.cast(batch.labels, self._complex),) if labelled else (),
+                labels=() if labels is None else (tf.cast(labels, self._complex),),
+                features=(
+                    () if features is None else tuple(self._numbers(np.moveaxis(f, 1, -1)) for f in features)
+                ),
+                truth=() if truth is None else (tf.cast(truth, self._complex),),
+                judged=() if judged is None else (tf.constant(judged),),
             )
             return self._graphs[key](patterns, self._optics_of(batch.illumination), *arguments)
 
@@ -180,7 +214,7 @@ class TensorFlowBackend:
             self._optics = illumination, optics
         return self._optics[1]
 
-    def _compile(self, what: str, modes: int, labelled: bool) -> Callable[..., Any]:
+    def _compile(self, key: _Graph) -> Callable[..., Any]:
         """Return a function of patterns and optics as a graph for any number of groups."""
         plan = self.network.plan
         channels, size = plan.channels, plan.model.N
@@ -190,11 +224,14 @@ class TensorFlowBackend:
             corner=tf.TensorSpec((None, channels, 2), tf.int32),
             remainder=tf.TensorSpec((None, channels, 2), self._real),
             side=tf.TensorSpec((), tf.int32),
-            labels=(tf.TensorSpec(images, self._complex),) if labelled else (),
+            labels=(tf.TensorSpec(images, self._complex),) if key.labelled else (),
+            features=(tf.TensorSpec((None, None, None, len(FEATURES)), self._real),) * key.features,
+            truth=(tf.TensorSpec((None, None, None), self._complex),) if key.truth else (),
+            judged=(tf.TensorSpec(images, tf.bool),) if key.judged else (),
         )
         number = tf.TensorSpec((), self._real)
         optics = physics.Optics(
-            probe=tf.TensorSpec((modes, size, size), self._complex),
+            probe=tf.TensorSpec((key.modes, size, size), self._complex),
             good=tf.TensorSpec((size, size), tf.bool),
             brightest=number,
             variance=number,
@@ -205,7 +242,7 @@ class TensorFlowBackend:
             'gradient': (self._gradient, [number]),
             'losses': (self._mean_losses, []),
             'patches': (self._patches, []),
-        }[what]
+        }[key.what]
         graph: Callable[..., Any] = tf.function(
             function, input_signature=[patterns, optics, *extra], autograph=False
         )
@@ -242,7 +279,8 @@ class TensorFlowBackend:
 
         def on_device(piece: _Patterns, share: tf.Tensor) -> tf.Tensor:
             # A device without a group of its own was given another's.
-            return self._forward(piece, optics)[0][: tf.where(share > 0, tf.shape(piece.amplitude)[0], 0)]
+            patches = self._forward(piece, *self._measured(piece, optics), optics)
+            return patches[: tf.where(share > 0, tf.shape(piece.amplitude)[0], 0)]
 
         results = self._strategy.run(self._on_share(on_device), args=(patterns,))
         return tf.concat(self._strategy.experimental_local_results(results), axis=0)
@@ -276,35 +314,75 @@ class TensorFlowBackend:
 
         return run
 
-    def _forward(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return patches (B, C, N, N), measured amplitudes with zero frequency first, and shifted probes."""
+    def _measured(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return measured amplitudes (B, C, N, N) with zero frequency first, and shifted probes."""
         amplitude = tf.signal.ifftshift(patterns.amplitude, axes=physics.PIXELS)
         remainder = tf.reshape(patterns.remainder, [-1, 2])
-        probes = physics.shift_probe(self.network.probe(optics), remainder)
-        patches = self.network(Exposure(amplitude, probes, patterns.corner, optics, patterns.side))
-        return patches, amplitude, probes
+        return amplitude, physics.shift_probe(self.network.probe(optics), remainder)
+
+    def _forward(
+        self, patterns: _Patterns, amplitude: tf.Tensor, probes: tf.Tensor, optics: physics.Optics
+    ) -> tf.Tensor:
+        """Return patches (B, C, N, N)."""
+        return self.network(Exposure(amplitude, probes, patterns.corner, optics, patterns.side))
 
     def _losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return (weighted loss, deviance per pixel), averaged over patterns."""
+        """Return (weighted loss, deviance per pixel), averaged over patterns.
+
+        Where each correction is judged by itself, the loss is their mean, the deviance that of the last.
+        """
+        amplitude, probes = self._measured(patterns, optics)
+        if not patterns.features:
+            patches = self._forward(patterns, amplitude, probes, optics)
+            return self._losses_of(patches, patterns, amplitude, probes, optics)
+        assert isinstance(self.network, UnrolledNetwork)
+        canvas = physics.Canvas(patterns.corner, patterns.amplitude.shape[-1], patterns.side)
+        labels = self._weights.labels
+        loss = tf.zeros((), self._real)
+        for number, features in enumerate(patterns.features):
+            obj = self.network.corrected(number, features)
+            own, fit = self._losses_of(canvas.cut_complex(obj), patterns, amplitude, probes, optics)
+            if patterns.truth and labels > 0:
+                light = physics.lit_part(features[..., FEATURES.index('log_illumination')])
+                error = physics.label_error(
+                    obj[:, tf.newaxis], patterns.truth[0][:, tf.newaxis], light[:, tf.newaxis]
+                )
+                own += labels * tf.reduce_mean(error)
+            loss += own / len(patterns.features)
+        return loss, fit
+
+    def _losses_of(
+        self,
+        patches: tf.Tensor,
+        patterns: _Patterns,
+        amplitude: tf.Tensor,
+        probes: tf.Tensor,
+        optics: physics.Optics,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (weighted loss, deviance per pixel) of patches (B, C, N, N), averaged over patterns."""
         size = patterns.amplitude.shape[-1]
-        grouped, measured, probes = self._forward(patterns, optics)
-        patches = tf.reshape(grouped, [-1, size, size])
-        amplitude = tf.reshape(measured, [-1, size, size])
+        patches = tf.reshape(patches, [-1, size, size])
+        amplitude = tf.reshape(amplitude, [-1, size, size])
+        good = optics.good
+        if patterns.judged:
+            judged = tf.reshape(patterns.judged[0], [-1, size, size])
+            good = tf.logical_and(good, tf.signal.ifftshift(judged, axes=physics.PIXELS))
         counts = tf.square(amplitude)
         rate = physics.mode_intensity(physics.far_field(patches, probes))
         rate = rate * tf.square(self.network.amplitude_factor(rate))
-        fit = physics.deviance(counts, rate, optics.good)
+        fit = physics.deviance(counts, rate, good)
         loss = tf.zeros((), self._real)
         illumination = tf.stop_gradient(physics.mode_intensity(probes))
         weights = self._weights
         if weights.likelihood > 0:
-            mask = tf.cast(optics.good, self._real)
-            per_pixel = tf.reduce_sum(counts * mask, axis=physics.PIXELS) / tf.reduce_sum(mask)
+            mask = tf.cast(good, self._real)
+            per_pixel = tf.reduce_sum(counts * mask, axis=physics.PIXELS)
+            per_pixel /= tf.reduce_sum(mask, axis=physics.PIXELS)
             loss += weights.likelihood * tf.reduce_mean(fit / (1 + per_pixel))
         if weights.amplitude > 0:
-            error = physics.amplitude_error(amplitude, rate, optics.good)
+            error = physics.amplitude_error(amplitude, rate, good)
             loss += weights.amplitude * tf.reduce_mean(error)
-        if patterns.labels and weights.labels > 0:
+        if patterns.labels and not patterns.truth and weights.labels > 0:
             # Patches that share an object share its phase.
             channels = self.network.plan.channels if self.network.plan.merges else 1
             shape = [-1, channels, size, size]

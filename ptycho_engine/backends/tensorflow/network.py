@@ -21,6 +21,7 @@ from ...physics.unrolled import (
     STEP_REGULARISATION,
     WEAK_REGULARISATION,
     physics_momentum,
+    steps_between,
 )
 from . import physics
 
@@ -225,7 +226,6 @@ class UnrolledNetwork(PtychographyNetwork):
         step_scale = physics.as_complex(1 / (illumination + STEP_REGULARISATION * optics.brightest))
         weak_scale = physics.as_complex(1 / (illumination + WEAK_REGULARISATION * optics.brightest))
         obj = physics.as_complex(tf.ones_like(illumination))
-        change = tf.zeros_like(obj)
 
         def constrain(obj: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             patches = tf.reshape(canvas.cut_complex(obj), single)
@@ -234,20 +234,25 @@ class UnrolledNetwork(PtychographyNetwork):
             weak = total * weak_scale
             return total * step_scale, weak, physics.slow_turn(obj, weak, scanned, gain)
 
-        def approach(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            ahead = obj + physics.as_complex(momenta[step]) * change
-            _, weak, turn = constrain(ahead)
-            following = _turned(ahead + weak, turn)
-            return step + 1, following, following - obj
-
-        steps = self.plan.physics_steps
-        if steps:
+        def approach(obj: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
             momenta = tf.constant([physics_momentum(step) for step in range(steps)], illumination.dtype)
-            _, obj, change = tf.while_loop(
-                lambda step, *_: step < steps, approach, (tf.constant(0), obj, change)
-            )
-            obj, change = tf.stop_gradient(obj), tf.stop_gradient(change)
-        for name in self.parts:
+
+            def move(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                ahead = obj + physics.as_complex(momenta[step]) * change
+                _, weak, turn = constrain(ahead)
+                following = _turned(ahead + weak, turn)
+                return step + 1, following, following - obj
+
+            start = tf.constant(0), obj, tf.zeros_like(obj)
+            _, obj, change = tf.while_loop(lambda step, *_: step < steps, move, start)
+            return tf.stop_gradient(obj), tf.stop_gradient(change)
+
+        change = tf.zeros_like(obj)
+        if self.plan.physics_steps:
+            obj, change = approach(obj, self.plan.physics_steps)
+        for number, name in enumerate(self.parts):
+            if number > 0 and (steps := steps_between(self.plan.physics_steps)):
+                obj, change = approach(obj, steps)
             step, weak, turn = constrain(obj)
             unit = _uncertain_by(weak, illumination)
             inverse = physics.as_complex(1 / unit)
@@ -268,15 +273,29 @@ class UnrolledNetwork(PtychographyNetwork):
                 tf.math.log(unit),
             ]
             # Stacking first and transposing then is three times faster than stacking along the last axis.
-            correction = self.correct(name, tf.transpose(tf.stack(features, axis=1), [0, 2, 3, 1]))
-            bounded = CORRECTION_LIMIT * tf.tanh(correction / CORRECTION_LIMIT)
-            rates = self.rates[name]
-            moved = obj + physics.as_complex(tf.exp(rates[0])) * step + physics.as_complex(rates[1]) * change
-            moved += tf.complex(unit * bounded[..., 0], unit * bounded[..., 1])
-            following = _turned(moved, rates[2] * turn)
+            following = self._advance(name, tf.transpose(tf.stack(features, axis=1), [0, 2, 3, 1]))
             change = following - obj
             obj = following
         return tf.reshape(canvas.cut_complex(obj), tf.shape(amplitude))
+
+    def corrected(self, number: int, features: tf.Tensor) -> tf.Tensor:
+        """Return the object (B, side, side) of each group after one correction (from 0).
+
+        `features` (B, side, side, F) is what it sees of them.
+        """
+        return self._advance(self.plan.parts[number][0], features)
+
+    def _advance(self, name: str, features: tf.Tensor) -> tf.Tensor:
+        """Return the object (B, H, W) after a correction; ``unrolled.advance`` is the reference."""
+        seen = dict(zip(FEATURES, tf.unstack(features, num=len(FEATURES), axis=-1), strict=True))
+        bounded = CORRECTION_LIMIT * tf.tanh(self.correct(name, features) / CORRECTION_LIMIT)
+        rates = self.rates[name]
+        factor = tf.exp(rates[0])
+        real = factor * seen['step_real'] + rates[1] * seen['last_change_real'] + bounded[..., 0]
+        imag = factor * seen['step_imag'] + rates[1] * seen['last_change_imag'] + bounded[..., 1]
+        unit = tf.exp(seen['log_uncertain_by'])
+        moved = tf.complex(seen['object_real_minus_1'] + 1 + unit * real, seen['object_imag'] + unit * imag)
+        return _turned(moved, rates[2] * seen['slow_turn'])
 
     def correct(self, name: str, features: tf.Tensor) -> tf.Tensor:
         """Return the correction (B, H, W, 2) of the step of that name for features (B, H, W, F)."""

@@ -23,6 +23,7 @@ __all__ = [
     'far_field',
     'label_error',
     'label_weight',
+    'lit_part',
     'merge_and_cut',
     'mode_intensity',
     'modulus_gradient',
@@ -205,7 +206,7 @@ def _frequencies(length: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 def deviance(counts: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
-    """Poisson deviance per good pixel of each pattern (n,)."""
+    """Poisson deviance of each pattern (n,) per good pixel; `good` is (N, N) or (n, N, N)."""
     rate = rate + BACKGROUND
     # k log(k / rate) - (k - rate) cancels badly in float32 where k is near rate; with
     # u = (rate - k) / k it is k (u - log(1 + u)), which in turn is bad where the rate is small.
@@ -215,7 +216,7 @@ def deviance(counts: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
     apart = k * tf.math.log(k / rate) - (k - rate)
     term = 2 * tf.where(counts > 0, tf.where(u > -0.5, near, apart), rate)
     mask = tf.cast(good, term.dtype)
-    return tf.reduce_sum(term * mask, axis=PIXELS) / tf.reduce_sum(mask)
+    return tf.reduce_sum(term * mask, axis=PIXELS) / tf.reduce_sum(mask, axis=PIXELS)
 
 
 def amplitude_error(amplitude: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
@@ -240,6 +241,15 @@ def label_weight(illumination: tf.Tensor, corner: tf.Tensor, optics: Optics) -> 
     """
     canvas = Canvas(corner, illumination.shape[-1])
     return illumination / (canvas.cut(canvas.gather(illumination)) + LABEL_LIGHT * optics.brightest)
+
+
+def lit_part(log_illumination: tf.Tensor) -> tf.Tensor:
+    """Return the weights (B, H, W) of labels on canvases, from the feature of the same shape.
+
+    1, but less where there is less light than ``LABEL_LIGHT`` of the brightest.
+    """
+    relative = tf.math.expm1(log_illumination)
+    return relative / (relative + LABEL_LIGHT)
 
 
 def label_error(patches: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,165 @@
+"""Training looks at what a network meets in a whole scan, judged by pixels that it was not shown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptycho_engine.backends.base import create_backend
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.errors import Cancelled
+from ptycho_engine.events import Reconstructed
+from ptycho_engine.files.archive import load_archive
+from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.physics.refinement import draw_held_out
+from ptycho_engine.physics.unrolled import FEATURES
+from ptycho_engine.pipeline.approach import JUDGED_FRACTION, VALIDATION_SEED, Approach
+from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.pipeline.simulated import FIELD_PATTERNS, SimulatedScans, field_of
+from ptycho_engine.pipeline.sources import GroupedScan
+from ptycho_engine.pipeline.train import train
+from tests.backends.test_parity import scattered_weights
+from tests.conftest import small_scan
+
+CPU = PyTorchExecutionConfig(accelerator='cpu')
+MODEL = ModelConfig(N=32, gridsize=2, n_filters_scale=1, unrolled_steps=2, physics_steps=16)
+GROUPS = np.array([[0, 1, 5, 6], [12, 13, 17, 18], [19, 24, 23, 18]], np.int32)
+
+
+def approach_of(model=MODEL, stop=lambda: False):
+    plan = build_plan(model)
+    backend = create_backend('pytorch', CPU)
+    backend.build(plan, scattered_weights(plan))
+    return Approach(backend, plan, stop)
+
+
+@pytest.fixture(scope='module')
+def prepared():
+    bad = np.zeros((32, 32), bool)
+    bad[4:6, 9] = True
+    return PreparedScan(Scan.from_raw(small_scan(points=5, size=32, bad_pixels=bad)), MODEL, has_truth=True)
+
+
+def batch_of(approach, prepared):
+    (item,) = approach.validation([GroupedScan(prepared, GROUPS)])
+    return item.batch(GROUPS)
+
+
+def test_groups_are_cut_from_the_scan_with_its_truth(prepared):
+    batch = batch_of(approach_of(), prepared)
+    side = batch.truth.shape[-1]
+    assert batch.features.shape == (2, 3, len(FEATURES), side, side)
+    corner = batch.corner - batch.corner.min(axis=1, keepdims=True)
+    for group, (patches, truth) in enumerate(zip(batch.labels, batch.truth, strict=True)):
+        for (row, column), patch in zip(corner[group], patches, strict=True):
+            np.testing.assert_allclose(truth[row : row + 32, column : column + 32], patch, rtol=1e-6)
+    # Neighbouring groups see the same object where they overlap.
+    apart = np.diff(batch.corner.min(axis=1)[1:], axis=0)[0]
+    first, second = batch.features[:, 1], batch.features[:, 2]
+    rows, columns = (slice(max(-d, 0), 32 - max(d, 0)) for d in apart)
+    np.testing.assert_array_equal(
+        second[..., rows, columns],
+        first[
+            ...,
+            rows.start + apart[0] : rows.stop + apart[0],
+            columns.start + apart[1] : columns.stop + apart[1],
+        ],
+    )
+    assert abs(first[0] - first[1]).max() > 0.01
+
+
+def test_what_judges_was_not_shown(prepared):
+    """Counts of the pixels that losses look at may be anything: the features do not know them."""
+    batch = batch_of(approach_of(), prepared)
+    share = batch.judged.mean(axis=(-2, -1))
+    np.testing.assert_allclose(share, JUDGED_FRACTION * prepared.good.mean(), rtol=0.05)
+    assert not (batch.judged & ~prepared.good).any()
+    raw = prepared.scan.raw
+    other = raw.diffraction.copy()
+    held_out = draw_held_out(prepared.good, JUDGED_FRACTION, VALIDATION_SEED)
+    for number, pattern in enumerate(np.fft.ifftshift(other, axes=(-2, -1))):
+        pattern.reshape(-1)[held_out[number % len(held_out)]] += 1.0
+        other[number] = np.fft.fftshift(pattern)
+    assert (other != raw.diffraction).mean() == pytest.approx(share.mean(), rel=0.05)
+    changed = PreparedScan(Scan.from_raw(replace(raw, diffraction=other)), MODEL, has_truth=True)
+    # The gauge is measured on all pixels.
+    changed.__dict__['scale'] = prepared.scale
+    np.testing.assert_array_equal(batch_of(approach_of(), changed).features, batch.features)
+
+
+def test_the_way_to_the_first_correction_is_gone_once(prepared):
+    approach = approach_of()
+    first, again = (batch_of(approach, prepared) for _ in range(2))
+    np.testing.assert_allclose(again.features, first.features, atol=1e-5)
+    weights = {name: 2 * value for name, value in approach._backend.weights().items()}
+    approach._backend.set_weights(weights)
+    later = batch_of(approach, prepared)
+    np.testing.assert_allclose(later.features[0], first.features[0], atol=1e-5)
+    assert abs(later.features[1] - first.features[1]).max() > 0.01
+
+
+def test_each_epoch_is_judged_by_other_pixels(prepared):
+    approach = approach_of()
+    (one,), (other,) = (approach.training([GroupedScan(prepared, GROUPS)], epoch) for epoch in (1, 2))
+    assert (one.batch(GROUPS).judged != other.batch(GROUPS).judged).any()
+
+
+def test_networks_that_take_no_whole_scan_start_from_the_groups(prepared):
+    approach = approach_of(replace(MODEL, physics_steps=0, object_big=False))
+    assert batch_of(approach, prepared).features is None
+
+
+def test_it_can_be_stopped(prepared):
+    with pytest.raises(Cancelled):
+        batch_of(approach_of(stop=lambda: True), prepared)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.integers(1, 25), st.floats(0.5, 60), st.booleans())
+def test_a_simulated_object_is_scanned_by_a_part_of_one_dataset(seed, n, fewest, step, two):
+    rng = np.random.default_rng(seed)
+    raw = small_scan(points=2, size=32)
+    x, y = rng.uniform(0, step * np.sqrt(n), (2, n))
+    index = np.arange(n) % 2 if two else None
+    raw = replace(
+        raw,
+        diffraction=np.ones((n, 32, 32), np.float32),
+        xcoords=x,
+        ycoords=y,
+        scan_index=index,
+        objectGuess=None,
+    )
+    members = np.flatnonzero(rng.random(n) < 0.7)
+    if len(members) == 0:
+        members = np.arange(n)
+    found = field_of(raw, members, fewest, rng)
+    assert set(found) <= set(members)
+    assert (np.diff(found) > 0).all()
+    own = members if index is None else members[index[members] == index[found[0]]]
+    assert min(fewest, len(own)) <= len(found) <= max(FIELD_PATTERNS, fewest)
+
+
+def test_a_network_learns_to_improve_on_the_physics(tmp_path):
+    """At few photons: what it was trained on are simulated objects, what it is tried on is another one."""
+    raw = small_scan(points=9, size=32, photons=5e3)
+    scan = Scan.from_raw(raw)
+    config = TrainingConfig(
+        model=replace(MODEL, gridsize=1, physics_steps=32), nepochs=6, n_groups=256, batch_size=4, seed=1
+    )
+    for _ in train(SimulatedScans(scan, config), config, tmp_path, execution=CPU):
+        pass
+    trained = load_archive(tmp_path)
+    untrained = replace(trained, weights=initial_weights(build_plan(trained.config.model), 0))
+    box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
+    scores = []
+    for archive in (untrained, trained):
+        *_, done = reconstruct(scan, archive, InferenceConfig(refine_iterations=0), execution=CPU)
+        assert isinstance(done, Reconstructed)
+        scores.append(score(raw.objectGuess, done.reconstruction.object_array, box))
+    physics, network = scores
+    assert network.nrmse < 0.85 * physics.nrmse
+    assert network.amplitude_ssim > physics.amplitude_ssim

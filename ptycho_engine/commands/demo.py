@@ -34,8 +34,7 @@ from .train import run_training
 SIZE = 64
 PHOTONS = 1e5
 STEP_PX = 6.0
-GRIDSIZE = 2
-GROUPS_PER_EPOCH = 128
+GROUPS_PER_EPOCH = 256
 FAMILIES = ('dead-leaves', 'dead-leaves', 'siemens', 'dead-leaves')
 
 
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     print(f'Simulated {len(scan.raw)} patterns of {SIZE}×{SIZE} pixels with {PHOTONS:g} photons each.')
 
     config = TrainingConfig(
-        model=ModelConfig(gridsize=GRIDSIZE, n_filters_scale=1, unrolled_steps=4),
+        model=ModelConfig(n_filters_scale=1, unrolled_steps=2),
         nepochs=options.epochs,
         n_groups=GROUPS_PER_EPOCH,
         batch_size=4,

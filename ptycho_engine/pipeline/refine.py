@@ -203,10 +203,10 @@ def refine(
     variance = illumination_variance(patterns.probe)
     gain = physics.to_device(slow_phase_gain(variance, patterns.shape).astype(np.complex64))
 
-    def descent(obj: Any) -> Descent:
+    def descent(obj: Any, reference: Any | None = None) -> Descent:
         if config.refine_method == 'rpie':
             return RegularisedPIE(physics, obj, patterns.brightest)
-        return AcceleratedDescent(physics, obj, first.weight, config.refine_smoothing, gain)
+        return AcceleratedDescent(physics, obj, first.weight, config.refine_smoothing, gain, reference)
 
     sweeps = config.refine_iterations
     accelerated = config.refine_method != 'rpie'
@@ -218,8 +218,10 @@ def refine(
     # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
     planned = sweeps if accelerated else 3 * sweeps
     near = fewer_subsets(most) if accelerated else most
+    # A network knows the edges of an object better than few patterns do; many know them better than it.
+    trusted = accelerated and most == 1 and bool((start != 1).any())
     runs = {
-        'network': DescentRun(descent, warm, planned, near),
+        'network': DescentRun(lambda obj: descent(obj, warm if trusted else None), warm, planned, near),
         'flat': DescentRun(descent, flat, planned, most),
     }
     best = _Best(warm, before, patterns)

@@ -37,15 +37,15 @@ from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 
-GRIDSIZE = {0: 2, 1: 5, 2: 3, 3: 3, 4: 3}
-"""Of the network for every n-th row and column (0: Run1084): canvases of 80 to 128 pixels."""
+CORRECTIONS = {0: 2, 1: 2, 2: 2, 3: 3, 4: 4}
+"""Of the network for every n-th row and column (0: Run1084)."""
 
-DOSES = {1: 2.0, 2: 3.0, 3: 3.0, 4: 3.0}
+DOSES = {1: 10.0, 2: 3.0, 3: 3.0, 4: 3.0}
 """Factor by which the doses of the training's patterns lie around 1e5 photons."""
 
-GROUPS = {0: 64, 1: 40, 2: 100, 3: 130, 4: 130}
-EPOCHS = {0: 4, 1: 14, 2: 8, 3: 10, 4: 10}
-"""As many as about 600 CPU-s of a busy core allow, 300 for Run1084; --train-seconds ends it in any case."""
+GROUPS = {0: 256, 1: 600, 2: 600, 3: 600, 4: 600}
+EPOCHS = {0: 4, 1: 9, 2: 12, 3: 12, 4: 20}
+"""As many as some 300 to 500 CPU-s allow; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
 LOCAL_ERROR_PX = 2.0
@@ -66,11 +66,10 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
             return None
         labelled = every > 0
         config = TrainingConfig(
-            model=ModelConfig(N=SIZE, gridsize=GRIDSIZE[every], n_filters_scale=2, unrolled_steps=4),
+            model=ModelConfig(N=SIZE, n_filters_scale=2, unrolled_steps=CORRECTIONS[every]),
             nepochs=EPOCHS[every],
             n_groups=GROUPS[every],
-            neighbor_count=GRIDSIZE[every] ** 2 - 1,
-            batch_size=2,
+            batch_size=4,
             nll_weight=0.0 if labelled else 1.0,
             realspace_mae_weight=1.0 if labelled else 0.0,
             validation_fraction=0.02,

@@ -13,7 +13,7 @@ from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import PartialObject, SweepDone
 from ptycho_engine.files.archive import ModelArchive
 from ptycho_engine.network.plan import initial_weights, training_plan
-from ptycho_engine.physics.descent import TotalVariation
+from ptycho_engine.physics.descent import ReferencedVariation, TotalVariation
 from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.physics.refinement import NumpyScanPhysics, draw_held_out, residual_factor
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
@@ -189,6 +189,30 @@ def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
     assert np.abs(smooth - step).std() < 0.4 * np.abs(noisy - step).std()
     assert abs(smooth[:, :18].mean() - smooth[:, 22:].mean()) == pytest.approx(0.4, abs=0.05)
     np.testing.assert_array_equal(TotalVariation(weight, 0.0)(noisy, weight), noisy)
+
+
+def test_ref_03_edges_that_a_network_knows_are_kept():
+    """Lines finer than noise lets total variation alone see; the reference has them, and errors of its own."""
+    rng = np.random.default_rng(2)
+    truth = np.ones((48, 48), np.complex64)
+    truth[::6] = 0.8
+    weight = np.full(truth.shape, 25.0, np.float32)
+
+    def disturbed(size):
+        noise = rng.standard_normal((*truth.shape, 2)) @ [1, 1j]
+        return (truth + size * noise).astype(np.complex64)
+
+    noisy, reference = disturbed(0.1), truth + np.float32(0.1)
+    reference[20:30, 20:30] += 0.3
+
+    def settled(prior):
+        for _ in range(100):
+            found = prior(noisy, weight)
+        return np.sqrt(np.mean(np.abs(found - truth) ** 2))
+
+    known = settled(ReferencedVariation(weight, 0.5, reference))
+    assert known < 0.8 * min(settled(TotalVariation(weight, c)) for c in (0.12, 0.25, 0.5))
+    assert known < 0.5 * np.sqrt(np.mean(np.abs(reference - truth) ** 2))
 
 
 def test_ref_03_slow_phase_is_moved_further_and_the_mean_not_at_all():

@@ -34,10 +34,14 @@ class PreparedScan:
     """(P, N, N, 2) what a model has learned to add to the probe."""
     has_truth: bool = False
     """Whether the scan's object is the truth and may serve as labels."""
+    known_scale: ScaleRecord | None = None
+    """Scales of the scan that this one is a part of."""
 
     @cached_property
     def scale(self) -> ScaleRecord:
         """Scales measured on this scan, which reads all its patterns once."""
+        if self.known_scale is not None:
+            return self.known_scale
         raw = self.scan.raw
         return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
 
@@ -128,6 +132,24 @@ class PreparedScan:
             dy, dx = position_shift.T
             raw = replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
         return PreparedScan(replace(self.scan, raw=raw))
+
+    def part(self, members: npt.NDArray[np.int64]) -> PreparedScan:
+        """Return some patterns (k,) of the scan in memory, on the part of its grid that they reach."""
+        raw, grid = self.scan.raw, self.scan.grid
+        corner = self.placement.corner[members]
+        top, left = np.clip(corner.min(axis=0), 0, None)
+        bottom, right = np.minimum(corner.max(axis=0) + raw.N, grid.shape)
+        kept = raw.select(members)
+        if raw.objectGuess is not None:
+            kept = replace(kept, objectGuess=raw.objectGuess[top:bottom, left:right])
+        place = replace(
+            grid,
+            height=int(bottom - top),
+            width=int(right - left),
+            origin_x=grid.origin_x + int(left),
+            origin_y=grid.origin_y + int(top),
+        )
+        return replace(self, scan=Scan(kept, place), known_scale=self.scale)
 
     @cached_property
     def margin(self) -> int:

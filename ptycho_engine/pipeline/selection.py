@@ -98,9 +98,9 @@ def _subsample(scans: Sequence[RawData], config: TrainingConfig) -> list[npt.NDA
     ]
 
 
-def draw_seed(config: TrainingConfig, epoch: int, number: int) -> int:
+def draw_seed(config: TrainingConfig, epoch: int, *numbers: int) -> int:
     """Return the seed of an epoch's draw from a scan; sequential sampling draws the same each epoch."""
-    return _seed(config.seed, 1 if config.sequential_sampling else epoch, number)
+    return _seed(config.seed, 1 if config.sequential_sampling and epoch > 0 else epoch, *numbers)
 
 
 def validation_seed(config: TrainingConfig, number: int) -> int:
@@ -108,6 +108,6 @@ def validation_seed(config: TrainingConfig, number: int) -> int:
     return _seed(config.seed, 0, number)
 
 
-def _seed(seed: int, epoch: int, number: int) -> int:
-    state = np.random.SeedSequence([seed, epoch, number])
+def _seed(*numbers: int) -> int:
+    state = np.random.SeedSequence(numbers)
     return int(state.generate_state(1)[0])

@@ -11,30 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import TrainingConfig
-from ..data.grouping import draw_groups
 from ..data.raw_data import RawData
 from ..data.scan import Scan
 from ..errors import ConfigError, DataValueError
 from ..files.origin import ScanOrigin
 from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan, vary_probe
 from .identity import combined, scan_identity, scan_origin
+from .parts import GROUPS_OF_PART, draw_part
 from .prepared import PreparedScan
 from .selection import Selection, draw_seed, select_patterns
 from .sources import GroupedScan
 
 __all__ = ['ObjectVariety', 'SimulatedScans', 'with_truth']
 
-FIELD_WIDTH = 2.5
-"""Side of the square of positions that one simulated object is scanned at, in patterns."""
-
-FIELD_PATTERNS, FIELD_PIXELS = 196, 1 << 22
-"""At most so many of these positions, and so many pixels of patterns, the nearest to the middle first."""
-
 SPARE = 4
 """Pixels of an object beyond its outermost patches."""
-
-GROUPS_OF_FIELD = 64
-"""Groups drawn from each simulated object: bringing it to the first correction costs about half as much."""
 
 SMALLEST_STRENGTH = 0.3
 """Weakest absorption and phase of an object relative to the strongest; log-uniform between them."""
@@ -144,7 +135,7 @@ class SimulatedScans:
 
     def training(self, epoch: int) -> list[GroupedScan]:
         """Draw fresh objects of every family for this epoch."""
-        return self._draw(epoch, self._n_groups, GROUPS_OF_FIELD)
+        return self._draw(epoch, self._n_groups, GROUPS_OF_PART)
 
     def validation(self) -> list[GroupedScan]:
         """One object of each family that training never sees; none where no fraction is to be kept."""
@@ -171,22 +162,10 @@ class SimulatedScans:
     def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> GroupedScan:
         """Scan an object at a part of a template's positions and draw groups from these."""
         config = self._config
-        raw = self._templates[template].scan.raw
-        whole, size = self._selections[template].training, config.model.gridsize**2
-        near = field_of(raw, whole.members, size, np.random.default_rng([config.seed, *key, 0]))
-        xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
-        # An object is new, so that groups may come again where its part of the scan is small.
-        groups = draw_groups(
-            whole.part(near, size - 1, xy, raw.scan_index),
-            config.model.gridsize,
-            config.neighbor_count,
-            n_groups,
-            draw_seed(config, *key),
-            oversample=True,
-        )
-        scan = Scan.from_raw(self._scan(family, template, near, (config.seed, *key)))
-        part = np.searchsorted(near, groups).astype(np.int32)
-        return GroupedScan(PreparedScan(scan, config.model, has_truth=True), part)
+        raw, whole = self._templates[template].scan.raw, self._selections[template].training
+        part = draw_part(raw, whole, config, n_groups, draw_seed(config, *key))
+        scan = Scan.from_raw(self._scan(family, template, part.members, (config.seed, *key)))
+        return GroupedScan(PreparedScan(scan, config.model, has_truth=True), part.groups)
 
     def _scan(self, family: str, template: int, near: npt.NDArray[np.int64], key: tuple[int, ...]) -> RawData:
         """Simulate a part of a template on a new object."""
@@ -211,37 +190,6 @@ class SimulatedScans:
             bad_pixels=raw.bad_pixels,
         )
         return replace(simulated, source=f'{family} under the probe of {raw.source}')
-
-
-def field_of(
-    raw: RawData, members: npt.NDArray[np.int64], fewest: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Return the members of a scan that one object is scanned at: a square around one of them.
-
-    Parameters
-    ----------
-    raw : RawData
-        The scan.
-    members : (m,) int
-        Patterns to choose from; parts never mix datasets.
-    fewest : int
-        As many are returned at least, where there are as many.
-    rng : Generator
-
-    Returns
-    -------
-    (k,) int64, sorted
-    """
-    middle = rng.choice(members)
-    if raw.scan_index is not None:
-        members = members[raw.scan_index[members] == raw.scan_index[middle]]
-    away = np.maximum(
-        abs(raw.xcoords[members] - raw.xcoords[middle]), abs(raw.ycoords[members] - raw.ycoords[middle])
-    )
-    most = max(min(FIELD_PATTERNS, FIELD_PIXELS // raw.N**2), fewest)
-    inside = int(np.count_nonzero(away <= FIELD_WIDTH / 2 * raw.N))
-    nearest = np.argsort(away, kind='stable')[: min(max(inside, fewest), most)]
-    return np.sort(members[nearest])
 
 
 def _side(positions: npt.NDArray[np.float64], size: int) -> int:

@@ -15,16 +15,21 @@ from ..backends.base import Batch
 from ..config import TrainingConfig
 from ..data.centring import warn_if_off_centre
 from ..data.grouping import Coverage
+from ..data.neighbours import Neighbourhood
 from ..data.scan import Scan
 from ..errors import DataValueError
 from ..files.origin import ScanOrigin
 from .identity import combined, scan_origin
+from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
 from .prepared import PreparedScan
 from .selection import draw_seed, select_patterns, validation_seed
 
 __all__ = ['BatchSource', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
 logger = logging.getLogger('ptychopinn.train')
+
+VALIDATION_PARTS = 2
+"""Parts of a large scan that validate."""
 
 
 class BatchSource(Protocol):
@@ -156,6 +161,9 @@ class MeasuredScans:
         grouped = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
             share = max(round(wanted * len(selection.training) / total), 1)
+            if self._in_parts(prepared):
+                grouped += _draw_parts(prepared, selection.training, config, share, (epoch, number))
+                continue
             groups = selection.draw(config, share, draw_seed(config, epoch, number))
             grouped.append(GroupedScan(prepared, groups))
         if epoch == 1:
@@ -164,13 +172,40 @@ class MeasuredScans:
 
     def validation(self) -> list[GroupedScan]:
         """Groups of the patterns kept out of training."""
-        return [
-            GroupedScan(
-                prepared, selection.draw_validation(self._config, validation_seed(self._config, number))
-            )
-            for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True))
-            if len(selection.validation)
-        ]
+        config = self._config
+        grouped = []
+        for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
+            left = len(selection.validation)
+            if left and self._in_parts(prepared):
+                most = min(left, VALIDATION_PARTS * GROUPS_OF_PART)
+                grouped += _draw_parts(prepared, selection.validation, config, most, (0, number))
+            elif left:
+                groups = selection.draw_validation(config, validation_seed(config, number))
+                grouped.append(GroupedScan(prepared, groups))
+        return grouped
+
+    def _in_parts(self, prepared: PreparedScan) -> bool:
+        """Return whether a scan is too large to be brought to the corrections as a whole in each epoch."""
+        model = self._config.model
+        whole = model.architecture == 'unrolled' and model.object_big
+        return whole and len(prepared) * prepared.scan.raw.N**2 > WHOLE_PIXELS
+
+
+def _draw_parts(
+    prepared: PreparedScan,
+    neighbourhood: Neighbourhood,
+    config: TrainingConfig,
+    n_groups: int,
+    key: tuple[int, int],
+) -> list[GroupedScan]:
+    """Return groups of random parts of a scan."""
+    bounds = np.linspace(0, n_groups, max(round(n_groups / GROUPS_OF_PART), 1) + 1).astype(int)
+    grouped = []
+    for number, size in enumerate(np.diff(bounds).tolist()):
+        seed = draw_seed(config, *key, number)
+        part = draw_part(prepared.scan.raw, neighbourhood, config, size, seed)
+        grouped.append(GroupedScan(prepared.part(part.members), part.groups))
+    return grouped
 
 
 def _varies(scan: Scan) -> bool:

@@ -16,12 +16,14 @@ from ptycho_engine.files.archive import load_archive
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.refinement import draw_held_out
 from ptycho_engine.physics.unrolled import FEATURES
+from ptycho_engine.pipeline import sources
 from ptycho_engine.pipeline.approach import JUDGED_FRACTION, VALIDATION_SEED, Approach
+from ptycho_engine.pipeline.parts import MOST_PATTERNS, part_of
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.simulated import FIELD_PATTERNS, SimulatedScans, field_of
-from ptycho_engine.pipeline.sources import GroupedScan
+from ptycho_engine.pipeline.simulated import SimulatedScans
+from ptycho_engine.pipeline.sources import GroupedScan, MeasuredScans
 from ptycho_engine.pipeline.train import train
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
@@ -120,7 +122,7 @@ def test_it_can_be_stopped(prepared):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.integers(1, 25), st.floats(0.5, 60), st.booleans())
-def test_a_simulated_object_is_scanned_by_a_part_of_one_dataset(seed, n, fewest, step, two):
+def test_parts_are_of_one_dataset(seed, n, fewest, step, two):
     rng = np.random.default_rng(seed)
     raw = small_scan(points=2, size=32)
     x, y = rng.uniform(0, step * np.sqrt(n), (2, n))
@@ -136,11 +138,11 @@ def test_a_simulated_object_is_scanned_by_a_part_of_one_dataset(seed, n, fewest,
     members = np.flatnonzero(rng.random(n) < 0.7)
     if len(members) == 0:
         members = np.arange(n)
-    found = field_of(raw, members, fewest, rng)
+    found = part_of(raw, members, fewest, rng)
     assert set(found) <= set(members)
     assert (np.diff(found) > 0).all()
     own = members if index is None else members[index[members] == index[found[0]]]
-    assert min(fewest, len(own)) <= len(found) <= max(FIELD_PATTERNS, fewest)
+    assert min(fewest, len(own)) <= len(found) <= max(MOST_PATTERNS, fewest)
 
 
 def test_a_network_learns_to_improve_on_the_physics(tmp_path):
@@ -163,3 +165,40 @@ def test_a_network_learns_to_improve_on_the_physics(tmp_path):
     physics, network = scores
     assert network.nrmse < 0.85 * physics.nrmse
     assert network.amplitude_ssim > physics.amplitude_ssim
+
+
+def test_large_scans_are_brought_there_in_parts(monkeypatch):
+    """What an epoch costs follows from its groups, not from the size of the scan."""
+    raw = small_scan(points=20, size=32)
+    scan = Scan.from_raw(raw)
+    config = TrainingConfig(model=MODEL, n_groups=100, realspace_mae_weight=1.0, validation_fraction=0.1)
+    whole = MeasuredScans([scan], config)
+    assert [item.prepared for item in whole.training(1)] == [whole.reference]
+    monkeypatch.setattr(sources, 'WHOLE_PIXELS', 1 << 10)
+    source = MeasuredScans([scan], config)
+    drawn, held_out = source.training(1), source.validation()
+    assert sum(len(item.groups) for item in drawn) == 100
+    assert len(drawn) == 2
+    kept_out = {tuple(xy) for item in held_out for xy in positions_of(item.prepared)}
+    for item in drawn:
+        part = item.prepared
+        assert len(part) <= MOST_PATTERNS
+        assert part.scale == source.reference.scale
+        assert not kept_out & {tuple(xy) for xy in positions_of(part)}
+        batch, own = part.batch(item.groups[:3]), positions_of(part)[item.groups[:3]]
+        rows = np.array(
+            [[np.flatnonzero((positions_of(whole.reference) == xy).all(axis=1))[0] for xy in g] for g in own]
+        )
+        expected = whole.reference.batch(rows.astype(np.int32))
+        for name in ('amplitude', 'remainder', 'labels'):
+            np.testing.assert_allclose(getattr(batch, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
+    again = source.training(1)[0]
+    np.testing.assert_array_equal(positions_of(again.prepared), positions_of(drawn[0].prepared))
+    assert (source.training(2)[0].groups != drawn[0].groups).any()
+    (item,) = approach_of().training(drawn[:1], 1)
+    assert item.batch(item.groups[:4]).features.shape[1] == 4
+
+
+def positions_of(prepared):
+    raw = prepared.scan.raw
+    return np.stack([raw.xcoords, raw.ycoords], axis=1)

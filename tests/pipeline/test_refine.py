@@ -192,7 +192,7 @@ def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
 
 
 def test_ref_03_edges_that_a_network_knows_are_kept():
-    """Lines finer than noise lets total variation alone see; the reference has them, and errors of its own."""
+    """Lines that noise hides from total variation alone; the reference has them, and errors of its own."""
     rng = np.random.default_rng(2)
     truth = np.ones((48, 48), np.complex64)
     truth[::6] = 0.8

@@ -1,0 +1,90 @@
+"""Parts of a scan: patterns that lie together, where physics is not to be run over all of a large one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import TrainingConfig
+from ..data.grouping import draw_groups
+from ..data.neighbours import Neighbourhood
+from ..data.raw_data import RawData
+
+__all__ = ['GROUPS_OF_PART', 'MOST_PATTERNS', 'WHOLE_PIXELS', 'Part', 'draw_part', 'part_of']
+
+WIDTH = 2.5
+"""Side of the square of positions of a part, in patterns."""
+
+MOST_PATTERNS, MOST_PIXELS = 196, 1 << 22
+"""At most so many positions, and so many pixels of patterns, the nearest to the middle first."""
+
+GROUPS_OF_PART = 64
+"""Groups drawn from each part: bringing it to the first correction costs about half as much as they do."""
+
+WHOLE_PIXELS = 1 << 24
+"""Pixels of the patterns of a scan up to which it is not cut into parts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some patterns of a scan and groups of these."""
+
+    members: npt.NDArray[np.int64]
+    """(k,) indices into the scan, sorted."""
+    groups: npt.NDArray[np.int32]
+    """(B, C) indices into `members`."""
+
+
+def draw_part(raw: RawData, whole: Neighbourhood, config: TrainingConfig, n_groups: int, seed: int) -> Part:
+    """Draw a part of a scan at random, and groups in it; they come again where the part is small.
+
+    Raises
+    ------
+    DataValueError
+        If there are too few patterns for a group.
+    """
+    size = config.model.gridsize**2
+    members = part_of(raw, whole.members, size, np.random.default_rng([seed, 5]))
+    xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
+    groups = draw_groups(
+        whole.part(members, size - 1, xy, raw.scan_index),
+        config.model.gridsize,
+        config.neighbor_count,
+        n_groups,
+        seed,
+        oversample=True,
+    )
+    return Part(members, np.searchsorted(members, groups).astype(np.int32))
+
+
+def part_of(
+    raw: RawData, members: npt.NDArray[np.int64], fewest: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Return the members of a scan in a square around a random one of them.
+
+    Parameters
+    ----------
+    raw : RawData
+        The scan.
+    members : (m,) int
+        Patterns to choose from; parts never mix datasets.
+    fewest : int
+        As many are returned at least, where the dataset has as many.
+    rng : Generator
+
+    Returns
+    -------
+    (k,) int64, sorted
+    """
+    middle = rng.choice(members)
+    if raw.scan_index is not None:
+        members = members[raw.scan_index[members] == raw.scan_index[middle]]
+    away = np.maximum(
+        abs(raw.xcoords[members] - raw.xcoords[middle]), abs(raw.ycoords[members] - raw.ycoords[middle])
+    )
+    most = max(min(MOST_PATTERNS, MOST_PIXELS // raw.N**2), fewest)
+    inside = int(np.count_nonzero(away <= WIDTH / 2 * raw.N))
+    nearest = np.argsort(away, kind='stable')[: min(max(inside, fewest), most)]
+    return np.sort(members[nearest])

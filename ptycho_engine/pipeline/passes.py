@@ -12,12 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend, Batch, StepResult
+from ..errors import Cancelled
 from ..events import BatchDone
 from .schedule import Schedule
 from .sources import GroupedScan
 from .stages import Stage
 
 __all__ = ['TrainingPass', 'training_pass', 'validation_pass']
+
+SCANS_AT_ONCE = 8
+"""Scans, or parts of them, whose groups are mixed: what corrections see of these is in memory."""
+
+Bring = Callable[[Sequence[GroupedScan]], list[GroupedScan]]
 
 Step = list[tuple[GroupedScan, npt.NDArray[np.int32]]]
 """The scan and the groups (b, C) of each batch."""
@@ -56,7 +62,8 @@ class TrainingPass:
 
 def training_pass(
     backend: Backend,
-    grouped: list[GroupedScan],
+    grouped: Sequence[GroupedScan],
+    bring: Bring,
     stage: Stage,
     schedule: Schedule,
     epoch: int,
@@ -66,21 +73,31 @@ def training_pass(
 ) -> Generator[BatchDone, None, TrainingPass]:
     """Train on all groups once, in an order that follows from the seed and the epoch of the stage alone.
 
-    Ends early where `stop` says so after a step, or at a loss that is not finite.
+    `bring` makes some of the scans ready, just before their groups are taken. Ends early where `stop` says so
+    after a step, or at a loss that is not finite.
+
+    Raises
+    ------
+    Cancelled
+        If `bring` was to stop before the first step.
     """
     config = stage.config
     rng = np.random.default_rng([config.seed, 1, epoch])
-    steps = _steps(grouped, config.batch_size, config.accum_steps, rng)
+    plans = [_steps(part, config.batch_size, config.accum_steps, rng) for part in _at_once(grouped, rng)]
+    n_steps = sum(map(len, plans))
     mean = _Mean()
     rate = math.nan
     stopped = False
-    for number, batches in enumerate(_gathered(steps, workers)):
-        rate = schedule.rate(epoch, number, len(steps))
+    for number, batches in enumerate(_all_gathered(plans, bring, workers)):
+        if batches is None:
+            stopped = True
+            break
+        rate = schedule.rate(epoch, number, n_steps)
         result = backend.train_step(batches, rate)
         mean.add(result, sum(map(len, batches)))
         if not math.isfinite(result.loss):
             break
-        done = (number + 1) / len(steps)
+        done = (number + 1) / n_steps
         yield BatchDone(stage.before + epoch, stage.total, done, stage.source.simulated)
         if stop():
             stopped = True
@@ -106,8 +123,33 @@ def validation_pass(
     return mean.value()
 
 
+def _at_once(grouped: Sequence[GroupedScan], rng: np.random.Generator) -> list[list[GroupedScan]]:
+    """Return the scans in lists of ``SCANS_AT_ONCE``, mixed where there are more."""
+    order = range(len(grouped)) if len(grouped) <= SCANS_AT_ONCE else rng.permutation(len(grouped))
+    mixed = [grouped[number] for number in order]
+    return [mixed[start : start + SCANS_AT_ONCE] for start in range(0, len(mixed), SCANS_AT_ONCE)]
+
+
+def _all_gathered(
+    plans: Sequence[Sequence[Step]], bring: Bring, workers: int
+) -> Iterator[list[Batch] | None]:
+    """Yield the batches of each step of all plans; None where a plan after the first was to stop."""
+    for number, steps in enumerate(plans):
+        scans = list({id(item): item for step in steps for item, _ in step}.values())
+        try:
+            ready = dict(zip(map(id, scans), bring(scans), strict=True))
+        except Cancelled:
+            if number == 0:
+                raise
+            yield None
+            return
+        yield from _gathered(
+            [[(ready[id(item)], groups) for item, groups in step] for step in steps], workers
+        )
+
+
 def _steps(
-    grouped: list[GroupedScan], batch_size: int, accum_steps: int, rng: np.random.Generator
+    grouped: Sequence[GroupedScan], batch_size: int, accum_steps: int, rng: np.random.Generator
 ) -> list[Step]:
     """Cut groups into shuffled batches of one scan each, and batches into steps.
 

@@ -188,8 +188,16 @@ def _epoch(
     stage = run.stage
     epoch = run.epoch + 1 - stage.before
     tic = time.perf_counter()
-    groups = approach.training(run.source.training(epoch), epoch)
-    passed = yield from training_pass(run.backend, groups, stage, run.schedule, epoch, stop, workers=workers)
+    passed = yield from training_pass(
+        run.backend,
+        run.source.training(epoch),
+        lambda grouped: approach.training(grouped, epoch),
+        stage,
+        run.schedule,
+        epoch,
+        stop,
+        workers=workers,
+    )
     training, held_out = passed.result, None
     if math.isfinite(training.loss) and not passed.stopped:
         held_out = _validate(run, validation, approach, stop)

@@ -11,14 +11,14 @@ from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled
-from ptycho_engine.events import Reconstructed
+from ptycho_engine.events import BatchDone, ModelSaved, Reconstructed
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.refinement import draw_held_out
 from ptycho_engine.physics.unrolled import FEATURES
 from ptycho_engine.pipeline import sources
 from ptycho_engine.pipeline.approach import JUDGED_FRACTION, VALIDATION_SEED, Approach
-from ptycho_engine.pipeline.parts import MOST_PATTERNS, part_of
+from ptycho_engine.pipeline.parts import GROUPS_OF_PART, MOST_PATTERNS, part_of
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
@@ -202,3 +202,30 @@ def test_large_scans_are_brought_there_in_parts(monkeypatch):
 def positions_of(prepared):
     raw = prepared.scan.raw
     return np.stack([raw.xcoords, raw.ycoords], axis=1)
+
+
+def test_many_scans_are_made_ready_few_at_a_time(monkeypatch, tmp_path):
+    """Memory does not grow with the number of simulated objects, and a stop on the way ends the epoch."""
+    ready = []
+    original = Approach.training
+
+    def watched(self, grouped, epoch):
+        ready.append(len(grouped))
+        return original(self, grouped, epoch)
+
+    monkeypatch.setattr(Approach, 'training', watched)
+    scan = Scan.from_raw(small_scan(points=4, size=32))
+    config = TrainingConfig(
+        model=replace(MODEL, gridsize=1, physics_steps=4, unrolled_steps=1),
+        nepochs=1,
+        n_groups=11 * GROUPS_OF_PART,
+        batch_size=64,
+    )
+    events = list(train(SimulatedScans(scan, config), config, tmp_path, execution=CPU))
+    assert ready == [8, 3]
+    fractions = [event.fraction for event in events if isinstance(event, BatchDone)]
+    np.testing.assert_allclose(fractions, np.arange(1, 12) / 11)
+    stop = lambda: len(ready) > 2  # noqa: E731
+    events = list(train(SimulatedScans(scan, config), config, tmp_path, execution=CPU, should_stop=stop))
+    assert isinstance(events[-1], ModelSaved)
+    assert load_archive(tmp_path).history == []

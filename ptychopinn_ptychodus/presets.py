@@ -19,8 +19,8 @@ _Values = Mapping[tuple[str, str], int | float]
 
 PRESETS: Mapping[str, _Values] = {
     'fast': {
-        ('training', 'nepochs'): 15,
-        ('engine', 'simulated_epochs'): 3,
+        ('training', 'nepochs'): 10,
+        ('engine', 'simulated_epochs'): 6,
         ('engine', 'n_groups'): 256,
         ('model', 'n_filters_scale'): 1,
         ('engine', 'unrolled_steps'): 2,
@@ -29,15 +29,15 @@ PRESETS: Mapping[str, _Values] = {
     },
     'balanced': {
         ('training', 'nepochs'): 50,
-        ('engine', 'simulated_epochs'): 10,
+        ('engine', 'simulated_epochs'): 20,
         ('engine', 'n_groups'): 512,
         ('model', 'n_filters_scale'): 2,
         ('engine', 'unrolled_steps'): 4,
         ('engine', 'refine_iterations'): 25,
     },
     'best': {
-        ('training', 'nepochs'): 150,
-        ('engine', 'simulated_epochs'): 30,
+        ('training', 'nepochs'): 100,
+        ('engine', 'simulated_epochs'): 60,
         ('engine', 'n_groups'): 1024,
         ('model', 'n_filters_scale'): 2,
         ('engine', 'unrolled_steps'): 6,

@@ -36,9 +36,10 @@ class TrainingConfig:
     learned follows the number of steps: give larger ones more epochs, not a higher learning rate."""
     nepochs: int = 50
     """Passes over the selected groups."""
-    simulated_epochs: int = 10
+    simulated_epochs: int = 20
     """Epochs before these, on simulated objects under the scan's own probe, positions and photon level; 0 for
-    none. 'pinn' only, and not where training goes on from a model."""
+    none. After them the others take a tenth of the learning rate. 'pinn' only, and not where training goes on
+    from a model."""
     n_groups: int | None = 512
     """Groups drawn afresh for each epoch; None for all of them."""
     neighbor_count: int = 7

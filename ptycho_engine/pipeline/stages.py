@@ -13,6 +13,10 @@ from .sources import MeasuredScans, TrainingSource, with_pattern_size
 
 __all__ = ['Stage', 'plan_stages']
 
+ADAPTING_RATE = 0.1
+"""Factor of the learning rate on measured scans after simulated objects: they say less, and at the full rate
+what was learned is lost before they have said it."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -65,9 +69,12 @@ def plan_stages(
     config = with_pattern_size(config, scans[0].raw.N)
     measured = MeasuredScans(scans, config)
     total = simulated_epochs + config.nepochs
-    stages = [Stage(measured, config, simulated_epochs, total)]
-    if simulated_epochs > 0:
-        warmup = min(config.lr_warmup_epochs, simulated_epochs)
-        first = replace(with_truth(config), nepochs=simulated_epochs, lr_warmup_epochs=warmup)
-        stages.insert(0, Stage(SimulatedScans(scans, config), first, 0, total))
-    return config, stages
+    if simulated_epochs == 0:
+        return config, [Stage(measured, config, 0, total)]
+    warmup = min(config.lr_warmup_epochs, simulated_epochs)
+    first = replace(with_truth(config), nepochs=simulated_epochs, lr_warmup_epochs=warmup)
+    then = replace(config, learning_rate=ADAPTING_RATE * config.learning_rate)
+    return config, [
+        Stage(SimulatedScans(scans, config), first, 0, total),
+        Stage(measured, then, simulated_epochs, total),
+    ]

@@ -27,7 +27,7 @@ from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.checkpoint import load_checkpoint
 from ptycho_engine.pipeline.run import TrainingRun
 from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
-from ptycho_engine.pipeline.stages import plan_stages
+from ptycho_engine.pipeline.stages import ADAPTING_RATE, plan_stages
 from ptycho_engine.pipeline.train import PREVIOUS_CHECKPOINT_NAME, train
 from tests.conftest import small_scan
 
@@ -329,7 +329,7 @@ def test_the_losses_of_two_stages_are_never_compared(scan):
     assert run.finished
     assert run.next_stage()
     assert backend.value == 1.0
-    assert backend.config == config
+    assert backend.config == replace(config, learning_rate=ADAPTING_RATE * config.learning_rate)
     run.judge_start(0.5)
     for value, loss, best in ((3.0, 0.6, 1.0), (4.0, 0.4, 4.0)):
         backend.value = value

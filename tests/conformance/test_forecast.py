@@ -53,7 +53,7 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
     speeds.note(training_key(known, settings.execution_config(), 1), 1.25)
     # 503 groups in batches of 16 are 32 steps.
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
-    assert line.endswith('about 40 s per epoch on this CPU, at most 40 min for 10 simulated and 50 epochs.')
+    assert line.endswith('about 40 s per epoch on this CPU, at most 47 min for 20 simulated and 50 epochs.')
     settings.engine.train_on.set_value('simulation')
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
     assert line.startswith('Train: simulated objects in place of 529 patterns')

@@ -104,7 +104,7 @@ def test_demo_leaves_what_it_promises(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert 'flat object' in printed
     assert 'NRMSE' in printed
-    assert load_archive(out).config.model.gridsize == 2
+    assert load_archive(out).config.model.gridsize == 1
 
 
 @pytest.mark.parametrize('command', COMMANDS)

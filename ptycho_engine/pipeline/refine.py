@@ -46,6 +46,9 @@ PATIENCE = 20
 BETTER = 1e-4
 """Relative fall of the held-out deviance that counts."""
 
+BELIEVED = 'network (its edges believed)'
+"""Name of the run whose total variation is half that of the difference to the network's object."""
+
 RUNAWAY = 2.0
 """A run whose held-out deviance grows by this factor starts again without subsets."""
 
@@ -218,12 +221,13 @@ def refine(
     # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
     planned = sweeps if accelerated else 3 * sweeps
     near = fewer_subsets(most) if accelerated else most
-    # A network knows the edges of an object better than few patterns do; many know them better than it.
-    trusted = accelerated and most == 1 and bool((start != 1).any())
     runs = {
-        'network': DescentRun(lambda obj: descent(obj, warm if trusted else None), warm, planned, near),
+        'network': DescentRun(descent, warm, planned, near),
         'flat': DescentRun(descent, flat, planned, most),
     }
+    if accelerated and most == 1:
+        # Of few patterns a good network knows the edges better than they do.
+        runs[BELIEVED] = DescentRun(lambda obj: descent(obj, warm), warm, planned, near)
     best = _Best(warm, before, patterns)
     pace = Pace()
 
@@ -284,7 +288,7 @@ def refine(
         probe=found.probe if kept and config.refine_probe else None,
         position_shift=moved if kept and config.refine_positions else None,
         uncertainty=_standard_error(physics, best.obj, prepared),
-        start=chosen,
+        start='network' if chosen == BELIEVED else chosen,
         kept=kept,
         sweeps=done,
         deviance_before=before,

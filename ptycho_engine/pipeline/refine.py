@@ -225,7 +225,7 @@ def refine(
         'network': DescentRun(descent, warm, planned, near),
         'flat': DescentRun(descent, flat, planned, most),
     }
-    if accelerated and most == 1:
+    if accelerated and most == 1 and (start != 1).any():
         # Of few patterns a good network knows the edges better than they do.
         runs[BELIEVED] = DescentRun(lambda obj: descent(obj, warm), warm, planned, near)
     best = _Best(warm, before, patterns)

@@ -95,6 +95,11 @@ class ModelConfig:
         check_number(owner, 'gaussian_smoothing_sigma', self.gaussian_smoothing_sigma, 0)
         self._check_idle_fields()
 
+    @property
+    def couples(self) -> bool:
+        """Whether the network can take a whole scan for one group."""
+        return self.architecture == 'unrolled' and self.object_big
+
     def _check_idle_fields(self) -> None:
         """Refuse a changed field that would have no effect."""
         defaults = {field.name: field.default for field in fields(self)}

@@ -81,7 +81,7 @@ class NetworkPlan:
     @property
     def couples(self) -> bool:
         """Whether the network can take a whole scan for one group."""
-        return self.unrolled and self.model.object_big
+        return self.model.couples
 
     @property
     def physics_steps(self) -> int:

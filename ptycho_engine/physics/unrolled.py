@@ -1,6 +1,6 @@
 """One step of the unrolled network around its convolutions, in NumPy (clauses NET-01 to NET-03, NET-10).
 
-The backends compute the same for small groups in training; this module is the reference, and serves whole
+The backends compute the same for small groups; this module is the reference, and serves whole
 scans, whose gradient comes from :class:`~.refinement.ScanPhysics`.
 """
 

@@ -16,7 +16,6 @@ from scipy import fft
 
 from ..backends.base import Backend, Batch
 from ..network.plan import PROBE_CORRECTION, NetworkPlan
-from ..physics.refinement import draw_held_out
 from ..physics.unrolled import UnrolledState
 from .coupled import WholeScan
 from .prepared import PreparedScan
@@ -82,15 +81,16 @@ class Approach:
         if PROBE_CORRECTION in weights:
             # Another probe is another way.
             scan, keep = replace(scan, probe_correction=weights[PROBE_CORRECTION]), False
-        _, start = self._starts.get(id(scan), (scan, None)) if keep else (scan, None)
+        start = self._starts[id(scan)][1] if keep and id(scan) in self._starts else None
         network = WholeScan(self._backend, self._plan, weights, scan, self._stop, seed, JUDGED_FRACTION)
         seen = network.look(start)
         if keep:
             # With the scan, so that no other one gets its identity.
             self._starts[id(scan)] = scan, seen[0].before
-        judged = draw_held_out(scan.good, JUDGED_FRACTION, seed)
         features = [each.features for each in seen]
-        return GroupedScan(_ApproachedScan(item.prepared, self._plan, features, judged), item.groups)
+        return GroupedScan(
+            _ApproachedScan(item.prepared, self._plan, features, network.held_out), item.groups
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _ApproachedScan:
     features: list[npt.NDArray[np.float32]]
     """(F, H, W) of each correction, on the canvas of :func:`~.refine.scan_patterns`."""
     held_out: npt.NDArray[np.int64]
-    """Of :func:`~..physics.refinement.draw_held_out`."""
+    """Of :attr:`~.coupled.WholeScan.held_out`."""
 
     @cached_property
     def _judged(self) -> npt.NDArray[np.bool_]:

@@ -117,6 +117,11 @@ class WholeScan:
         margin, (height, width) = prepared.margin, prepared.scan.grid.shape
         self._inner = slice(margin, margin + height), slice(margin, margin + width)
 
+    @property
+    def held_out(self) -> npt.NDArray[np.int64]:
+        """(K, h) the pixels that it is not shown (:class:`~..physics.refinement.ScanPatterns`)."""
+        return self._patterns.held_out
+
     def run(
         self,
         members: npt.NDArray[np.int64],

@@ -83,25 +83,29 @@ def training_pass(
     """
     config = stage.config
     rng = np.random.default_rng([config.seed, 1, epoch])
-    plans = [_steps(part, config.batch_size, config.accum_steps, rng) for part in _at_once(grouped, rng)]
-    n_steps = sum(map(len, plans))
+    plans = [
+        (part, _steps(part, config.batch_size, config.accum_steps, rng)) for part in _at_once(grouped, rng)
+    ]
+    n_steps = sum(len(steps) for _, steps in plans)
     mean = _Mean()
     rate = math.nan
     stopped = False
-    for number, batches in enumerate(_all_gathered(plans, bring, workers)):
-        if batches is None:
-            stopped = True
-            break
-        rate = schedule.rate(epoch, number, n_steps)
-        result = backend.train_step(batches, rate)
-        mean.add(result, sum(map(len, batches)))
-        if not math.isfinite(result.loss):
-            break
-        done = (number + 1) / n_steps
-        yield BatchDone(stage.before + epoch, stage.total, done, stage.source.simulated)
-        if stop():
-            stopped = True
-            break
+    try:
+        for number, batches in enumerate(_all_gathered(plans, bring, workers)):
+            rate = schedule.rate(epoch, number, n_steps)
+            result = backend.train_step(batches, rate)
+            mean.add(result, sum(map(len, batches)))
+            if not math.isfinite(result.loss):
+                break
+            done = (number + 1) / n_steps
+            yield BatchDone(stage.before + epoch, stage.total, done, stage.source.simulated)
+            if stop():
+                stopped = True
+                break
+    except Cancelled:
+        if mean.count == 0:
+            raise
+        stopped = True
     return TrainingPass(mean.value(), rate, stopped)
 
 
@@ -131,21 +135,13 @@ def _at_once(grouped: Sequence[GroupedScan], rng: np.random.Generator) -> list[l
 
 
 def _all_gathered(
-    plans: Sequence[Sequence[Step]], bring: Bring, workers: int
-) -> Iterator[list[Batch] | None]:
-    """Yield the batches of each step of all plans; None where a plan after the first was to stop."""
-    for number, steps in enumerate(plans):
-        scans = list({id(item): item for step in steps for item, _ in step}.values())
-        try:
-            ready = dict(zip(map(id, scans), bring(scans), strict=True))
-        except Cancelled:
-            if number == 0:
-                raise
-            yield None
-            return
-        yield from _gathered(
-            [[(ready[id(item)], groups) for item, groups in step] for step in steps], workers
-        )
+    plans: Sequence[tuple[Sequence[GroupedScan], Sequence[Step]]], bring: Bring, workers: int
+) -> Iterator[list[Batch]]:
+    """Yield the batches of each step of all plans, the scans of a plan made ready before its first."""
+    for scans, steps in plans:
+        ready = dict(zip(map(id, scans), bring(scans), strict=True))
+        made = [[(ready[id(item)], groups) for item, groups in step] for step in steps]
+        yield from _gathered(made, workers)
 
 
 def _steps(

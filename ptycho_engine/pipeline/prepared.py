@@ -171,12 +171,10 @@ class PreparedScan:
     def _labels(self, groups: npt.NDArray[np.int32]) -> npt.NDArray[np.complex64]:
         raw = self.scan.raw
         if raw.Y is not None:
-            patches = raw.Y[groups]
-        else:
-            assert self.padded_truth is not None
-            patches = self.cut(self.padded_truth, groups.ravel()).reshape(*groups.shape, raw.N, raw.N)
-            return np.asarray(patches, dtype=np.complex64)
-        return np.asarray(patches / self.scale.probe_scale, dtype=np.complex64)
+            return np.asarray(raw.Y[groups] / self.scale.probe_scale, dtype=np.complex64)
+        assert self.padded_truth is not None
+        patches = self.cut(self.padded_truth, groups.ravel())
+        return patches.reshape(*groups.shape, raw.N, raw.N).astype(np.complex64)
 
     @cached_property
     def padded_truth(self) -> npt.NDArray[np.complex64] | None:

@@ -121,7 +121,7 @@ def scan_patterns(
         placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
         shape=(height, width),
         amplitude=amplitude,
-        held_out=(np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, fraction, seed)),
+        held_out=np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, fraction, seed),
     )
 
 

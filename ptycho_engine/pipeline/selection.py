@@ -16,7 +16,7 @@ from ..data.raw_data import RawData
 from ..data.split import split_validation
 from ..errors import DataValueError
 
-__all__ = ['Selection', 'draw_seed', 'select_patterns', 'validation_seed']
+__all__ = ['Selection', 'draw_seed', 'select_patterns']
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,10 @@ def _subsample(scans: Sequence[RawData], config: TrainingConfig) -> list[npt.NDA
 
 
 def draw_seed(config: TrainingConfig, epoch: int, *numbers: int) -> int:
-    """Return the seed of an epoch's draw from a scan; sequential sampling draws the same each epoch."""
-    return _seed(config.seed, 1 if config.sequential_sampling and epoch > 0 else epoch, *numbers)
+    """Return the seed of an epoch's draw, 0 for validation's; `numbers` tell its scans and parts apart.
 
-
-def validation_seed(config: TrainingConfig, number: int) -> int:
-    """Return the seed of the validation groups of scan `number`."""
-    return _seed(config.seed, 0, number)
-
-
-def _seed(*numbers: int) -> int:
-    state = np.random.SeedSequence(numbers)
+    Sequential sampling draws the same in each epoch of training.
+    """
+    drawn_as = min(epoch, 1) if config.sequential_sampling else epoch
+    state = np.random.SeedSequence([config.seed, drawn_as, *numbers])
     return int(state.generate_state(1)[0])

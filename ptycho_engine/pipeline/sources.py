@@ -22,7 +22,7 @@ from ..files.origin import ScanOrigin
 from .identity import combined, scan_origin
 from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
 from .prepared import PreparedScan
-from .selection import draw_seed, select_patterns, validation_seed
+from .selection import draw_seed, select_patterns
 
 __all__ = ['BatchSource', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
@@ -180,15 +180,13 @@ class MeasuredScans:
                 most = min(left, VALIDATION_PARTS * GROUPS_OF_PART)
                 grouped += _draw_parts(prepared, selection.validation, config, most, (0, number))
             elif left:
-                groups = selection.draw_validation(config, validation_seed(config, number))
+                groups = selection.draw_validation(config, draw_seed(config, 0, number))
                 grouped.append(GroupedScan(prepared, groups))
         return grouped
 
     def _in_parts(self, prepared: PreparedScan) -> bool:
         """Return whether a scan is too large to be brought to the corrections as a whole in each epoch."""
-        model = self._config.model
-        whole = model.architecture == 'unrolled' and model.object_big
-        return whole and len(prepared) * prepared.scan.raw.N**2 > WHOLE_PIXELS
+        return self._config.model.couples and len(prepared) * prepared.scan.raw.N**2 > WHOLE_PIXELS
 
 
 def _draw_parts(

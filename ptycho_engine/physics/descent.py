@@ -32,6 +32,7 @@ RPIE_ALPHA = 0.3
 PROXIMAL_ROUNDS = 4
 """Rounds of the dual iteration in each step; it goes on from where the last step left it."""
 
+SMALLEST_DUAL = 1e-12
 
 REFERENCED_FACTOR = 2.0
 """How much stronger the total variation is where half of it is that of the difference to a reference."""
@@ -78,23 +79,29 @@ class TotalVariation:
     """
 
     def __init__(self, weight: Any, strength: float) -> None:
-        self._limit = strength * weight**0.5 + 1e-20
-        self._dual: tuple[Any, Any] | None = None
+        # Squares of the floor still are normal numbers: others would cost ten times as much.
+        self._limit = strength * weight**0.5 + SMALLEST_DUAL
+        self._dual: list[tuple[Any, Any]] | None = None
 
     def __call__(self, z: Any, curvature: Any) -> Any:
         """Return the minimum (H, W) for the object `z` (H, W) and D (H, W)."""
-        rows, columns = self._dual or (z * 0, z * 0)
+        # Real and imaginary parts apart: arithmetic of real with complex numbers copies the former.
+        planes = z.real, z.imag
+        dual = self._dual or [(plane * 0, plane * 0) for plane in planes]
         inverse = 1 / curvature
         step = curvature / 8
         for _ in range(PROXIMAL_ROUNDS):
-            x = z - inverse * _divergence(rows, columns)
-            rows[:-1] += step[:-1] * (x[1:] - x[:-1])
-            columns[:, :-1] += step[:, :-1] * (x[:, 1:] - x[:, :-1])
-            norm = ((rows * rows.conj()).real + (columns * columns.conj()).real) ** 0.5
-            shrink = self._limit / norm.clip(min=self._limit)
-            rows, columns = rows * shrink, columns * shrink
-        self._dual = rows, columns
-        return z - inverse * _divergence(rows, columns)
+            power = 0
+            for plane, (rows, columns) in zip(planes, dual, strict=True):
+                x = plane - inverse * _divergence(rows, columns)
+                rows[:-1] += step[:-1] * (x[1:] - x[:-1])
+                columns[:, :-1] += step[:, :-1] * (x[:, 1:] - x[:, :-1])
+                power = power + rows * rows + columns * columns
+            shrink = self._limit / (power**0.5).clip(min=self._limit)
+            dual = [(rows * shrink, columns * shrink) for rows, columns in dual]
+        self._dual = dual
+        real, imag = (inverse * _divergence(*pair) for pair in dual)
+        return z - (real + 1j * imag)
 
 
 class ReferencedVariation:

@@ -37,6 +37,7 @@ __all__ = ['judge_fit', 'reconstruct']
 logger = logging.getLogger('ptychopinn.reconstruct')
 
 JUDGED_PATTERNS = 512
+SCALING_PATTERNS = 64
 JUDGED_PIXELS = 512 * 128**2
 """At most so many patterns and pixels are compared with the prediction; enough for three digits."""
 
@@ -127,9 +128,10 @@ def _run(
         prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
     result = prediction.result(prepared)
     learned = None if prepared.probe_correction is None else prepared.illumination.probe
-    result = _fitted(prepared, result, result.object_array, learned)
     refinement = None
     if config.refine_iterations > 0:
+        # A refinement needs counts of about the right size to start from; what comes out of it is judged.
+        result = _fitted(prepared, result, result.object_array, learned, judged=SCALING_PATTERNS)
         start = result.object_array / np.float32(prepared.scale.probe_scale)
         refinement = yield from refine(
             prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
@@ -142,6 +144,8 @@ def _run(
                 learned if refinement.probe is None else refinement.probe,
                 refinement.position_shift,
             )
+    if refinement is None or not refinement.kept:
+        result = _fitted(prepared, result, result.object_array, learned)
     quality = measure_quality(
         result.deviance, prediction.resolution, prediction.weight, result.uncertainty, box, refinement
     )
@@ -182,13 +186,14 @@ def _fitted(
     object_array: npt.NDArray[np.complex64],
     probe: npt.NDArray[np.complex64] | None,
     position_shift: npt.NDArray[np.float64] | None = None,
+    judged: int = JUDGED_PATTERNS,
 ) -> Reconstruction:
     """Return `result` with an object times the factor that makes the counts right, and judged.
 
     `probe`, in the engine's gauge, and `position_shift` belong to the object; None where they are the scan's.
     """
     calibrated = prepared.calibrated(probe, position_shift)
-    amplitude, quality = judge_fit(calibrated, object_array)
+    amplitude, quality = judge_fit(calibrated, object_array, judged)
     return replace(
         result,
         probe=None if probe is None else calibrated.scan.raw.probeGuess,
@@ -215,13 +220,15 @@ def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
     ]
 
 
-def judge_fit(prepared: PreparedScan, object_array: npt.NDArray[np.complex64]) -> tuple[float, float]:
+def judge_fit(
+    prepared: PreparedScan, object_array: npt.NDArray[np.complex64], most: int = JUDGED_PATTERNS
+) -> tuple[float, float]:
     """Return the factor that makes the predicted total counts right, and the deviance after it.
 
-    On scans of many patterns an evenly spread part of them is judged.
+    On scans of more than `most` patterns an evenly spread part of them is judged.
     """
     raw = prepared.scan.raw
-    judged = max(min(JUDGED_PATTERNS, JUDGED_PIXELS // raw.N**2), 1)
+    judged = max(min(most, JUDGED_PIXELS // raw.N**2), 1)
     chosen = np.arange(0, len(raw), -(-len(raw) // judged))
     padded = prepared.pad(object_array)
     good = prepared.good

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from ..backends.base import Backend
 from ..config import InferenceConfig
@@ -22,7 +23,9 @@ from ..errors import Cancelled
 from ..events import Event, SweepDone
 from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE
 from ..physics.experiment import ExperimentRefinement
+from ..physics.forward import cut_patches, deviance, predict_intensity
 from ..physics.geometry import PatchPlacement
+from ..physics.noise import noise_deviance
 from ..physics.refinement import ScanPatterns, ScanPhysics, draw_held_out
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .prepared import PreparedScan
@@ -48,6 +51,13 @@ BETTER = 1e-4
 
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
+
+NOISE_ALONE = 1.05
+"""A network's object whose held-out deviance is below so many times that of photon noise is near the best
+there is: no other start is worth its time."""
+
+COMPARED_PATTERNS = 128
+"""Patterns, evenly spread, that this is judged by."""
 
 RUNAWAY = 2.0
 """A run whose held-out deviance grows by this factor starts again without subsets."""
@@ -221,10 +231,15 @@ def refine(
     # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
     planned = sweeps if accelerated else 3 * sweeps
     near = fewer_subsets(most) if accelerated else most
-    runs = {
-        'network': DescentRun(descent, warm, planned, near),
-        'flat': DescentRun(descent, flat, planned, most),
-    }
+    runs = {'network': DescentRun(descent, warm, planned, near)}
+    excess = _excess(patterns, prepared.pad(start))
+    if accelerated and excess < NOISE_ALONE:
+        logger.info(
+            'The held-out deviance is %.3g of what photon noise alone leaves; no other start is tried.',
+            excess,
+        )
+    else:
+        runs['flat'] = DescentRun(descent, flat, planned, most)
     if accelerated and most == 1 and (start != 1).any():
         # Of few patterns a good network knows the edges better than they do.
         runs[BELIEVED] = DescentRun(lambda obj: descent(obj, warm), warm, planned, near)
@@ -237,7 +252,7 @@ def refine(
                 lambda: preview(_cropped(physics.to_host(run.current), prepared).astype(np.complex64))
             )
 
-    trial = _trial_length(sweeps, most if accelerated else 1)
+    trial = _trial_length(sweeps, most if accelerated else 1) if len(runs) > 1 else 0
     for done in range(1, trial + 1):
         values = []
         for run in runs.values():
@@ -247,16 +262,18 @@ def refine(
         yield SweepDone(done, sweeps, float(np.nanmin([*values, math.inf])))
         ahead = list(runs.values())[int(np.argmin(np.nan_to_num(values, nan=math.inf)))]
         yield from show(ahead)
-    reached = {name: physics.held_out(run.current) for name, run in runs.items()}
-    chosen = min(reached, key=lambda name: reached[name] if reached[name] == reached[name] else math.inf)
-    logger.info(
-        'After %d sweeps the held-out deviance is %s; the %s start goes on.',
-        trial,
-        ', '.join(f'{value:.4g} from the {name} start' for name, value in reached.items()),
-        chosen,
-    )
+    chosen = 'network'
+    if trial:
+        reached = {name: physics.held_out(run.current) for name, run in runs.items()}
+        chosen = min(reached, key=lambda name: reached[name] if reached[name] == reached[name] else math.inf)
+        logger.info(
+            'After %d sweeps the held-out deviance is %s; the %s start goes on.',
+            trial,
+            ', '.join(f'{value:.4g} from the {name} start' for name, value in reached.items()),
+            chosen,
+        )
+        best.offer(runs[chosen].current, reached[chosen], patterns)
     run = runs[chosen]
-    best.offer(run.current, reached[chosen], patterns)
     experiment = ExperimentRefinement(
         physics, patterns, probe=config.refine_probe, positions=config.refine_positions
     )
@@ -297,6 +314,24 @@ def refine(
     )
     logger.info('%s. %.1f s.', result.sentence.capitalize(), result.seconds)
     return result
+
+
+def _excess(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> float:
+    """Return the held-out deviance of an object (H, W) over what photon noise alone would leave of it."""
+    total = len(patterns)
+    chosen = np.arange(0, total, -(-total // COMPARED_PATTERNS))
+    placement = PatchPlacement(patterns.placement.corner[chosen], patterns.placement.remainder[chosen])
+    patches = cut_patches(obj, placement, patterns.size)
+    held_out = patterns.held_out[chosen % len(patterns.held_out)]
+
+    def at_held_out(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        ordered = fft.ifftshift(images, axes=(-2, -1)).reshape(len(chosen), -1)
+        return np.take_along_axis(ordered, held_out, axis=1).astype(np.float64)
+
+    rate = at_held_out(predict_intensity(patches, patterns.probe, placement.remainder))
+    counts = at_held_out(np.square(patterns.amplitude(chosen)))
+    found = deviance(counts[:, None], rate[:, None], np.ones((1, rate.shape[1]), bool))
+    return float(found.mean() / noise_deviance(rate).mean())
 
 
 def _trial_length(sweeps: int, most: int) -> int:

@@ -188,7 +188,8 @@ def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
         smooth = prior(noisy, weight)
     assert np.abs(smooth - step).std() < 0.4 * np.abs(noisy - step).std()
     assert abs(smooth[:, :18].mean() - smooth[:, 22:].mean()) == pytest.approx(0.4, abs=0.05)
-    np.testing.assert_array_equal(TotalVariation(weight, 0.0)(noisy, weight), noisy)
+    # But for the floor of the dual.
+    np.testing.assert_allclose(TotalVariation(weight, 0.0)(noisy, weight), noisy, atol=1e-12)
 
 
 def test_ref_03_edges_that_a_network_knows_are_kept():
@@ -290,6 +291,18 @@ def test_ref_05_a_misleading_start_loses_to_the_flat_one(dense, method):
     assert result.start == 'flat'
     assert result.kept
     assert scored(dense, result.object_array).nrmse < 0.15
+
+
+def test_ref_05_no_other_start_is_tried_where_noise_alone_is_left(dense, caplog):
+    truth = (dense.scan.raw.objectGuess / dense.scale.probe_scale).astype(np.complex64)
+    caplog.set_level('INFO', 'ptychopinn.refine')
+    events, result = finished(dense, truth, refine_iterations=6)
+    assert 'no other start' in caplog.text
+    assert result.start == 'network'
+    assert sum(isinstance(event, SweepDone) for event in events) == 6
+    caplog.clear()
+    finished(dense, np.roll(truth, 3, axis=0), refine_iterations=6)
+    assert 'from the flat start' in caplog.text
 
 
 def test_bad_pixels_and_modes_are_honoured():

@@ -1,0 +1,44 @@
+"""What photon noise alone leaves of a deviance (REF-04)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from scipy.special import xlogy
+
+from .forward import BACKGROUND
+
+__all__ = ['noise_deviance']
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+FAINTEST, BRIGHTEST = 1e-6, 60.0
+"""Counts per pixel between which the sum over all outcomes is tabulated."""
+
+
+def noise_deviance(rate: FloatArray) -> FloatArray:
+    """Return the expected Poisson deviance of pixels whose true rates (...) are known.
+
+    ``E 2 (k log(k / r) - (k - r))`` for k photons drawn at the true rate and r this rate with ``BACKGROUND``
+    added, as the likelihood has it: ``1 + 1 / (6 r)`` for many photons (McCullagh & Nelder, *Generalized
+    Linear Models*, 1989, section 2.3), less than 1 for few.
+    """
+    true = np.asarray(rate, dtype=np.float64)
+    logarithm, values = _table()
+    few = np.interp(np.log(np.clip(true, FAINTEST, BRIGHTEST)), logarithm, values)
+    own = np.where(true < BRIGHTEST, few, 1 + 1 / (6 * np.maximum(true, 1)))
+    return np.asarray(own + 2 * (xlogy(true, true / (true + BACKGROUND)) + BACKGROUND))
+
+
+@cache
+def _table() -> tuple[FloatArray, FloatArray]:
+    """Return logarithms of rates, and the expected deviance without the background."""
+    rate = np.geomspace(FAINTEST, BRIGHTEST, 400)
+    # Beyond ten standard deviations above the largest rate nothing is left of the sum.
+    k = np.arange(int(BRIGHTEST + 10 * np.sqrt(BRIGHTEST)))
+    probability = stats.poisson.pmf(k, rate[:, None])
+    return np.log(rate), 2 * (probability * xlogy(k, k / rate[:, None])).sum(axis=1)

@@ -36,6 +36,14 @@ def test_objects_are_reproducible_bounded_and_not_flat(family):
         make_object('cats', (9, 9), np.random.default_rng(0))
 
 
+def test_a_composite_uses_all_that_absorption_and_phase_allow():
+    obj = make_object('composite', (120, 140), np.random.default_rng(4), absorption=0.5, phase=0.9)
+    assert np.abs(obj).min() == pytest.approx(np.exp(-0.5), rel=1e-5)
+    assert np.abs(obj).max() == pytest.approx(1, rel=1e-5)
+    assert np.angle(obj).min() == pytest.approx(-0.9, rel=1e-5)
+    assert np.angle(obj).max() == pytest.approx(0.9, rel=1e-5)
+
+
 @pytest.mark.parametrize('width', [12.0, 19.0, 25.0])
 def test_the_probe_has_the_wanted_width_and_sits_in_the_middle(width):
     probe = defocused_probe(64, np.random.default_rng(0), width_px=width)

@@ -62,7 +62,10 @@ def draw_part(raw: RawData, whole: Neighbourhood, config: TrainingConfig, n_grou
 def part_of(
     raw: RawData, members: npt.NDArray[np.int64], fewest: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return the members of a scan in a square around a random one of them.
+    """Return the members of a scan in a random square.
+
+    It is around one of them, moved so that none of it lies outside of the scan where the scan is larger: a
+    pattern at its edge has the neighbours that it has in the whole scan.
 
     Parameters
     ----------
@@ -81,10 +84,20 @@ def part_of(
     middle = rng.choice(members)
     if raw.scan_index is not None:
         members = members[raw.scan_index[members] == raw.scan_index[middle]]
+    half = WIDTH / 2 * raw.N
     away = np.maximum(
-        abs(raw.xcoords[members] - raw.xcoords[middle]), abs(raw.ycoords[members] - raw.ycoords[middle])
+        *(
+            abs(axis[members] - _inside(axis[members], axis[middle], half))
+            for axis in (raw.xcoords, raw.ycoords)
+        )
     )
     most = max(min(MOST_PATTERNS, MOST_PIXELS // raw.N**2), fewest)
-    inside = int(np.count_nonzero(away <= WIDTH / 2 * raw.N))
+    inside = int(np.count_nonzero(away <= half))
     nearest = np.argsort(away, kind='stable')[: min(max(inside, fewest), most)]
     return np.sort(members[nearest])
+
+
+def _inside(axis: npt.NDArray[np.float64], middle: float, half: float) -> float:
+    """Return `middle`, moved so that the range of `half` around it ends where the values of `axis` do."""
+    low, high = float(axis.min()) + half, float(axis.max()) - half
+    return float(np.clip(middle, low, high)) if low < high else (low + high) / 2

@@ -15,6 +15,9 @@ __all__ = ['OBJECT_FAMILIES', 'make_object']
 ComplexImage = npt.NDArray[np.complex64]
 FloatImage = npt.NDArray[np.float64]
 
+RAREST = 0.005
+"""Part of the pixels at either end whose values do not count where a range is stretched."""
+
 
 def _thickness_pair(rng: np.random.Generator, absorption: float, phase: float) -> tuple[float, float]:
     """Draw (-log amplitude, phase) of one material: both random, as materials differ in both."""
@@ -105,11 +108,23 @@ def _smooth(
 def _composite(
     shape: tuple[int, int], rng: np.random.Generator, absorption: float, phase: float
 ) -> ComplexImage:
-    """Dead leaves with spokes and lines over them: structures of all sizes at one place."""
-    field = np.ones(shape, np.complex64)
+    """Dead leaves with spokes and lines over them: structures of all sizes at one place.
+
+    Mixed, each would be weak: their sum is stretched to all that absorption and phase allow.
+    """
+    thickness, angle = np.zeros(shape), np.zeros(shape)
     for draw, part in zip((_dead_leaves, _siemens, _lines), rng.dirichlet((4, 1.5, 1.5)), strict=True):
-        field *= draw(shape, rng, absorption * part, phase * part)
-    return field
+        obj = draw(shape, rng, 1.0, 1.0)
+        thickness -= part * np.log(np.abs(obj))
+        angle += part * rng.choice((-1, 1)) * np.angle(obj)
+    return _compose(_stretched(thickness, 0, absorption), _stretched(angle, -phase, phase), blur=0)
+
+
+def _stretched(values: FloatImage, low: float, high: float) -> FloatImage:
+    """Return values moved linearly to a range, their rarest extremes cut."""
+    bottom, top = np.quantile(values, (RAREST, 1 - RAREST))
+    part = (values - bottom) / max(top - bottom, np.finfo(float).tiny)
+    return np.asarray(low + (high - low) * np.clip(part, 0, 1))
 
 
 def _compose(log_amplitude: FloatImage, angle: FloatImage, blur: float) -> ComplexImage:

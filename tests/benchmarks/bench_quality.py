@@ -37,15 +37,15 @@ from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 
-CORRECTIONS = {0: 2, 1: 2, 2: 2, 3: 3, 4: 4}
+CORRECTIONS = {0: 2, 1: 2, 2: 3, 3: 4, 4: 4}
 """Of the network for every n-th row and column (0: Run1084)."""
 
 DOSES = {1: 10.0, 2: 3.0, 3: 3.0, 4: 3.0}
 """Factor by which the doses of the training's patterns lie around 1e5 photons."""
 
 GROUPS = {0: 256, 1: 600, 2: 600, 3: 600, 4: 600}
-EPOCHS = {0: 4, 1: 9, 2: 12, 3: 12, 4: 20}
-"""As many as some 300 to 500 CPU-s allow; --train-seconds ends it in any case."""
+EPOCHS = {0: 4, 1: 16, 2: 20, 3: 26, 4: 32}
+"""As many as some 400 to 550 CPU-s allow; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
 LOCAL_ERROR_PX = 2.0
@@ -55,8 +55,8 @@ LOCAL_ERROR_PX = 2.0
 def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive | None:
     """Load the network for a case, or train it for so many CPU seconds first; half as many for Run1084.
 
-    Scans of every n-th row and column share one, whose objects of all families are simulated at about 1e5
-    photons with the probe and the steps of such a scan. One for Run1084 has the patterns of the case alone.
+    Scans of every n-th row and column share one, whose composite objects are simulated at about 1e5 photons
+    with the probe and the steps of such a scan. One for Run1084 has the patterns of the case alone.
     None where 0 seconds are to train one that is not kept yet.
     """
     every = case.every
@@ -80,7 +80,7 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
         source: TrainingSource
         if labelled:
             template = raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw
-            variety = ObjectVariety(absorption=0.5, phase=1.2, photon_factor=DOSES[every])
+            variety = ObjectVariety(('composite',), absorption=0.5, phase=1.0, photon_factor=DOSES[every])
             source = SimulatedScans(Scan.from_raw(without_truth(template)), config, variety=variety)
         else:
             source = MeasuredScans([Scan.from_raw(without_truth(case.scan.raw))], config)

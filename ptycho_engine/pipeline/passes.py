@@ -15,7 +15,7 @@ from ..backends.base import Backend, Batch, StepResult
 from ..errors import Cancelled
 from ..events import BatchDone
 from .schedule import Schedule
-from .sources import GroupedScan
+from .sources import DrawnScan, GroupedScan
 from .stages import Stage
 
 __all__ = ['TrainingPass', 'training_pass', 'validation_pass']
@@ -25,8 +25,10 @@ SCANS_AT_ONCE = 8
 
 Bring = Callable[[Sequence[GroupedScan]], list[GroupedScan]]
 
-Step = list[tuple[GroupedScan, npt.NDArray[np.int32]]]
-"""The scan and the groups (b, C) of each batch."""
+Drawn = GroupedScan | DrawnScan
+
+Step = list[tuple[int, npt.NDArray[np.int32]]]
+"""Number of the scan, of those at once, and the groups (b, C) of each batch."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class TrainingPass:
 
 def training_pass(
     backend: Backend,
-    grouped: Sequence[GroupedScan],
+    grouped: Sequence[Drawn],
     bring: Bring,
     stage: Stage,
     schedule: Schedule,
@@ -127,7 +129,7 @@ def validation_pass(
     return mean.value()
 
 
-def _at_once(grouped: Sequence[GroupedScan], rng: np.random.Generator) -> list[list[GroupedScan]]:
+def _at_once(grouped: Sequence[Drawn], rng: np.random.Generator) -> list[list[Drawn]]:
     """Return the scans in lists of ``SCANS_AT_ONCE``, mixed where there are more."""
     order = range(len(grouped)) if len(grouped) <= SCANS_AT_ONCE else rng.permutation(len(grouped))
     mixed = [grouped[number] for number in order]
@@ -135,29 +137,27 @@ def _at_once(grouped: Sequence[GroupedScan], rng: np.random.Generator) -> list[l
 
 
 def _all_gathered(
-    plans: Sequence[tuple[Sequence[GroupedScan], Sequence[Step]]], bring: Bring, workers: int
+    plans: Sequence[tuple[Sequence[Drawn], Sequence[Step]]], bring: Bring, workers: int
 ) -> Iterator[list[Batch]]:
     """Yield the batches of each step of all plans, the scans of a plan made ready before its first."""
     for scans, steps in plans:
-        ready = dict(zip(map(id, scans), bring(scans), strict=True))
-        made = [[(ready[id(item)], groups) for item, groups in step] for step in steps]
-        yield from _gathered(made, workers)
+        yield from _gathered(bring([item.ready() for item in scans]), steps, workers)
 
 
 def _steps(
-    grouped: Sequence[GroupedScan], batch_size: int, accum_steps: int, rng: np.random.Generator
+    grouped: Sequence[Drawn], batch_size: int, accum_steps: int, rng: np.random.Generator
 ) -> list[Step]:
     """Cut groups into shuffled batches of one scan each, and batches into steps.
 
     The scans take turns at random, but the batches of one scan follow its shuffled groups, so that
     accumulating batches of one scan is the same as larger batches.
     """
-    queues: list[Iterator[tuple[GroupedScan, npt.NDArray[np.int32]]]] = []
+    queues: list[Iterator[tuple[int, npt.NDArray[np.int32]]]] = []
     turns: list[int] = []
     for number, item in enumerate(grouped):
         groups = item.groups[rng.permutation(len(item.groups))]
         starts = range(0, len(groups), batch_size)
-        queues.append(iter([(item, groups[start : start + batch_size]) for start in starts]))
+        queues.append(iter([(number, groups[start : start + batch_size]) for start in starts]))
         turns += [number] * len(starts)
     if len(grouped) > 1:
         turns = rng.permutation(turns).tolist()
@@ -165,23 +165,23 @@ def _steps(
     return [batches[start : start + accum_steps] for start in range(0, len(batches), accum_steps)]
 
 
-def _gathered(steps: Sequence[Step], workers: int) -> Iterator[list[Batch]]:
+def _gathered(scans: Sequence[GroupedScan], steps: Sequence[Step], workers: int) -> Iterator[list[Batch]]:
     """Yield the batches of each step; `workers` threads prepare the next steps meanwhile."""
+
+    def gather(step: Step) -> list[Batch]:
+        return [scans[number].batch(groups) for number, groups in step]
+
     if workers == 0:
-        yield from map(_gather, steps)
+        yield from map(gather, steps)
         return
     pool = ThreadPoolExecutor(workers)
     try:
         pending: deque[Future[list[Batch]]] = deque()
         for step in steps:
-            pending.append(pool.submit(_gather, step))
+            pending.append(pool.submit(gather, step))
             if len(pending) > workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _gather(step: Step) -> list[Batch]:
-    return [grouped.batch(groups) for grouped, groups in step]

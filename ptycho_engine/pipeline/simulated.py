@@ -20,7 +20,7 @@ from .identity import combined, scan_identity, scan_origin
 from .parts import GROUPS_OF_PART, draw_part
 from .prepared import PreparedScan
 from .selection import Selection, draw_seed, select_patterns
-from .sources import GroupedScan
+from .sources import DrawnScan, GroupedScan
 
 __all__ = ['ObjectVariety', 'SimulatedScans', 'with_truth']
 
@@ -133,7 +133,7 @@ class SimulatedScans:
     def _n_groups(self) -> int:
         return self._config.n_groups or sum(len(template) for template in self._templates)
 
-    def training(self, epoch: int) -> list[GroupedScan]:
+    def training(self, epoch: int) -> list[DrawnScan]:
         """Draw fresh objects of every family for this epoch."""
         return self._draw(epoch, self._n_groups, GROUPS_OF_PART)
 
@@ -144,9 +144,9 @@ class SimulatedScans:
             return []
         families = len(self._variety.families)
         share = max(math.ceil(part / families), 2)
-        return self._draw(0, share * families, share)
+        return [item.ready() for item in self._draw(0, share * families, share)]
 
-    def _draw(self, epoch: int, n_groups: int, share: int) -> list[GroupedScan]:
+    def _draw(self, epoch: int, n_groups: int, share: int) -> list[DrawnScan]:
         """Return `n_groups` groups on objects of about `share` groups each, of all families and templates."""
         families, n_templates = self._variety.families, len(self._templates)
         count = max(round(n_groups / share), len(families), n_templates)
@@ -159,13 +159,17 @@ class SimulatedScans:
             for number, size in enumerate(np.diff(bounds).tolist())
         ]
 
-    def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> GroupedScan:
+    def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> DrawnScan:
         """Scan an object at a part of a template's positions and draw groups from these."""
         config = self._config
         raw, whole = self._templates[template].scan.raw, self._selections[template].training
         part = draw_part(raw, whole, config, n_groups, draw_seed(config, *key))
-        scan = Scan.from_raw(self._scan(family, template, part.members, (config.seed, *key)))
-        return GroupedScan(PreparedScan(scan, config.model, has_truth=True), part.groups)
+
+        def make() -> PreparedScan:
+            scan = Scan.from_raw(self._scan(family, template, part.members, (config.seed, *key)))
+            return PreparedScan(scan, config.model, has_truth=True)
+
+        return DrawnScan(make, part.groups)
 
     def _scan(self, family: str, template: int, near: npt.NDArray[np.int64], key: tuple[int, ...]) -> RawData:
         """Simulate a part of a template on a new object."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
 from .prepared import PreparedScan
 from .selection import draw_seed, select_patterns
 
-__all__ = ['BatchSource', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
+__all__ = ['BatchSource', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
 logger = logging.getLogger('ptychopinn.train')
 
@@ -59,9 +59,31 @@ class GroupedScan:
         """Return the batch of some of the groups (b, C)."""
         return self.prepared.batch(groups, self._extent)
 
+    def ready(self) -> GroupedScan:
+        """Return itself: its patterns are there."""
+        return self
+
     @cached_property
     def _extent(self) -> int:
         return self.prepared.extent(self.groups)
+
+
+@dataclass(frozen=True)
+class DrawnScan:
+    """Groups of a scan that is made when their turn comes, so that not all of an epoch are in memory."""
+
+    make: Callable[[], PreparedScan]
+    groups: npt.NDArray[np.int32]
+    """(B, C) pattern indices."""
+
+    @property
+    def prepared(self) -> PreparedScan:
+        """The scan, made anew."""
+        return self.make()
+
+    def ready(self) -> GroupedScan:
+        """Return the groups with their scan."""
+        return GroupedScan(self.prepared, self.groups)
 
 
 class TrainingSource(Protocol):
@@ -82,7 +104,7 @@ class TrainingSource(Protocol):
     def origins(self) -> tuple[ScanOrigin, ...]:
         """What the model is to say that it was trained on."""
 
-    def training(self, epoch: int) -> list[GroupedScan]:
+    def training(self, epoch: int) -> Sequence[GroupedScan | DrawnScan]:
         """Return the training groups of an epoch (from 1); they follow from the seed and the epoch alone."""
 
     def validation(self) -> list[GroupedScan]:
@@ -153,12 +175,12 @@ class MeasuredScans:
         """The scans, in their order."""
         return tuple(map(scan_origin, self._prepared))
 
-    def training(self, epoch: int) -> list[GroupedScan]:
+    def training(self, epoch: int) -> list[GroupedScan | DrawnScan]:
         """Draw this epoch's groups, shared among the scans by their size."""
         config = self._config
         total = sum(len(selection.training) for selection in self._selections)
         wanted = total if config.n_groups is None else config.n_groups
-        grouped = []
+        grouped: list[GroupedScan | DrawnScan] = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
             share = max(round(wanted * len(selection.training) / total), 1)
             if self._in_parts(prepared):
@@ -178,7 +200,8 @@ class MeasuredScans:
             left = len(selection.validation)
             if left and self._in_parts(prepared):
                 most = min(left, VALIDATION_PARTS * GROUPS_OF_PART)
-                grouped += _draw_parts(prepared, selection.validation, config, most, (0, number))
+                drawn = _draw_parts(prepared, selection.validation, config, most, (0, number))
+                grouped += [item.ready() for item in drawn]
             elif left:
                 groups = selection.draw_validation(config, draw_seed(config, 0, number))
                 grouped.append(GroupedScan(prepared, groups))
@@ -195,14 +218,14 @@ def _draw_parts(
     config: TrainingConfig,
     n_groups: int,
     key: tuple[int, int],
-) -> list[GroupedScan]:
+) -> list[DrawnScan]:
     """Return groups of random parts of a scan."""
     bounds = np.linspace(0, n_groups, max(round(n_groups / GROUPS_OF_PART), 1) + 1).astype(int)
     grouped = []
     for number, size in enumerate(np.diff(bounds).tolist()):
         seed = draw_seed(config, *key, number)
         part = draw_part(prepared.scan.raw, neighbourhood, config, size, seed)
-        grouped.append(GroupedScan(prepared.part(part.members), part.groups))
+        grouped.append(DrawnScan(partial(prepared.part, part.members), part.groups))
     return grouped
 
 
@@ -215,7 +238,9 @@ def _varies(scan: Scan) -> bool:
 
 
 def _report(
-    grouped: Sequence[GroupedScan], members: Sequence[npt.NDArray[np.int64]], config: TrainingConfig
+    grouped: Sequence[GroupedScan | DrawnScan],
+    members: Sequence[npt.NDArray[np.int64]],
+    config: TrainingConfig,
 ) -> None:
     """Log how many of the training patterns an epoch sees."""
     covered = sum(len(np.unique(item.groups)) for item in grouped)

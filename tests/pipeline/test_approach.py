@@ -1,5 +1,7 @@
 """Training looks at what a network meets in a whole scan, judged by pixels that it was not shown."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -145,6 +147,23 @@ def test_parts_are_of_one_dataset(seed, n, fewest, step, two):
     assert min(fewest, len(own)) <= len(found) <= max(MOST_PATTERNS, fewest)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(7, 20))
+def test_a_part_lies_inside_the_scan(seed, points):
+    """Patterns at the scan's own edge have the neighbours there that they have in the whole scan."""
+    y, x = (axis.ravel().astype(float) for axis in np.mgrid[:points, :points] * 16.0)
+    raw = replace(
+        small_scan(points=2, size=32),
+        diffraction=np.ones((points**2, 32, 32), np.float32),
+        xcoords=x,
+        ycoords=y,
+        objectGuess=None,
+    )
+    found = part_of(raw, np.arange(points**2), 1, np.random.default_rng(seed))
+    # 80 px of positions 16 px apart: five or six along each axis, also for a middle at the scan's corner.
+    for axis in (x[found], y[found]):
+        assert 64 <= np.ptp(axis) <= 80
+
+
 def test_a_network_learns_to_improve_on_the_physics(tmp_path):
     """At few photons: what it was trained on are simulated objects, what it is tried on is another one."""
     raw = small_scan(points=9, size=32, photons=5e3)
@@ -195,7 +214,7 @@ def test_large_scans_are_brought_there_in_parts(monkeypatch):
     again = source.training(1)[0]
     np.testing.assert_array_equal(positions_of(again.prepared), positions_of(drawn[0].prepared))
     assert (source.training(2)[0].groups != drawn[0].groups).any()
-    (item,) = approach_of().training(drawn[:1], 1)
+    (item,) = approach_of().training([drawn[0].ready()], 1)
     assert item.batch(item.groups[:4]).features.shape[1] == 4
 
 
@@ -206,10 +225,13 @@ def positions_of(prepared):
 
 def test_many_scans_are_made_ready_few_at_a_time(monkeypatch, tmp_path):
     """Memory does not grow with the number of simulated objects, and a stop on the way ends the epoch."""
-    ready = []
+    ready, made = [], []
     original = Approach.training
 
     def watched(self, grouped, epoch):
+        gc.collect()
+        assert not any(scan() for scan in made)
+        made.extend(weakref.ref(item.prepared) for item in grouped)
         ready.append(len(grouped))
         return original(self, grouped, epoch)
 

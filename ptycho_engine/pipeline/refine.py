@@ -52,9 +52,10 @@ BETTER = 1e-4
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
 
-NOISE_ALONE = 1.05
-"""A network's object whose held-out deviance is below so many times that of photon noise is near the best
-there is: no other start is worth its time."""
+NOISE_ALONE, EXPLAINED = 1.05, 0.01
+"""A network's object is near the best there is, so that no other start is worth its time, if its held-out
+deviance is less than so many times that of photon noise, or if beyond noise it predicts counts to within such
+a part of them."""
 
 COMPARED_PATTERNS = 128
 """Patterns, evenly spread, that this is judged by."""
@@ -232,12 +233,8 @@ def refine(
     planned = sweeps if accelerated else 3 * sweeps
     near = fewer_subsets(most) if accelerated else most
     runs = {'network': DescentRun(descent, warm, planned, near)}
-    excess = _excess(patterns, prepared.pad(start))
-    if accelerated and excess < NOISE_ALONE:
-        logger.info(
-            'The held-out deviance is %.3g of what photon noise alone leaves; no other start is tried.',
-            excess,
-        )
+    if accelerated and _is_near(patterns, prepared.pad(start)):
+        logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
         runs['flat'] = DescentRun(descent, flat, planned, most)
     if accelerated and most == 1 and (start != 1).any():
@@ -316,8 +313,8 @@ def refine(
     return result
 
 
-def _excess(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> float:
-    """Return the held-out deviance of an object (H, W) over what photon noise alone would leave of it."""
+def _is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
+    """Return whether an object (H, W) predicts held-out pixels about as well as any could (REF-05)."""
     total = len(patterns)
     chosen = np.arange(0, total, -(-total // COMPARED_PATTERNS))
     placement = PatchPlacement(patterns.placement.corner[chosen], patterns.placement.remainder[chosen])
@@ -325,13 +322,15 @@ def _excess(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> float:
     held_out = patterns.held_out[chosen % len(patterns.held_out)]
 
     def at_held_out(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        ordered = fft.ifftshift(images, axes=(-2, -1)).reshape(len(chosen), -1)
-        return np.take_along_axis(ordered, held_out, axis=1).astype(np.float64)
+        ordered = fft.ifftshift(images, axes=(-2, -1)).reshape(len(chosen), 1, -1)
+        return np.take_along_axis(ordered, held_out[:, None], axis=-1).astype(np.float64)
 
     rate = at_held_out(predict_intensity(patches, patterns.probe, placement.remainder))
     counts = at_held_out(np.square(patterns.amplitude(chosen)))
-    found = deviance(counts[:, None], rate[:, None], np.ones((1, rate.shape[1]), bool))
-    return float(found.mean() / noise_deviance(rate).mean())
+    found = deviance(counts, rate, np.ones(rate.shape[1:], bool)).mean()
+    noise = noise_deviance(rate).mean()
+    # A deviance beyond noise is about (k - r)^2 / r.
+    return bool(found < NOISE_ALONE * noise or found - noise < EXPLAINED**2 * counts.mean())
 
 
 def _trial_length(sweeps: int, most: int) -> int:

@@ -22,6 +22,7 @@ from .coupled import CoupledObject, WholeScan
 from .patches import PatchStore
 from .prepared import PreparedScan
 from .progress import Pace
+from .ramp import with_ramp_of
 from .report import PatchAgreement, half_set_resolution
 from .result import Reconstruction
 from .stitch import Stitcher, faded, weakest_weight
@@ -100,7 +101,7 @@ def predict_whole(
     else:
         sweeps = min(max(CHECKED_PATTERNS // total, FEWEST_SWEEPS), MOST_SWEEPS)
         checked = network.after_physics(obj, sweeps, smoothing)
-        turned = _with_ramp_of(checked, obj, whole.weight)
+        turned = with_ramp_of(checked, obj, whole.weight)
         uncertainty = _where_scanned(_difference(turned, checked, whole.weight), whole.weight)
     return Prediction(obj, whole.weight, uncertainty, half_set_resolution(*halves, box))
 
@@ -153,29 +154,6 @@ def _difference(
     """Return ``|a − b|`` (H, W), one phase aside."""
     cross = complex((weight * a.conj() * b).sum(dtype=np.complex128))
     return np.asarray(np.abs(a * np.complex64(cross / max(abs(cross), 1e-30)) - b), dtype=np.float32)
-
-
-def _with_ramp_of(
-    target: npt.NDArray[np.complex64], obj: npt.NDArray[np.complex64], weight: npt.NDArray[np.float32]
-) -> npt.NDArray[np.complex64]:
-    """Return `obj` (H, W) times the unit phase ramp that brings its phase closest to that of `target`.
-
-    A ramp of the phase shifts all patterns alike: it is no error of the image, and scores remove it too.
-    """
-    height, width = obj.shape
-    rows = np.arange(height, dtype=np.float32)[:, None] / height - 0.5
-    columns = np.arange(width, dtype=np.float32)[None, :] / width - 0.5
-    terms = np.stack([np.ones_like(weight), rows + 0 * weight, columns + 0 * weight]).reshape(3, -1)
-    turned = obj
-    # The first round brings all phases to around zero, where the second fits them without wraps.
-    for _ in range(2):
-        cross = turned.conj() * target
-        mean = complex((weight * cross).sum(dtype=np.complex128))
-        angle = np.angle(cross * np.complex64(mean.conjugate() / max(abs(mean), 1e-30)))
-        weighted = terms * (weight * np.abs(cross)).ravel()
-        slope = np.linalg.lstsq(weighted @ terms.T, weighted @ angle.ravel(), rcond=None)[0]
-        turned = turned * np.exp(1j * np.tensordot(slope, terms.reshape(3, height, width), 1))
-    return np.asarray(turned, dtype=np.complex64)
 
 
 def _where_scanned(

@@ -30,8 +30,9 @@ from ..physics.refinement import ScanPatterns, ScanPhysics, draw_held_out
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .prepared import PreparedScan
 from .progress import Pace
+from .ramp import with_ramp_of
 from .stitch import weakest_weight
-from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
+from .subsets import fewer_subsets, most_subsets, overlap_of, subsets_in_sweep
 
 __all__ = ['HELD_OUT_FRACTION', 'DescentRun', 'Refinement', 'refine', 'scan_patterns']
 
@@ -60,6 +61,10 @@ a part of them."""
 COMPARED_PATTERNS = 128
 """Patterns, evenly spread, that this is judged by."""
 
+SPARSE_OVERLAP, ALIKE = 1.5, 1.15
+"""Where fewer patterns fall on a pixel, and the network's object is no worse than so many times the refined
+one in held-out deviance, their mean is taken."""
+
 RUNAWAY = 2.0
 """A run whose held-out deviance grows by this factor starts again without subsets."""
 
@@ -81,6 +86,8 @@ class Refinement:
     """'network' or 'flat': the start that went on."""
     kept: bool
     """Whether the refined object is better than the network's on the held-out pixels."""
+    averaged: bool
+    """Whether the object is the mean of the refined one and the network's."""
     sweeps: int
     """Sweeps of the start that went on."""
     deviance_before: float
@@ -95,7 +102,10 @@ class Refinement:
         change = f'held-out deviance {self.deviance_before:.4g} → {self.deviance_after:.4g}'
         if not self.kept:
             return f'refinement did not improve on the network and was dropped ({change})'
-        return f'refined by {self.sweeps} sweeps from the {self.start} start ({change}){self._calibrated}'
+        mean = ', averaged with the network' if self.averaged else ''
+        return (
+            f'refined by {self.sweeps} sweeps from the {self.start} start{mean} ({change}){self._calibrated}'
+        )
 
     @property
     def _calibrated(self) -> str:
@@ -224,8 +234,10 @@ def refine(
 
     sweeps = config.refine_iterations
     accelerated = config.refine_method != 'rpie'
+    light = physics.to_host(first.weight)
+    overlap = overlap_of(light, patterns.brightest)
     if accelerated:
-        most = most_subsets(physics.to_host(first.weight), patterns.brightest, len(patterns))
+        most = most_subsets(light, patterns.brightest, len(patterns))
     else:
         most = -(-len(patterns) // RPIE_PATTERNS)
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
@@ -297,6 +309,13 @@ def refine(
     kept, found = best.obj is not warm, best.patterns
     moved = found.placement.remainder - patterns.placement.remainder
     physics.set_experiment(found.probe, found.placement.remainder)
+    averaged = False
+    near_enough = chosen != 'flat' and before < ALIKE * best.value
+    if kept and near_enough and BELIEVED in runs and overlap < SPARSE_OVERLAP:
+        mean, value = _mean(physics, best.obj, warm, light)
+        averaged = value < before
+        if averaged:
+            best = _Best(mean, value, found)
     result = Refinement(
         object_array=_cropped(physics.to_host(best.obj), prepared).astype(np.complex64),
         probe=found.probe if kept and config.refine_probe else None,
@@ -304,6 +323,7 @@ def refine(
         uncertainty=_standard_error(physics, best.obj, prepared),
         start='network' if chosen == BELIEVED else chosen,
         kept=kept,
+        averaged=averaged,
         sweeps=done,
         deviance_before=before,
         deviance_after=best.value,
@@ -331,6 +351,17 @@ def _is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
     noise = noise_deviance(rate).mean()
     # A deviance beyond noise is about (k - r)^2 / r.
     return bool(found < NOISE_ALONE * noise or found - noise < EXPLAINED**2 * counts.mean())
+
+
+def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.float32]) -> tuple[Any, float]:
+    """Return the mean of a refined object (H, W) and the network's, and its held-out deviance.
+
+    One errs towards noise and the other towards what the network has learned: their mean errs less.
+    """
+    target = physics.to_host(refined)
+    turned = with_ramp_of(target, physics.to_host(warm), light)
+    mean = physics.to_device(((target + turned) / 2).astype(np.complex64))
+    return mean, physics.held_out(mean)
 
 
 def _trial_length(sweeps: int, most: int) -> int:

@@ -27,9 +27,6 @@ __all__ = ['ObjectVariety', 'SimulatedScans', 'with_truth']
 SPARE = 4
 """Pixels of an object beyond its outermost patches."""
 
-SMALLEST_STRENGTH = 0.3
-"""Weakest absorption and phase of an object relative to the strongest; log-uniform between them."""
-
 
 @dataclass(frozen=True)
 class ObjectVariety:
@@ -47,6 +44,8 @@ class ObjectVariety:
     """Largest -log amplitude."""
     phase: float = 2.5
     """Largest phase in radians."""
+    weakest: float = 0.3
+    """Absorption and phase of an object relative to the largest lie between this and 1, log-uniform."""
     photon_factor: float = 3.0
     """Each object's photon level is the scan's times or divided by up to so much."""
     probe_variation: float = 0.0
@@ -56,6 +55,8 @@ class ObjectVariety:
         for name, lowest in (('absorption', 0), ('phase', 0), ('photon_factor', 1), ('probe_variation', 0)):
             if not getattr(self, name) >= lowest:
                 raise ConfigError(f'{name} is {getattr(self, name)}; expected at least {lowest}.')
+        if not 0 < self.weakest <= 1:
+            raise ConfigError(f'weakest is {self.weakest}; expected above 0 and at most 1.')
 
 
 class SimulatedScans:
@@ -177,7 +178,7 @@ class SimulatedScans:
         raw, variety = self._templates[template].scan.raw, self._variety
         x, y = raw.xcoords[near], raw.ycoords[near]
         shape = (_side(y, raw.N), _side(x, raw.N))
-        absorption, phase = SMALLEST_STRENGTH ** objects.uniform(0, 1, 2)
+        absorption, phase = variety.weakest ** objects.uniform(0, 1, 2)
         obj = make_object(
             family, shape, objects, absorption=variety.absorption * absorption, phase=variety.phase * phase
         )

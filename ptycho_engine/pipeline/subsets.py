@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['fewer_subsets', 'most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
+__all__ = ['fewer_subsets', 'most_subsets', 'overlap_of', 'patterns_of_steps', 'subsets_in_sweep']
 
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
@@ -23,6 +23,19 @@ STEPS_AT_EACH = 8
 """Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
 
 
+def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
+    """Return how many patterns fall on a pixel, averaged over the light of the scan.
+
+    Parameters
+    ----------
+    weight : (H, W) float
+        Illumination of the whole scan, in counts.
+    brightest : float
+        Largest illumination of one pattern.
+    """
+    return float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
+
+
 def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
     """Return a power of two, so that on a dense scan half a pattern of a subset falls on each pixel.
 
@@ -35,7 +48,7 @@ def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
     n : int
         Patterns in the scan.
     """
-    overlap = float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
+    overlap = overlap_of(weight, brightest)
     wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1
     return int(2 ** math.floor(math.log2(wanted)))
 

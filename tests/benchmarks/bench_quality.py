@@ -43,6 +43,9 @@ CORRECTIONS = {0: 2, 1: 2, 2: 3, 3: 4, 4: 4}
 DOSES = {1: 10.0, 2: 3.0, 3: 3.0, 4: 3.0}
 """Factor by which the doses of the training's patterns lie around 1e5 photons."""
 
+CONTRAST = {1: (0.5, 1.0, 0.3), 2: (0.45, 0.9, 0.5), 3: (0.45, 0.9, 0.5), 4: (0.45, 0.9, 0.5)}
+"""Largest absorption and phase of the training's objects, and the weakest relative to these."""
+
 GROUPS = {0: 256, 1: 600, 2: 600, 3: 600, 4: 600}
 EPOCHS = {0: 4, 1: 16, 2: 20, 3: 26, 4: 32}
 """As many as some 400 to 550 CPU-s allow; --train-seconds ends it in any case."""
@@ -80,7 +83,7 @@ def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive |
         source: TrainingSource
         if labelled:
             template = raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw
-            variety = ObjectVariety(('composite',), absorption=0.5, phase=1.0, photon_factor=DOSES[every])
+            variety = ObjectVariety(('composite',), *CONTRAST[every], photon_factor=DOSES[every])
             source = SimulatedScans(Scan.from_raw(without_truth(template)), config, variety=variety)
         else:
             source = MeasuredScans([Scan.from_raw(without_truth(case.scan.raw))], config)

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
@@ -18,6 +19,7 @@ from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.physics.refinement import NumpyScanPhysics, draw_held_out, residual_factor
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.pipeline import progress
+from ptycho_engine.pipeline import refine as refine_module
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
@@ -311,6 +313,36 @@ def test_ref_05_no_other_start_is_tried_where_little_but_noise_is_left(dense, ca
         caplog.clear()
         finished(bright, truth * (1 + error * np.sin(y)).astype(np.complex64), refine_iterations=6)
         assert text in caplog.text
+
+
+def sparse_and_learned(photons):
+    """Return a sparse scan, and an object as a network might make it: its error is its own."""
+    sparse = PreparedScan(dense_scan(points=6, step=10.0, photons=photons))
+    truth = (sparse.scan.raw.objectGuess / sparse.scale.probe_scale).astype(np.complex64)
+    rng = np.random.default_rng(2)
+    error = rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape)
+    return sparse, (truth + 0.2 * gaussian_filter(error, 1.5)).astype(np.complex64)
+
+
+def test_ref_10_on_sparse_scans_the_mean_with_the_network_errs_less(monkeypatch):
+    sparse, learned = sparse_and_learned(photons=2e4)
+    _, mean = finished(sparse, learned, refine_iterations=20)
+    assert mean.averaged
+    assert 'averaged with the network' in mean.sentence
+    assert mean.deviance_after < mean.deviance_before
+    monkeypatch.setattr(refine_module, 'SPARSE_OVERLAP', 0.0)
+    _, refined = finished(sparse, learned, refine_iterations=20)
+    assert not refined.averaged
+    errors = [scored(sparse, obj).nrmse for obj in (learned, refined.object_array, mean.object_array)]
+    assert errors[2] < 0.9 * min(errors[:2])
+
+
+def test_ref_10_a_network_that_is_much_worse_is_left_behind():
+    sparse, learned = sparse_and_learned(photons=1e5)
+    _, refined = finished(sparse, learned, refine_iterations=20)
+    assert refined.kept
+    assert not refined.averaged
+    assert scored(sparse, refined.object_array).nrmse < 0.6 * scored(sparse, learned).nrmse
 
 
 def test_bad_pixels_and_modes_are_honoured():

@@ -90,6 +90,9 @@ def test_varied_probes_keep_their_kind(blind):
     assert abs(first - second).max() > 0.05 * abs(first).max()
     with pytest.raises(ConfigError, match='photon_factor is 0'):
         ObjectVariety(photon_factor=0.5)
+    for wrong in (0.0, 1.1):
+        with pytest.raises(ConfigError, match='weakest'):
+            ObjectVariety(weakest=wrong)
 
 
 def test_the_truth_counts_unless_the_losses_say_so_themselves():

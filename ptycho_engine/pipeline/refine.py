@@ -53,10 +53,10 @@ BETTER = 1e-4
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
 
-NOISE_ALONE, EXPLAINED = 1.05, 0.01
+LEAST_NOISE, MOST_NOISE, EXPLAINED = 0.8, 1.05, 0.01
 """A network's object is near the best there is, so that no other start is worth its time, if its held-out
-deviance is less than so many times that of photon noise, or if beyond noise it predicts counts to within such
-a part of them."""
+deviance is at most so many times that of photon noise, or if beyond noise it predicts counts to within such a
+part of them. If it is far less than noise, the numbers are not of photons, and noise is no measure."""
 
 COMPARED_PATTERNS = 128
 """Patterns, evenly spread, that this is judged by."""
@@ -350,7 +350,8 @@ def _is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
     found = deviance(counts, rate, np.ones(rate.shape[1:], bool)).mean()
     noise = noise_deviance(rate).mean()
     # A deviance beyond noise is about (k - r)^2 / r.
-    return bool(found < NOISE_ALONE * noise or found - noise < EXPLAINED**2 * counts.mean())
+    most = max(MOST_NOISE * noise, noise + EXPLAINED**2 * counts.mean())
+    return bool(LEAST_NOISE * noise < found < most)
 
 
 def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.float32]) -> tuple[Any, float]:

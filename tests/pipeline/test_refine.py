@@ -305,6 +305,13 @@ def test_ref_05_no_other_start_is_tried_where_little_but_noise_is_left(dense, ca
     caplog.clear()
     finished(dense, np.roll(truth, 3, axis=0), refine_iterations=6)
     assert 'from the flat start' in caplog.text
+    # Numbers that scatter less than counts of photons say nothing about noise.
+    caplog.clear()
+    raw = dense.scan.raw
+    dimmed = replace(raw, diffraction=raw.diffraction / 4, probeGuess=raw.probeGuess / 4)
+    faint = PreparedScan(Scan.from_raw(dimmed))
+    finished(faint, truth, refine_iterations=6)
+    assert 'from the flat start' in caplog.text
     # Of very many photons noise is nothing, but half a percent of the amplitude is little.
     bright = PreparedScan(dense_scan(photons=1e9))
     truth = (bright.scan.raw.objectGuess / bright.scale.probe_scale).astype(np.complex64)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['BLOCK_PIXELS', 'Frames', 'block_length', 'blocks']
+__all__ = ['BLOCK_PIXELS', 'Frames', 'block_length', 'blocks', 'evenly_spread']
 
 BLOCK_PIXELS = 2**20
 """Pixels worked on at once: 256 patterns of 64×64, or 4 of 512×512."""
@@ -33,6 +33,11 @@ class Frames(Protocol):
 def block_length(size: int, planes: int = 1) -> int:
     """Return how many patterns of `size`×`size` pixels and `planes` modes to work on at once."""
     return max(BLOCK_PIXELS // (size * size * planes), 1)
+
+
+def evenly_spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Return at most so many of ``range(count)``, equally far apart."""
+    return np.arange(0, count, -(-count // most))
 
 
 def blocks(count: int, length: int) -> Iterator[slice]:

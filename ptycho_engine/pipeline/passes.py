@@ -15,7 +15,7 @@ from ..backends.base import Backend, Batch, StepResult
 from ..errors import Cancelled
 from ..events import BatchDone
 from .schedule import Schedule
-from .sources import DrawnScan, GroupedScan
+from .sources import Drawn, GroupedScan
 from .stages import Stage
 
 __all__ = ['TrainingPass', 'training_pass', 'validation_pass']
@@ -24,8 +24,6 @@ SCANS_AT_ONCE = 8
 """Scans, or parts of them, whose groups are mixed: what corrections see of these is in memory."""
 
 Bring = Callable[[Sequence[GroupedScan]], list[GroupedScan]]
-
-Drawn = GroupedScan | DrawnScan
 
 Step = list[tuple[int, npt.NDArray[np.int32]]]
 """Number of the scan, of those at once, and the groups (b, C) of each batch."""

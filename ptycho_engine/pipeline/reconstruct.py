@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend, create_backend
-from ..blocks import block_length, blocks
+from ..blocks import block_length, blocks, evenly_spread
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.precedence import with_execution
 from ..data.centring import warn_if_off_centre
@@ -37,9 +37,11 @@ __all__ = ['judge_fit', 'reconstruct']
 logger = logging.getLogger('ptychopinn.reconstruct')
 
 JUDGED_PATTERNS = 512
-SCALING_PATTERNS = 64
 JUDGED_PIXELS = 512 * 128**2
 """At most so many patterns and pixels are compared with the prediction; enough for three digits."""
+
+SCALING_PATTERNS = 64
+"""Patterns that the size of the counts is taken from before a refinement."""
 
 
 def reconstruct(
@@ -229,7 +231,7 @@ def judge_fit(
     """
     raw = prepared.scan.raw
     judged = max(min(most, JUDGED_PIXELS // raw.N**2), 1)
-    chosen = np.arange(0, len(raw), -(-len(raw) // judged))
+    chosen = evenly_spread(len(raw), judged)
     padded = prepared.pad(object_array)
     good = prepared.good
     probe = raw.probeGuess

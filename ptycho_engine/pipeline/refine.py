@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from ..backends.base import Backend
+from ..blocks import block_length, blocks, evenly_spread
 from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, SweepDone
@@ -220,7 +221,8 @@ def refine(
     physics = backend.scan_physics(patterns)
     everything = np.arange(len(patterns))
     judged = len(patterns) * patterns.held_out.shape[1]
-    warm = physics.to_device(prepared.pad(start))
+    padded = prepared.pad(start)
+    warm = physics.to_device(padded)
     first = physics.evaluate(warm, everything, 'poisson')
     before = first.held_out / judged
 
@@ -235,7 +237,6 @@ def refine(
     sweeps = config.refine_iterations
     accelerated = config.refine_method != 'rpie'
     light = physics.to_host(first.weight)
-    overlap = overlap_of(light, patterns.brightest)
     if accelerated:
         most = most_subsets(light, patterns.brightest, len(patterns))
     else:
@@ -245,7 +246,7 @@ def refine(
     planned = sweeps if accelerated else 3 * sweeps
     near = fewer_subsets(most) if accelerated else most
     runs = {'network': DescentRun(descent, warm, planned, near)}
-    if accelerated and _is_near(patterns, prepared.pad(start)):
+    if accelerated and _is_near(patterns, padded):
         logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
         runs['flat'] = DescentRun(descent, flat, planned, most)
@@ -311,7 +312,8 @@ def refine(
     physics.set_experiment(found.probe, found.placement.remainder)
     averaged = False
     near_enough = chosen != 'flat' and before < ALIKE * best.value
-    if kept and near_enough and BELIEVED in runs and overlap < SPARSE_OVERLAP:
+    sparse = BELIEVED in runs and overlap_of(light, patterns.brightest) < SPARSE_OVERLAP
+    if kept and near_enough and sparse:
         mean, value = _mean(physics, best.obj, warm, light)
         averaged = value < before
         if averaged:
@@ -335,18 +337,17 @@ def refine(
 
 def _is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
     """Return whether an object (H, W) predicts held-out pixels about as well as any could (REF-05)."""
-    total = len(patterns)
-    chosen = np.arange(0, total, -(-total // COMPARED_PATTERNS))
-    placement = PatchPlacement(patterns.placement.corner[chosen], patterns.placement.remainder[chosen])
-    patches = cut_patches(obj, placement, patterns.size)
-    held_out = patterns.held_out[chosen % len(patterns.held_out)]
-
-    def at_held_out(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        ordered = fft.ifftshift(images, axes=(-2, -1)).reshape(len(chosen), 1, -1)
-        return np.take_along_axis(ordered, held_out[:, None], axis=-1).astype(np.float64)
-
-    rate = at_held_out(predict_intensity(patches, patterns.probe, placement.remainder))
-    counts = at_held_out(np.square(patterns.amplitude(chosen)))
+    chosen = evenly_spread(len(patterns), COMPARED_PATTERNS)
+    held_out = patterns.held_out[chosen % len(patterns.held_out)][:, None]
+    rate, counts = (np.empty(held_out.shape) for _ in range(2))
+    for part in blocks(len(chosen), block_length(patterns.size, len(patterns.probe))):
+        members = chosen[part]
+        placement = PatchPlacement(patterns.placement.corner[members], patterns.placement.remainder[members])
+        patches = cut_patches(obj, placement, patterns.size)
+        predicted = predict_intensity(patches, patterns.probe, placement.remainder)
+        for images, values in ((predicted, rate), (np.square(patterns.amplitude(members)), counts)):
+            ordered = fft.ifftshift(images, axes=(-2, -1)).reshape(len(members), 1, -1)
+            values[part] = np.take_along_axis(ordered, held_out[part], axis=-1)
     found = deviance(counts, rate, np.ones(rate.shape[1:], bool)).mean()
     noise = noise_deviance(rate).mean()
     # A deviance beyond noise is about (k - r)^2 / r.

@@ -24,7 +24,7 @@ from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
 from .prepared import PreparedScan
 from .selection import draw_seed, select_patterns
 
-__all__ = ['BatchSource', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
+__all__ = ['BatchSource', 'Drawn', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
 logger = logging.getLogger('ptychopinn.train')
 
@@ -86,6 +86,9 @@ class DrawnScan:
         return GroupedScan(self.prepared, self.groups)
 
 
+Drawn = GroupedScan | DrawnScan
+
+
 class TrainingSource(Protocol):
     """Gives the groups of each epoch and those kept for validation."""
 
@@ -104,7 +107,7 @@ class TrainingSource(Protocol):
     def origins(self) -> tuple[ScanOrigin, ...]:
         """What the model is to say that it was trained on."""
 
-    def training(self, epoch: int) -> Sequence[GroupedScan | DrawnScan]:
+    def training(self, epoch: int) -> Sequence[Drawn]:
         """Return the training groups of an epoch (from 1); they follow from the seed and the epoch alone."""
 
     def validation(self) -> list[GroupedScan]:
@@ -175,12 +178,12 @@ class MeasuredScans:
         """The scans, in their order."""
         return tuple(map(scan_origin, self._prepared))
 
-    def training(self, epoch: int) -> list[GroupedScan | DrawnScan]:
+    def training(self, epoch: int) -> list[Drawn]:
         """Draw this epoch's groups, shared among the scans by their size."""
         config = self._config
         total = sum(len(selection.training) for selection in self._selections)
         wanted = total if config.n_groups is None else config.n_groups
-        grouped: list[GroupedScan | DrawnScan] = []
+        grouped: list[Drawn] = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
             share = max(round(wanted * len(selection.training) / total), 1)
             if self._in_parts(prepared):
@@ -238,7 +241,7 @@ def _varies(scan: Scan) -> bool:
 
 
 def _report(
-    grouped: Sequence[GroupedScan | DrawnScan],
+    grouped: Sequence[Drawn],
     members: Sequence[npt.NDArray[np.int64]],
     config: TrainingConfig,
 ) -> None:

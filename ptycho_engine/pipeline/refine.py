@@ -66,6 +66,10 @@ SPARSE_OVERLAP, ALIKE = 1.5, 1.15
 """Where fewer patterns fall on a pixel, and the network's object is no worse than so many times the refined
 one in held-out deviance, their mean is taken."""
 
+MEAN_CURVATURE = 0.5
+"""Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector is
+but not its phase, and so pin down one of two directions."""
+
 RUNAWAY = 2.0
 """A run whose held-out deviance grows by this factor starts again without subsets."""
 
@@ -382,4 +386,5 @@ def _standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> n
     """Return how well the patterns agree on each pixel (REF-06)."""
     power, weight = (_cropped(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
     known = weight > weakest_weight(weight)
-    return np.where(known, np.sqrt(power) / np.maximum(weight, 1e-30), np.nan).astype(np.float32)
+    curvature = np.maximum(MEAN_CURVATURE * weight, 1e-30)
+    return np.where(known, np.sqrt(power) / curvature, np.nan).astype(np.float32)

@@ -21,7 +21,7 @@ from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_g
 from ptycho_engine.pipeline import progress
 from ptycho_engine.pipeline import refine as refine_module
 from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine, scan_patterns
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
@@ -260,6 +260,20 @@ def test_refined_from_flat_the_object_is_found_in_place(dense):
     inside = scan_box(dense.scan.raw.xcoords, dense.scan.raw.ycoords, dense.scan.grid.shape)
     assert np.isfinite(result.uncertainty[inside]).all()
     assert np.isnan(result.uncertainty[0, 0])
+
+
+@pytest.mark.parametrize('photons', [1e4, 1e6])
+def test_ref_06_the_stated_error_has_about_the_size_of_the_true_one(photons):
+    prepared = PreparedScan(dense_scan(photons=photons))
+    _, found = finished(prepared, refine_iterations=60, refine_smoothing=0.0)
+    raw = prepared.scan.raw
+    box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
+    scale = np.float32(prepared.scale.probe_scale)
+    aligned = align(raw.objectGuess, found.object_array * scale, box)
+    stated = np.sqrt(np.mean(np.square(found.uncertainty[box] * scale)))
+    true = np.sqrt(np.mean(np.abs(aligned.result - aligned.truth) ** 2))
+    # A lower bound: what all patterns get wrong alike is not in it.
+    assert 0.5 * true < stated < 1.1 * true
 
 
 def test_both_backends_refine_to_the_same_object(dense):

@@ -29,7 +29,7 @@ from ..errors import ConfigError
 from ..events import ModelSaved
 from ..files.archive import ModelArchive, load_archive
 from ..files.atomic import require_writable
-from ..pipeline.simulated import ObjectVariety, SimulatedScans
+from ..pipeline.simulated import UNKNOWN, ObjectVariety, SimulatedScans
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
 from ..simulate.template import load_templates
@@ -75,13 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--absorption',
         type=float,
         metavar='X',
-        help=f'largest -log amplitude of the objects (default: {ObjectVariety.absorption:g})',
+        help='largest -log amplitude of the objects (default: twice what the patterns suggest; '
+        f'{UNKNOWN.absorption:g} without patterns)',
     )
     group.add_argument(
         '--phase',
         type=float,
         metavar='RAD',
-        help=f'their largest phase (default: {ObjectVariety.phase:g})',
+        help=f'their largest phase (default: twice what the patterns suggest; {UNKNOWN.phase:g} without '
+        'patterns)',
     )
     group.add_argument(
         '--vary-probe',

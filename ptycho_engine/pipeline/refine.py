@@ -67,8 +67,8 @@ SPARSE_OVERLAP, ALIKE = 1.5, 1.15
 one in held-out deviance, their mean is taken."""
 
 MEAN_CURVATURE = 0.5
-"""Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector is
-but not its phase, and so pin down one of two directions."""
+"""Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
+is but not its phase, and so pin down one of two directions."""
 
 RUNAWAY = 2.0
 """A run whose held-out deviance grows by this factor starts again without subsets."""

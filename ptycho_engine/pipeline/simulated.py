@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -16,16 +17,30 @@ from ..data.scan import Scan
 from ..errors import ConfigError, DataValueError
 from ..files.origin import ScanOrigin
 from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan, vary_probe
+from .contrast import Contrast, measured_contrast
 from .identity import combined, scan_identity, scan_origin
 from .parts import GROUPS_OF_PART, draw_part
 from .prepared import PreparedScan
 from .selection import Selection, draw_seed, select_patterns
 from .sources import DrawnScan, GroupedScan
 
-__all__ = ['ObjectVariety', 'SimulatedScans', 'with_truth']
+__all__ = ['UNKNOWN', 'ObjectVariety', 'SimulatedScans', 'with_truth']
+
+logger = logging.getLogger('ptychopinn.train')
 
 SPARE = 4
 """Pixels of an object beyond its outermost patches."""
+
+UNKNOWN = Contrast(absorption=0.7, phase=2.5)
+"""Largest contrast of objects where no patterns say how much they change."""
+
+BEYOND = 2.0
+"""Largest contrast relative to that of objects that change patterns as much as the scan's: larger or smoother
+shapes of the same contrast change them less."""
+
+FAINTEST, STRONGEST = Contrast(0.1, 0.5), Contrast(1.5, 2.5)
+"""The largest contrast lies between these: what hardly shows in patterns may still be there, and phases of
+more than half a turn wrap."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +55,12 @@ class ObjectVariety:
 
     families: tuple[str, ...] = OBJECT_FAMILIES
     """Object families, taken in turn."""
-    absorption: float = 0.7
-    """Largest -log amplitude."""
-    phase: float = 2.5
-    """Largest phase in radians."""
-    weakest: float = 0.3
+    absorption: float | None = None
+    """Largest -log amplitude; None for twice that at which simulated patterns differ as the scan's do
+    (:func:`~.contrast.measured_contrast`)."""
+    phase: float | None = None
+    """Largest phase in radians; None for the same."""
+    weakest: float = 1 / 3
     """Absorption and phase of an object relative to the largest lie between this and 1, log-uniform."""
     photon_factor: float = 3.0
     """Each object's photon level is the scan's times or divided by up to so much."""
@@ -53,8 +69,9 @@ class ObjectVariety:
 
     def __post_init__(self) -> None:
         for name, lowest in (('absorption', 0), ('phase', 0), ('photon_factor', 1), ('probe_variation', 0)):
-            if not getattr(self, name) >= lowest:
-                raise ConfigError(f'{name} is {getattr(self, name)}; expected at least {lowest}.')
+            value = getattr(self, name)
+            if value is not None and not value >= lowest:
+                raise ConfigError(f'{name} is {value}; expected at least {lowest}.')
         if not 0 < self.weakest <= 1:
             raise ConfigError(f'weakest is {self.weakest}; expected above 0 and at most 1.')
 
@@ -126,6 +143,17 @@ class SimulatedScans:
         return tuple(map(scan_origin, self._templates))
 
     @cached_property
+    def _largest(self) -> list[Contrast]:
+        """The largest contrast of objects for each template."""
+        asked = self._variety
+        if asked.absorption is not None and asked.phase is not None:
+            return [Contrast(asked.absorption, asked.phase)] * len(self._templates)
+        return [
+            _largest_contrast(template, photons, asked)
+            for template, photons in zip(self._templates, self._photons, strict=True)
+        ]
+
+    @cached_property
     def _selections(self) -> list[Selection]:
         """All chosen patterns: a simulated object is new each time, so none need be kept apart."""
         return select_patterns([item.scan.raw for item in self._templates], self._config, 0.0)
@@ -179,8 +207,9 @@ class SimulatedScans:
         x, y = raw.xcoords[near], raw.ycoords[near]
         shape = (_side(y, raw.N), _side(x, raw.N))
         absorption, phase = variety.weakest ** objects.uniform(0, 1, 2)
+        largest = self._largest[template]
         obj = make_object(
-            family, shape, objects, absorption=variety.absorption * absorption, phase=variety.phase * phase
+            family, shape, objects, absorption=largest.absorption * absorption, phase=largest.phase * phase
         )
         probe = raw.probeGuess
         if variety.probe_variation > 0:
@@ -195,6 +224,23 @@ class SimulatedScans:
             bad_pixels=raw.bad_pixels,
         )
         return replace(simulated, source=f'{family} under the probe of {raw.source}')
+
+
+def _largest_contrast(template: PreparedScan, photons: float, asked: ObjectVariety) -> Contrast:
+    """Return the largest contrast of the objects for a scan, as asked for or as its patterns suggest."""
+    found = measured_contrast(template, photons)
+    largest = UNKNOWN if found is None else found.times(BEYOND).within(FAINTEST, STRONGEST)
+    if asked.absorption is not None:
+        largest = replace(largest, absorption=asked.absorption)
+    if asked.phase is not None:
+        largest = replace(largest, phase=asked.phase)
+    logger.info(
+        'Simulated objects have a -log amplitude of up to %.2g and a phase of up to %.2g rad%s.',
+        largest.absorption,
+        largest.phase,
+        '' if found is None else ', as the patterns suggest',
+    )
+    return largest
 
 
 def _side(positions: npt.NDArray[np.float64], size: int) -> int:

@@ -76,14 +76,9 @@ class DrawnScan:
     groups: npt.NDArray[np.int32]
     """(B, C) pattern indices."""
 
-    @property
-    def prepared(self) -> PreparedScan:
-        """The scan, made anew."""
-        return self.make()
-
     def ready(self) -> GroupedScan:
-        """Return the groups with their scan."""
-        return GroupedScan(self.prepared, self.groups)
+        """Return the groups with their scan, made anew."""
+        return GroupedScan(self.make(), self.groups)
 
 
 Drawn = GroupedScan | DrawnScan

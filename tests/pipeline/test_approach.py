@@ -192,7 +192,7 @@ def test_large_scans_are_brought_there_in_parts(monkeypatch):
     scan = Scan.from_raw(raw)
     config = TrainingConfig(model=MODEL, n_groups=100, realspace_mae_weight=1.0, validation_fraction=0.1)
     whole = MeasuredScans([scan], config)
-    assert [item.prepared for item in whole.training(1)] == [whole.reference]
+    assert [item.ready().prepared for item in whole.training(1)] == [whole.reference]
     monkeypatch.setattr(sources, 'WHOLE_PIXELS', 1 << 10)
     source = MeasuredScans([scan], config)
     drawn, held_out = source.training(1), source.validation()
@@ -200,7 +200,7 @@ def test_large_scans_are_brought_there_in_parts(monkeypatch):
     assert len(drawn) == 2
     kept_out = {tuple(xy) for item in held_out for xy in positions_of(item.prepared)}
     for item in drawn:
-        part = item.prepared
+        part = item.ready().prepared
         assert len(part) <= MOST_PATTERNS
         assert part.scale == source.reference.scale
         assert not kept_out & {tuple(xy) for xy in positions_of(part)}
@@ -212,7 +212,7 @@ def test_large_scans_are_brought_there_in_parts(monkeypatch):
         for name in ('amplitude', 'remainder', 'labels'):
             np.testing.assert_allclose(getattr(batch, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
     again = source.training(1)[0]
-    np.testing.assert_array_equal(positions_of(again.prepared), positions_of(drawn[0].prepared))
+    np.testing.assert_array_equal(*(positions_of(item.ready().prepared) for item in (again, drawn[0])))
     assert (source.training(2)[0].groups != drawn[0].groups).any()
     (item,) = approach_of().training([drawn[0].ready()], 1)
     assert item.batch(item.groups[:4]).features.shape[1] == 4

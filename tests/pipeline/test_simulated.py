@@ -29,7 +29,7 @@ def blind() -> Scan:
 
 
 def batches(source, epoch=1):
-    return [item.prepared.batch(item.groups[:4]) for item in source.training(epoch)]
+    return [item.ready().prepared.batch(item.groups[:4]) for item in source.training(epoch)]
 
 
 def test_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
@@ -60,7 +60,8 @@ def test_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
 def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
     for photons, expected in ((None, 1e5), (1e3, 1e3)):
         source = SimulatedScans(blind, replace(CONFIG, n_groups=400, batch_size=10), photons=photons)
-        level = [float((np.abs(item.prepared.illumination.probe) ** 2).sum()) for item in source.training(1)]
+        probes = [item.ready().prepared.illumination.probe for item in source.training(1)]
+        level = [float((np.abs(probe) ** 2).sum()) for probe in probes]
         assert np.exp(np.mean(np.log(level))) == pytest.approx(expected, rel=0.3)
         assert 2 < max(level) / min(level) <= 9 * (1 + 1e-5)
     steady = SimulatedScans(blind, CONFIG, photons=1e4, variety=ObjectVariety(photon_factor=1.0))
@@ -71,7 +72,7 @@ def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
 def test_several_templates_take_turns_and_must_have_one_size(blind):
     other = Scan.from_raw(small_scan(size=32, modes=1, seed=3))
     drawn = SimulatedScans([blind, other], CONFIG).training(1)
-    assert [len(item.prepared.illumination.probe) for item in drawn] == [1, 2, 1, 2, 1]
+    assert [len(item.ready().prepared.illumination.probe) for item in drawn] == [1, 2, 1, 2, 1]
     with pytest.raises(ConfigError, match='photons is 0'):
         SimulatedScans(blind, CONFIG, photons=0)
     with pytest.raises(DataValueError, match=r'patterns of \[32, 64\] pixels'):
@@ -86,7 +87,7 @@ def test_varied_probes_keep_their_kind(blind):
         vary_probe(probe, np.random.default_rng(0), 0.0), probe, atol=1e-3 * abs(probe).max()
     )
     source = SimulatedScans(blind, CONFIG, variety=ObjectVariety(probe_variation=1.0, photon_factor=1.0))
-    first, second, *_ = (item.prepared.illumination.probe for item in source.training(1))
+    first, second, *_ = (item.ready().prepared.illumination.probe for item in source.training(1))
     assert abs(first - second).max() > 0.05 * abs(first).max()
     with pytest.raises(ConfigError, match='photon_factor is 0'):
         ObjectVariety(photon_factor=0.5)

@@ -9,15 +9,10 @@ from ptychodus.api.reconstruct import Reconstructor
 from ptychodus.api.settings import SettingsRegistry
 from ptychodus.model.ptychopinn import PtychoPINNReconstructorLibrary
 from ptychodus.model.ptychopinn.enums import PtychoPINNEnumerators
-from ptychodus.model.ptychopinn.settings import (
-    PtychoPINNInferenceSettings,
-    PtychoPINNModelSettings,
-    PtychoPINNTrainingSettings,
-)
 
 from .reconstructor import PtychoPINNReconstructor
 from .session import Session
-from .settings import EngineSettings, ReconstructorSettings
+from .settings import ReconstructorSettings
 
 __all__ = ['ALGORITHMS', 'PtychoPINNLibrary']
 
@@ -30,17 +25,12 @@ class PtychoPINNLibrary(PtychoPINNReconstructorLibrary):
     def __init__(self, settings_registry: SettingsRegistry, is_developer_mode_enabled: bool = False) -> None:
         # Not the parent's own __init__: it would look for another engine and say that there is none.
         super(PtychoPINNReconstructorLibrary, self).__init__('ptychopinn')
-        self.model_settings = PtychoPINNModelSettings(settings_registry)
-        self.training_settings = PtychoPINNTrainingSettings(settings_registry)
-        self.inference_settings = PtychoPINNInferenceSettings(settings_registry)
+        settings = ReconstructorSettings.of(settings_registry)
+        self.model_settings = settings.model
+        self.training_settings = settings.training
+        self.inference_settings = settings.inference
         self.enumerators = PtychoPINNEnumerators()
-        self.engine_settings = EngineSettings(settings_registry)
-        settings = ReconstructorSettings(
-            self.model_settings,
-            self.training_settings,
-            self.inference_settings,
-            self.engine_settings,
-        )
+        self.engine_settings = settings.engine
         self.session = Session.of(settings)
         self._ours = [PtychoPINNReconstructor(name, self.session) for name in ALGORITHMS]
         self.get_logger().info('PtychoPINN %s', _own_version())

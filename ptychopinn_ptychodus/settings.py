@@ -128,15 +128,22 @@ class ReconstructorSettings:
     engine: EngineSettings
 
     @classmethod
-    def with_defaults(cls) -> ReconstructorSettings:
-        """Return settings of their own, all at their defaults."""
-        registry = SettingsRegistry()
-        return cls(
+    def of(cls, registry: SettingsRegistry) -> ReconstructorSettings:
+        """Return the settings that a registry keeps, at their defaults until a file is opened."""
+        settings = cls(
             PtychoPINNModelSettings(registry),
             PtychoPINNTrainingSettings(registry),
             PtychoPINNInferenceSettings(registry),
             EngineSettings(registry),
         )
+        # Ptychodus' own default is that of another network.
+        settings.training.batch_size.set_value(TrainingConfig.batch_size)
+        return settings
+
+    @classmethod
+    def with_defaults(cls) -> ReconstructorSettings:
+        """Return settings of their own, all at their defaults."""
+        return cls.of(SettingsRegistry())
 
     def training_config(self, model_type: str) -> TrainingConfig:
         """Return how to train a 'pinn' or 'supervised' model.

@@ -31,9 +31,9 @@ class TrainingConfig:
     backend: str = 'pytorch'
     """Framework that trains; both train the same network the same way, and an archive runs on either."""
 
-    batch_size: int = 16
-    """Groups per step. Larger batches are faster on a GPU; smaller ones learn more per pattern, for what is
-    learned follows the number of steps: give larger ones more epochs, not a higher learning rate."""
+    batch_size: int = 4
+    """Groups per step. What is learned follows the number of steps, and a CPU is as fast with small batches:
+    give larger ones, which are faster on a GPU, more epochs, not a higher learning rate."""
     nepochs: int = 50
     """Passes over the selected groups."""
     simulated_epochs: int = 20

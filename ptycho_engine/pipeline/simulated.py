@@ -16,7 +16,7 @@ from ..data.raw_data import RawData
 from ..data.scan import Scan
 from ..errors import ConfigError, DataValueError
 from ..files.origin import ScanOrigin
-from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan, vary_probe
+from ..simulate import make_object, simulate_scan, vary_probe
 from .contrast import Contrast, measured_contrast
 from .identity import combined, scan_identity, scan_origin
 from .parts import GROUPS_OF_PART, draw_part
@@ -30,6 +30,9 @@ logger = logging.getLogger('ptychopinn.train')
 
 SPARE = 4
 """Pixels of an object beyond its outermost patches."""
+
+FAMILIES = ('composite', 'dead-leaves', 'composite', 'lines', 'composite', 'siemens', 'smooth')
+"""Every other object is a composite: structures of all sizes at one place teach most."""
 
 UNKNOWN = Contrast(absorption=0.7, phase=2.5)
 """Largest contrast of objects where no patterns say how much they change."""
@@ -53,8 +56,8 @@ class ObjectVariety:
         If a number is out of range.
     """
 
-    families: tuple[str, ...] = OBJECT_FAMILIES
-    """Object families, taken in turn."""
+    families: tuple[str, ...] = FAMILIES
+    """Object families, taken in turn from epoch to epoch; a name may come more than once."""
     absorption: float | None = None
     """Largest -log amplitude; None for twice that at which simulated patterns differ as the scan's do
     (:func:`~.contrast.measured_contrast`)."""
@@ -163,29 +166,32 @@ class SimulatedScans:
         return self._config.n_groups or sum(len(template) for template in self._templates)
 
     def training(self, epoch: int) -> list[DrawnScan]:
-        """Draw fresh objects of every family for this epoch."""
-        return self._draw(epoch, self._n_groups, GROUPS_OF_PART)
+        """Draw fresh objects for this epoch, for every template and of the families whose turn it is."""
+        n_groups, n_templates = self._n_groups, len(self._templates)
+        count = max(round(n_groups / GROUPS_OF_PART), n_templates)
+        bounds = np.linspace(0, max(n_groups, count), count + 1).astype(int)
+        families = self._variety.families
+        return [
+            # The epoch turns the templates against the families.
+            self._object(
+                families[((epoch - 1) * count + number) % len(families)],
+                (number + epoch) % n_templates,
+                size,
+                (epoch, number),
+            )
+            for number, size in enumerate(np.diff(bounds).tolist())
+        ]
 
     def validation(self) -> list[GroupedScan]:
         """One object of each family that training never sees; none where no fraction is to be kept."""
         part = self._config.validation_fraction * self._n_groups
         if part == 0:
             return []
-        families = len(self._variety.families)
-        share = max(math.ceil(part / families), 2)
-        return [item.ready() for item in self._draw(0, share * families, share)]
-
-    def _draw(self, epoch: int, n_groups: int, share: int) -> list[DrawnScan]:
-        """Return `n_groups` groups on objects of about `share` groups each, of all families and templates."""
-        families, n_templates = self._variety.families, len(self._templates)
-        count = max(round(n_groups / share), len(families), n_templates)
-        bounds = np.linspace(0, max(n_groups, count), count + 1).astype(int)
+        families = list(dict.fromkeys(self._variety.families))
+        share = max(math.ceil(part / len(families)), 2)
         return [
-            # The epoch turns the templates against the families.
-            self._object(
-                families[number % len(families)], (number + epoch) % n_templates, size, (epoch, number)
-            )
-            for number, size in enumerate(np.diff(bounds).tolist())
+            self._object(family, number % len(self._templates), share, (0, number)).ready()
+            for number, family in enumerate(families)
         ]
 
     def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> DrawnScan:

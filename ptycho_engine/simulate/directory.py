@@ -22,7 +22,7 @@ def settings_text(epochs: int, gridsize: int) -> str:
     return (
         '[Processing]\nAlgorithm = PtychoPINN_PINN\n\n'
         f'[PtychoPINNModel]\nGridSize = {gridsize}\n\n'
-        f'[PtychoPINNTraining]\nNumEpochs = {epochs}\nBatchSize = 16\n'
+        f'[PtychoPINNTraining]\nNumEpochs = {epochs}\n'
     )
 
 

@@ -46,6 +46,7 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
     """API-66: groups, and the time from a measured step."""
     settings.model.gridsize.set_value(2)
     settings.engine.n_groups.set_value(0)
+    settings.training.batch_size.set_value(16)
     line = training_forecast(settings, 'pinn', SCAN, speeds)
     assert line.startswith('Train: 529 patterns, 64×64, grid size 2: 503 groups per epoch; how long')
     config = settings.training_config('pinn')

@@ -117,6 +117,16 @@ def test_every_setting_of_the_cnn_has_an_effect_there_and_a_remark_elsewhere(
     assert not list(settings.remarks('pinn'))
 
 
+def test_a_file_overrides_a_default_that_is_not_that_of_ptychodus(tmp_path: Path) -> None:
+    """API-12."""
+    registry = SettingsRegistry()
+    settings = PtychoPINNLibrary(registry).session.settings
+    assert settings.training_config('pinn').batch_size == TrainingConfig().batch_size
+    (tmp_path / 'settings.ini').write_text('[PtychoPINNTraining]\nBatchSize = 16\n')
+    registry.open_settings(tmp_path / 'settings.ini')
+    assert settings.training_config('pinn').batch_size == 16
+
+
 def test_all_settings_are_used_or_said_to_be_without_effect() -> None:
     """API-12, API-13."""
     registry = SettingsRegistry()

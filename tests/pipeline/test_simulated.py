@@ -11,12 +11,12 @@ from ptycho_engine.errors import ConfigError, DataValueError
 from ptycho_engine.files.product_exchange import ExportMeta, export_product_from_rawdata
 from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans, with_truth
-from ptycho_engine.simulate import illuminated_width, vary_probe, without_truth
+from ptycho_engine.simulate import OBJECT_FAMILIES, illuminated_width, vary_probe, without_truth
 from ptycho_engine.simulate.template import load_templates
 from tests.conftest import small_scan
 
 CONFIG = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1, gridsize=2), n_groups=50, batch_size=10
+    model=ModelConfig(n_filters_scale=1, unrolled_steps=1, gridsize=2), n_groups=320, batch_size=10
 )
 BAD = np.zeros((32, 32), bool)
 BAD[3:5, 10] = True
@@ -35,7 +35,7 @@ def batches(source, epoch=1):
 def test_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
     source = SimulatedScans(blind, CONFIG)
     drawn = source.training(1)
-    assert [len(item.groups) for item in drawn] == [10, 10, 10, 10, 10]
+    assert [len(item.groups) for item in drawn] == [64, 64, 64, 64, 64]
     first = batches(source)
     for batch in first:
         assert batch.labels.shape == (4, 4, 32, 32)
@@ -55,6 +55,16 @@ def test_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
     np.testing.assert_array_equal(
         held_out.prepared.batch(held_out.groups).amplitude, again.prepared.batch(again.groups).amplitude
     )
+
+
+def test_sim_11_families_take_turns_from_epoch_to_epoch_and_each_validates(blind):
+    source = SimulatedScans(blind, replace(CONFIG, n_groups=128))
+    drawn = [item.ready().prepared for epoch in (1, 2, 3, 4) for item in source.training(epoch)]
+    names = [item.scan.raw.source.split()[0] for item in drawn]
+    turns = 'composite dead-leaves composite lines composite siemens smooth composite'
+    assert ' '.join(names) == turns
+    held_out = [item.prepared.scan.raw.source.split()[0] for item in source.validation()]
+    assert sorted(held_out) == sorted(OBJECT_FAMILIES)
 
 
 def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):

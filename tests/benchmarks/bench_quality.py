@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_quality.py [--model DIR] [--run1084 NPZ] [--only TEXT ...]
 
 Everything is simulated from fixed seeds, two objects for each case; seconds are CPU seconds of one thread.
-The networks are trained on simulated objects (never on the tested ones), those for Run1084 on its patterns
-without labels, and kept in ``--model``. Pty-chi takes part where it is installed (extra ``benchmark``).
+The networks are trained on simulated objects (never on the tested ones) as ``train`` does by default, those
+for Run1084 on its patterns without labels, and kept in ``--model``. Pty-chi takes part where it is installed (extra ``benchmark``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine, scan_patterns
 from ptycho_engine.pipeline.result import Reconstruction
-from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
+from ptycho_engine.pipeline.simulated import SimulatedScans
 from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
 from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
@@ -40,14 +40,8 @@ from ptycho_engine.simulate import without_truth
 CORRECTIONS = {0: 2, 1: 2, 2: 3, 3: 4, 4: 4}
 """Of the network for every n-th row and column (0: Run1084)."""
 
-DOSES = {1: 10.0, 2: 3.0, 3: 3.0, 4: 3.0}
-"""Factor by which the doses of the training's patterns lie around 1e5 photons."""
-
-CONTRAST = {1: (0.5, 1.0, 0.3), 2: (0.45, 0.9, 0.5), 3: (0.45, 0.9, 0.5), 4: (0.45, 0.9, 0.5)}
-"""Largest absorption and phase of the training's objects, and the weakest relative to these."""
-
-GROUPS = {0: 256, 1: 600, 2: 600, 3: 600, 4: 600}
-EPOCHS = {0: 4, 1: 16, 2: 20, 3: 26, 4: 32}
+GROUPS = {0: 256, 1: 512, 2: 512, 3: 512, 4: 512}
+EPOCHS = {0: 4, 1: 18, 2: 22, 3: 24, 4: 24}
 """As many as some 400 to 550 CPU-s allow; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
@@ -58,33 +52,29 @@ LOCAL_ERROR_PX = 2.0
 def trained_model(directory: Path, seconds: float, case: Case) -> ModelArchive | None:
     """Load the network for a case, or train it for so many CPU seconds first; half as many for Run1084.
 
-    Scans of every n-th row and column share one, whose composite objects are simulated at about 1e5 photons
-    with the probe and the steps of such a scan. One for Run1084 has the patterns of the case alone.
-    None where 0 seconds are to train one that is not kept yet.
+    Both objects share one, which learns from simulated objects as training does by default: like a scan of a
+    third object with the probe, the steps and the dose of the case. One for Run1084 has the patterns of the
+    case alone. None where 0 seconds are to train one that is not kept yet.
     """
     every = case.every
-    folder = directory / (f'every{every}' if every else f'run1084-{case.letter}-{case.photons:.0e}')
+    name = f'every{every}' if every else f'run1084-{case.letter}'
+    folder = directory / f'{name}-{case.photons:.0e}'
     if not (folder / 'wts.h5.zip').exists():
         if seconds == 0:
             return None
-        labelled = every > 0
         config = TrainingConfig(
-            model=ModelConfig(N=SIZE, n_filters_scale=2, unrolled_steps=CORRECTIONS[every]),
+            model=ModelConfig(N=SIZE, unrolled_steps=CORRECTIONS[every]),
             nepochs=EPOCHS[every],
             n_groups=GROUPS[every],
-            batch_size=4,
-            nll_weight=0.0 if labelled else 1.0,
-            realspace_mae_weight=1.0 if labelled else 0.0,
             validation_fraction=0.02,
             early_stop_patience=10_000,
             lr_warmup_epochs=1,
             seed=3,
         )
         source: TrainingSource
-        if labelled:
-            template = raster_scan(Texture(TRAINING_SEED, 0, 0), 1e5, every).raw
-            variety = ObjectVariety(('composite',), *CONTRAST[every], photon_factor=DOSES[every])
-            source = SimulatedScans(Scan.from_raw(without_truth(template)), config, variety=variety)
+        if every:
+            template = raster_scan(Texture(TRAINING_SEED, 0, 0), case.photons, every).raw
+            source = SimulatedScans(Scan.from_raw(without_truth(template)), config)
         else:
             source = MeasuredScans([Scan.from_raw(without_truth(case.scan.raw))], config)
             seconds /= 2

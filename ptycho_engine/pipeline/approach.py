@@ -100,7 +100,7 @@ class _ApproachedScan:
     prepared: PreparedScan
     plan: NetworkPlan
     features: list[npt.NDArray[np.float32]]
-    """(F, H, W) of each correction, on the canvas of :func:`~.refine.scan_patterns`."""
+    """(F, H, W) of each correction, on the canvas of :func:`~.held_out.scan_patterns`."""
     held_out: npt.NDArray[np.int64]
     """Of :attr:`~.coupled.WholeScan.held_out`."""
 

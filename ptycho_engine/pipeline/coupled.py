@@ -29,8 +29,9 @@ from ..physics.unrolled import (
     physics_step,
     steps_between,
 )
+from .descent_run import DescentRun
+from .held_out import HELD_OUT_FRACTION, scan_patterns
 from .prepared import PreparedScan
-from .refine import HELD_OUT_FRACTION, DescentRun, scan_patterns
 from .subsets import fewer_subsets, most_subsets, patterns_of_steps
 
 __all__ = ['CoupledObject', 'Seen', 'WholeScan']
@@ -58,7 +59,7 @@ class Seen:
     """What a correction is given of a whole scan."""
 
     before: UnrolledState
-    """The object it corrects, on the canvas of :func:`~.refine.scan_patterns`."""
+    """The object it corrects, on the canvas of :func:`~.held_out.scan_patterns`."""
     features: npt.NDArray[np.float32]
     """(F, H, W) what the network sees (NET-02)."""
 

@@ -20,8 +20,8 @@ from ptycho_engine.errors import BackendUnavailableError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.refine import scan_patterns
 from tests.conftest import small_scan
 
 ROOT = Path(__file__).parents[2]

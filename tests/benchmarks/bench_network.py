@@ -22,8 +22,8 @@ from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.refine import scan_patterns
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 PATTERNS = 16

@@ -4,7 +4,8 @@
 
 Everything is simulated from fixed seeds, two objects for each case; seconds are CPU seconds of one thread.
 The networks are trained on simulated objects (never on the tested ones) as ``train`` does by default, those
-for Run1084 on its patterns without labels, and kept in ``--model``. Pty-chi takes part where it is installed (extra ``benchmark``).
+for Run1084 on its patterns without labels, and kept in ``--model``. Pty-chi takes part where it is installed
+(extra ``benchmark``).
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.events import PatchesDone, Reconstructed
 from ptycho_engine.files.archive import ModelArchive, load_archive
+from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.refine import refine, scan_patterns
+from ptycho_engine.pipeline.refine import refine
 from ptycho_engine.pipeline.result import Reconstruction
 from ptycho_engine.pipeline.simulated import SimulatedScans
 from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource

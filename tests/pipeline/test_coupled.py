@@ -13,10 +13,10 @@ from ptycho_engine.errors import Cancelled
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import CoupledObject, WholeScan
+from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.predict import predict_whole
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
-from ptycho_engine.pipeline.refine import scan_patterns
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
 from tests.pipeline.test_refine import dense_scan

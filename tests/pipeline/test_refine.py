@@ -20,10 +20,11 @@ from ptycho_engine.physics.refinement import NumpyScanPhysics, draw_held_out, re
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.pipeline import progress
 from ptycho_engine.pipeline import refine as refine_module
+from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.refine import refine, scan_patterns
+from ptycho_engine.pipeline.refine import refine
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 

@@ -33,6 +33,7 @@ __all__ = [
     'physics_momentum',
     'physics_step',
     'steps_between',
+    'upright',
 ]
 
 FloatImage = npt.NDArray[np.float32]
@@ -164,6 +165,23 @@ def physics_step(
         moved *= np.exp(1j * _slow_turn(ahead, weak, around))
     obj = np.asarray(moved, dtype=np.complex64)
     return UnrolledState(obj, obj - state.obj)
+
+
+def upright(state: UnrolledState, light: FloatImage) -> UnrolledState:
+    """Return the state turned so that the mean of the object, weighted by light (H, W), is real and positive.
+
+    No pattern sees a phase that all of an object shares, so that steps let it drift; networks know objects
+    about 1. What the drift itself changed is no part of the last change any more.
+    """
+    before = state.obj - state.change
+    obj = state.obj * _turn_upright(state.obj, light)
+    return UnrolledState(obj, obj - before * _turn_upright(before, light))
+
+
+def _turn_upright(obj: ComplexImage, light: FloatImage) -> np.complex64:
+    """Return the unit factor that makes the mean of an object (H, W) real and positive."""
+    mean = complex((light * obj).sum(dtype=np.complex128))
+    return np.complex64(mean.conjugate() / abs(mean) if abs(mean) > 0 else 1)
 
 
 def network_features(state: UnrolledState, gradient: ComplexImage, around: Surroundings) -> FloatImage:

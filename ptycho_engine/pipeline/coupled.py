@@ -28,6 +28,7 @@ from ..physics.unrolled import (
     network_features,
     physics_step,
     steps_between,
+    upright,
 )
 from .descent_run import DescentRun
 from .held_out import HELD_OUT_FRACTION, scan_patterns
@@ -161,6 +162,8 @@ class WholeScan:
         for number, (index, part) in enumerate(steps):
             if index == 0:
                 state = UnrolledState(state.obj, np.zeros_like(state.change))
+            if index is None:
+                state = upright(state, around.illumination)
             seen = state.obj if index is None else look_ahead(state, index)
             # The first step takes all patterns, whose gradient is known.
             if number > 0:

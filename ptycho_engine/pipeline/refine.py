@@ -48,7 +48,7 @@ BETTER = 1e-4
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
 
-SPARSE_OVERLAP, ALIKE = 1.5, 1.15
+SPARSE_OVERLAP, ALIKE = 2.0, 1.15
 """Where fewer patterns fall on a pixel, and the network's object is no worse than so many times the refined
 one in held-out deviance, their mean is taken."""
 

@@ -13,6 +13,12 @@ __all__ = ['fewer_subsets', 'most_subsets', 'overlap_of', 'patterns_of_steps', '
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
 
+DENSEST = 0.25
+"""Part of the light that falls where a scan counts as densest."""
+
+OVERLAP_BINS = 1024
+"""Numbers of patterns on a pixel that are told apart."""
+
 MOST_SUBSETS = 32
 
 NEAR_DIVISOR = 4
@@ -24,7 +30,10 @@ STEPS_AT_EACH = 8
 
 
 def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
-    """Return how many patterns fall on a pixel, averaged over the light of the scan.
+    """Return how many patterns fall on a pixel where the scan is densest.
+
+    A quarter of the light falls where more do. A part of a scan, of which more is edge, has about the overlap
+    of the whole.
 
     Parameters
     ----------
@@ -33,7 +42,12 @@ def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
     brightest : float
         Largest illumination of one pattern.
     """
-    return float(np.square(weight, dtype=np.float64).sum() / weight.sum(dtype=np.float64)) / brightest
+    relative = np.ravel(weight) / brightest
+    light, edges = np.histogram(
+        relative, bins=OVERLAP_BINS, range=(0, float(relative.max())), weights=relative
+    )
+    beyond = np.cumsum(light[::-1])[::-1]
+    return float(edges[np.flatnonzero(beyond >= DENSEST * beyond[0])[-1]])
 
 
 def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:

@@ -43,8 +43,8 @@ CORRECTIONS = {0: 2, 1: 2, 2: 3, 3: 4, 4: 4}
 """Of the network for every n-th row and column (0: Run1084)."""
 
 GROUPS = {0: 256, 1: 512, 2: 512, 3: 512, 4: 512}
-EPOCHS = {0: 4, 1: 18, 2: 22, 3: 24, 4: 24}
-"""As many as some 400 to 550 CPU-s allow; --train-seconds ends it in any case."""
+EPOCHS = {0: 4, 1: 24, 2: 28, 3: 32, 4: 36}
+"""As many as some 400 to 550 CPU-s of a quiet machine allow; --train-seconds ends it in any case."""
 
 TRAINING_SEED = 99
 LOCAL_ERROR_PX = 2.0

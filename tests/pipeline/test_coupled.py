@@ -11,6 +11,7 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled
 from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.physics.unrolled import UnrolledState
 from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import CoupledObject, WholeScan
 from ptycho_engine.pipeline.held_out import scan_patterns
@@ -62,6 +63,19 @@ def test_net_05_a_scan_as_one_group_is_what_training_computes(prepared, backend_
     assert light.any()
     assert np.abs(expected - 1).max() > 0.01
     np.testing.assert_allclose(found[light], expected[light], atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('backend_name', BACKENDS)
+def test_net_01_a_phase_that_the_whole_object_shares_changes_nothing(prepared, backend_name):
+    """Steps let it drift, on dense scans by radians, and no network has learned objects of all phases."""
+    network, _ = whole_scan(prepared, backend_name)
+    start = network.look()[0].before
+    _, expected = finished(network.run(np.arange(9), start=start))
+    obj = start.obj * np.exp(2.0j).astype(np.complex64)
+    before = (start.obj - start.change) * np.exp(1.5j).astype(np.complex64)
+    _, found = finished(network.run(np.arange(9), start=UnrolledState(obj, obj - before)))
+    # Of the size of what a network of random weights makes of rounding.
+    np.testing.assert_allclose(found.object_array, expected.object_array, atol=3e-3)
 
 
 def dense_network(physics_steps):

@@ -3,10 +3,17 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import fftconvolve
 
-from ptycho_engine.pipeline.subsets import most_subsets, patterns_of_steps, subsets_in_sweep
+from ptycho_engine.pipeline.subsets import (
+    most_subsets,
+    overlap_of,
+    patterns_of_steps,
+    subsets_in_sweep,
+)
 
 
 def test_a_third_of_the_sweeps_has_subsets_that_then_double():
@@ -45,3 +52,19 @@ def test_ref_03_only_dense_scans_have_subsets():
     assert most_subsets(light, 1.0, 100) == 16
     assert most_subsets(light, 0.1, 100) == 32
     assert most_subsets(light, 1.0, 3) == 2
+
+
+def test_net_10_a_part_of_a_scan_has_the_subsets_of_the_whole():
+    """Training looks at parts, of which more is edge; a network is to meet there what it meets on a scan."""
+    step, sigma = 6, 8
+    distance = np.arange(-30, 31)
+    spot = np.exp(-(distance[:, None] ** 2 + distance**2) / (2 * sigma**2))
+
+    def light(points):
+        comb = np.zeros((points * step + 80,) * 2)
+        comb[40 : 40 + points * step : step, 40 : 40 + points * step : step] = 1
+        return fftconvolve(comb, spot, mode='same')
+
+    whole, part = light(30), light(14)
+    assert overlap_of(part, 1.0) == pytest.approx(overlap_of(whole, 1.0), rel=0.05)
+    assert most_subsets(part, 1.0, 196) == most_subsets(whole, 1.0, 900) > 1

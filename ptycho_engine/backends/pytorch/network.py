@@ -228,6 +228,7 @@ class UnrolledNetwork(PtychographyNetwork):
         for number, name in enumerate(self.parts):
             if number > 0 and (steps := steps_between(self.plan.physics_steps)):
                 obj, change = approach(obj, steps)
+            obj, change = _upright(obj, change, illumination)
             total, weak, turn = constrain(obj)
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             unit = _uncertain_by(weak, illumination)
@@ -283,6 +284,19 @@ class UnrolledNetwork(PtychographyNetwork):
 def _turned(obj: Tensor, angle: Tensor) -> Tensor:
     """Turn the phase of an object (B, H, W) by angles (B, H, W) in radians."""
     return obj * torch.complex(angle.cos(), angle.sin())
+
+
+def _upright(obj: Tensor, change: Tensor, light: Tensor) -> tuple[Tensor, Tensor]:
+    """Return objects and changes (B, H, W) turned upright; ``unrolled.upright`` is the reference."""
+    before = obj - change
+    obj = obj * _turn_upright(obj, light)
+    return obj, obj - before * _turn_upright(before, light)
+
+
+def _turn_upright(obj: Tensor, light: Tensor) -> Tensor:
+    """Return the unit factors (B, 1, 1) that make the means of objects real and positive."""
+    mean = (light * obj.detach()).sum(dim=(1, 2), keepdim=True)
+    return mean.conj() / mean.abs().clamp_min(torch.finfo(light.dtype).tiny)
 
 
 def _uncertain_by(weak: Tensor, light: Tensor) -> Tensor:

@@ -253,6 +253,7 @@ class UnrolledNetwork(PtychographyNetwork):
         for number, name in enumerate(self.parts):
             if number > 0 and (steps := steps_between(self.plan.physics_steps)):
                 obj, change = approach(obj, steps)
+            obj, change = _upright(obj, change, illumination)
             step, weak, turn = constrain(obj)
             unit = _uncertain_by(weak, illumination)
             inverse = physics.as_complex(1 / unit)
@@ -306,6 +307,21 @@ class UnrolledNetwork(PtychographyNetwork):
 def _turned(obj: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
     """Turn the phase of an object (B, H, W) by angles (B, H, W) in radians."""
     return obj * tf.complex(tf.cos(angle), tf.sin(angle))
+
+
+def _upright(obj: tf.Tensor, change: tf.Tensor, light: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return objects and changes (B, H, W) turned upright; ``unrolled.upright`` is the reference."""
+    before = obj - change
+    obj = obj * _turn_upright(obj, light)
+    return obj, obj - before * _turn_upright(before, light)
+
+
+def _turn_upright(obj: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
+    """Return the unit factors (B, 1, 1) that make the means of objects real and positive."""
+    lit = physics.as_complex(light) * tf.stop_gradient(obj)
+    mean = tf.reduce_sum(lit, axis=(1, 2), keepdims=True)
+    length = tf.maximum(tf.abs(mean), light.dtype.as_numpy_dtype(np.finfo(np.float32).tiny))
+    return tf.math.conj(mean) * physics.as_complex(1 / length)
 
 
 def _uncertain_by(weak: tf.Tensor, light: tf.Tensor) -> tf.Tensor:

@@ -32,6 +32,7 @@ from ..files.atomic import require_writable
 from ..pipeline.simulated import UNKNOWN, ObjectVariety, SimulatedScans
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
+from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings, write_settings
@@ -70,6 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='X',
         help='mean counts per pattern (default: that of the patterns, else what the product says, else the '
         "probe's power); objects get up to three times more and less",
+    )
+    group.add_argument(
+        '--families',
+        nargs='+',
+        choices=OBJECT_FAMILIES,
+        metavar='NAME',
+        help=f'kinds of objects, taken in turn: {", ".join(OBJECT_FAMILIES)} (default: composites every '
+        'other time, the others between them)',
     )
     group.add_argument(
         '--absorption',
@@ -122,7 +131,7 @@ def _measured(options: argparse.Namespace) -> list[Scan]:
     """Load the scans; say what is missing, or would have no effect."""
     if not options.inputs:
         raise ConfigError('There is nothing to train on; give INPUT, or --simulate-from FILE.')
-    for name in ('photons', 'absorption', 'phase', 'vary_probe'):
+    for name in ('photons', 'families', 'absorption', 'phase', 'vary_probe'):
         if getattr(options, name) is not None:
             raise ConfigError(f'--{name.replace("_", "-")} has no effect without --simulate-from.')
     return [scan for path in options.inputs for scan in load_training_scans(path)]
@@ -137,6 +146,7 @@ def _simulated(options: argparse.Namespace, config: TrainingConfig) -> Simulated
         )
     templates = [scan for path in options.simulate_from for scan in load_templates(path, options.photons)]
     stated = {
+        'families': None if options.families is None else tuple(options.families),
         'absorption': options.absorption,
         'phase': options.phase,
         'probe_variation': options.vary_probe,

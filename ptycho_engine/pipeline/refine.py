@@ -48,9 +48,9 @@ BETTER = 1e-4
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
 
-SPARSE_OVERLAP, ALIKE = 2.0, 1.15
-"""Where fewer patterns fall on a pixel, and the network's object is no worse than so many times the refined
-one in held-out deviance, their mean is taken."""
+FEW_COUNTS, ALIKE = 600.0, 1.15
+"""Where fewer counts fall on a pixel, and the network's object is no worse than so many times the refined one
+in held-out deviance, their mean is taken."""
 
 MEAN_CURVATURE = 0.5
 """Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
@@ -201,17 +201,22 @@ def refine(
         physics, patterns, probe=config.refine_probe, positions=config.refine_positions
     )
     sweeps = yield from _go_on(course, runs[chosen], trial, experiment, best)
-    kept, found = best.obj is not warm, best.patterns
-    moved = found.placement.remainder - patterns.placement.remainder
-    physics.set_experiment(found.probe, found.placement.remainder)
     light = physics.to_host(first.weight)
-    sparse = BELIEVED in runs and overlap_of(light, patterns.brightest) < SPARSE_OVERLAP
-    averaged = kept and sparse and chosen != 'flat' and before < ALIKE * best.value
-    if averaged:
-        mean, value = _mean(physics, best.obj, warm, light)
+    scarce = overlap_of(light, 1.0) < FEW_COUNTS and bool((padded != 1).any())
+    averaged = False
+    if scarce and course.accelerated and chosen != 'flat' and before < ALIKE * best.value:
+        # Where refinement did not help, what it ended with still errs in another way.
+        refined, found = best.obj, best.patterns
+        if refined is warm:
+            refined, found = runs[chosen].current, experiment.patterns
+        physics.set_experiment(found.probe, found.placement.remainder)
+        mean, value = _mean(physics, refined, warm, light)
         averaged = value < before
         if averaged:
             best = _Best(mean, value, found)
+    kept, found = best.obj is not warm, best.patterns
+    moved = found.placement.remainder - patterns.placement.remainder
+    physics.set_experiment(found.probe, found.placement.remainder)
     result = Refinement(
         object_array=_cropped(physics.to_host(best.obj), prepared).astype(np.complex64),
         probe=found.probe if kept and config.refine_probe else None,

@@ -31,6 +31,9 @@ logger = logging.getLogger('ptychopinn.train')
 SPARE = 4
 """Pixels of an object beyond its outermost patches."""
 
+VALIDATING_GROUPS, VALIDATING_DIVISOR = 96, 6
+"""At least so many groups validate, or this part of those of an epoch where that is less."""
+
 FAMILIES = ('composite', 'dead-leaves', 'composite', 'lines', 'composite', 'siemens', 'smooth')
 """Every other object is a composite: structures of all sizes at one place teach most."""
 
@@ -188,7 +191,9 @@ class SimulatedScans:
         if part == 0:
             return []
         families = list(dict.fromkeys(self._variety.families))
-        share = max(math.ceil(part / len(families)), 2)
+        # Simulated patterns cost little, and few groups would call a chance the best epoch.
+        wanted = min(VALIDATING_GROUPS, self._n_groups // VALIDATING_DIVISOR)
+        share = max(math.ceil(max(part, wanted) / len(families)), 2)
         return [
             self._object(family, number % len(self._templates), share, (0, number)).ready()
             for number, family in enumerate(families)

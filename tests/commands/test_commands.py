@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from ptycho_engine.commands import COMMANDS, build_parser, main
+from ptycho_engine.commands import train as train_command
+from ptycho_engine.config import TrainingConfig
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.product import read_product
 from tests.conftest import small_scan
@@ -94,6 +96,13 @@ def test_a_product_alone_gives_a_model_that_the_scan_trains_further(directory, t
         capsys.readouterr()
         assert main([*train, str(tmp_path / 'x'), *words]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_families_of_simulated_objects_are_those_asked_for(directory):
+    words = ['train', '--simulate-from', str(directory), '--families', 'siemens', 'lines', '--output', 'x']
+    source = train_command._simulated(build_parser().parse_args(words), TrainingConfig(n_groups=128))
+    names = [item.ready().prepared.scan.raw.source.split()[0] for item in source.training(1)]
+    assert names == ['siemens', 'lines']
 
 
 def test_demo_leaves_what_it_promises(tmp_path, capsys):

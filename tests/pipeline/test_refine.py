@@ -345,13 +345,13 @@ def sparse_and_learned(photons):
     return sparse, (truth + 0.2 * gaussian_filter(error, 1.5)).astype(np.complex64)
 
 
-def test_ref_10_on_sparse_scans_the_mean_with_the_network_errs_less(monkeypatch):
+def test_ref_10_where_light_is_scarce_the_mean_with_the_network_errs_less(monkeypatch):
     sparse, learned = sparse_and_learned(photons=2e4)
     _, mean = finished(sparse, learned, refine_iterations=20)
     assert mean.averaged
     assert 'averaged with the network' in mean.sentence
     assert mean.deviance_after < mean.deviance_before
-    monkeypatch.setattr(refine_module, 'SPARSE_OVERLAP', 0.0)
+    monkeypatch.setattr(refine_module, 'FEW_COUNTS', 0.0)
     _, refined = finished(sparse, learned, refine_iterations=20)
     assert not refined.averaged
     errors = [scored(sparse, obj).nrmse for obj in (learned, refined.object_array, mean.object_array)]

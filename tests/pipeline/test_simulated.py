@@ -67,6 +67,12 @@ def test_sim_11_families_take_turns_from_epoch_to_epoch_and_each_validates(blind
     assert sorted(held_out) == sorted(OBJECT_FAMILIES)
 
 
+@pytest.mark.parametrize(('n_groups', 'fewest'), [(40, 10), (300, 50), (1000, 96), (4000, 200)])
+def test_sim_11_enough_groups_validate_that_no_chance_picks_the_best_epoch(blind, n_groups, fewest):
+    drawn = SimulatedScans(blind, replace(CONFIG, n_groups=n_groups)).validation()
+    assert fewest <= sum(len(item.groups) for item in drawn) < fewest + 10
+
+
 def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
     for photons, expected in ((None, 1e5), (1e3, 1e3)):
         source = SimulatedScans(blind, replace(CONFIG, n_groups=400, batch_size=10), photons=photons)

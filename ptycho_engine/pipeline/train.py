@@ -130,15 +130,14 @@ def _run(
     _announce(run)
     approach = Approach(run.backend, training_plan(run.config, len(run.source.reference.probe)), stop)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
-    stopped = False
+    stopped_in: int | None = None
     validation = [] if run.finished else run.source.validation()
     while True:
         while not run.finished:
             try:
                 outcome = yield from _epoch(run, validation, approach, stop, execution.num_workers)
             except Cancelled:
-                stopped = True
-                logger.info('Stopped on request in epoch %d.', run.epoch + 1)
+                stopped_in = run.epoch + 1
                 break
             if outcome is None:
                 break
@@ -146,11 +145,13 @@ def _run(
                 _save_checkpoint(run, folder, keep, put_aside=not own_checkpoint)
                 own_checkpoint = True
             yield outcome.done
-            stopped = not outcome.whole or stop()
-            if stopped:
-                logger.info('Stopped on request in epoch %d.', outcome.done.epoch)
+            if not outcome.whole or stop():
+                stopped_in = outcome.done.epoch
                 break
-        if stopped or not run.next_stage():
+        if stopped_in is not None:
+            logger.info('Stopped on request in epoch %d.', stopped_in)
+            break
+        if not run.next_stage():
             break
         validation = run.source.validation()
         _judge_start(run, validation, approach, stop)

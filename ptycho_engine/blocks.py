@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['BLOCK_PIXELS', 'Frames', 'block_length', 'blocks', 'evenly_spread']
+__all__ = ['BLOCK_PIXELS', 'Frames', 'block_length', 'blocks', 'evenly_spread', 'most_patterns']
 
 BLOCK_PIXELS = 2**20
 """Pixels worked on at once: 256 patterns of 64×64, or 4 of 512×512."""
@@ -33,6 +33,11 @@ class Frames(Protocol):
 def block_length(size: int, planes: int = 1) -> int:
     """Return how many patterns of `size`×`size` pixels and `planes` modes to work on at once."""
     return max(BLOCK_PIXELS // (size * size * planes), 1)
+
+
+def most_patterns(patterns: int, pixels: int, size: int, fewest: int = 1) -> int:
+    """Return how many patterns of `size`×`size` pixels to look at: so many, and so many pixels, at most."""
+    return max(min(patterns, pixels // size**2), fewest)
 
 
 def evenly_spread(count: int, most: int) -> npt.NDArray[np.int64]:

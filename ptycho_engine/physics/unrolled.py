@@ -173,15 +173,11 @@ def upright(state: UnrolledState, light: FloatImage) -> UnrolledState:
     No pattern sees a phase that all of an object shares, so that steps let it drift; networks know objects
     about 1. What the drift itself changed is no part of the last change any more.
     """
-    before = state.obj - state.change
-    obj = state.obj * _turn_upright(state.obj, light)
-    return UnrolledState(obj, obj - before * _turn_upright(before, light))
-
-
-def _turn_upright(obj: ComplexImage, light: FloatImage) -> np.complex64:
-    """Return the unit factor that makes the mean of an object (H, W) real and positive."""
-    mean = complex((light * obj).sum(dtype=np.complex128))
-    return np.complex64(mean.conjugate() / abs(mean) if abs(mean) > 0 else 1)
+    obj, before = (
+        each * np.complex64(np.exp(-1j * np.angle((light * each).sum(dtype=np.complex128))))
+        for each in (state.obj, state.obj - state.change)
+    )
+    return UnrolledState(obj, obj - before)
 
 
 def network_features(state: UnrolledState, gradient: ComplexImage, around: Surroundings) -> FloatImage:

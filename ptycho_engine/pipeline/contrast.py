@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import evenly_spread
+from ..blocks import evenly_spread, most_patterns
 from ..simulate import make_object, raster_positions, simulate_scan
 from .prepared import PreparedScan
 
@@ -70,17 +70,17 @@ def measured_contrast(template: PreparedScan, photons: float) -> Contrast | None
         that has none.
     """
     raw = template.scan.raw
-    most = max(min(JUDGED_PATTERNS, JUDGED_PIXELS // raw.N**2), 2)
+    most = most_patterns(JUDGED_PATTERNS, JUDGED_PIXELS, raw.N, fewest=2)
     amplitude = np.asarray(raw.diffraction[evenly_spread(len(raw), most)])
     if len(amplitude) < 2 or (amplitude == amplitude[0]).all():
         return None
     good = template.good
-    shapes = [_shape(raw.N, seed) for seed in range(OBJECTS)]
+    exponents = [_exponent(raw.N, seed) for seed in range(OBJECTS)]
 
     def simulated(absorption: float, phase: float) -> tuple[float, float]:
         found = []
-        for seed, shape in enumerate(shapes):
-            obj = np.abs(shape) ** absorption * np.exp(1j * phase * np.angle(shape))
+        for seed, exponent in enumerate(exponents):
+            obj = np.exp(absorption * exponent.real + 1j * phase * exponent.imag)
             rng = np.random.default_rng(seed)
             x, y = raster_positions(POINTS, POINTS, STEP * raw.N, rng)
             middle = (len(obj) - 1) / 2
@@ -101,10 +101,11 @@ def measured_contrast(template: PreparedScan, photons: float) -> Contrast | None
     return Contrast(absorption, phase)
 
 
-def _shape(size: int, seed: int) -> npt.NDArray[np.complex64]:
-    """Return an object of unit contrast for patterns of `size` pixels."""
+def _exponent(size: int, seed: int) -> npt.NDArray[np.complex64]:
+    """Return the logarithm of an object of unit contrast for patterns of `size` pixels."""
     side = round(SIDE * size)
-    return make_object('composite', (side, side), np.random.default_rng(seed), absorption=1.0, phase=1.0)
+    rng = np.random.default_rng(seed)
+    return np.asarray(np.log(make_object('composite', (side, side), rng, absorption=1.0, phase=1.0)))
 
 
 def _differences(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -142,7 +142,7 @@ class WholeScan:
             Largest number of subsets that steps without a correction take turns with (NET-10); by default
             what the overlap of the patterns allows.
         start : UnrolledState, optional
-            What :attr:`Seen.before` of the first correction was; by default a flat object.
+            What :attr:`Seen.before` of the first correction was, upright; by default a flat object.
         record : list, optional
             Gets what each correction saw.
 
@@ -164,7 +164,9 @@ class WholeScan:
                 state = UnrolledState(state.obj, np.zeros_like(state.change))
             if index is None:
                 state = upright(state, around.illumination)
-            seen = state.obj if index is None else look_ahead(state, index)
+                seen = state.obj
+            else:
+                seen = look_ahead(state, index)
             # The first step takes all patterns, whose gradient is known.
             if number > 0:
                 gradient, light = self._gradient(seen, part)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from ..blocks import block_length, blocks, evenly_spread
+from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..physics.forward import cut_patches, deviance, predict_intensity
 from ..physics.geometry import PatchPlacement
 from ..physics.noise import noise_deviance
@@ -59,7 +59,7 @@ def scan_patterns(
 
 def is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
     """Return whether an object (H, W) predicts held-out pixels about as well as any could (REF-05)."""
-    most = max(min(COMPARED_PATTERNS, COMPARED_PIXELS // patterns.size**2), 1)
+    most = most_patterns(COMPARED_PATTERNS, COMPARED_PIXELS, patterns.size)
     chosen = evenly_spread(len(patterns), most)
     held_out = patterns.held_out[chosen % len(patterns.held_out)][:, None]
     rate, counts = (np.empty(held_out.shape) for _ in range(2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import most_patterns
 from ..config import TrainingConfig
 from ..data.grouping import draw_groups
 from ..data.neighbours import Neighbourhood
@@ -91,7 +92,7 @@ def part_of(
             for axis in (raw.xcoords, raw.ycoords)
         )
     )
-    most = max(min(MOST_PATTERNS, MOST_PIXELS // raw.N**2), fewest)
+    most = most_patterns(MOST_PATTERNS, MOST_PIXELS, raw.N, fewest)
     inside = int(np.count_nonzero(away <= half))
     nearest = np.argsort(away, kind='stable')[: min(max(inside, fewest), most)]
     return np.sort(members[nearest])

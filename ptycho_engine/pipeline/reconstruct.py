@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend, create_backend
-from ..blocks import block_length, blocks, evenly_spread
+from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.precedence import with_execution
 from ..data.centring import warn_if_off_centre
@@ -230,8 +230,7 @@ def judge_fit(
     On scans of more than `most` patterns an evenly spread part of them is judged.
     """
     raw = prepared.scan.raw
-    judged = max(min(most, JUDGED_PIXELS // raw.N**2), 1)
-    chosen = evenly_spread(len(raw), judged)
+    chosen = evenly_spread(len(raw), most_patterns(most, JUDGED_PIXELS, raw.N))
     padded = prepared.pad(object_array)
     good = prepared.good
     probe = raw.probeGuess

@@ -211,9 +211,8 @@ def refine(
             refined, found = runs[chosen].current, experiment.patterns
         physics.set_experiment(found.probe, found.placement.remainder)
         mean, value = _mean(physics, refined, warm, light)
-        averaged = value < before
-        if averaged:
-            best = _Best(mean, value, found)
+        if value < before:
+            averaged, best = True, _Best(mean, value, found)
     kept, found = best.obj is not warm, best.patterns
     moved = found.placement.remainder - patterns.placement.remainder
     physics.set_experiment(found.probe, found.placement.remainder)

@@ -151,11 +151,8 @@ class SimulatedScans:
     @cached_property
     def _largest(self) -> list[Contrast]:
         """The largest contrast of objects for each template."""
-        asked = self._variety
-        if asked.absorption is not None and asked.phase is not None:
-            return [Contrast(asked.absorption, asked.phase)] * len(self._templates)
         return [
-            _largest_contrast(template, photons, asked)
+            _largest_contrast(template, photons, self._variety)
             for template, photons in zip(self._templates, self._photons, strict=True)
         ]
 
@@ -239,6 +236,8 @@ class SimulatedScans:
 
 def _largest_contrast(template: PreparedScan, photons: float, asked: ObjectVariety) -> Contrast:
     """Return the largest contrast of the objects for a scan, as asked for or as its patterns suggest."""
+    if asked.absorption is not None and asked.phase is not None:
+        return Contrast(asked.absorption, asked.phase)
     found = measured_contrast(template, photons)
     largest = UNKNOWN if found is None else found.times(BEYOND).within(FAINTEST, STRONGEST)
     if asked.absorption is not None:

@@ -11,7 +11,7 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled
 from ptycho_engine.network.plan import build_plan, initial_weights
-from ptycho_engine.physics.unrolled import UnrolledState
+from ptycho_engine.physics.unrolled import UnrolledState, upright
 from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import CoupledObject, WholeScan
 from ptycho_engine.pipeline.held_out import scan_patterns
@@ -71,11 +71,25 @@ def test_net_01_a_phase_that_the_whole_object_shares_changes_nothing(prepared, b
     network, _ = whole_scan(prepared, backend_name)
     start = network.look()[0].before
     _, expected = finished(network.run(np.arange(9), start=start))
-    obj = start.obj * np.exp(2.0j).astype(np.complex64)
     before = (start.obj - start.change) * np.exp(1.5j).astype(np.complex64)
-    _, found = finished(network.run(np.arange(9), start=UnrolledState(obj, obj - before)))
-    # Of the size of what a network of random weights makes of rounding.
-    np.testing.assert_allclose(found.object_array, expected.object_array, atol=3e-3)
+    _, found = finished(network.run(np.arange(9), start=UnrolledState(start.obj, start.obj - before)))
+    np.testing.assert_allclose(found.object_array, expected.object_array, atol=1e-5)
+    light = np.random.default_rng(0).random(start.obj.shape).astype(np.float32)
+    obj = start.obj * np.exp(2.0j).astype(np.complex64)
+    turned, as_it_was = upright(UnrolledState(obj, obj - before), light), upright(start, light)
+    np.testing.assert_allclose(turned.obj, as_it_was.obj, atol=1e-5)
+    np.testing.assert_allclose(turned.change, as_it_was.change, atol=1e-5)
+
+
+def test_net_01_corrections_see_dense_scans_upright(monkeypatch):
+    def phase(network):
+        (seen,) = network.look()
+        _, light = network._gradient(seen.before.obj, np.arange(121))
+        return abs(np.angle((light * seen.before.obj).sum()))
+
+    assert phase(dense_network(64)[0]) < 1e-5
+    monkeypatch.setattr(coupled, 'upright', lambda state, light: state)
+    assert phase(dense_network(64)[0]) > 0.05
 
 
 def dense_network(physics_steps):

@@ -289,14 +289,13 @@ def _turned(obj: Tensor, angle: Tensor) -> Tensor:
 def _upright(obj: Tensor, change: Tensor, light: Tensor) -> tuple[Tensor, Tensor]:
     """Return objects and changes (B, H, W) turned upright; ``unrolled.upright`` is the reference."""
     before = obj - change
-    obj = obj * _turn_upright(obj, light)
-    return obj, obj - before * _turn_upright(before, light)
+    obj = _turned(obj, -_mean_phase(obj, light))
+    return obj, obj - _turned(before, -_mean_phase(before, light))
 
 
-def _turn_upright(obj: Tensor, light: Tensor) -> Tensor:
-    """Return the unit factors (B, 1, 1) that make the means of objects real and positive."""
-    mean = (light * obj.detach()).sum(dim=(1, 2), keepdim=True)
-    return mean.conj() / mean.abs().clamp_min(torch.finfo(light.dtype).tiny)
+def _mean_phase(obj: Tensor, light: Tensor) -> Tensor:
+    """Return the phases (B, 1, 1) of the means of objects, weighted by light (B, H, W)."""
+    return (light * obj.detach()).sum(dim=(1, 2), keepdim=True).angle()
 
 
 def _uncertain_by(weak: Tensor, light: Tensor) -> Tensor:

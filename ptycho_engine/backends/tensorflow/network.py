@@ -312,16 +312,14 @@ def _turned(obj: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
 def _upright(obj: tf.Tensor, change: tf.Tensor, light: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return objects and changes (B, H, W) turned upright; ``unrolled.upright`` is the reference."""
     before = obj - change
-    obj = obj * _turn_upright(obj, light)
-    return obj, obj - before * _turn_upright(before, light)
+    obj = _turned(obj, -_mean_phase(obj, light))
+    return obj, obj - _turned(before, -_mean_phase(before, light))
 
 
-def _turn_upright(obj: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
-    """Return the unit factors (B, 1, 1) that make the means of objects real and positive."""
+def _mean_phase(obj: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
+    """Return the phases (B, 1, 1) of the means of objects, weighted by light (B, H, W)."""
     lit = physics.as_complex(light) * tf.stop_gradient(obj)
-    mean = tf.reduce_sum(lit, axis=(1, 2), keepdims=True)
-    length = tf.maximum(tf.abs(mean), light.dtype.as_numpy_dtype(np.finfo(np.float32).tiny))
-    return tf.math.conj(mean) * physics.as_complex(1 / length)
+    return tf.math.angle(tf.reduce_sum(lit, axis=(1, 2), keepdims=True))
 
 
 def _uncertain_by(weak: tf.Tensor, light: tf.Tensor) -> tf.Tensor:

@@ -52,6 +52,13 @@ FEW_COUNTS, ALIKE = 600.0, 1.15
 """Where fewer counts fall on a pixel, and the network's object is no worse than so many times the refined one
 in held-out deviance, their mean is taken."""
 
+PHASE_SHARES, AMPLITUDE_SHARES = (0.1, 0.7), (0.2, 0.5)
+"""Of the refined object in that mean. The phase's is what the held-out pixels like better: a network may lack
+what varies slowly, which refinement mends. Amplitudes are detail, which a network knows better: their second
+share must be `CLEARLY` better, since held-out pixels like refined objects a little too well."""
+
+CLEARLY = 0.99
+
 MEAN_CURVATURE = 0.5
 """Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
 is but not its phase, and so pin down one of two directions."""
@@ -323,14 +330,24 @@ def _go_on(
 
 
 def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.float32]) -> tuple[Any, float]:
-    """Return the mean of a refined object (H, W) and the network's, and its held-out deviance.
+    """Return a mean of a refined object (H, W) and the network's, and its held-out deviance (REF-10).
 
     One errs towards noise and the other towards what the network has learned: their mean errs less.
     """
     target = physics.to_host(refined)
-    turned = with_ramp_of(target, physics.to_host(warm), light)
-    mean = physics.to_device(((target + turned) / 2).astype(np.complex64))
-    return mean, physics.held_out(mean)
+    learned = with_ramp_of(target, physics.to_host(warm), light)
+
+    def mean(amplitude_share: float, phase_share: float) -> tuple[Any, float]:
+        amplitude = np.abs(learned + amplitude_share * (target - learned))
+        phase = np.angle(learned + phase_share * (target - learned))
+        obj = physics.to_device((amplitude * np.exp(1j * phase)).astype(np.complex64))
+        return obj, physics.held_out(obj)
+
+    few, half = AMPLITUDE_SHARES
+    first = [(mean(few, share), share) for share in PHASE_SHARES]
+    best, phase_share = min(first, key=lambda pair: pair[0][1])
+    other = mean(half, phase_share)
+    return other if other[1] < CLEARLY * best[1] else best
 
 
 def _trial_length(sweeps: int, most: int) -> int:

@@ -23,6 +23,7 @@ from ptycho_engine.pipeline import refine as refine_module
 from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
+from ptycho_engine.pipeline.ramp import with_ramp_of
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
@@ -356,6 +357,28 @@ def test_ref_10_where_light_is_scarce_the_mean_with_the_network_errs_less(monkey
     assert not refined.averaged
     errors = [scored(sparse, obj).nrmse for obj in (learned, refined.object_array, mean.object_array)]
     assert errors[2] < 0.9 * min(errors[:2])
+
+
+@pytest.mark.parametrize('wrong', ['slow phase', 'noise'])
+def test_ref_10_held_out_pixels_choose_the_share_of_the_phase(wrong):
+    """A network's slow phase is mended; what noise adds to a phase and to an amplitude is left out."""
+    sparse, _ = sparse_and_learned(photons=2e4)
+    patterns = scan_patterns(sparse, 0)
+    physics = NumpyScanPhysics(patterns)
+    truth = sparse.pad((sparse.scan.raw.objectGuess / sparse.scale.probe_scale).astype(np.complex64))
+    y, x = (np.linspace(-1, 1, n) for n in truth.shape)
+    slow = truth * np.exp(1.5j * (y[:, None] ** 2 - x**2)).astype(np.complex64)
+    noisy = truth + 0.2 * gaussian_filter(random_like(truth), 0.7).astype(np.complex64)
+    light = physics.evaluate(truth, np.arange(len(patterns)), 'poisson').weight
+    refined, network = (truth, slow) if wrong == 'slow phase' else (noisy, truth)
+    mean, value = refine_module._mean(physics, refined, network, light)
+    assert value == physics.held_out(mean)
+    lit = light > 0.1 * light.max()
+
+    def error(obj):
+        return np.sqrt(np.mean(np.abs(with_ramp_of(truth, obj, light) - truth)[lit] ** 2))
+
+    assert error(mean) < (0.35 * error(slow) if wrong == 'slow phase' else 0.25 * error(noisy))
 
 
 def test_ref_10_a_network_that_is_much_worse_is_left_behind():

@@ -1,9 +1,14 @@
 """Shared small scans; everything here is simulated and quick."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Before a framework is loaded: several test processes with a thread for every core would wait for each other.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan

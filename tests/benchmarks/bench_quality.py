@@ -42,8 +42,8 @@ CORRECTIONS = {0: 2, 1: 2, 2: 3, 3: 4, 4: 4}
 """Of the network for every n-th row and column (0: Run1084)."""
 
 GROUPS = {0: 256, 1: 600, 2: 600, 3: 600, 4: 600}
-EPOCHS = {0: 4, 1: 24, 2: 20, 3: 26, 4: 32}
-"""As many as some 400 to 550 CPU-s of a quiet machine allow; --train-seconds ends it in any case."""
+EPOCHS = {0: 4, 1: 44, 2: 24, 3: 28, 4: 36}
+"""As many as some 500 CPU-s allow; --train-seconds ends it in any case."""
 
 VARIETY = ObjectVariety(('composite',), absorption=0.45, phase=0.9, weakest=0.5)
 """What the networks learn from, Run1084's aside: composites about as strong as the test objects."""

@@ -200,10 +200,10 @@ def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -
     if reason:
         raise BackendUnavailableError(reason)
     if name == 'pytorch':
-        # GNU OpenMP reads this once, when torch is loaded. By default its threads wait in a busy loop, and
-        # one more program on the machine then slows training down by a factor of ten and more; waiting this
-        # long and then sleeping costs nothing on a quiet machine.
-        os.environ.setdefault('GOMP_SPINCOUNT', '20000')
+        # GNU OpenMP reads this once, when torch is loaded. Its threads wait for each other in a busy loop, so
+        # that one more program on the machine makes everything several times slower; with so short a wait it
+        # hardly does, and a quiet machine loses a fifth at most.
+        os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     try:
         module = importlib.import_module(f'.{name}', __package__)
     except ImportError as error:

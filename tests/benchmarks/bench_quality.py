@@ -42,7 +42,7 @@ CORRECTIONS = {0: 2, 1: 2, 2: 3, 3: 4, 4: 4}
 """Of the network for every n-th row and column (0: Run1084)."""
 
 GROUPS = {0: 256, 1: 600, 2: 600, 3: 600, 4: 600}
-EPOCHS = {0: 4, 1: 44, 2: 24, 3: 28, 4: 36}
+EPOCHS = {0: 4, 1: 44, 2: 24, 3: 28, 4: 32}
 """As many as some 500 CPU-s allow; --train-seconds ends it in any case."""
 
 VARIETY = ObjectVariety(('composite',), absorption=0.45, phase=0.9, weakest=0.5)

@@ -168,13 +168,15 @@ def throughput(archive: ModelArchive | None) -> Throughput:
         tic = time.process_time()
         physics.evaluate(flat, everything, 'poisson')
         seconds.append(time.process_time() - tic)
-    inference = float('nan')
+    own = judged = float('nan')
     if archive is not None:
         tic = time.process_time()
-        for _ in reconstruct(scan, archive, InferenceConfig(refine_iterations=0)):
-            pass
-        inference = len(patterns) / (time.process_time() - tic)
-    return Throughput(len(patterns) / min(seconds), inference)
+        for event in reconstruct(scan, archive, InferenceConfig(refine_iterations=0)):
+            # The second half of the work is what judges the image: two half scans.
+            if isinstance(event, PatchesDone) and 2 * event.done >= event.total and np.isnan(own):
+                own = len(patterns) / (time.process_time() - tic)
+        judged = len(patterns) / (time.process_time() - tic)
+    return Throughput(len(patterns) / min(seconds), own, judged)
 
 
 def main() -> None:

@@ -159,6 +159,7 @@ class WholeScan:
         steps = self._steps(members, most, from_start=start is None)
         done = np.cumsum([len(part) for _, part in steps]) / sum(len(part) for _, part in steps)
         rates = iter(enumerate(self._rates))
+        corrected = False
         for number, (index, part) in enumerate(steps):
             if index == 0:
                 state = UnrolledState(state.obj, np.zeros_like(state.change))
@@ -176,9 +177,11 @@ class WholeScan:
                 if record is not None:
                     record.append(Seen(state, features))
                 state = advance(state, features, self._correction(correction, features), rate)
+                corrected = True
             else:
-                whole = number == 0 or len(part) == len(members)
-                state = physics_step(state, seen, gradient, replace(around, illumination=light), turn=whole)
+                # After a correction the turn would amplify what the correction took for noise (NET-10).
+                turn = not corrected and (number == 0 or len(part) == len(members))
+                state = physics_step(state, seen, gradient, replace(around, illumination=light), turn=turn)
                 if most > 1 and not _is_calm(state.obj, around.illumination):
                     logger.info('Steps over subsets of the patterns ran away; starting again without them.')
                     if record is not None:

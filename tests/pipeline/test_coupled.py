@@ -11,7 +11,7 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled
 from ptycho_engine.network.plan import build_plan, initial_weights
-from ptycho_engine.physics.unrolled import UnrolledState, upright
+from ptycho_engine.physics.unrolled import UnrolledState, advance, physics_step, upright
 from ptycho_engine.pipeline import coupled
 from ptycho_engine.pipeline.coupled import CoupledObject, WholeScan
 from ptycho_engine.pipeline.held_out import scan_patterns
@@ -92,9 +92,9 @@ def test_net_01_corrections_see_dense_scans_upright(monkeypatch):
     assert phase(dense_network(64)[0]) > 0.05
 
 
-def dense_network(physics_steps):
+def dense_network(physics_steps, corrections=1):
     """An untrained network on 121 positions so near to each other that subsets are used."""
-    model = replace(MODEL, physics_steps=physics_steps, unrolled_steps=1)
+    model = replace(MODEL, physics_steps=physics_steps, unrolled_steps=corrections)
     prepared = PreparedScan(dense_scan(points=11, step=2.0), model)
     plan = build_plan(model)
     weights = initial_weights(plan, 0)
@@ -135,6 +135,28 @@ def test_net_10_subsets_give_the_same_object_for_less(monkeypatch):
     _, whole = finished(network.run(np.arange(121), most=1))
     assert cost < sum(asked) / 2
     assert nrmse_of(quick, prepared) < 1.3 * nrmse_of(whole, prepared)
+
+
+def test_net_10_the_slow_phase_is_turned_before_the_first_correction_only(monkeypatch):
+    """What a correction smooths away, the patterns ask for again; the turn would amplify its slow part."""
+    network, _ = dense_network(64, corrections=2)
+    events = []
+
+    def stepped(*arguments, turn):
+        events.append('turn' if turn else 'plain')
+        return physics_step(*arguments, turn=turn)
+
+    def corrected(*arguments):
+        events.append('correction')
+        return advance(*arguments)
+
+    monkeypatch.setattr(coupled, 'physics_step', stepped)
+    monkeypatch.setattr(coupled, 'advance', corrected)
+    finished(network.run(np.arange(121), most=1))
+    first = events.index('correction')
+    assert events[:first] == ['turn'] * 64
+    assert events.count('correction') > 1
+    assert set(events[first:]) == {'correction', 'plain'}
 
 
 def test_net_10_steps_that_run_away_start_again_without_subsets(monkeypatch, caplog):

@@ -214,20 +214,20 @@ class UnrolledNetwork(PtychographyNetwork):
             return total, weak, physics.slow_turn(obj, weak, scanned, gain)
 
         @torch.no_grad()
-        def approach(obj: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        def approach(obj: Tensor, steps: int, *, turns: bool) -> tuple[Tensor, Tensor]:
             change = torch.zeros_like(obj)
             for index in range(steps):
                 ahead = obj + physics_momentum(index) * change
                 _, weak, turn = constrain(ahead)
-                following = _turned(ahead + weak, turn)
+                following = _turned(ahead + weak, turn) if turns else ahead + weak
                 change = following - obj
                 obj = following
             return obj, change
 
-        obj, change = approach(obj, self.plan.physics_steps)
+        obj, change = approach(obj, self.plan.physics_steps, turns=True)
         for number, name in enumerate(self.parts):
             if number > 0 and (steps := steps_between(self.plan.physics_steps)):
-                obj, change = approach(obj, steps)
+                obj, change = approach(obj, steps, turns=False)
             obj, change = _upright(obj, change, illumination)
             total, weak, turn = constrain(obj)
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)

@@ -234,13 +234,13 @@ class UnrolledNetwork(PtychographyNetwork):
             weak = total * weak_scale
             return total * step_scale, weak, physics.slow_turn(obj, weak, scanned, gain)
 
-        def approach(obj: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
+        def approach(obj: tf.Tensor, steps: int, *, turns: bool) -> tuple[tf.Tensor, tf.Tensor]:
             momenta = tf.constant([physics_momentum(step) for step in range(steps)], illumination.dtype)
 
             def move(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 ahead = obj + physics.as_complex(momenta[step]) * change
                 _, weak, turn = constrain(ahead)
-                following = _turned(ahead + weak, turn)
+                following = _turned(ahead + weak, turn) if turns else ahead + weak
                 return step + 1, following, following - obj
 
             start = tf.constant(0), obj, tf.zeros_like(obj)
@@ -249,10 +249,10 @@ class UnrolledNetwork(PtychographyNetwork):
 
         change = tf.zeros_like(obj)
         if self.plan.physics_steps:
-            obj, change = approach(obj, self.plan.physics_steps)
+            obj, change = approach(obj, self.plan.physics_steps, turns=True)
         for number, name in enumerate(self.parts):
             if number > 0 and (steps := steps_between(self.plan.physics_steps)):
-                obj, change = approach(obj, steps)
+                obj, change = approach(obj, steps, turns=False)
             obj, change = _upright(obj, change, illumination)
             step, weak, turn = constrain(obj)
             unit = _uncertain_by(weak, illumination)

@@ -202,7 +202,7 @@ def create_backend(name: str, execution: PyTorchExecutionConfig | None = None) -
     if name == 'pytorch':
         # GNU OpenMP reads this once, when torch is loaded. Its threads wait for each other in a busy loop, so
         # that one more program on the machine makes everything several times slower; with so short a wait it
-        # hardly does, and a quiet machine loses a fifth at most.
+        # hardly does, and a quiet machine takes up to 1.3 times as long.
         os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     try:
         module = importlib.import_module(f'.{name}', __package__)

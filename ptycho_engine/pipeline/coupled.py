@@ -77,6 +77,18 @@ class CoupledObject:
     """Part of all steps that is done, in (0, 1]."""
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One step of the network."""
+
+    index: int | None
+    """Which it is, from 0, of those in a row that have no correction; None if it has one."""
+    members: npt.NDArray[np.int64]
+    """The patterns it takes."""
+    turns: bool
+    """Whether it turns the slow phase."""
+
+
 class WholeScan:
     """Runs the steps of an unrolled network over the patterns of a scan.
 
@@ -157,31 +169,28 @@ class WholeScan:
         if most is None:
             most = self.subsets_of(light, len(members))
         steps = self._steps(members, most, from_start=start is None)
-        done = np.cumsum([len(part) for _, part in steps]) / sum(len(part) for _, part in steps)
+        done = np.cumsum([len(step.members) for step in steps]) / sum(len(step.members) for step in steps)
         rates = iter(enumerate(self._rates))
-        corrected = False
-        for number, (index, part) in enumerate(steps):
-            if index == 0:
+        for number, step in enumerate(steps):
+            if step.index == 0:
                 state = UnrolledState(state.obj, np.zeros_like(state.change))
-            if index is None:
+            if step.index is None:
                 state = upright(state, around.illumination)
                 seen = state.obj
             else:
-                seen = look_ahead(state, index)
+                seen = look_ahead(state, step.index)
             # The first step takes all patterns, whose gradient is known.
             if number > 0:
-                gradient, light = self._gradient(seen, part)
-            if index is None:
+                gradient, light = self._gradient(seen, step.members)
+            if step.index is None:
                 correction, rate = next(rates)
                 features = network_features(state, gradient, around)
                 if record is not None:
                     record.append(Seen(state, features))
                 state = advance(state, features, self._correction(correction, features), rate)
-                corrected = True
             else:
-                # After a correction the turn would amplify what the correction took for noise (NET-10).
-                turn = not corrected and (number == 0 or len(part) == len(members))
-                state = physics_step(state, seen, gradient, replace(around, illumination=light), turn=turn)
+                lit = replace(around, illumination=light)
+                state = physics_step(state, seen, gradient, lit, turn=step.turns)
                 if most > 1 and not _is_calm(state.obj, around.illumination):
                     logger.info('Steps over subsets of the patterns ran away; starting again without them.')
                     if record is not None:
@@ -190,17 +199,16 @@ class WholeScan:
             yield CoupledObject(state.obj[self._inner], around.illumination[self._inner], float(done[number]))
         return CoupledObject(state.obj[self._inner], around.illumination[self._inner], 1.0)
 
-    def _steps(
-        self, members: npt.NDArray[np.int64], most: int, *, from_start: bool
-    ) -> list[tuple[int | None, npt.NDArray[np.int64]]]:
-        """Return the steps: which one it is of those in a row without a correction, None for one that has a
-        correction, and its patterns."""
+    def _steps(self, members: npt.NDArray[np.int64], most: int, *, from_start: bool) -> list[_Step]:
         between = steps_between(self._physics_steps)
-        steps: list[tuple[int | None, npt.NDArray[np.int64]]] = []
+        steps: list[_Step] = []
         for correction in range(len(self._rates)):
             count = between if correction > 0 else self._physics_steps if from_start else 0
-            steps += enumerate(patterns_of_steps(members, count, most))
-            steps.append((None, members))
+            for index, part in enumerate(patterns_of_steps(members, count, most)):
+                # After a correction the turn would amplify what the correction took for noise (NET-10).
+                turns = correction == 0 and (index == 0 or len(part) == len(members))
+                steps.append(_Step(index, part, turns))
+            steps.append(_Step(None, members, True))
         return steps
 
     def look(self, start: UnrolledState | None = None) -> list[Seen]:

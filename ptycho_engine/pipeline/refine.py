@@ -58,6 +58,7 @@ what varies slowly, which refinement mends. Amplitudes are detail, which a netwo
 share must be `CLEARLY` better, since held-out pixels like refined objects a little too well."""
 
 CLEARLY = 0.99
+"""Factor of the held-out deviance."""
 
 MEAN_CURVATURE = 0.5
 """Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector

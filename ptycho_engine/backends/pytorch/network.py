@@ -206,20 +206,24 @@ class UnrolledNetwork(PtychographyNetwork):
         gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
         weak_scale = 1 / (illumination + WEAK_REGULARISATION * optics.brightest)
 
-        def constrain(obj: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def constrain(obj: Tensor) -> tuple[Tensor, Tensor]:
             patches = canvas.cut(obj).reshape(-1, size, size)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather(gradient.reshape(grouped))
-            weak = total * weak_scale
-            return total, weak, physics.slow_turn(obj, weak, scanned, gain)
+            return total, total * weak_scale
+
+        def slow_turn(obj: Tensor, weak: Tensor) -> Tensor:
+            return physics.slow_turn(obj, weak, scanned, gain)
 
         @torch.no_grad()
         def approach(obj: Tensor, steps: int, *, turns: bool) -> tuple[Tensor, Tensor]:
             change = torch.zeros_like(obj)
             for index in range(steps):
                 ahead = obj + physics_momentum(index) * change
-                _, weak, turn = constrain(ahead)
-                following = _turned(ahead + weak, turn) if turns else ahead + weak
+                _, weak = constrain(ahead)
+                following = ahead + weak
+                if turns:
+                    following = _turned(following, slow_turn(ahead, weak))
                 change = following - obj
                 obj = following
             return obj, change
@@ -229,7 +233,7 @@ class UnrolledNetwork(PtychographyNetwork):
             if number > 0 and (steps := steps_between(self.plan.physics_steps)):
                 obj, change = approach(obj, steps, turns=False)
             obj, change = _upright(obj, change, illumination)
-            total, weak, turn = constrain(obj)
+            total, weak = constrain(obj)
             step = total / (illumination + STEP_REGULARISATION * optics.brightest)
             unit = _uncertain_by(weak, illumination)
             asked, weakly, last = (z / unit for z in (step, weak, change))
@@ -244,7 +248,7 @@ class UnrolledNetwork(PtychographyNetwork):
                 weakly.abs(),
                 last.real,
                 last.imag,
-                turn,
+                slow_turn(obj, weak),
                 *surface,
                 unit.log(),
             ]

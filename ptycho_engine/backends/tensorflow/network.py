@@ -227,20 +227,24 @@ class UnrolledNetwork(PtychographyNetwork):
         weak_scale = physics.as_complex(1 / (illumination + WEAK_REGULARISATION * optics.brightest))
         obj = physics.as_complex(tf.ones_like(illumination))
 
-        def constrain(obj: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def constrain(obj: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             patches = tf.reshape(canvas.cut_complex(obj), single)
             gradient = physics.modulus_gradient(patches, probes, flat, optics)
             total = canvas.gather_complex(tf.reshape(gradient, grouped))
-            weak = total * weak_scale
-            return total * step_scale, weak, physics.slow_turn(obj, weak, scanned, gain)
+            return total * step_scale, total * weak_scale
+
+        def slow_turn(obj: tf.Tensor, weak: tf.Tensor) -> tf.Tensor:
+            return physics.slow_turn(obj, weak, scanned, gain)
 
         def approach(obj: tf.Tensor, steps: int, *, turns: bool) -> tuple[tf.Tensor, tf.Tensor]:
             momenta = tf.constant([physics_momentum(step) for step in range(steps)], illumination.dtype)
 
             def move(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 ahead = obj + physics.as_complex(momenta[step]) * change
-                _, weak, turn = constrain(ahead)
-                following = _turned(ahead + weak, turn) if turns else ahead + weak
+                _, weak = constrain(ahead)
+                following = ahead + weak
+                if turns:
+                    following = _turned(following, slow_turn(ahead, weak))
                 return step + 1, following, following - obj
 
             start = tf.constant(0), obj, tf.zeros_like(obj)
@@ -254,7 +258,7 @@ class UnrolledNetwork(PtychographyNetwork):
             if number > 0 and (steps := steps_between(self.plan.physics_steps)):
                 obj, change = approach(obj, steps, turns=False)
             obj, change = _upright(obj, change, illumination)
-            step, weak, turn = constrain(obj)
+            step, weak = constrain(obj)
             unit = _uncertain_by(weak, illumination)
             inverse = physics.as_complex(1 / unit)
             asked, weakly, last = (z * inverse for z in (step, weak, change))
@@ -269,7 +273,7 @@ class UnrolledNetwork(PtychographyNetwork):
                 tf.abs(weakly),
                 tf.math.real(last),
                 tf.math.imag(last),
-                turn,
+                slow_turn(obj, weak),
                 *surface,
                 tf.math.log(unit),
             ]

@@ -29,6 +29,7 @@ def small_scan(
     modes: int = 1,
     seed: int = 0,
     bad_pixels: np.ndarray | None = None,
+    step: float = 6.0,
 ) -> RawData:
     """Simulate points² patterns of `size` pixels; objectGuess is the truth."""
     rng = np.random.default_rng(seed)
@@ -39,8 +40,8 @@ def small_scan(
             for k in range(1, modes)
         ]
         probe = np.stack([probe[0], *extra]).astype(np.complex64)
-    x, y = raster_positions(points, points, 6.0, rng)
-    side = int(6 * points) + size + 8
+    x, y = raster_positions(points, points, step, rng)
+    side = int(step * points) + size + 8
     truth = make_object('dead-leaves', (side, side + 4), rng, absorption=0.4, phase=0.6)
     return simulate_scan(
         truth,

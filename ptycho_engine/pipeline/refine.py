@@ -60,6 +60,10 @@ share must be `CLEARLY` better, since held-out pixels like refined objects a lit
 CLEARLY = 0.99
 """Factor of the held-out deviance."""
 
+DEAREST = 1.04
+"""Held-out deviance that the mean may have, relative to the refined object: good means have up to 1.03, those
+with a network that has learned noise more."""
+
 MEAN_CURVATURE = 0.5
 """Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
 is but not its phase, and so pin down one of two directions."""
@@ -219,7 +223,7 @@ def refine(
             refined, found = runs[chosen].current, experiment.patterns
         physics.set_experiment(found.probe, found.placement.remainder)
         mean, value = _mean(physics, refined, warm, light)
-        if value < before:
+        if value < min(before, DEAREST * best.value):
             averaged, best = True, _Best(mean, value, found)
     kept, found = best.obj is not warm, best.patterns
     moved = found.placement.remainder - patterns.placement.remainder

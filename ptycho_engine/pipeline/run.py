@@ -39,12 +39,17 @@ class TrainingRun:
         Built.
     stages : sequence of Stage
         What it trains on; it begins in the first.
+    simulated_epochs : int
+        That the stages were planned with.
     """
 
-    def __init__(self, config: TrainingConfig, backend: Backend, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, config: TrainingConfig, backend: Backend, stages: Sequence[Stage], simulated_epochs: int
+    ) -> None:
         self.config = config
         self.backend = backend
         self._stages = tuple(stages)
+        self._simulated_epochs = simulated_epochs
         self._enter(self._stages[0])
         self.epoch = 0
         """Epochs done, of all stages."""
@@ -141,7 +146,7 @@ class TrainingRun:
             stale=self.stale,
             schedule=self.schedule.state(),
             data=self._stages[-1].source.identity,
-            simulated_epochs=self._stages[-1].before,
+            simulated_epochs=self._simulated_epochs,
         )
         return Checkpoint(
             model=self.model(),

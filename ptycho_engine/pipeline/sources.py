@@ -23,6 +23,7 @@ from .identity import combined, scan_origin
 from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
 from .prepared import PreparedScan
 from .selection import draw_seed, select_patterns
+from .subsets import scan_overlap
 
 __all__ = ['BatchSource', 'Drawn', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
@@ -172,6 +173,11 @@ class MeasuredScans:
     def origins(self) -> tuple[ScanOrigin, ...]:
         """The scans, in their order."""
         return tuple(map(scan_origin, self._prepared))
+
+    @cached_property
+    def overlap(self) -> float:
+        """Patterns on a pixel where the densest of the scans is densest."""
+        return max(map(scan_overlap, self._prepared))
 
     def training(self, epoch: int) -> list[Drawn]:
         """Draw this epoch's groups, shared among the scans by their size."""

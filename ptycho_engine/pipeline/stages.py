@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,15 @@ from .sources import MeasuredScans, TrainingSource, with_pattern_size
 
 __all__ = ['Stage', 'plan_stages']
 
+logger = logging.getLogger('ptychopinn.train')
+
 ADAPTING_RATE = 0.1
 """Factor of the learning rate on measured scans after simulated objects: they say less, and at the full rate
 what was learned is lost before they have said it."""
+
+LEAST_OVERLAP = 1.2
+"""Patterns on a pixel below which a scan cannot teach without labels: each pattern then has a patch for
+itself, and noise that explains it serves the loss as well as the object does."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,24 @@ def plan_stages(
     config = with_pattern_size(config, scans[0].raw.N)
     measured = MeasuredScans(scans, config)
     total = simulated_epochs + config.nepochs
+    sparse = _is_sparse(measured, config)
     if simulated_epochs == 0:
+        if sparse:
+            logger.warning(
+                'Only %.2g patterns fall on a pixel: trained on them without labels, a network may learn '
+                'their noise. Simulated objects teach it better (simulated_epochs, --simulate-from).',
+                measured.overlap,
+            )
         return config, [Stage(measured, config, 0, total)]
+    if sparse:
+        logger.info(
+            'Only %.2g patterns fall on a pixel, too few to learn from without labels: all %d epochs are on '
+            'simulated objects.',
+            measured.overlap,
+            total,
+        )
+        simulated = SimulatedScans(scans, config)
+        return config, [Stage(simulated, replace(with_truth(config), nepochs=total), 0, total)]
     warmup = min(config.lr_warmup_epochs, simulated_epochs)
     first = replace(with_truth(config), nepochs=simulated_epochs, lr_warmup_epochs=warmup)
     then = replace(config, learning_rate=ADAPTING_RATE * config.learning_rate)
@@ -78,3 +101,14 @@ def plan_stages(
         Stage(SimulatedScans(scans, config), first, 0, total),
         Stage(measured, then, simulated_epochs, total),
     ]
+
+
+def _is_sparse(measured: MeasuredScans, config: TrainingConfig) -> bool:
+    """Return whether the scans teach a network nothing that simulated objects do not (STAGE-02).
+
+    A probe or a scale that is to be found can only be found in measured patterns.
+    """
+    found_in_patterns = config.probe_trainable or config.intensity_scale_trainable
+    if not config.model.couples or config.model.model_type != 'pinn' or found_in_patterns:
+        return False
+    return measured.overlap < LEAST_OVERLAP

@@ -1,4 +1,5 @@
-"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-03, NET-10)."""
+"""How densely patterns overlap, and ordered subsets: on a dense scan a step needs a part of the patterns only
+(REF-03, NET-10)."""
 
 from __future__ import annotations
 
@@ -7,8 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import fftconvolve
 
-__all__ = ['fewer_subsets', 'most_subsets', 'overlap_of', 'patterns_of_steps', 'subsets_in_sweep']
+from ..physics.probe import mode_intensity
+from .prepared import PreparedScan
+
+__all__ = [
+    'fewer_subsets',
+    'most_subsets',
+    'overlap_of',
+    'patterns_of_steps',
+    'scan_overlap',
+    'subsets_in_sweep',
+]
 
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
@@ -48,6 +60,16 @@ def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
     )
     beyond = np.cumsum(light[::-1])[::-1]
     return float(edges[np.flatnonzero(beyond >= DENSEST * beyond[0])[-1]])
+
+
+def scan_overlap(prepared: PreparedScan) -> float:
+    """Return how many patterns of a scan fall on a pixel where it is densest, without reading them."""
+    intensity = mode_intensity(prepared.probe[np.newaxis])[0]
+    corner = prepared.placement.corner - prepared.placement.corner.min(axis=0)
+    visits = np.zeros(corner.max(axis=0) + 1)
+    np.add.at(visits, tuple(corner.T), 1)
+    light = np.maximum(fftconvolve(visits, intensity), 0)
+    return overlap_of(light, float(intensity.max()))
 
 
 def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:

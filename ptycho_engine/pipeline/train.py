@@ -110,7 +110,7 @@ def _train(
         simulated_epochs = config.simulated_epochs if first_objects else 0
     config, stages = plan_stages(scans, config, simulated_epochs=simulated_epochs)
     with closing(_start(config, len(stages[0].source.reference.probe), execution, initial)) as backend:
-        run = TrainingRun(config, backend, stages)
+        run = TrainingRun(config, backend, stages, simulated_epochs)
         if checkpoint is not None:
             check_resumable(checkpoint, config, stages[-1].source, folder / CHECKPOINT_NAME)
             run.restore(checkpoint)

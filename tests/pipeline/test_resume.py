@@ -299,6 +299,37 @@ def test_the_stages_of_a_run_are_counted_through_and_resume_anywhere(scan, tmp_p
     assert epochs_of(train([scan], *further, execution=CPU, resume=True)) == []
 
 
+def test_a_sparse_scan_teaches_nothing_without_labels(tmp_path, caplog):
+    """STAGE-05: its patterns hardly overlap, so that all epochs are on simulated objects."""
+    sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
+    config = replace(SMALL, simulated_epochs=2, nepochs=2)
+    with caplog.at_level('INFO', 'ptychopinn'):
+        epochs = epochs_of(train([sparse], config, tmp_path / 'whole', execution=CPU))
+    assert [(e.epoch, e.n_epochs, e.simulated) for e in epochs] == [(n, 4, True) for n in range(1, 5)]
+    assert any('too few to learn from without labels' in line for line in caplog.messages)
+    epochs_of(train([sparse], config, tmp_path / 'cut', execution=CPU), until=3)
+    (last,) = epochs_of(train([sparse], config, tmp_path / 'cut', execution=CPU, resume=True))
+    assert (last.epoch, last.n_epochs, last.simulated) == (4, 4, True)
+    assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
+
+
+def test_a_sparse_scan_trains_without_labels_where_only_it_can_tell(caplog):
+    """STAGE-05: measured patterns alone show a probe; and who asks for these epochs alone gets them."""
+    sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
+    _, stages = plan_stages([sparse], replace(SMALL, probe_trainable=True), simulated_epochs=2)
+    assert [stage.source.simulated for stage in stages] == [True, False]
+    assert not caplog.messages
+    _, stages = plan_stages([sparse], SMALL, simulated_epochs=0)
+    assert [stage.source.simulated for stage in stages] == [False]
+    assert 'may learn their noise' in caplog.text
+
+
+def test_one_dense_scan_is_enough_to_train_without_labels(scan):
+    sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
+    _, stages = plan_stages([sparse, scan], SMALL, simulated_epochs=2)
+    assert [stage.source.simulated for stage in stages] == [True, False]
+
+
 class _CountingBackend:
     """Stands for a backend whose weights are the number of the epoch."""
 
@@ -321,7 +352,7 @@ def test_the_losses_of_two_stages_are_never_compared(scan):
     """STAGE-03: the best weights of the first stage stay until the second's loss is better than theirs."""
     config, stages = plan_stages([scan], SMALL, simulated_epochs=2)
     backend = _CountingBackend()
-    run = TrainingRun(config, backend, stages)
+    run = TrainingRun(config, backend, stages, simulated_epochs=2)
     assert backend.config.realspace_mae_weight == 1
     for value, loss in ((1.0, 0.001), (2.0, 0.002)):
         backend.value = value

@@ -104,11 +104,12 @@ def plan_stages(
 
 
 def _is_sparse(measured: MeasuredScans, config: TrainingConfig) -> bool:
-    """Return whether the scans teach a network nothing that simulated objects do not (STAGE-02).
+    """Return whether the scans teach a network nothing that simulated objects do not (STAGE-05).
 
-    A probe or a scale that is to be found can only be found in measured patterns.
+    A probe or a scale that is to be found can only be found in measured patterns, and labels teach anyhow.
     """
     found_in_patterns = config.probe_trainable or config.intensity_scale_trainable
-    if not config.model.couples or config.model.model_type != 'pinn' or found_in_patterns:
+    labelled = config.model.model_type != 'pinn' or config.realspace_mae_weight > 0
+    if not config.model.couples or found_in_patterns or labelled:
         return False
     return measured.overlap < LEAST_OVERLAP

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import fftconvolve
+from scipy.signal import oaconvolve
 
 from ..physics.probe import mode_intensity
 from .prepared import PreparedScan
@@ -66,9 +66,9 @@ def scan_overlap(prepared: PreparedScan) -> float:
     """Return how many patterns of a scan fall on a pixel where it is densest, without reading them."""
     intensity = mode_intensity(prepared.probe[np.newaxis])[0]
     corner = prepared.placement.corner - prepared.placement.corner.min(axis=0)
-    visits = np.zeros(corner.max(axis=0) + 1)
+    visits = np.zeros(corner.max(axis=0) + 1, np.float32)
     np.add.at(visits, tuple(corner.T), 1)
-    light = np.maximum(fftconvolve(visits, intensity), 0)
+    light = np.maximum(oaconvolve(visits, intensity.astype(np.float32)), 0)
     return overlap_of(light, float(intensity.max()))
 
 

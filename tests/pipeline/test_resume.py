@@ -316,8 +316,9 @@ def test_a_sparse_scan_teaches_nothing_without_labels(tmp_path, caplog):
 def test_a_sparse_scan_trains_without_labels_where_only_it_can_tell(caplog):
     """STAGE-05: measured patterns alone show a probe; and who asks for these epochs alone gets them."""
     sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
-    _, stages = plan_stages([sparse], replace(SMALL, probe_trainable=True), simulated_epochs=2)
-    assert [stage.source.simulated for stage in stages] == [True, False]
+    for told in ({'probe_trainable': True}, {'realspace_mae_weight': 1.0}):
+        _, stages = plan_stages([sparse], replace(SMALL, **told), simulated_epochs=2)
+        assert [stage.source.simulated for stage in stages] == [True, False]
     assert not caplog.messages
     _, stages = plan_stages([sparse], SMALL, simulated_epochs=0)
     assert [stage.source.simulated for stage in stages] == [False]

@@ -11,6 +11,8 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ from .prepared import PreparedScan
 from .progress import Pace
 from .ramp import with_ramp_of
 from .stitch import weakest_weight
-from .subsets import fewer_subsets, most_subsets, overlap_of, subsets_in_sweep
+from .subsets import SPARSE_OVERLAP, fewer_subsets, most_subsets, overlap_of, subsets_in_sweep
 
 __all__ = ['Refinement', 'refine']
 
@@ -42,6 +44,10 @@ RPIE_PATTERNS = 16
 PATIENCE = 20
 """Sweeps over the whole scan without a better held-out deviance after which refinement ends."""
 
+SPARSE_TURN = 0.1
+"""Factor of the gain of the slow phase (REF-03) from a network's object where patterns hardly overlap: they
+do not hold that phase there, and what turns it is noise."""
+
 BETTER = 1e-4
 """Relative fall of the held-out deviance that counts."""
 
@@ -52,13 +58,9 @@ FEW_COUNTS, ALIKE = 600.0, 1.15
 """Where fewer counts fall on a pixel, and the network's object is no worse than so many times the refined one
 in held-out deviance, their mean is taken."""
 
-PHASE_SHARES, AMPLITUDE_SHARES = (0.1, 0.7), (0.2, 0.5)
-"""Of the refined object in that mean. The phase's is what the held-out pixels like better: a network may lack
-what varies slowly, which refinement mends. Amplitudes are detail, which a network knows better: their second
-share must be `CLEARLY` better, since held-out pixels like refined objects a little too well."""
-
-CLEARLY = 0.99
-"""Factor of the held-out deviance."""
+AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5), (0.1, 0.7)
+"""Of the refined object in that mean; the held-out pixels choose. A network may lack what varies slowly in
+the phase, which refinement mends, and knows details better than few counts do."""
 
 DEAREST = 1.04
 """Held-out deviance that the mean may have, relative to the refined object: good means have up to 1.03, those
@@ -258,31 +260,34 @@ def _starts(
         Illumination of the scan, on the device.
     """
     patterns, physics, config = course.patterns, course.physics, course.config
-    variance = illumination_variance(patterns.probe)
-    gain = physics.to_device(slow_phase_gain(variance, patterns.shape).astype(np.complex64))
+    light, learned = physics.to_host(weight), bool((padded != 1).any())
+    gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
+    sparse = overlap_of(light, patterns.brightest) < SPARSE_OVERLAP
 
-    def descent(obj: Any, reference: Any | None = None) -> Descent:
+    def descent(obj: Any, factor: float = 1.0, reference: Any | None = None) -> Descent:
         if not course.accelerated:
             return RegularisedPIE(physics, obj, patterns.brightest)
-        return AcceleratedDescent(physics, obj, weight, config.refine_smoothing, gain, reference)
+        turn = physics.to_device(np.complex64(factor) * gain)
+        return AcceleratedDescent(physics, obj, weight, config.refine_smoothing, turn, reference)
 
+    gentle = partial(descent, factor=SPARSE_TURN if sparse and learned else 1.0)
     sweeps = config.refine_iterations
     if course.accelerated:
-        most = most_subsets(physics.to_host(weight), patterns.brightest, len(patterns))
+        most = most_subsets(light, patterns.brightest, len(patterns))
         planned, near = sweeps, fewer_subsets(most)
     else:
         # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
         most = near = -(-len(patterns) // RPIE_PATTERNS)
         planned = 3 * sweeps
-    runs = {'network': DescentRun(descent, warm, planned, near)}
+    runs = {'network': DescentRun(gentle, warm, planned, near)}
     if course.accelerated and is_near(patterns, padded):
         logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         runs['flat'] = DescentRun(descent, flat, planned, most)
-    if course.accelerated and most == 1 and (padded != 1).any():
+    if course.accelerated and most == 1 and learned:
         # Of few patterns a good network knows the edges better than they do.
-        runs[BELIEVED] = DescentRun(lambda obj: descent(obj, warm), warm, planned, near)
+        runs[BELIEVED] = DescentRun(partial(gentle, reference=warm), warm, planned, near)
     return runs, most
 
 
@@ -348,11 +353,8 @@ def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.f
         obj = physics.to_device((amplitude * np.exp(1j * phase)).astype(np.complex64))
         return obj, physics.held_out(obj)
 
-    few, half = AMPLITUDE_SHARES
-    first = [(mean(few, share), share) for share in PHASE_SHARES]
-    best, phase_share = min(first, key=lambda pair: pair[0][1])
-    other = mean(half, phase_share)
-    return other if other[1] < CLEARLY * best[1] else best
+    means = (mean(*shares) for shares in product(AMPLITUDE_SHARES, PHASE_SHARES))
+    return min(means, key=lambda pair: pair[1])
 
 
 def _trial_length(sweeps: int, most: int) -> int:

@@ -11,6 +11,7 @@ from ..data.scan import Scan
 from ..errors import DataValueError
 from .simulated import SimulatedScans, with_truth
 from .sources import MeasuredScans, TrainingSource, with_pattern_size
+from .subsets import SPARSE_OVERLAP
 
 __all__ = ['Stage', 'plan_stages']
 
@@ -19,10 +20,6 @@ logger = logging.getLogger('ptychopinn.train')
 ADAPTING_RATE = 0.1
 """Factor of the learning rate on measured scans after simulated objects: they say less, and at the full rate
 what was learned is lost before they have said it."""
-
-LEAST_OVERLAP = 1.2
-"""Patterns on a pixel below which a scan cannot teach without labels: each pattern then has a patch for
-itself, and noise that explains it serves the loss as well as the object does."""
 
 
 @dataclass(frozen=True)
@@ -112,4 +109,4 @@ def _is_sparse(measured: MeasuredScans, config: TrainingConfig) -> bool:
     labelled = config.model.model_type != 'pinn' or config.realspace_mae_weight > 0
     if not config.model.couples or found_in_patterns or labelled:
         return False
-    return measured.overlap < LEAST_OVERLAP
+    return measured.overlap < SPARSE_OVERLAP

@@ -14,6 +14,7 @@ from ..physics.probe import mode_intensity
 from .prepared import PreparedScan
 
 __all__ = [
+    'SPARSE_OVERLAP',
     'fewer_subsets',
     'most_subsets',
     'overlap_of',
@@ -24,6 +25,10 @@ __all__ = [
 
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
+
+SPARSE_OVERLAP = 1.2
+"""Patterns that fall on a pixel below which each has a patch for itself: noise explains it as well as the
+object does, and no neighbour holds its phase."""
 
 DENSEST = 0.25
 """Part of the light that falls where a scan counts as densest."""

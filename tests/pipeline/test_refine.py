@@ -26,6 +26,7 @@ from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.ramp import with_ramp_of
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine
+from ptycho_engine.pipeline.subsets import SPARSE_OVERLAP, scan_overlap
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 
@@ -337,17 +338,38 @@ def test_ref_05_no_other_start_is_tried_where_little_but_noise_is_left(dense, ca
         assert text in caplog.text
 
 
-def sparse_and_learned(photons):
+def sparse_and_learned(photons, step=10.0, wrong=0.2):
     """Return a sparse scan, and an object as a network might make it: its error is its own."""
-    sparse = PreparedScan(dense_scan(points=6, step=10.0, photons=photons))
+    sparse = PreparedScan(dense_scan(points=6, step=step, photons=photons))
     truth = (sparse.scan.raw.objectGuess / sparse.scale.probe_scale).astype(np.complex64)
     rng = np.random.default_rng(2)
     error = rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape)
-    return sparse, (truth + 0.2 * gaussian_filter(error, 1.5)).astype(np.complex64)
+    return sparse, (truth + wrong * gaussian_filter(error, 1.5)).astype(np.complex64)
+
+
+def test_ref_03_noise_does_not_turn_the_slow_phase_where_patterns_hardly_overlap(monkeypatch):
+    sparse, learned = sparse_and_learned(photons=1e5, step=12.0)
+    assert scan_overlap(sparse) < SPARSE_OVERLAP
+    _, gentle = finished(sparse, learned, refine_iterations=60)
+    monkeypatch.setattr(refine_module, 'SPARSE_TURN', 1.0)
+    _, full = finished(sparse, learned, refine_iterations=60)
+    assert gentle.start == full.start == 'network'
+    errors = [scored(sparse, obj).nrmse for obj in (learned, full.object_array, gentle.object_array)]
+    assert errors[2] < 0.8 * min(errors[:2])
+
+
+@pytest.mark.parametrize(('step', 'start'), [(12.0, 'flat'), (6.0, 'learned')])
+def test_ref_03_elsewhere_it_is_turned_as_far_as_ever(step, start, monkeypatch):
+    scan, learned = sparse_and_learned(photons=1e5, step=step)
+    start = np.ones_like(learned) if start == 'flat' else learned
+    _, one = finished(scan, start, refine_iterations=5)
+    monkeypatch.setattr(refine_module, 'SPARSE_TURN', 0.0)
+    _, other = finished(scan, start, refine_iterations=5)
+    np.testing.assert_array_equal(one.object_array, other.object_array)
 
 
 def test_ref_10_where_light_is_scarce_the_mean_with_the_network_errs_less(monkeypatch):
-    sparse, learned = sparse_and_learned(photons=2e4)
+    sparse, learned = sparse_and_learned(photons=2e4, wrong=0.14)
     _, mean = finished(sparse, learned, refine_iterations=20)
     assert mean.averaged
     assert 'averaged with the network' in mean.sentence

@@ -262,15 +262,16 @@ def _starts(
     patterns, physics, config = course.patterns, course.physics, course.config
     light, learned = physics.to_host(weight), bool((padded != 1).any())
     gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
-    sparse = overlap_of(light, patterns.brightest) < SPARSE_OVERLAP
+    full = little = physics.to_device(gain)
+    if learned and overlap_of(light, patterns.brightest) < SPARSE_OVERLAP:
+        little = physics.to_device(np.complex64(SPARSE_TURN) * gain)
 
-    def descent(obj: Any, factor: float = 1.0, reference: Any | None = None) -> Descent:
+    def descent(obj: Any, turn: Any, reference: Any | None = None) -> Descent:
         if not course.accelerated:
             return RegularisedPIE(physics, obj, patterns.brightest)
-        turn = physics.to_device(np.complex64(factor) * gain)
         return AcceleratedDescent(physics, obj, weight, config.refine_smoothing, turn, reference)
 
-    gentle = partial(descent, factor=SPARSE_TURN if sparse and learned else 1.0)
+    gentle = partial(descent, turn=little)
     sweeps = config.refine_iterations
     if course.accelerated:
         most = most_subsets(light, patterns.brightest, len(patterns))
@@ -284,7 +285,7 @@ def _starts(
         logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
-        runs['flat'] = DescentRun(descent, flat, planned, most)
+        runs['flat'] = DescentRun(partial(descent, turn=full), flat, planned, most)
     if course.accelerated and most == 1 and learned:
         # Of few patterns a good network knows the edges better than they do.
         runs[BELIEVED] = DescentRun(partial(gentle, reference=warm), warm, planned, near)

@@ -38,7 +38,7 @@ class Progress:
     data: str
     """Identity of what it trains on (:attr:`~..pipeline.sources.TrainingSource.identity`)."""
     simulated_epochs: int = 0
-    """Epochs of the run that are on simulated objects before those on measured scans."""
+    """Epochs on simulated objects that the run was planned with, before those on measured scans."""
 
 
 @dataclass(frozen=True)

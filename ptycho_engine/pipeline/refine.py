@@ -28,11 +28,12 @@ from ..physics.refinement import ScanPatterns, ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .descent_run import DescentRun
 from .held_out import is_near, scan_patterns
+from .overlap import SPARSE_OVERLAP, overlap_of
 from .prepared import PreparedScan
 from .progress import Pace
 from .ramp import with_ramp_of
 from .stitch import weakest_weight
-from .subsets import SPARSE_OVERLAP, fewer_subsets, most_subsets, overlap_of, subsets_in_sweep
+from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
 
 __all__ = ['Refinement', 'refine']
 

@@ -20,10 +20,10 @@ from ..data.scan import Scan
 from ..errors import DataValueError
 from ..files.origin import ScanOrigin
 from .identity import combined, scan_origin
+from .overlap import scan_overlap
 from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
 from .prepared import PreparedScan
 from .selection import draw_seed, select_patterns
-from .subsets import scan_overlap
 
 __all__ = ['BatchSource', 'Drawn', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 

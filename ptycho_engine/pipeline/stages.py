@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from ..config import TrainingConfig
 from ..data.scan import Scan
 from ..errors import DataValueError
+from .overlap import SPARSE_OVERLAP
 from .simulated import SimulatedScans, with_truth
 from .sources import MeasuredScans, TrainingSource, with_pattern_size
-from .subsets import SPARSE_OVERLAP
 
 __all__ = ['Stage', 'plan_stages']
 

@@ -1,5 +1,4 @@
-"""How densely patterns overlap, and ordered subsets: on a dense scan a step needs a part of the patterns only
-(REF-03, NET-10)."""
+"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-03, NET-10)."""
 
 from __future__ import annotations
 
@@ -8,33 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import oaconvolve
 
-from ..physics.probe import mode_intensity
-from .prepared import PreparedScan
+from .overlap import overlap_of
 
-__all__ = [
-    'SPARSE_OVERLAP',
-    'fewer_subsets',
-    'most_subsets',
-    'overlap_of',
-    'patterns_of_steps',
-    'scan_overlap',
-    'subsets_in_sweep',
-]
+__all__ = ['fewer_subsets', 'most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
 
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
-
-SPARSE_OVERLAP = 1.2
-"""Patterns that fall on a pixel below which each has a patch for itself: noise explains it as well as the
-object does, and no neighbour holds its phase."""
-
-DENSEST = 0.25
-"""Part of the light that falls where a scan counts as densest."""
-
-OVERLAP_BINS = 1024
-"""Numbers of patterns on a pixel that are told apart."""
 
 MOST_SUBSETS = 32
 
@@ -44,37 +23,6 @@ phase before the whole scan mends it again."""
 
 STEPS_AT_EACH = 8
 """Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
-
-
-def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
-    """Return how many patterns fall on a pixel where the scan is densest.
-
-    A quarter of the light falls where more do. A part of a scan, of which more is edge, has about the overlap
-    of the whole.
-
-    Parameters
-    ----------
-    weight : (H, W) float
-        Illumination of the whole scan, in counts.
-    brightest : float
-        Largest illumination of one pattern.
-    """
-    relative = np.ravel(weight) / brightest
-    light, edges = np.histogram(
-        relative, bins=OVERLAP_BINS, range=(0, float(relative.max())), weights=relative
-    )
-    beyond = np.cumsum(light[::-1])[::-1]
-    return float(edges[np.flatnonzero(beyond >= DENSEST * beyond[0])[-1]])
-
-
-def scan_overlap(prepared: PreparedScan) -> float:
-    """Return how many patterns of a scan fall on a pixel where it is densest, without reading them."""
-    intensity = mode_intensity(prepared.probe[np.newaxis])[0]
-    corner = prepared.placement.corner - prepared.placement.corner.min(axis=0)
-    visits = np.zeros(corner.max(axis=0) + 1, np.float32)
-    np.add.at(visits, tuple(corner.T), 1)
-    light = np.maximum(oaconvolve(visits, intensity.astype(np.float32)), 0)
-    return overlap_of(light, float(intensity.max()))
 
 
 def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:

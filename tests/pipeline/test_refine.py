@@ -21,12 +21,12 @@ from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_g
 from ptycho_engine.pipeline import progress
 from ptycho_engine.pipeline import refine as refine_module
 from ptycho_engine.pipeline.held_out import scan_patterns
+from ptycho_engine.pipeline.overlap import SPARSE_OVERLAP, scan_overlap
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import align, scan_box, score
 from ptycho_engine.pipeline.ramp import with_ramp_of
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.refine import refine
-from ptycho_engine.pipeline.subsets import SPARSE_OVERLAP, scan_overlap
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 

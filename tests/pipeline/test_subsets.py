@@ -8,18 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
-from ptycho_engine.backends.base import create_backend
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.pipeline.held_out import scan_patterns
-from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.pipeline.overlap import overlap_of
 from ptycho_engine.pipeline.subsets import (
     most_subsets,
-    overlap_of,
     patterns_of_steps,
-    scan_overlap,
     subsets_in_sweep,
 )
-from tests.conftest import small_scan
 
 
 def test_a_third_of_the_sweeps_has_subsets_that_then_double():
@@ -74,15 +68,3 @@ def test_net_10_a_part_of_a_scan_has_the_subsets_of_the_whole():
     whole, part = light(30), light(14)
     assert overlap_of(part, 1.0) == pytest.approx(overlap_of(whole, 1.0), rel=0.05)
     assert most_subsets(part, 1.0, 196) == most_subsets(whole, 1.0, 900) > 1
-
-
-@pytest.mark.parametrize(('step', 'modes'), [(6.0, 1), (6.0, 2), (22.0, 1)])
-def test_the_overlap_of_a_scan_is_that_of_its_illumination(step, modes):
-    prepared = PreparedScan(Scan.from_raw(small_scan(points=6, size=32, modes=modes, step=step)))
-    patterns = scan_patterns(prepared, None)
-    physics = create_backend('pytorch').scan_physics(patterns)
-    flat = physics.to_device(np.ones(patterns.shape, np.complex64))
-    weight = physics.to_host(physics.evaluate(flat, np.arange(36), 'poisson').weight)
-    expected = overlap_of(weight, patterns.brightest)
-    # Sub-pixel remainders are left out of it.
-    assert scan_overlap(prepared) == pytest.approx(expected, rel=0.05)

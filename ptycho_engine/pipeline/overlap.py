@@ -1,0 +1,55 @@
+"""How densely the patterns of a scan overlap (REF-03, NET-10, STAGE-05)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import oaconvolve
+
+from ..physics.probe import mode_intensity
+from .prepared import PreparedScan
+
+__all__ = ['SPARSE_OVERLAP', 'overlap_of', 'scan_overlap']
+
+SPARSE_OVERLAP = 1.2
+"""Patterns that fall on a pixel below which each has a patch for itself: noise explains it as well as the
+object does, and no neighbour holds its phase."""
+
+DENSEST = 0.25
+"""Part of the light that falls where a scan counts as densest."""
+
+OVERLAP_BINS = 1024
+"""Numbers of patterns on a pixel that are told apart."""
+
+
+def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
+    """Return how many patterns fall on a pixel where the scan is densest.
+
+    A quarter of the light falls where more do. A part of a scan, of which more is edge, has about the overlap
+    of the whole.
+
+    Parameters
+    ----------
+    weight : (H, W) float
+        Illumination of the whole scan, in counts.
+    brightest : float
+        Largest illumination of one pattern.
+    """
+    relative = np.ravel(weight) / brightest
+    light, edges = np.histogram(
+        relative, bins=OVERLAP_BINS, range=(0, float(relative.max())), weights=relative
+    )
+    beyond = np.cumsum(light[::-1])[::-1]
+    return float(edges[np.flatnonzero(beyond >= DENSEST * beyond[0])[-1]])
+
+
+def scan_overlap(prepared: PreparedScan) -> float:
+    """Return how many patterns of a scan fall on a pixel where it is densest, without reading them."""
+    intensity = mode_intensity(prepared.probe)
+    corner = prepared.placement.corner - prepared.placement.corner.min(axis=0)
+    visits = np.zeros(corner.max(axis=0) + 1, np.float32)
+    np.add.at(visits, tuple(corner.T), 1)
+    light = np.maximum(oaconvolve(visits, intensity.astype(np.float32)), 0)
+    return overlap_of(light, float(intensity.max()))

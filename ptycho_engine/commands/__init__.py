@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import EngineError
+from ..errors import Cancelled, EngineError
 from .options import CommandParser, WrappedHelp, in_flags
 from .paragraph import SentenceFormatter, complain
 
@@ -81,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         code: int | None = options.run(options)
+    except Cancelled as error:
+        complain(f'ptychopinn {options.command}: {error}')
+        return EXIT_CANCELLED
     except EngineError as error:
         complain(f'ptychopinn {options.command}: {in_flags(str(error))}')
         return EXIT_USAGE

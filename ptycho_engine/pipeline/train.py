@@ -84,6 +84,8 @@ def train(
         With a sentence, before anything is written.
     DivergedError
         If the loss was not finite in the first epoch: there is no model worth keeping.
+    Cancelled
+        If `should_stop` turned true before the first step; what `output_dir` held is left as it was.
     """
     execution = execution or PyTorchExecutionConfig()
     config, folder = with_execution(config, execution), Path(output_dir)
@@ -158,6 +160,9 @@ def _run(
 
     if run.stage.is_last and run.stale >= run.config.early_stop_patience:
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
+    if not run.history:
+        # The folder may hold the model of an earlier run.
+        raise Cancelled('The training was stopped before its first step; no model was written.')
     path = folder / ARCHIVE_NAME
     save_archive(path, run.model())
     yield ModelSaved(path)

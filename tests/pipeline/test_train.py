@@ -84,6 +84,13 @@ def test_stop_keeps_the_best_model_and_comes_at_once(blind, tmp_path):
     assert load_archive(tmp_path).weights
 
 
+def test_a_stop_before_the_first_step_leaves_an_earlier_model_alone(blind, tmp_path):
+    (tmp_path / 'wts.h5.zip').write_bytes(b'a model of an earlier run')
+    with pytest.raises(Cancelled, match='before its first step'):
+        list(train([blind], SMALL, tmp_path, should_stop=lambda: True))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'a model of an earlier run']
+
+
 def test_early_stop_restores_the_best_weights(blind, tmp_path):
     """With a learning rate that ruins the network the first epoch stays the best."""
     config = replace(SMALL, nepochs=30, learning_rate=0.5, scheduler='Default', early_stop_patience=2)

@@ -1,4 +1,4 @@
-"""Let one backend predict a small batch on each kind of device.
+"""Let one backend predict a small batch, and take a step of a refinement, on each kind of device.
 
 ``python -m ptycho_engine.examine.trial pytorch`` prints one line of JSON: the framework's version, and the
 milliseconds for each device that computes.
@@ -12,17 +12,21 @@ import sys
 import time
 
 import numpy as np
+import numpy.typing as npt
 
-from ..backends.base import Batch, Illumination, create_backend
+from ..backends.base import Backend, Batch, Illumination, create_backend
 from ..config import ModelConfig, PyTorchExecutionConfig
 from ..errors import EngineError
 from ..network.plan import build_plan, initial_weights
+from ..physics.geometry import PatchPlacement
+from ..physics.refinement import ScanPatterns
 
 __all__ = ['main']
 
 DEVICES = ('cpu', 'cuda', 'mps')
 DISTRIBUTIONS = {'pytorch': ('torch',), 'tensorflow': ('tensorflow', 'tensorflow-cpu')}
 SIZE = 32
+PROBE, GOOD = np.ones((1, SIZE, SIZE), np.complex64), np.ones((SIZE, SIZE), bool)
 
 
 def main(backend: str) -> None:
@@ -55,15 +59,33 @@ def _try(backend: str, device: str) -> float | None:
         tic = time.perf_counter()
         patches = runner.predict(batch)
         milliseconds = 1e3 * (time.perf_counter() - tic)
-    except (EngineError, RuntimeError):
+        gradient = _gradient(runner)
+    except (EngineError, RuntimeError, TypeError):
+        # A device without an operation or a dtype says so in one of these.
         return None
-    return milliseconds if np.isfinite(patches).all() else None
+    return milliseconds if np.isfinite(patches).all() and np.isfinite(gradient).all() else None
+
+
+def _gradient(runner: Backend) -> npt.NDArray[np.complex64]:
+    """Return the gradient (SIZE, SIZE) of one pattern, as refinements and whole scans take it."""
+    amplitude, corner = np.ones((1, SIZE, SIZE), np.float32), np.zeros((1, 2), np.int64)
+    physics = runner.scan_physics(
+        ScanPatterns(
+            probe=PROBE,
+            good=GOOD,
+            placement=PatchPlacement(corner, np.zeros((1, 2))),
+            shape=(SIZE, SIZE),
+            amplitude=lambda indices: amplitude[indices],
+            held_out=np.zeros((1, 1), np.int64),
+        )
+    )
+    flat = physics.to_device(np.ones((SIZE, SIZE), np.complex64))
+    return physics.to_host(physics.evaluate(flat, np.arange(1), 'poisson').gradient)
 
 
 def _batch() -> Batch:
-    probe = np.full((1, SIZE, SIZE), 1.0, np.complex64)
     return Batch(
-        illumination=Illumination(probe, np.ones((SIZE, SIZE), bool), 1.0),
+        illumination=Illumination(PROBE, GOOD, 1.0),
         amplitude=np.ones((1, 1, SIZE, SIZE), np.float32),
         corner=np.zeros((1, 1, 2), np.int64),
         remainder=np.zeros((1, 1, 2), np.float32),

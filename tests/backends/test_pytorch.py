@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptycho_engine.backends.base import Batch, create_backend
 from ptycho_engine.backends.pytorch import physics as tp
+from ptycho_engine.backends.pytorch import refine
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError, ConfigError
@@ -14,6 +16,7 @@ from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
 from ptycho_engine.physics.probe import fourier_shift, mode_intensity
 from ptycho_engine.physics.unrolled import STEP_REGULARISATION
+from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
@@ -246,3 +249,38 @@ def test_opt_06_a_step_that_overflows_is_left_out_and_the_factor_halved():
     for name, value in backend.weights().items():
         np.testing.assert_array_equal(value, before[name])
     np.testing.assert_array_equal(backend.optimiser_state()['loss_scale'], [factor / 2, 0])
+
+
+class RefusesFloat64(TorchDispatchMode):
+    """Computes as an Apple GPU does: nothing in float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        # An array of the host may be handed over in any dtype.
+        handed_over = func is torch.ops.aten.lift_fresh.default
+        if not handed_over and getattr(result, 'dtype', None) in (torch.float64, torch.complex128):
+            raise TypeError(f'{func} in float64')
+        return result
+
+
+def test_a_device_without_float64_refines_as_others_do(monkeypatch):
+    prepared = prepared_scan()
+    patterns, everything = scan_patterns(prepared, 0), np.arange(16)
+    backend = backend_for(prepared)
+
+    def found():
+        physics = backend.scan_physics(patterns)
+        flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+        evaluation = physics.evaluate(flat, everything, 'poisson')
+        power = map(physics.to_host, physics.gradient_power(flat))
+        physics.set_experiment(patterns.probe, patterns.placement.remainder)
+        force = physics.experiment_gradient(flat).force
+        return [evaluation.held_out, physics.held_out(flat), *power, force]
+
+    assert refine.widest(torch.device('mps')) is torch.float32
+    wide = found()
+    monkeypatch.setattr(refine, 'widest', lambda device: torch.float32)
+    with RefusesFloat64():
+        narrow = found()
+    for one, other in zip(wide, narrow, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(one).max())

@@ -25,19 +25,25 @@ BLOCK_DIVISOR = 4
 """Blocks are smaller than elsewhere: what a sweep touches between two transforms stays in the cache."""
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """Return the dtype of sums over a scan: float64, which Apple GPUs do not have."""
+    return torch.float32 if device.type == 'mps' else torch.float64
+
+
 class TorchScanPhysics:
     """Gradients of the likelihood of a scan's patterns with respect to one object, on a device."""
 
     def __init__(self, patterns: ScanPatterns, device: torch.device, real: torch.dtype) -> None:
         self._device = device
         self._real = real
+        self._wide = widest(device)
         self._patterns = patterns
         self._probe = torch.from_numpy(patterns.probe).to(device, real.to_complex())
         good = torch.from_numpy(patterns.good).to(device, real)
         self._good = torch.fft.ifftshift(good, dim=(-2, -1))
         self._floor = modulus_floor(patterns.probe)
         self._corner = torch.from_numpy(patterns.placement.corner).to(device)
-        self._remainder = torch.from_numpy(patterns.placement.remainder).to(device, real)
+        self._remainder = torch.from_numpy(patterns.placement.remainder).to(real).to(device)
         self._held = torch.from_numpy(patterns.held_out).to(device)
         pixels = torch.arange(patterns.size, device=device)
         self._window = pixels[:, None] * patterns.shape[1] + pixels[None, :]
@@ -67,7 +73,7 @@ class TorchScanPhysics:
     def evaluate(self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood) -> Evaluation:
         """Return gradient, weight and held-out deviance of the given patterns."""
         gradient = torch.zeros_like(obj)
-        held_out = obj.new_zeros((), dtype=torch.float64)
+        held_out = obj.new_zeros((), dtype=self._wide)
         everything = len(indices) == len(self._patterns)
         known = self._light if everything else None
         weight = torch.zeros_like(obj.real) if known is None else known.clone()
@@ -83,7 +89,7 @@ class TorchScanPhysics:
 
     def held_out(self, obj: Tensor) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""
-        total = obj.new_zeros((), dtype=torch.float64)
+        total = obj.new_zeros((), dtype=self._wide)
         for chosen in self._blocks(np.arange(len(self._patterns))):
             amplitude, probes = self._take(chosen)
             rate = physics.mode_intensity(physics.far_field(self._cut(obj, chosen), probes))
@@ -105,8 +111,8 @@ class TorchScanPhysics:
         """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
         probe = torch.zeros_like(self._probe)
         weight = torch.zeros_like(probe[0].real)
-        force = obj.new_empty((len(self._patterns), 2), dtype=torch.float64)
-        curvature = obj.new_empty((len(self._patterns), 2, 2), dtype=torch.float64)
+        force = obj.new_empty((len(self._patterns), 2), dtype=self._wide)
+        curvature = obj.new_empty((len(self._patterns), 2, 2), dtype=self._wide)
         slope = physics.shift_slope(self._patterns.size, weight)
         for chosen, probes, changes, _ in self._changes(obj, np.arange(len(self._patterns)), 'poisson'):
             where = chosen.to(self._device)
@@ -114,15 +120,15 @@ class TorchScanPhysics:
             probe += physics.shift_probe(patches.conj() * changes, -self._remainder[where]).sum(dim=0)
             weight += physics.mode_intensity(patches).sum(dim=0)
             moved = torch.fft.ifft2(torch.fft.fft2(probes)[:, :, None] * slope) * patches[:, :, None]
-            force[where] = (moved.conj() * changes[:, :, None]).real.sum(dim=(1, 3, 4)).double()
+            force[where] = (moved.conj() * changes[:, :, None]).real.sum(dim=(1, 3, 4)).to(self._wide)
             products = (moved.conj()[:, :, :, None] * moved[:, :, None]).real
-            curvature[where] = products.sum(dim=(1, 4, 5)).double()
+            curvature[where] = products.sum(dim=(1, 4, 5)).to(self._wide)
         return ExperimentGradient(*(self.to_host(a) for a in (probe, weight, force, curvature)))
 
     def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
         """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
         self._probe = torch.from_numpy(probe).to(self._device, self._real.to_complex())
-        self._remainder = torch.from_numpy(remainder).to(self._device, self._real)
+        self._remainder = torch.from_numpy(remainder).to(self._real).to(self._device)
         self._floor = modulus_floor(probe)
         self._light = None
         if self._cached is not None:
@@ -196,7 +202,7 @@ class TorchScanPhysics:
     def _deviance(self, rate: Tensor, amplitude: Tensor, chosen: Tensor) -> Tensor:
         """Return the Poisson deviance summed over the held-out pixels."""
         pixels = self._pixels(chosen)
-        k = amplitude.reshape(len(chosen), -1).gather(1, pixels).double().square()
-        lam = rate.reshape(len(chosen), -1).gather(1, pixels).double() + BACKGROUND
+        k = amplitude.reshape(len(chosen), -1).gather(1, pixels).to(self._wide).square()
+        lam = rate.reshape(len(chosen), -1).gather(1, pixels).to(self._wide) + BACKGROUND
         total: Tensor = 2 * (torch.special.xlogy(k, k / lam) - (k - lam)).sum()
         return total

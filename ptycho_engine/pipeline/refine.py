@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -55,17 +54,12 @@ BETTER = 1e-4
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
 
-FEW_COUNTS, ALIKE = 600.0, 1.15
-"""Where fewer counts fall on a pixel, and the network's object is no worse than so many times the refined one
-in held-out deviance, their mean is taken."""
+FEW_COUNTS = 600.0
+"""Where fewer counts fall on a pixel, a mean of the refined object and the network's is tried."""
 
-AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5), (0.1, 0.7)
+AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5, 0.8, 1.0), (0.1, 0.4, 0.7, 1.0)
 """Of the refined object in that mean; the held-out pixels choose. A network may lack what varies slowly in
-the phase, which refinement mends, and knows details better than few counts do."""
-
-DEAREST = 1.04
-"""Held-out deviance that the mean may have, relative to the refined object: good means have up to 1.03, those
-with a network that has learned noise more."""
+the phase, which refinement mends, and may know details better than few counts do."""
 
 MEAN_CURVATURE = 0.5
 """Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
@@ -219,14 +213,14 @@ def refine(
     light = physics.to_host(first.weight)
     scarce = overlap_of(light, 1.0) < FEW_COUNTS and bool((padded != 1).any())
     averaged = False
-    if scarce and course.accelerated and chosen != 'flat' and before < ALIKE * best.value:
+    if scarce and course.accelerated and chosen != 'flat':
         # Where refinement did not help, what it ended with still errs in another way.
         refined, found = best.obj, best.patterns
         if refined is warm:
             refined, found = runs[chosen].current, experiment.patterns
         physics.set_experiment(found.probe, found.placement.remainder)
         mean, value = _mean(physics, refined, warm, light)
-        if value < min(before, DEAREST * best.value):
+        if value < (1 - BETTER) * best.value:
             averaged, best = True, _Best(mean, value, found)
     kept, found = best.obj is not warm, best.patterns
     moved = found.placement.remainder - patterns.placement.remainder
@@ -342,9 +336,10 @@ def _go_on(
 
 
 def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.float32]) -> tuple[Any, float]:
-    """Return a mean of a refined object (H, W) and the network's, and its held-out deviance (REF-10).
+    """Return the best mean of a refined object (H, W) and the network's, and its held-out deviance (REF-10).
 
-    One errs towards noise and the other towards what the network has learned: their mean errs less.
+    One errs towards noise and the other towards what the network has learned: their mean errs less. Modulus
+    and phase hardly depend on each other, so the share of the phase is chosen first.
     """
     target = physics.to_host(refined)
     learned = with_ramp_of(target, physics.to_host(warm), light)
@@ -355,7 +350,8 @@ def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.f
         obj = physics.to_device((amplitude * np.exp(1j * phase)).astype(np.complex64))
         return obj, physics.held_out(obj)
 
-    means = (mean(*shares) for shares in product(AMPLITUDE_SHARES, PHASE_SHARES))
+    phase_share = min(PHASE_SHARES, key=lambda share: mean(1.0, share)[1])
+    means = (mean(share, phase_share) for share in AMPLITUDE_SHARES)
     return min(means, key=lambda pair: pair[1])
 
 

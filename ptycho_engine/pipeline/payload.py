@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from ..config import InferenceConfig
 from ..config.factory import InferencePayload, TrainingPayload
 from ..config.setup import TrainingSetup
 from ..data.raw_data import RawData
@@ -23,7 +25,7 @@ logger = logging.getLogger('ptychopinn.train')
 def train_from_payload(
     payload: TrainingPayload, *, should_stop: Callable[[], bool] | None = None
 ) -> Iterator[Event]:
-    """Train on ``train_data_file``; then reconstruct ``test_data_file``, where there is one.
+    """Train on ``train_data_file``; then reconstruct ``test_data_file``, where there is one, on that backend.
 
     Yields
     ------
@@ -31,17 +33,21 @@ def train_from_payload(
         Those of :func:`~ptycho_engine.train`, then those of :func:`~ptycho_engine.reconstruct`.
     """
     run = payload.tf_training_config
-    saved = run.output_dir
+    scans, saved = _training_scans(run), run.output_dir
+    # Before the training, which may take long, so that a mistake in it is found at once.
+    test = None if run.test_data_file is None else _scan(run.test_data_file, run.nphotons)
     for event in train(
-        _training_scans(run), run, run.output_dir, execution=payload.execution_config, should_stop=should_stop
+        scans, run, run.output_dir, execution=payload.execution_config, should_stop=should_stop
     ):
         if isinstance(event, ModelSaved):
             saved = event.path
         yield event
-    if run.test_data_file is not None and not (should_stop and should_stop()):
+    if test is not None and not (should_stop and should_stop()):
+        shared = ('backend', 'neighbor_count', 'seed', 'use_groups_cache')
         yield from reconstruct(
-            load_scan(run.test_data_file),
+            test,
             load_archive(saved),
+            InferenceConfig(**{name: getattr(run, name) for name in shared}),
             execution=payload.execution_config,
             should_stop=should_stop,
         )
@@ -68,14 +74,17 @@ def _training_scans(run: TrainingSetup) -> list[Scan]:
     assert run.train_data_file is not None
     if run.nphotons is None:
         return load_training_scans(run.train_data_file)
-    paths = find_training_scans(run.train_data_file)
-    for path in paths:
-        if path.suffix != '.npz':
-            raise ConfigError(
-                f'TrainingConfig.nphotons is {run.nphotons:g}, but {path} holds counts, which need no '
-                'photon number; leave it out.'
-            )
     logger.info('Amplitudes are taken as normalised, with %g photons in a pattern on average.', run.nphotons)
-    return [
-        Scan.from_raw(RawData.from_file(path, domain='normalised', nphotons=run.nphotons)) for path in paths
-    ]
+    return [_scan(path, run.nphotons) for path in find_training_scans(run.train_data_file)]
+
+
+def _scan(path: Path, nphotons: float | None) -> Scan:
+    """Load a scan; where `nphotons` is given, its amplitudes are normalised."""
+    if nphotons is None:
+        return load_scan(path)
+    if path.suffix != '.npz':
+        raise ConfigError(
+            f'TrainingConfig.nphotons is {nphotons:g}, but {path} holds counts, which need no photon number; '
+            'leave it out.'
+        )
+    return Scan.from_raw(RawData.from_file(path, domain='normalised', nphotons=nphotons))

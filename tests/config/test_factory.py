@@ -20,7 +20,8 @@ from ptycho_engine import (
 from ptycho_engine.config import PyTorchExecutionConfig, TrainingConfig, precedence
 from ptycho_engine.config.legacy import KEY_MAPPINGS, params, populate_legacy_params, update_legacy_dict
 from ptycho_engine.config.precedence import Level
-from ptycho_engine.errors import ConfigError, DataValueError
+from ptycho_engine.errors import ConfigError, DataKeyError, DataValueError
+from ptycho_engine.pipeline import payload as payload_runs
 from tests.conftest import small_scan
 
 QUICK = {
@@ -140,16 +141,47 @@ def test_an_execution_config_reaches_the_archive(data, tmp_path):
     assert archive.config == payload.tf_training_config.settings
 
 
-def test_a_stated_photon_number_scales_normalised_amplitudes(data, tmp_path):
+@pytest.fixture
+def reconstructed(monkeypatch):
+    """Scans and settings that a training's end asks to reconstruct, instead of doing it."""
+    asked = []
+    monkeypatch.setattr(
+        payload_runs, 'reconstruct', lambda scan, archive, config, **_: asked.append((scan, config)) or ()
+    )
+    return asked
+
+
+def test_a_stated_photon_number_scales_normalised_amplitudes(data, tmp_path, reconstructed):
     with np.load(data / 'scan.npz') as file:
         arrays = dict(file)
     arrays['diffraction'] = arrays['diffraction'] * 1e-4
     del arrays['_metadata']
     np.savez(tmp_path / 'normalised.npz', **arrays)
-    payload = create_training_payload(tmp_path / 'normalised.npz', tmp_path, {**QUICK, 'nphotons': 2e4})
+    path = tmp_path / 'normalised.npz'
+    overrides = {**QUICK, 'nphotons': 2e4, 'test_data_file': path}
+    payload = create_training_payload(path, tmp_path, overrides)
     assert payload.pt_data_config.nphotons == 2e4
     list(train_from_payload(payload))
     assert load_archive(tmp_path).scale.mean_counts == pytest.approx(2e4, rel=1e-3)
+    [(test, _)] = reconstructed
+    assert np.sum(test.raw.diffraction**2.0, axis=(1, 2)).mean() == pytest.approx(2e4, rel=1e-3)
+
+
+def test_the_test_scan_is_reconstructed_as_the_training_was_run(data, tmp_path, reconstructed):
+    overrides = QUICK | {'backend': 'tensorflow', 'seed': 7, 'neighbor_count': 5}
+    overrides['test_data_file'] = data / 'scan.npz'
+    list(train_from_payload(create_training_payload(data / 'scan.npz', tmp_path, overrides)))
+    [(_, config)] = reconstructed
+    assert (config.backend, config.seed, config.neighbor_count) == ('tensorflow', 7, 5)
+
+
+def test_a_wrong_test_scan_is_found_before_the_training(data, tmp_path):
+    wrong = tmp_path / 'wrong.npz'
+    np.savez(wrong, diffraction=np.ones((4, 64, 64)))
+    overrides = {**QUICK, 'test_data_file': wrong}
+    with pytest.raises(DataKeyError, match=r'wrong\.npz'):
+        list(train_from_payload(create_training_payload(data / 'scan.npz', tmp_path / 'out', overrides)))
+    assert not list((tmp_path / 'out').iterdir())
 
 
 @pytest.mark.parametrize(

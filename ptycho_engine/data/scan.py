@@ -36,6 +36,10 @@ DIFFRACTION_FILE = 'diffraction.h5'
 PRODUCT_FILE = 'product.h5'
 HDF5_SUFFIXES = ('.h5', '.hdf5')
 
+MOST_PIXELS, SPARSEST = 1 << 28, 64
+"""The pixels between the outermost patterns may be more than the first only where the patterns, side by side,
+would cover one in so many."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -44,7 +48,7 @@ class Scan:
     Raises
     ------
     DataValueError
-        If the scan has no patterns.
+        If the scan has no patterns, or its positions are so far apart that they are of another unit.
     """
 
     raw: RawData
@@ -53,6 +57,14 @@ class Scan:
 
     def __post_init__(self) -> None:
         self.raw.require_patterns()
+        raw = self.raw
+        height, width = (float(np.ptp(axis)) + raw.N for axis in (raw.ycoords, raw.xcoords))
+        if height * width > max(MOST_PIXELS, SPARSEST * len(raw) * raw.N**2):
+            raise DataValueError(
+                f'{raw.source}: the positions span {height:.4g}×{width:.4g} pixels of the object, over which '
+                f'{len(raw)} patterns of {raw.N}×{raw.N} pixels do not overlap; they must be in object '
+                'pixels (metres divided by the pixel size of the object).'
+            )
 
     @classmethod
     def from_raw(cls, raw: RawData) -> Scan:

@@ -10,7 +10,7 @@ from ptycho_engine.data.diffraction_file import (
     read_diffraction_file,
     write_diffraction_file,
 )
-from ptycho_engine.data.scan import find_training_scans, load_scan, load_training_scans
+from ptycho_engine.data.scan import Scan, find_training_scans, load_scan, load_training_scans
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
 from ptycho_engine.simulate.directory import settings_text, write_scan
@@ -90,6 +90,17 @@ def test_mistakes_are_named(directory):
     (directory / 'diffraction.h5').unlink()
     with pytest.raises(DataFileNotFoundError, match=r'diffraction\.h5'):
         load_scan(directory)
+
+
+@pytest.mark.parametrize('known', [False, True])
+def test_positions_in_another_unit_are_refused_before_they_fill_the_memory(known):
+    raw = small_scan(points=5)
+    if not known:
+        raw = replace(raw, objectGuess=None)
+    Scan.from_raw(raw)
+    far = replace(raw, xcoords=1000 * raw.xcoords, ycoords=1000 * raw.ycoords)
+    with pytest.raises(DataValueError, match=r'25 patterns of 64×64 pixels .* object pixels'):
+        Scan.from_raw(far)
 
 
 def test_oblong_patterns_and_foreign_products_are_refused(directory):

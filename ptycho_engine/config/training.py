@@ -41,7 +41,7 @@ class TrainingConfig:
     none. After them the others take a tenth of the learning rate. 'pinn' only, and not where training goes on
     from a model."""
     n_groups: int | None = 512
-    """Groups drawn afresh for each epoch; None for all of them."""
+    """Groups drawn afresh for each epoch; None for as many as there are patterns to train on."""
     neighbor_count: int = 7
     """Neighbours from which a group is drawn when gridsize > 1."""
     n_subsample: int | None = None

@@ -10,6 +10,7 @@ import csv
 import importlib
 import importlib.util
 import io
+import logging
 import math
 import os
 import time
@@ -25,6 +26,8 @@ from ..files.atomic import atomic_path
 
 __all__ = ['HISTORY_NAME', 'RunLogger', 'log_epochs']
 
+logger = logging.getLogger('ptychopinn.train')
+
 HISTORY_NAME = 'history.csv'
 TENSORBOARD_FOLDER = 'tensorboard'
 MLFLOW_FOLDER = 'mlruns'
@@ -34,7 +37,7 @@ _INSTALL = {'tensorboard': 'pip install tensorboard', 'mlflow': 'pip install mlf
 
 
 class RunLogger(Protocol):
-    """Keeps a record of epochs."""
+    """Keeps a record of epochs; what stands in its way is an OSError."""
 
     def epoch(self, done: EpochDone) -> None:
         """Record one epoch."""
@@ -48,7 +51,8 @@ def log_epochs(
 ) -> Iterator[Event]:
     """Pass events on and record the epochs among them as ``execution.logger_backend`` says.
 
-    Nothing is written before the first epoch is done.
+    Nothing is written before the first epoch is done. A record that cannot be kept any longer, as on a full
+    disk, ends with a warning; the run does not.
 
     Raises
     ------
@@ -61,21 +65,28 @@ def log_epochs(
             f'PyTorchExecutionConfig.logger_backend is {kind!r}, but {kind} is not installed; '
             f"{_INSTALL[kind]}, or choose 'csv'."
         )
-    logger: RunLogger | None = None
+    record: RunLogger | None = None
     failed = True
     try:
         for event in events:
             if isinstance(event, EpochDone) and kind != 'none':
-                logger = logger or _open(kind, config, folder, event.epoch)
-                logger.epoch(event)
+                try:
+                    record = record or _open(kind, config, folder, event.epoch)
+                    record.epoch(event)
+                except OSError as error:
+                    kind = 'none'
+                    logger.warning('Epochs from %d on are not recorded (%s).', event.epoch, error)
             yield event
         failed = False
     except GeneratorExit:
         failed = False
         raise
     finally:
-        if logger is not None:
-            logger.close(failed=failed)
+        if record is not None:
+            try:
+                record.close(failed=failed)
+            except OSError as error:
+                logger.warning('The record of the epochs could not be completed (%s).', error)
 
 
 def _open(kind: str, config: TrainingConfig, folder: Path, first_epoch: int) -> RunLogger:
@@ -166,7 +177,10 @@ class _MlflowLogger:
             raise ConfigError(f"logger_backend 'mlflow' cannot record this run ({first}).") from error
 
     def epoch(self, done: EpochDone) -> None:
-        self._mlflow.log_metrics(_metrics(done), step=done.epoch)
+        try:
+            self._mlflow.log_metrics(_metrics(done), step=done.epoch)
+        except self._mlflow.MlflowException as error:
+            raise ConnectionError(str(error).splitlines()[0]) from error
 
     def close(self, *, failed: bool) -> None:
         self._mlflow.end_run('FAILED' if failed else 'FINISHED')

@@ -37,6 +37,11 @@ class Part:
     groups: npt.NDArray[np.int32]
     """(B, C) indices into `members`."""
 
+    @property
+    def patterns(self) -> npt.NDArray[np.int64]:
+        """(B, C) the groups as indices into the scan."""
+        return self.members[self.groups]
+
 
 def draw_part(raw: RawData, whole: Neighbourhood, config: TrainingConfig, n_groups: int, seed: int) -> Part:
     """Draw a part of a scan at random, and groups in it; they come again where the part is small.

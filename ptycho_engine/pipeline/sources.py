@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from ..errors import DataValueError
 from ..files.origin import ScanOrigin
 from .identity import combined, scan_origin
 from .overlap import scan_overlap
-from .parts import GROUPS_OF_PART, WHOLE_PIXELS, draw_part
+from .parts import GROUPS_OF_PART, WHOLE_PIXELS, Part, draw_part
 from .prepared import PreparedScan
 from .selection import draw_seed, select_patterns
 
@@ -185,15 +185,24 @@ class MeasuredScans:
         total = sum(len(selection.training) for selection in self._selections)
         wanted = total if config.n_groups is None else config.n_groups
         grouped: list[Drawn] = []
+        seen: list[npt.NDArray[np.integer[Any]]] = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
             share = max(round(wanted * len(selection.training) / total), 1)
             if self._in_parts(prepared):
-                grouped += _draw_parts(prepared, selection.training, config, share, (epoch, number))
-                continue
-            groups = selection.draw(config, share, draw_seed(config, epoch, number))
-            grouped.append(GroupedScan(prepared, groups))
+                parts = _draw_parts(prepared, selection.training, config, share, (epoch, number))
+                grouped += [_drawn(prepared, part) for part in parts]
+                seen.append(np.concatenate([part.patterns for part in parts]))
+            else:
+                groups = selection.draw(config, share, draw_seed(config, epoch, number))
+                grouped.append(GroupedScan(prepared, groups))
+                seen.append(groups)
         if epoch == 1:
-            _report(grouped, [selection.training.members for selection in self._selections], config)
+            logger.info(
+                'An epoch draws %d groups of %d: %s.',
+                sum(map(len, seen)),
+                config.model.gridsize**2,
+                Coverage(sum(len(np.unique(groups)) for groups in seen), total),
+            )
         return grouped
 
     def validation(self) -> list[GroupedScan]:
@@ -204,8 +213,8 @@ class MeasuredScans:
             left = len(selection.validation)
             if left and self._in_parts(prepared):
                 most = min(left, VALIDATION_PARTS * GROUPS_OF_PART)
-                drawn = _draw_parts(prepared, selection.validation, config, most, (0, number))
-                grouped += [item.ready() for item in drawn]
+                parts = _draw_parts(prepared, selection.validation, config, most, (0, number))
+                grouped += [_drawn(prepared, part).ready() for part in parts]
             elif left:
                 groups = selection.draw_validation(config, draw_seed(config, 0, number))
                 grouped.append(GroupedScan(prepared, groups))
@@ -222,15 +231,18 @@ def _draw_parts(
     config: TrainingConfig,
     n_groups: int,
     key: tuple[int, int],
-) -> list[DrawnScan]:
-    """Return groups of random parts of a scan."""
+) -> list[Part]:
+    """Return random parts of a scan with that many groups in all."""
     bounds = np.linspace(0, n_groups, max(round(n_groups / GROUPS_OF_PART), 1) + 1).astype(int)
-    grouped = []
-    for number, size in enumerate(np.diff(bounds).tolist()):
-        seed = draw_seed(config, *key, number)
-        part = draw_part(prepared.scan.raw, neighbourhood, config, size, seed)
-        grouped.append(DrawnScan(partial(prepared.part, part.members), part.groups))
-    return grouped
+    return [
+        draw_part(prepared.scan.raw, neighbourhood, config, size, draw_seed(config, *key, number))
+        for number, size in enumerate(np.diff(bounds).tolist())
+    ]
+
+
+def _drawn(prepared: PreparedScan, part: Part) -> DrawnScan:
+    """Return a part of a scan as something to train on."""
+    return DrawnScan(partial(prepared.part, part.members), part.groups)
 
 
 def _varies(scan: Scan) -> bool:
@@ -239,21 +251,6 @@ def _varies(scan: Scan) -> bool:
         return True
     obj = scan.raw.objectGuess
     return obj is not None and bool(np.ptp(np.abs(obj)) > 1e-6 or np.ptp(np.angle(obj)) > 1e-6)
-
-
-def _report(
-    grouped: Sequence[Drawn],
-    members: Sequence[npt.NDArray[np.int64]],
-    config: TrainingConfig,
-) -> None:
-    """Log how many of the training patterns an epoch sees."""
-    covered = sum(len(np.unique(item.groups)) for item in grouped)
-    logger.info(
-        'An epoch draws %d groups of %d: %s.',
-        sum(len(item.groups) for item in grouped),
-        config.model.gridsize**2,
-        Coverage(covered, sum(map(len, members))),
-    )
 
 
 def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:

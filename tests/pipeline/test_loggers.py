@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import os
 import sys
 import types
 from dataclasses import replace
@@ -155,3 +156,30 @@ def test_a_failed_run_is_recorded_as_failed(tmp_path, monkeypatch):
         list(log_epochs(breaking(), PyTorchExecutionConfig(), QUICK, tmp_path))
     list(log_epochs(epochs(1, 2), PyTorchExecutionConfig(), QUICK, tmp_path))
     assert ends == [True, False]
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='/dev/full')
+def test_a_full_disk_ends_the_record_and_not_the_run(tmp_path, caplog):
+    run = log_epochs(epochs(1, 4), PyTorchExecutionConfig(), QUICK, tmp_path)
+    passed = [next(run)]
+    os.dup2(os.open('/dev/full', os.O_WRONLY), run.gi_frame.f_locals['record']._stream.fileno())
+    passed += run
+    assert [event.epoch for event in passed] == [1, 2, 3, 4]
+    assert [row['epoch'] for row in read(tmp_path / 'history.csv')] == ['1']
+    assert 'Epochs from 2 on are not recorded (' in caplog.text
+    assert 'Epochs from 3' not in caplog.text
+
+
+@pytest.mark.skipif(importlib.util.find_spec('mlflow') is None, reason='mlflow is not installed')
+def test_a_tracking_server_that_is_lost_does_not_end_the_run(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv('MLFLOW_TRACKING_URI', raising=False)
+    run = log_epochs(epochs(1, 3), PyTorchExecutionConfig(logger_backend='mlflow'), QUICK, tmp_path)
+    passed = [next(run)]
+    mlflow = sys.modules['mlflow']
+
+    def lost(*_, **__):
+        raise mlflow.MlflowException('the server is gone')
+
+    monkeypatch.setattr(mlflow, 'log_metrics', lost)
+    assert [event.epoch for event in [*passed, *run]] == [1, 2, 3]
+    assert 'Epochs from 2 on are not recorded (the server is gone)' in caplog.text

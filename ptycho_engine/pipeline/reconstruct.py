@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..backends.base import Backend, create_backend
 from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..config import InferenceConfig, PyTorchExecutionConfig
+from ..config.idle import idle_settings
 from ..config.precedence import with_execution
 from ..data.centring import warn_if_off_centre
 from ..data.scan import Scan
@@ -89,6 +90,8 @@ def _reconstruct(
             f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns '
             '(ptychopinn prepare --crop).'
         )
+    for phrase in idle_settings(config):
+        logger.warning('%s.', phrase)
     chosen = _subsample(scan, config)
     prepared = PreparedScan(
         replace(scan, raw=scan.raw.select(chosen)) if len(chosen) < len(scan.raw) else scan,

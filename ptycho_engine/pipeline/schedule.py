@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 
 from ..config import TrainingConfig
 
-__all__ = ['Schedule', 'idle_settings']
+__all__ = ['Schedule']
 
 WARMUP_FRACTION = 0.05
 """Part of the run that warms up where no length is given."""
-
-USED_BY = {
-    'lr_warmup_epochs': ('WarmupCosine',),
-    'lr_min_ratio': ('Exponential', 'WarmupCosine'),
-    'plateau_factor': ('ReduceLROnPlateau',),
-    'plateau_patience': ('ReduceLROnPlateau',),
-    'plateau_min_lr': ('ReduceLROnPlateau',),
-    'plateau_threshold': ('ReduceLROnPlateau',),
-}
-"""The schedulers that look at a setting; all look at the others."""
-
-
-def idle_settings(config: TrainingConfig) -> list[str]:
-    """Return the settings that are not at their defaults and that the chosen scheduler does not look at."""
-    defaults = {field.name: field.default for field in fields(config)}
-    return [
-        name
-        for name, schedulers in USED_BY.items()
-        if config.scheduler not in schedulers and getattr(config, name) != defaults[name]
-    ]
 
 
 class Schedule:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 from ..backends.base import Backend, StepResult, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
+from ..config.idle import idle_settings
 from ..config.precedence import with_execution
 from ..data.scan import Scan
 from ..errors import ArchiveError, Cancelled, ConfigError, DataValueError, DivergedError
@@ -25,7 +27,6 @@ from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
-from .schedule import idle_settings
 from .sources import GroupedScan, TrainingSource
 from .stages import Stage, plan_stages
 
@@ -129,7 +130,7 @@ def _run(
     own_checkpoint: bool,
 ) -> Iterator[Event]:
     """Go through the epochs of the stages that are left and save the model."""
-    _announce(run)
+    _announce(run, execution)
     approach = Approach(run.backend, training_plan(run.config, len(run.source.reference.probe)), stop)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
     stopped_in: int | None = None
@@ -319,14 +320,13 @@ def _diverged(run: TrainingRun, learning_rate: float) -> None:
     )
 
 
-def _announce(run: TrainingRun) -> None:
+def _announce(run: TrainingRun, execution: PyTorchExecutionConfig) -> None:
     model, stage = run.config.model, run.stage
     what = f'{len(run.source.reference)} patterns'
     if stage.source.simulated:
         what = 'simulated objects with patterns'
-    idle = idle_settings(run.config)
-    if idle:
-        logger.warning('The scheduler %r takes no notice of %s.', run.config.scheduler, ', '.join(idle))
+    for phrase in chain(idle_settings(run.config), idle_settings(execution)):
+        logger.warning('%s.', phrase)
     logger.info(
         'Training %s (%s) on %s of %d×%d pixels with the %s backend%s.',
         model.architecture,

@@ -149,15 +149,6 @@ class MeasuredScans:
             warn_if_off_centre(scan.raw)
         self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
         self._selections = select_patterns([scan.raw for scan in scans], config, config.validation_fraction)
-        for number, (scan, selection) in enumerate(zip(scans, self._selections, strict=True)):
-            training, validation = len(selection.training), len(selection.validation)
-            logger.info(
-                'Scan %d: %d patterns train, %d validate, %d are left out.',
-                number + 1,
-                training,
-                validation,
-                len(scan.raw) - training - validation,
-            )
 
     @property
     def reference(self) -> PreparedScan:
@@ -197,12 +188,7 @@ class MeasuredScans:
                 grouped.append(GroupedScan(prepared, groups))
                 seen.append(groups)
         if epoch == 1:
-            logger.info(
-                'An epoch draws %d groups of %d: %s.',
-                sum(map(len, seen)),
-                config.model.gridsize**2,
-                Coverage(sum(len(np.unique(groups)) for groups in seen), total),
-            )
+            self._announce(seen)
         return grouped
 
     def validation(self) -> list[GroupedScan]:
@@ -219,6 +205,27 @@ class MeasuredScans:
                 groups = selection.draw_validation(config, draw_seed(config, 0, number))
                 grouped.append(GroupedScan(prepared, groups))
         return grouped
+
+    def _announce(self, seen: Sequence[npt.NDArray[np.integer[Any]]]) -> None:
+        """Log what the patterns of each scan are for, and how many of them an epoch sees."""
+        trained = 0
+        for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True), 1):
+            training, validation = len(selection.training), len(selection.validation)
+            trained += training
+            left_out = len(prepared) - training - validation
+            logger.info(
+                'Scan %d: %d patterns train, %d validate, %d are left out.',
+                number,
+                training,
+                validation,
+                left_out,
+            )
+        logger.info(
+            'An epoch draws %d groups of %d: %s.',
+            sum(map(len, seen)),
+            self._config.model.gridsize**2,
+            Coverage(sum(len(np.unique(groups)) for groups in seen), trained),
+        )
 
     def _in_parts(self, prepared: PreparedScan) -> bool:
         """Return whether a scan is too large to be brought to the corrections as a whole in each epoch."""

@@ -44,15 +44,21 @@ RPIE_PATTERNS = 16
 PATIENCE = 20
 """Sweeps over the whole scan without a better held-out deviance after which refinement ends."""
 
-SPARSE_TURN = 0.1
-"""Factor of the gain of the slow phase (REF-03) from a network's object where patterns hardly overlap: they
-do not hold that phase there, and what turns it is noise."""
+GENTLE = 0.1
+"""Factor of the gain of the slow phase (REF-03) from a network's object on scans that are not dense: what
+turns the slow phase of a good object there is noise."""
 
 BETTER = 1e-4
 """Relative fall of the held-out deviance that counts."""
 
+NETWORK, FLAT = 'network', 'flat'
 BELIEVED = 'network (its edges believed)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
+TURNED = 'network (its slow phase turned)', 'network (its edges believed, its slow phase turned)'
+"""Names of these two runs with the whole gain of the slow phase."""
+CLEARLY = 1e-3
+"""By how much lower the held-out deviance of those must be: these pixels hardly see how much noise there is
+in a slow phase, but do see a wrong one, unless patterns hardly overlap."""
 
 FEW_COUNTS = 600.0
 """Where fewer counts fall on a pixel, a mean of the refined object and the network's is tried."""
@@ -202,7 +208,7 @@ def refine(
     before = first.held_out / course.judged
     runs, most = _starts(course, padded, warm, first.weight)
     best = _Best(warm, before, patterns)
-    chosen, trial = 'network', 0
+    chosen, trial = NETWORK, 0
     if len(runs) > 1:
         trial = _trial_length(config.refine_iterations, most if course.accelerated else 1)
         chosen = yield from _trial(course, runs, trial, best)
@@ -213,7 +219,7 @@ def refine(
     light = physics.to_host(first.weight)
     scarce = overlap_of(light, 1.0) < FEW_COUNTS and bool((padded != 1).any())
     averaged = False
-    if scarce and course.accelerated and chosen != 'flat':
+    if scarce and course.accelerated and chosen != FLAT:
         # Where refinement did not help, what it ended with still errs in another way.
         refined, found = best.obj, best.patterns
         if refined is warm:
@@ -230,7 +236,7 @@ def refine(
         probe=found.probe if kept and config.refine_probe else None,
         position_shift=moved if kept and config.refine_positions else None,
         uncertainty=_standard_error(physics, best.obj, prepared),
-        start='network' if chosen == BELIEVED else chosen,
+        start=FLAT if chosen == FLAT else NETWORK,
         kept=kept,
         averaged=averaged,
         sweeps=sweeps,
@@ -257,16 +263,13 @@ def _starts(
     patterns, physics, config = course.patterns, course.physics, course.config
     light, learned = physics.to_host(weight), bool((padded != 1).any())
     gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
-    full = little = physics.to_device(gain)
-    if learned and overlap_of(light, patterns.brightest) < SPARSE_OVERLAP:
-        little = physics.to_device(np.complex64(SPARSE_TURN) * gain)
+    full = physics.to_device(gain)
 
-    def descent(obj: Any, turn: Any, reference: Any | None = None) -> Descent:
+    def descent(obj: Any, turn: Any = full, reference: Any | None = None) -> Descent:
         if not course.accelerated:
             return RegularisedPIE(physics, obj, patterns.brightest)
         return AcceleratedDescent(physics, obj, weight, config.refine_smoothing, turn, reference)
 
-    gentle = partial(descent, turn=little)
     sweeps = config.refine_iterations
     if course.accelerated:
         most = most_subsets(light, patterns.brightest, len(patterns))
@@ -275,15 +278,23 @@ def _starts(
         # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
         most = near = -(-len(patterns) // RPIE_PATTERNS)
         planned = 3 * sweeps
-    runs = {'network': DescentRun(gentle, warm, planned, near)}
+
+    def from_network(method: Callable[[Any], Descent]) -> DescentRun:
+        return DescentRun(method, warm, planned, near)
+
+    runs = {NETWORK: from_network(descent)}
+    if course.accelerated and most == 1 and learned:
+        gentle = partial(descent, turn=physics.to_device(np.complex64(GENTLE) * gain))
+        # Of few patterns a good network knows the edges better than they do.
+        runs = {NETWORK: from_network(gentle), BELIEVED: from_network(partial(gentle, reference=warm))}
+        if overlap_of(light, patterns.brightest) >= SPARSE_OVERLAP:
+            runs[TURNED[0]] = from_network(descent)
+            runs[TURNED[1]] = from_network(partial(descent, reference=warm))
     if course.accelerated and is_near(patterns, padded):
         logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
-        runs['flat'] = DescentRun(partial(descent, turn=full), flat, planned, most)
-    if course.accelerated and most == 1 and learned:
-        # Of few patterns a good network knows the edges better than they do.
-        runs[BELIEVED] = DescentRun(partial(gentle, reference=warm), warm, planned, near)
+        runs[FLAT] = DescentRun(descent, flat, planned, most)
     return runs, most
 
 
@@ -298,7 +309,7 @@ def _trial(
         ahead = int(np.argmin(np.nan_to_num(values, nan=math.inf)))
         yield from course.show(list(runs.values())[ahead])
     reached = {name: physics.held_out(run.current) for name, run in runs.items()}
-    chosen = min(reached, key=lambda name: reached[name] if reached[name] == reached[name] else math.inf)
+    chosen = min(reached, key=lambda name: _judged(name, reached[name]))
     logger.info(
         'After %d sweeps the held-out deviance is %s; the %s start goes on.',
         length,
@@ -307,6 +318,13 @@ def _trial(
     )
     best.offer(runs[chosen].current, reached[chosen], course.patterns)
     return chosen
+
+
+def _judged(name: str, value: float) -> float:
+    """Return the held-out deviance by which a run is chosen."""
+    if math.isnan(value):
+        return math.inf
+    return value * (1 + CLEARLY) if name in TURNED else value
 
 
 def _go_on(

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError, DataFileNotFoundError
 from .bridge import translate
+from .checks import check_integer
 from .execution import PyTorchExecutionConfig
 from .inference import InferenceConfig
 from .legacy import populate_legacy_params
@@ -237,10 +238,19 @@ def create_inference_payload(
 
 
 def _groups_as_patterns(values: dict[str, Any], gridsize: int) -> dict[str, Any]:
-    n_groups = values.pop('n_groups', None)
-    if n_groups is not None and 'n_subsample' not in values:
-        values['n_subsample'] = n_groups * gridsize**2
-    return values
+    """Return settings in which the patterns of `n_groups` groups stand for it; None stands for all."""
+    if 'n_groups' not in values:
+        return values
+    n_groups = values.pop('n_groups')
+    if n_groups is None:
+        return {'n_subsample': None, **values}
+    check_integer('InferenceConfig', 'n_groups', n_groups, 1)
+    if values.get('n_subsample') is not None:
+        raise ConfigError(
+            f'n_groups and n_subsample were both given, {n_groups} and {values["n_subsample"]}; give one of '
+            'them: either limits the patterns.'
+        )
+    return {**values, 'n_subsample': n_groups * gridsize**2}
 
 
 def _names(*classes: type) -> set[str]:

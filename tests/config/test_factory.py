@@ -109,6 +109,31 @@ def test_inference_payload(data, model, tmp_path):
     assert result.reconstruction.n_patterns == 12
 
 
+@pytest.mark.parametrize(
+    ('overrides', 'words'),
+    [
+        ({'n_groups': -1}, 'n_groups is -1; expected a whole number at least 1'),
+        ({'n_groups': '4'}, "n_groups is '4'; expected a whole number"),
+        ({'n_groups': 3, 'n_subsample': 12}, 'n_groups and n_subsample were both given'),
+    ],
+)
+def test_groups_of_a_reconstruction_that_cannot_be_are_named(overrides, words, data, model, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        create_inference_payload(model, data / 'scan.npz', tmp_path / 'out', overrides)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_all_groups_is_a_statement_too(data, model, tmp_path):
+    overrides, command_line = {'n_groups': None}, {'n_groups': 3}
+    payload = create_inference_payload(
+        model, data / 'scan.npz', tmp_path, overrides, command_line=command_line
+    )
+    assert payload.tf_inference_config.n_subsample is None
+    assert payload.overrides_applied['n_subsample'].replaced[0] == (Level.COMMAND_LINE, 12)
+    both = {'n_groups': None, 'n_subsample': 5}
+    assert create_inference_payload(model, data / 'scan.npz', tmp_path, both).pt_data_config.n_subsample == 5
+
+
 def test_five_levels_through_the_factory(data, tmp_path, monkeypatch):
     monkeypatch.setitem(precedence.BACKEND_DEFAULTS, 'pytorch', {'learning_rate': 5e-3})
     levels = [

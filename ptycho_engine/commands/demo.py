@@ -20,6 +20,7 @@ import numpy as np
 
 from ..config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import load_scan
+from ..errors import ConfigError
 from ..figures import comparison_figure, save_figure
 from ..files.archive import load_archive
 from ..files.product import read_product, write_product
@@ -34,6 +35,8 @@ from .train import run_training
 SIZE = 64
 PHOTONS = 1e5
 STEP_PX = 6.0
+FEWEST_POINTS = 5
+"""On a side; the region of fewer may be too small to score."""
 GROUPS_PER_EPOCH = 256
 FAMILIES = ('dead-leaves', 'dead-leaves', 'siemens', 'dead-leaves')
 
@@ -50,11 +53,11 @@ def run(options: argparse.Namespace) -> None:
     """Run the whole chain."""
     tic = time.perf_counter()
     output: Path = options.output
-    _simulate(output / 'scan', options.points, options.seed)
-    scan = load_scan(output / 'scan')
-    truth = read_product(output / 'scan' / 'truth.h5').object_array[0]
-    print(f'Simulated {len(scan.raw)} patterns of {SIZE}×{SIZE} pixels with {PHOTONS:g} photons each.')
-
+    for name, least in (('points', FEWEST_POINTS), ('seed', 0)):
+        if getattr(options, name) < least:
+            raise ConfigError(
+                f'--{name} is {getattr(options, name)}; expected a whole number at least {least}.'
+            )
     config = TrainingConfig(
         model=ModelConfig(n_filters_scale=1, unrolled_steps=2),
         nepochs=options.epochs,
@@ -67,6 +70,11 @@ def run(options: argparse.Namespace) -> None:
     execution = PyTorchExecutionConfig(
         enable_checkpointing=False, logger_backend='none', enable_progress_bar=not options.quiet
     )
+    _simulate(output / 'scan', options.points, options.seed)
+    scan = load_scan(output / 'scan')
+    truth = read_product(output / 'scan' / 'truth.h5').object_array[0]
+    print(f'Simulated {len(scan.raw)} patterns of {SIZE}×{SIZE} pixels with {PHOTONS:g} photons each.')
+
     source = SimulatedScans(scan, config, variety=ObjectVariety(FAMILIES, absorption=0.6, phase=0.8))
     model_path, stopped = run_training(source, config, output, execution)
     if stopped:

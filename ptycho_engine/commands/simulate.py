@@ -23,6 +23,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from ..config import ModelConfig, TrainingConfig
 from ..errors import DataValueError
 from ..simulate import OBJECT_FAMILIES, SCAN_PATTERNS
 from ..simulate.directory import settings_text, write_scan
@@ -136,6 +137,8 @@ def run(options: argparse.Namespace) -> None:
         raise DataValueError(
             f'--detector-distance-m is {options.detector_distance_m}; expected a positive number.'
         )
+    # Made for its checks: a run refuses in settings.ini what `train` refuses.
+    TrainingConfig(ModelConfig(gridsize=options.gridsize), nepochs=options.epochs, seed=options.seed)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     raw = recipe.simulate()
     write_scan(

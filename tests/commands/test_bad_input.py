@@ -111,6 +111,26 @@ def test_missing_files(words, sentence, directory, model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ('words', 'sentence'),
+    [
+        (['demo', '--epochs', '0'], '--epochs is 0; expected a whole number at least 1'),
+        (['demo', '--points', '4'], '--points is 4; expected a whole number at least 5'),
+        (['demo', '--seed', '-1'], '--seed is -1; expected a whole number at least 0'),
+        (['simulate', '--epochs', '0'], '--epochs is 0; expected a whole number at least 1'),
+        (['simulate', '--gridsize', '9'], '--gridsize is 9; expected a whole number from 1 to 5'),
+        (['simulate', '--seed', '-1'], '--seed is -1; expected a whole number at least 0'),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else None,
+)
+def test_numbers_out_of_range_are_told_before_anything_is_made(words, sentence, tmp_path, capsys):
+    out = tmp_path / 'out'
+    code, error = said([*words, '--output', out, '--quiet'], capsys)
+    assert (code, len(error.splitlines())) == (MISTAKE, 1)
+    assert sentence in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
     'command',
     [
         *('demo', 'simulate', 'train', 'reconstruct', 'evaluate', 'inspect', 'convert-product'),

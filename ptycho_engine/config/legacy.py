@@ -10,6 +10,8 @@ from typing import Any
 
 from . import params
 from .inference import InferenceConfig
+from .model import ModelConfig
+from .setup import InferenceSetup, TrainingSetup
 from .training import TrainingConfig
 
 __all__ = ['KEY_MAPPINGS', 'params', 'populate_legacy_params', 'update_legacy_dict']
@@ -29,6 +31,14 @@ KEY_MAPPINGS = {
 }
 """Legacy names of the fields that have another one there."""
 
+_NAMES = {
+    KEY_MAPPINGS.get(field.name, field.name)
+    for cls in (ModelConfig, TrainingSetup, InferenceSetup)
+    for field in fields(cls)
+    if field.name != 'model'
+}
+"""Every legacy name that a configuration fills."""
+
 
 def update_legacy_dict(cfg: MutableMapping[str, Any], config: Any) -> None:
     """Write a configuration, with the nested model, into a flat dictionary under the legacy names.
@@ -47,6 +57,9 @@ def update_legacy_dict(cfg: MutableMapping[str, Any], config: Any) -> None:
 def populate_legacy_params(tf_config: TrainingConfig | InferenceConfig, force: bool = False) -> None:
     """Fill ``params.cfg`` from a configuration.
 
+    Settings that this one does not have, a training's in an inference, are taken out; names that no
+    configuration has are the caller's, and stay.
+
     Parameters
     ----------
     tf_config : TrainingConfig or InferenceConfig
@@ -55,7 +68,12 @@ def populate_legacy_params(tf_config: TrainingConfig | InferenceConfig, force: b
     """
     fresh: dict[str, Any] = {}
     update_legacy_dict(fresh, tf_config)
-    changed = sorted(name for name, value in fresh.items() if params.cfg.get(name, value) != value)
+    stale = _NAMES & (set(params.cfg) - set(fresh))
+    changed = sorted(
+        {*stale, *(name for name, value in fresh.items() if params.cfg.get(name, value) != value)}
+    )
     if changed and not force:
-        logger.warning('params.cfg held other values of %s; they are replaced.', ', '.join(changed))
+        logger.warning('params.cfg held other values of %s; they are replaced or gone.', ', '.join(changed))
+    for name in stale:
+        del params.cfg[name]
     params.cfg.update(fresh)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from ptycho_engine import (
     reconstruct_from_payload,
     train_from_payload,
 )
-from ptycho_engine.config import PyTorchExecutionConfig, TrainingConfig, precedence
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig, precedence
 from ptycho_engine.config.legacy import KEY_MAPPINGS, params, populate_legacy_params, update_legacy_dict
 from ptycho_engine.config.precedence import Level
+from ptycho_engine.config.setup import TrainingSetup
 from ptycho_engine.errors import ConfigError, DataKeyError, DataValueError
 from ptycho_engine.pipeline import payload as payload_runs
 from tests.conftest import small_scan
@@ -284,6 +286,17 @@ def test_no_value_of_an_earlier_run_survives_in_the_legacy_dictionary(caplog):
     other: dict[str, object] = {}
     update_legacy_dict(other, config)
     assert other == params.cfg
+
+
+def test_settings_that_a_configuration_does_not_have_leave_the_legacy_dictionary(caplog):
+    params.cfg['data_source'] = 'the caller'
+    populate_legacy_params(TrainingSetup(train_data_file=Path('a.npz')))
+    with caplog.at_level(logging.WARNING):
+        populate_legacy_params(InferenceConfig())
+    assert not {'train_data_file_path', 'nepochs', 'gridsize', 'output_prefix'} & set(params.cfg)
+    assert 'nepochs' in caplog.text
+    assert params.cfg['batch_size'] == InferenceConfig().batch_size
+    assert params.cfg['data_source'] == 'the caller'
 
 
 def test_the_names_callers_know_are_in_the_factory():

@@ -45,6 +45,9 @@ MAIN_TRAINING = (
 )
 MAIN_INFERENCE = ('backend', 'batch_size', 'refine_iterations', 'accelerator', 'precision')
 
+USED = {'train': ('model', 'training', 'execution'), 'reconstruct': ('inference', 'execution')}
+"""Sections of the settings that a command has a use for."""
+
 HEADINGS = {
     'model': 'network',
     'training': 'training',
@@ -135,17 +138,14 @@ def add_settings(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _offered(command: str) -> dict[str, list[FieldInfo]]:
     """Return the fields that are flags of a command, by section."""
-    if command == 'train':
-        sections, idle = ['model', 'training', 'execution'], {*INFERENCE_ONLY, *OVERRIDING}
-    else:
-        sections, idle = ['inference', 'execution'], set(TRAINING_ONLY)
+    idle = {*INFERENCE_ONLY, *OVERRIDING} if command == 'train' else set(TRAINING_ONLY)
     # A terminal decides on the progress bar, with --quiet.
     idle.add('enable_progress_bar')
     return {
         section: [
             info for info in describe(SECTIONS[section]) if section != 'execution' or info.name not in idle
         ]
-        for section in sections
+        for section in USED[command]
     }
 
 
@@ -241,9 +241,12 @@ def read_settings(options: argparse.Namespace) -> Settings:
             flags[section][field] = value
     sections = flags
     if options.config is not None:
-        in_file = read_sections(options.config)
+        in_file = read_sections(options.config, USED[options.command])
         # A flag wins over every statement of the file about the same thing.
         stated = {field for section in flags.values() for field in section}
+        if 'batch_size' in flags['inference']:
+            # The name under which an execution states the same.
+            stated.add('inference_batch_size')
         sections = {
             section: {**{f: v for f, v in values.items() if f not in stated}, **flags[section]}
             for section, values in in_file.items()

@@ -1,8 +1,9 @@
 """Configurations as JSON, YAML and TOML files, each of which gives back what was written.
 
 A settings file has a section for each configuration: ``model``, ``training``, ``inference``, ``execution``.
-Fields outside a section are taken for the first configuration that has a field of that name. TOML cannot say
-None; there, and in the other formats too, the word "none" stands for it.
+Fields outside a section are taken for the first configuration that has a field of that name, those that the
+reader uses before the others. TOML cannot say None; there, and in the other formats too, the word "none"
+stands for it.
 """
 
 from __future__ import annotations
@@ -91,8 +92,15 @@ def write_sections(path: Path | str, configs: Iterable[Any], remark: str = '') -
     _write(Path(path), sections, remark)
 
 
-def read_sections(path: Path | str) -> dict[str, Section]:
+def read_sections(path: Path | str, used: Iterable[str] = ()) -> dict[str, Section]:
     """Read a settings file into values by section, checked for names and kinds but not yet for ranges.
+
+    Parameters
+    ----------
+    path : Path
+        The settings file.
+    used : iterable of str
+        Sections in which a field outside a section is looked up before the others.
 
     Raises
     ------
@@ -110,7 +118,7 @@ def read_sections(path: Path | str) -> dict[str, Section]:
                 sections['model'] |= _checked(ModelConfig, inner.pop('model'), f'{path}, section model')
             sections[name] |= _checked(SECTIONS[name], inner, f'{path}, section {name}')
             continue
-        owner = next((s for s, cls in SECTIONS.items() if name in _fields(cls)), None)
+        owner = next((s for s in (*used, *SECTIONS) if name in _fields(SECTIONS[s])), None)
         if owner is None:
             known = [*SECTIONS, *(field for cls in SECTIONS.values() for field in _fields(cls))]
             raise ConfigError(f'{path}: there is no setting {name!r}{_nearest(name, known)}')

@@ -68,6 +68,25 @@ def test_flags_stand_above_the_file_in_every_section(tmp_path):
     assert flagged.execution.learning_rate is None
 
 
+def test_fields_outside_sections_belong_to_what_the_command_uses(tmp_path):
+    path = tmp_path / 'run.toml'
+    path.write_text('backend = "tensorflow"\nbatch_size = 8\nseed = 3\naccelerator = "cpu"\n')
+    found = settings('reconstruct', '--config', str(path))
+    assert found.inference() == InferenceConfig(backend='tensorflow', batch_size=8, seed=3)
+    assert found.execution.accelerator == 'cpu'
+    found = settings('train', '--config', str(path))
+    assert found.training() == TrainingConfig(backend='tensorflow', batch_size=8, seed=3)
+
+
+def test_the_batch_size_of_a_flag_stands_above_that_of_the_execution_in_the_file(tmp_path):
+    path = tmp_path / 'run.toml'
+    path.write_text('[inference]\nbatch_size = 32\n[execution]\ninference_batch_size = 64\n')
+    assert settings('reconstruct', '--config', str(path)).inference().batch_size == 64
+    assert settings('reconstruct', '--config', str(path), '--batch-size', '8').inference().batch_size == 8
+    found = settings('train', '--config', str(path), '--batch-size', '8')
+    assert (found.training().batch_size, found.execution.inference_batch_size) == (8, 64)
+
+
 @pytest.mark.parametrize(
     ('words', 'sentence'),
     [

@@ -55,6 +55,18 @@ def test_fields_outside_sections_find_their_configuration(tmp_path):
     assert sections['execution'] == {'deterministic': False}
 
 
+def test_fields_outside_sections_are_looked_up_in_the_sections_that_are_used_first(tmp_path):
+    path = tmp_path / 'run.yaml'
+    path.write_text('batch_size: 8\ngridsize: 2\n')
+    sections = read_sections(path, ('inference', 'execution'))
+    assert sections == {
+        'model': {'gridsize': 2},
+        'training': {},
+        'inference': {'batch_size': 8},
+        'execution': {},
+    }
+
+
 @pytest.mark.parametrize(
     ('name', 'text', 'words'),
     [

@@ -37,6 +37,9 @@ class Outcome:
     """(P, N, N) incoherent modes that belong to the object; None where they are the input's."""
     position_shift: npt.NDArray[np.float64] | None = None
     """(n, 2) [dy, dx] in object pixels to add to the positions; None for nothing."""
+    uncertainty: npt.NDArray[np.float32] | None = None
+    """(H, W) standard deviation in units of the object's amplitude, NaN where unknown; None while the object
+    is being made."""
 
 
 def product_data(product: Product) -> ProductData:

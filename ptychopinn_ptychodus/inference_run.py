@@ -13,6 +13,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 
 from ptycho_engine.errors import EngineError
 from ptycho_engine.files.product import write_product
+from ptycho_engine.files.product_extras import with_uncertainty
 
 from .child import Child
 from .compat import result_files
@@ -116,6 +117,10 @@ class InferenceRun:
         remarks = [f'Model: {self._model.path}']
         result = output_product(product, replace(outcome, losses=losses), remarks)
         if self._context.output_file is not None:
+            data = product_data(result)
+            # A product of Ptychodus has no room for it; our file has.
+            if outcome.uncertainty is not None:
+                data = replace(data, extras=with_uncertainty(data.extras, outcome.uncertainty))
             for path in result_files(self._context.output_file):
-                write_product(path, product_data(result))
+                write_product(path, data)
         return result

@@ -237,7 +237,8 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
                 case Reconstructed():
                     for key, seconds in meter.speeds():
                         channel.put(('speed', key, seconds))
-                    channel.put(('result', _outcome(event.reconstruction)))
+                    result = event.reconstruction
+                    channel.put(('result', replace(_outcome(result), uncertainty=result.uncertainty)))
 
 
 def _outcome(reconstruction: Any) -> Outcome:

@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import numpy.typing as npt
 
-__all__ = ['DAMAGE', 'ProductExtras', 'collect_extras', 'with_dataset', 'write_extras']
+__all__ = [
+    'DAMAGE',
+    'ProductExtras',
+    'collect_extras',
+    'with_dataset',
+    'with_uncertainty',
+    'write_extras',
+]
 
 logger = logging.getLogger('ptychopinn.files')
 
@@ -27,6 +35,10 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, OverflowError, MemoryErro
 
 MEMORY_LIMIT_BYTES = 64 << 20
 """Unknown items of a file beyond this size, all together, stay in that file until they are copied."""
+
+
+UNCERTAINTY_DATASET = 'ptychopinn_object_uncertainty'
+"""Name of the uncertainty map at the root of a product file; Ptychodus passes over what it does not know."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,12 @@ def with_dataset(
         image.flush()
         data = bytes(image.id.get_file_image())
     return replace(extras, image=data, large=tuple(item for item in extras.large if item[0] != name))
+
+
+def with_uncertainty(extras: ProductExtras, uncertainty: npt.NDArray[np.float32]) -> ProductExtras:
+    """Return `extras` with the uncertainty (H, W) of the object, NaN where it is unknown."""
+    meaning = 'standard deviation of the object, in units of its amplitude; NaN: unknown'
+    return with_dataset(extras, UNCERTAINTY_DATASET, uncertainty, {'description': meaning})
 
 
 @contextmanager

@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..files.product import ProductData
-from ..files.product_extras import with_dataset
+from ..files.product_extras import with_uncertainty
 from ..physics.geometry import ObjectGrid
 from .report import QualityReport
 
 __all__ = ['Reconstruction']
-
-UNCERTAINTY_DATASET = 'ptychopinn_object_uncertainty'
-"""Name of the uncertainty map at the root of a product file; Ptychodus passes over what it does not know."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +71,5 @@ class Reconstruction:
             comments=comments,
             loss_epochs=np.array([epoch for epoch, _ in self.losses], np.int64),
             loss_values=np.array([value for _, value in self.losses], np.float64),
-            extras=with_dataset(
-                product.extras,
-                UNCERTAINTY_DATASET,
-                self.uncertainty,
-                {'description': 'standard deviation of the object, in units of its amplitude; NaN: unknown'},
-            ),
+            extras=with_uncertainty(product.extras, self.uncertainty),
         )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, Finished, Trained
@@ -54,7 +55,7 @@ def test_each_epoch_is_one_line(trained: Trained) -> None:
 def test_reconstruction_keeps_the_product_and_gives_an_object(
     scan_copy: Path, trained: Trained, ptychodus: Run
 ) -> None:
-    """API-43, API-44, API-26."""
+    """API-43, API-44, API-26; API-23: with the uncertainty."""
     from ptychodus.api.io import load_product
 
     from ptycho_engine.files.product import read_product
@@ -86,6 +87,10 @@ def test_reconstruction_keeps_the_product_and_gives_an_object(
     assert after.metadata.comments.startswith(before.metadata.comments)
     assert '64 patterns' in after.metadata.comments
     assert read_product(out / 'product.h5').name == 'sim_ptychopinn_pinn'
+    with h5py.File(out / 'product.h5') as file:
+        uncertainty = file['ptychopinn_object_uncertainty'][()]
+    assert uncertainty.shape == after.object_.get_array().shape[1:]
+    assert np.nanmedian(uncertainty) > 0
 
 
 def test_missing_model_is_named(scan_copy: Path, ptychodus: Run) -> None:

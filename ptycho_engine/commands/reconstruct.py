@@ -2,7 +2,8 @@
 
 INPUT is an NPZ file or a Ptychodus directory (diffraction.h5 and product.h5). Writes into the output
 directory
-  reconstruction.npz   object, illumination, uncertainty and positions
+  reconstruction.npz   object, illumination, uncertainty, positions, and how
+                       they came about
   reconstruction.png   amplitude, phase, illumination and uncertainty
   product.h5           a Ptychodus product, where the input has physical units
 and with --truth what `ptychopinn evaluate` writes: scores and a figure.
@@ -15,8 +16,11 @@ examples:
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..data.npz import write_arrays
@@ -102,6 +106,7 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> list[P
             'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
             'xcoords': x,
             'ycoords': y,
+            '_metadata': np.array(json.dumps(result.results)),
         },
     )
     picture = directory / 'reconstruction.png'

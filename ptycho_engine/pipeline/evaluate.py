@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks import block_length, blocks
-from ..data.npz import read_arrays, require_keys
+from ..data.npz import parse_metadata, read_arrays, require_keys
 from ..data.scan import Scan
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import read_product
@@ -27,7 +27,7 @@ __all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'read_object']
 RESULTS = ('product.h5', 'reconstruction.npz')
 TRUTHS = ('truth.h5', *RESULTS)
 ACCOUNT = 'PtychoPINN '
-"""How the line begins that a reconstruction adds to the comments of its product."""
+"""How the line begins that a reconstruction adds to the comments."""
 
 COVERED = 0.01
 """Illumination, relative to that of a well scanned pixel, from which on a pixel is covered."""
@@ -47,7 +47,7 @@ class ObjectFile:
     y: npt.NDArray[np.float64] | None = None
     """(n,) rows of the positions."""
     losses: Sequence[dict[str, float]] = ()
-    """Records of the training, as far as a product keeps them."""
+    """Records of the training, as far as the file keeps them."""
     account: str = ''
     """What the reconstruction said of itself: fit, ring correlation, uncertainty and refinement."""
 
@@ -85,10 +85,7 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
     if path.suffix.casefold() in ('.h5', '.hdf5'):
         product = read_product(path)
         x, y = product.positions_px()
-        losses = [
-            {'epoch': float(epoch), 'training_loss': float(value)}
-            for epoch, value in zip(product.loss_epochs, product.loss_values, strict=True)
-        ]
+        losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
         return ObjectFile(path, obj, _modes(product.probe[0]), x, y, losses, _account(product.comments))
     arrays = read_arrays(path, leave=('diffraction', 'diff3d', 'Y'))
@@ -96,13 +93,35 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
     obj = np.asarray(arrays['objectGuess'], np.complex64)
     if obj.ndim != 2:
         raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')
+    metadata = parse_metadata(arrays.get('_metadata'), str(path))
+    epochs, values = metadata.get('loss_epochs', ()), metadata.get('loss_values', ())
+    try:
+        losses = _losses(epochs, values)
+    except (TypeError, ValueError):
+        raise DataValueError(
+            f'{path}: _metadata says loss_epochs = {epochs!r} and loss_values = {values!r}; expected as many '
+            'numbers of either.'
+        ) from None
     return ObjectFile(
-        path, obj, _modes(arrays.get('probeGuess')), arrays.get('xcoords'), arrays.get('ycoords')
+        path,
+        obj,
+        _modes(arrays.get('probeGuess')),
+        arrays.get('xcoords'),
+        arrays.get('ycoords'),
+        losses,
+        _account(str(metadata.get('comments', ''))),
     )
 
 
+def _losses(epochs: Iterable[Any], values: Iterable[Any]) -> list[dict[str, float]]:
+    return [
+        {'epoch': float(epoch), 'training_loss': float(value)}
+        for epoch, value in zip(epochs, values, strict=True)
+    ]
+
+
 def _account(comments: str) -> str:
-    """Return the last line of a product's comments that a reconstruction of ours has written."""
+    """Return the last line of comments that a reconstruction of ours has written."""
     lines = [line for line in comments.splitlines() if line.startswith(ACCOUNT)]
     return lines[-1] if lines else ''
 

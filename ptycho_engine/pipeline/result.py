@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +46,27 @@ class Reconstruction:
     """(P, N, N) probe that belongs to the object, in the scan's gauge; None where it is the scan's own."""
     position_shift: npt.NDArray[np.float64] | None = None
     """(n, 2) [dy, dx] in pixels that a refinement added to the positions; None where it added nothing."""
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """How the object came about, in values that JSON knows; what could not be measured is None.
+
+        ``backend``, ``comments``, ``n_patterns``, ``seconds``, ``quality`` (the fields of
+        :class:`~.report.QualityReport`), ``loss_epochs`` and ``loss_values``.
+        """
+        quality = {} if self.quality is None else asdict(self.quality)
+        return {
+            'backend': self.backend,
+            'comments': self.comments,
+            'n_patterns': self.n_patterns,
+            'seconds': round(self.seconds, 3),
+            'quality': {
+                name: value if isinstance(value, str) or math.isfinite(value) else None
+                for name, value in quality.items()
+            },
+            'loss_epochs': [epoch for epoch, _ in self.losses],
+            'loss_values': [value for _, value in self.losses],
+        }
 
     def to_product(self, product: ProductData) -> ProductData:
         """Return `product` with this object, its loss history and a comment.

@@ -10,7 +10,10 @@ import pytest
 
 from ptycho_engine.commands import main
 from ptycho_engine.commands.table import scores_table
+from ptycho_engine.errors import DataValueError
+from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.product import read_product, write_product
+from ptycho_engine.pipeline.evaluate import read_object
 from ptycho_engine.pipeline.quality import scan_box, score
 
 link = importlib.import_module('ptychopinn_ptychodus.link')
@@ -43,6 +46,28 @@ def test_evaluate_writes_table_and_figure(directory, result, tmp_path, capsys):
     assert 'odd/even FRC50 of the network' in told
     assert 'refined by' in told
     assert 'median uncertainty' in rows[0]['account']
+    assert rows[1]['account'] == rows[0]['account']
+
+
+def test_the_arrays_of_a_result_say_how_they_came_about(result, model):
+    with np.load(result / 'reconstruction.npz', allow_pickle=False) as arrays:
+        results = json.loads(arrays['_metadata'].item())
+    assert results['backend'] == 'pytorch'
+    assert results['n_patterns'] == 49
+    assert results['comments'] in read_product(result / 'product.h5').comments
+    assert set(results['quality']) == {'deviance', 'frc50', 'coverage', 'uncertainty', 'refinement'}
+    history = load_archive(model).history
+    assert results['loss_epochs'] == [1, 2] == [record['epoch'] for record in history]
+    assert results['loss_values'] == [record['training_deviance'] for record in history]
+    read = read_object(result / 'reconstruction.npz')
+    assert read.losses == read_object(result / 'product.h5').losses != []
+
+
+def test_losses_that_are_none_are_refused_in_one_sentence(tmp_path):
+    metadata = json.dumps({'loss_epochs': [1, 2], 'loss_values': [0.5]})
+    np.savez(tmp_path / 'x.npz', objectGuess=np.ones((8, 8), complex), _metadata=metadata)
+    with pytest.raises(DataValueError, match=r'x\.npz: _metadata says loss_epochs = .* expected as many'):
+        read_object(tmp_path / 'x.npz')
 
 
 def test_the_patterns_judge_a_result_under_its_own_probe_and_positions(directory, result, tmp_path):

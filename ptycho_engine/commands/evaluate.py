@@ -19,7 +19,9 @@ import argparse
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from ..data.scan import Scan, load_scan
@@ -28,6 +30,8 @@ from ..files.atomic import atomic_path, require_writable
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
 from .paragraph import beside
 from .table import scores_table
+
+TABLES = ('scores.csv', 'scores.json')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +57,7 @@ def report_scores(
 ) -> None:
     """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table."""
     evaluations = [evaluate(result, truth, scan) for result in results]
-    names = _unique([evaluation.name for evaluation in evaluations])
+    names = unique([evaluation.name for evaluation in evaluations])
     rows = [{**e.to_row(), 'name': name} for e, name in zip(evaluations, names, strict=True)]
     _write_table(directory, rows)
     for result, evaluation, name in zip(results, evaluations, names, strict=True):
@@ -63,15 +67,21 @@ def report_scores(
         if evaluation.account:
             print(beside(f'{name}: ', evaluation.account))
     pictures = ', '.join(f'{name}.png' for name in names)
-    print(f'Wrote scores.csv, scores.json and {pictures} to {directory}.')
+    print(f'Wrote {", ".join(TABLES)} and {pictures} to {directory}.')
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Return names with a number behind those that occur more than once."""
-    return [
-        name if names.count(name) == 1 else f'{name}-{names[: k + 1].count(name)}'
-        for k, name in enumerate(names)
-    ]
+def unique(names: Sequence[str]) -> list[str]:
+    """Return names with a number behind those that occur more than once, in whatever case."""
+    occurrences = Counter(name.casefold() for name in names)
+    taken = set(occurrences)
+    result = []
+    for name in names:
+        if occurrences[name.casefold()] > 1:
+            numbered = (f'{name}-{number}' for number in count(1))
+            name = next(candidate for candidate in numbered if candidate.casefold() not in taken)
+            taken.add(name.casefold())
+        result.append(name)
+    return result
 
 
 def _write_table(directory: Path, rows: list[dict[str, object]]) -> None:
@@ -79,10 +89,9 @@ def _write_table(directory: Path, rows: list[dict[str, object]]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
-    with atomic_path(directory / 'scores.csv') as temporary:
-        temporary.write_text(text.getvalue(), encoding='utf-8')
-    with atomic_path(directory / 'scores.json') as temporary:
-        temporary.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+    for name, content in zip(TABLES, (text.getvalue(), json.dumps(rows, indent=2) + '\n'), strict=True):
+        with atomic_path(directory / name) as temporary:
+            temporary.write_text(content, encoding='utf-8')
 
 
 def _draw(path: Path, result: ObjectFile, truth: ObjectFile, evaluation: Evaluation) -> None:

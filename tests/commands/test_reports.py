@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ptycho_engine.commands import main
+from ptycho_engine.commands.evaluate import unique
 from ptycho_engine.commands.table import scores_table
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.files.archive import load_archive
@@ -119,6 +120,12 @@ def test_evaluate_refuses_other_grids_and_files(directory, result, tmp_path, cap
         assert words in error
         assert len(error.splitlines()) == 1
     assert not (tmp_path / 'scores.csv').exists()
+
+
+def test_names_that_occur_more_than_once_get_numbers_that_are_free():
+    assert unique(['a', 'b']) == ['a', 'b']
+    assert unique(['a', 'b', 'A']) == ['a-1', 'b', 'A-2']
+    assert unique(['a', 'a-1', 'a']) == ['a-2', 'a-1', 'a-3']
 
 
 def test_a_table_leaves_out_what_nobody_has():

@@ -1,16 +1,18 @@
-"""Reconstruct a scan with a trained network.
+"""Reconstruct scans with a trained network.
 
 INPUT is an NPZ file or a Ptychodus directory (diffraction.h5 and product.h5). Writes into the output
-directory
+directory or, where several scans are given, into a folder of it for each
   reconstruction.npz   object, illumination, uncertainty, positions, and how
                        they came about
   reconstruction.png   amplitude, phase, illumination and uncertainty
-  product.h5           a Ptychodus product, where the input has physical units
+  product.h5           a Ptychodus product; an NPZ file without pixel sizes
+                       gets estimated ones, as from convert-product
 and with --truth what `ptychopinn evaluate` writes: scores and a figure.
 
 examples:
   ptychopinn reconstruct scan --model model --output result
   ptychopinn reconstruct scan --model model --output out --truth scan/truth.h5
+  ptychopinn reconstruct a.npz b.npz --model model --output results
 """
 
 from __future__ import annotations
@@ -18,57 +20,125 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..data.npz import write_arrays
-from ..data.scan import Scan, load_scan
-from ..errors import Cancelled
+from ..data.scan import Scan, is_ptychodus_directory, load_scan
+from ..errors import Cancelled, ConfigError, DataValueError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
 from ..files.archive import ModelArchive, load_archive
-from ..files.atomic import require_writable
-from ..files.product import write_product
-from ..pipeline.evaluate import read_object
-from ..pipeline.quality import scan_box
-from ..pipeline.reconstruct import reconstruct
+from ..files.atomic import atomic_path, require_writable
+from ..files.product import read_product, write_product
+from ..files.product_exchange import ExportMeta, export_product_from_rawdata
+from ..pipeline.evaluate import ObjectFile, read_object
+from ..pipeline.quality import require_comparable, scan_box
+from ..pipeline.reconstruct import reconstruct, require_fit
 from ..pipeline.result import Reconstruction
-from .evaluate import report_scores
+from .evaluate import TABLES, report_scores, unique
 from .interrupt import stop_on_interrupt
 from .options import add_settings, read_settings
+
+PRODUCT = 'product.h5'
+FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn reconstruct``."""
-    parser.add_argument('input', type=Path, metavar='INPUT', help='the scan')
+    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='the scans')
     parser.add_argument(
         '--model', type=Path, required=True, help='wts.h5.zip, or the directory that holds it'
     )
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
     parser.add_argument(
-        '--truth', type=Path, metavar='FILE', help='product or NPZ file with the known object, to score with'
+        '--truth',
+        type=Path,
+        metavar='FILE',
+        help='product or NPZ file with the known object of the scan, to score with',
     )
     add_settings(parser, 'reconstruct')
 
 
 def run(options: argparse.Namespace) -> None:
-    """Reconstruct and write the results."""
+    """Reconstruct and write the results, scan by scan."""
     settings = read_settings(options)
     config, execution = settings.inference(), settings.execution
+    if options.truth is not None and len(options.inputs) > 1:
+        raise ConfigError(
+            f'--truth is the object of one scan, but {len(options.inputs)} scans were given; compare each '
+            'result with its own by ptychopinn evaluate.'
+        )
     archive = load_archive(options.model)
-    scan = load_scan(options.input)
     truth = None if options.truth is None else read_object(options.truth, truth=True)
-    require_writable(options.output)
-    result = run_reconstruction(scan, archive, config, execution)
-    written = write_results(options.output, scan, result)
-    if options.quiet or not sys.stdout.isatty():
-        # On a terminal the log has just said it.
-        print(result.comments)
-    print(f'Wrote {", ".join(path.name for path in written)} to {options.output}.')
-    if truth is not None:
-        report_scores([read_object(options.output)], truth, scan, options.output)
+    directories = _directories(options.inputs, options.output, archive)
+    for path, directory in zip(options.inputs, directories, strict=True):
+        scan = _load(path, archive)
+        if truth is not None:
+            _require_comparable(truth, scan)
+        try:
+            result = run_reconstruction(scan, archive, config, execution)
+        except DataValueError as error:
+            # The physics does not know whose patterns it was given.
+            if scan.raw.source not in str(error):
+                error.args = (f'{scan.raw.source}: {error}',)
+            raise
+        write_results(directory, scan, result)
+        if options.quiet or not sys.stdout.isatty():
+            # On a terminal the log has just said it.
+            print(result.comments)
+        print(f'Wrote {", ".join(FILES)} to {directory}.')
+        if truth is not None:
+            report_scores([read_object(directory / PRODUCT)], truth, scan, directory)
+
+
+def _directories(inputs: Sequence[Path], output: Path, archive: ModelArchive) -> list[Path]:
+    """Return where the results of each scan go.
+
+    Several scans are all looked at before the first is reconstructed; none is kept, for there may be many.
+    """
+    if len(inputs) == 1:
+        directories = [output]
+    else:
+        directories = [output / name for name in unique([_name(_load(path, archive)) for path in inputs])]
+    for directory in directories:
+        if is_ptychodus_directory(directory):
+            raise ConfigError(
+                f'{directory} holds a scan, whose product.h5 would be lost; give another --output.'
+            )
+        require_writable(directory)
+    return directories
+
+
+def _load(path: Path, archive: ModelArchive) -> Scan:
+    """Load a scan that the model is for, with the product that it came with or one made of it."""
+    scan = load_scan(path)
+    require_fit(archive, scan)
+    if scan.product is not None:
+        return scan
+    with TemporaryDirectory() as folder:
+        product = Path(folder) / PRODUCT
+        export_product_from_rawdata(scan.raw, product, ExportMeta(name=_name(scan)))
+        return replace(scan, product=read_product(product))
+
+
+def _name(scan: Scan) -> str:
+    """Return the name of the file or directory that holds a scan."""
+    path = scan.raw.path
+    assert path is not None
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _require_comparable(truth: ObjectFile, scan: Scan) -> None:
+    """Check that a result on the grid of the scan can be scored."""
+    x, y = scan.raw.xcoords - scan.grid.origin_x, scan.raw.ycoords - scan.grid.origin_y
+    require_comparable(truth.object_array.shape, scan.grid.shape, scan_box(x, y, scan.grid.shape))
 
 
 def run_reconstruction(
@@ -89,32 +159,30 @@ def run_reconstruction(
     raise AssertionError('a reconstruction ends with its result')
 
 
-def write_results(directory: Path, scan: Scan, result: Reconstruction) -> list[Path]:
-    """Write arrays, picture and, where there are physical units, the product."""
+def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
+    """Write arrays, picture and product in place of those of an earlier run, and remove its scores."""
+    assert scan.product is not None
     grid = result.grid
-    arrays = directory / 'reconstruction.npz'
     x, y = scan.raw.xcoords - grid.origin_x, scan.raw.ycoords - grid.origin_y
     if result.position_shift is not None:
         dy, dx = result.position_shift.T
         x, y = x + dx, y + dy
-    write_arrays(
-        arrays,
-        {
-            'objectGuess': result.object_array,
-            'weight': result.weight,
-            'uncertainty': result.uncertainty,
-            'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
-            'xcoords': x,
-            'ycoords': y,
-            '_metadata': np.array(json.dumps(result.results)),
-        },
-    )
-    picture = directory / 'reconstruction.png'
-    box = scan_box(x, y, grid.shape)
-    save_figure(object_figure(result, box), picture)
-    written = [arrays, picture]
-    if scan.product is not None:
-        product = directory / 'product.h5'
+    with ExitStack() as stack:
+        # All are written before the first is renamed: a folder never holds results of two runs.
+        arrays, picture, product = (stack.enter_context(atomic_path(directory / name)) for name in FILES)
+        write_arrays(
+            arrays,
+            {
+                'objectGuess': result.object_array,
+                'weight': result.weight,
+                'uncertainty': result.uncertainty,
+                'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
+                'xcoords': x,
+                'ycoords': y,
+                '_metadata': np.array(json.dumps(result.results)),
+            },
+        )
+        save_figure(object_figure(result, scan_box(x, y, grid.shape)), picture)
         write_product(product, result.to_product(scan.product))
-        written.append(product)
-    return written
+        for name in (*TABLES, f'{directory.resolve().name}.png'):
+            (directory / name).unlink(missing_ok=True)

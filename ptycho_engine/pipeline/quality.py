@@ -15,7 +15,16 @@ from skimage.registration import phase_cross_correlation
 
 from ..errors import DataValueError
 
-__all__ = ['Alignment', 'Scores', 'align', 'fourier_ring_correlation', 'frc50', 'scan_box', 'score']
+__all__ = [
+    'Alignment',
+    'Scores',
+    'align',
+    'fourier_ring_correlation',
+    'frc50',
+    'require_comparable',
+    'scan_box',
+    'score',
+]
 
 ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
 MARGIN = 16
@@ -62,6 +71,23 @@ def scan_box(x: npt.ArrayLike, y: npt.ArrayLike, shape: tuple[int, int]) -> tupl
     return slice(top, bottom), slice(left, right)
 
 
+def require_comparable(truth: tuple[int, ...], result: tuple[int, ...], box: tuple[slice, slice]) -> None:
+    """Check that objects of the shapes of `truth` and `result` can be compared inside `box`.
+
+    Raises
+    ------
+    DataValueError
+        If the shapes differ or the region is too small to score.
+    """
+    if truth != result:
+        raise DataValueError(
+            f'The object has shape {result} but the truth has {truth}; compare objects on the same grid.'
+        )
+    rows, columns = box
+    if rows.stop - rows.start < 16 or columns.stop - columns.start < 16:
+        raise DataValueError('The scanned region is smaller than 16×16 pixels; too small to score.')
+
+
 def align(truth: ComplexImage, result: ComplexImage, box: tuple[slice, slice]) -> Alignment:
     """Remove from `result` a sub-pixel shift, a complex factor and a linear phase ramp.
 
@@ -70,14 +96,8 @@ def align(truth: ComplexImage, result: ComplexImage, box: tuple[slice, slice]) -
     DataValueError
         If the shapes differ or the region is too small to score.
     """
-    if truth.shape != result.shape:
-        raise DataValueError(
-            f'The object has shape {result.shape} but the truth has {truth.shape}; compare objects on the '
-            'same grid.'
-        )
+    require_comparable(truth.shape, result.shape, box)
     rows, columns = box
-    if rows.stop - rows.start < 16 or columns.stop - columns.start < 16:
-        raise DataValueError('The scanned region is smaller than 16×16 pixels; too small to score.')
     target = truth[box].astype(np.complex128)
     # Shift with a margin around the box, so that the wrap-around of the Fourier shift stays outside.
     top, left = max(rows.start - MARGIN, 0), max(columns.start - MARGIN, 0)

@@ -33,7 +33,7 @@ from .refine import refine
 from .report import measure_quality
 from .result import Reconstruction
 
-__all__ = ['judge_fit', 'reconstruct']
+__all__ = ['judge_fit', 'reconstruct', 'require_fit']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
@@ -84,12 +84,7 @@ def _reconstruct(
 ) -> Iterator[Event]:
     tic = time.perf_counter()
     model = archive.config.model
-    if model.N != scan.raw.N:
-        raise ArchiveError(
-            f'The model is for patterns of {model.N}×{model.N} pixels but the data have '
-            f'{scan.raw.N}×{scan.raw.N}; train a model on data of this size, or crop the patterns '
-            '(ptychopinn prepare --crop).'
-        )
+    require_fit(archive, scan)
     for phrase in idle_settings(config):
         logger.warning('%s.', phrase)
     chosen = _subsample(scan, config)
@@ -106,6 +101,23 @@ def _reconstruct(
         shift[chosen] = result.position_shift
         result = replace(result, position_shift=shift)
     yield Reconstructed(result)
+
+
+def require_fit(archive: ModelArchive, scan: Scan) -> None:
+    """Check that a model is for patterns of the size that a scan has.
+
+    Raises
+    ------
+    ArchiveError
+        If it is for others.
+    """
+    size, found = archive.config.model.N, scan.raw.N
+    if size != found:
+        raise ArchiveError(
+            f'The model is for patterns of {size}×{size} pixels but the data have {found}×{found} '
+            f'({scan.raw.source}); train a model on data of this size, or crop the patterns '
+            '(ptychopinn prepare --crop).'
+        )
 
 
 def _run(

@@ -1,6 +1,7 @@
 """What is wrong with an input or an output ends in one sentence and the right exit code, in every command."""
 
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -63,6 +64,50 @@ def test_bad_scans(command, npz, arrays, model, tmp_path, capsys):
         assert words in error, (path.name, error)
         assert len(error.splitlines()) == 1, (path.name, error)
     assert not out.exists()
+
+
+def test_a_bad_scan_among_several(npz, arrays, directory, model, tmp_path, capsys):
+    """What can be seen without a run is told before the first; else what was done before stays."""
+    good, lacking = directory / 'scan.npz', npz('lacking', probeGuess=None)
+    out = tmp_path / 'out'
+    words = ['--model', model, '--output', out, '--quiet']
+    code, error = said(['reconstruct', good, lacking, *words], capsys)
+    assert (code, len(error.splitlines())) == (MISTAKE, 1)
+    assert "lacks 'probeGuess'" in error
+    words += ['--refine-iterations', '0']
+    code, error = said(['reconstruct', good, good, *words, '--truth', directory / 'truth.h5'], capsys)
+    assert code == MISTAKE
+    assert '--truth is the object of one scan, but 2 scans were given' in error
+    assert not out.exists()
+    dark = npz('dark', diffraction=arrays['diffraction'] * 0)
+    code, error = said(['reconstruct', good, dark, good, *words], capsys)
+    assert (code, len(error.splitlines())) == (MISTAKE, 1)
+    assert 'dark.npz' in error
+    assert [path.name for path in out.iterdir()] == ['scan-1']
+    assert (out / 'scan-1' / 'product.h5').is_file()
+
+
+def test_results_do_not_go_where_a_scan_is(directory, model, tmp_path, capsys):
+    scan = shutil.copytree(directory, tmp_path / 'a')
+    other = shutil.copytree(directory, tmp_path / 'b')
+    before = (scan / 'product.h5').read_bytes()
+    for words in (
+        ['reconstruct', scan / 'scan.npz', '--output', scan],
+        ['reconstruct', scan, other, '--output', tmp_path],
+    ):
+        code, error = said([*words, '--model', model, '--quiet'], capsys)
+        assert (code, len(error.splitlines())) == (MISTAKE, 1)
+        assert f'{scan} holds a scan, whose product.h5 would be lost' in error
+    assert (scan / 'product.h5').read_bytes() == before
+
+
+def test_a_truth_on_another_grid_is_told_before_the_run(directory, model, tmp_path, capsys):
+    np.savez(tmp_path / 'truth.npz', objectGuess=np.ones((40, 40), complex))
+    words = ['reconstruct', directory, '--model', model, '--output', tmp_path / 'out']
+    code, error = said([*words, '--truth', tmp_path / 'truth.npz', '--quiet'], capsys)
+    assert code == MISTAKE
+    assert 'compare objects on the same grid' in error
+    assert not (tmp_path / 'out').exists()
 
 
 def test_one_pattern(npz, arrays, model, tmp_path, capsys):

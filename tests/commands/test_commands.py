@@ -60,7 +60,9 @@ def test_train_and_reconstruct_from_npz_and_directory(directory, model, tmp_path
     assert product.object_array.shape == given.object_array.shape
     assert product.object_center_x_m == given.object_center_x_m
     assert len(product.loss_values) == 2
-    assert not (tmp_path / '1' / 'product.h5').exists()
+    of_npz = read_product(tmp_path / '1' / 'product.h5')
+    np.testing.assert_array_equal(of_npz.object_array[0], results[1])
+    np.testing.assert_array_equal(of_npz.loss_values, product.loss_values)
 
 
 def test_train_resumes_and_refuses_another_run(directory, tmp_path, capsys):

@@ -96,7 +96,7 @@ def test_the_batch_size_of_a_flag_stands_above_that_of_the_execution_in_the_file
         ),
         (['train', 'x', '--output', 'y', '--epochs', '2.5'], "'2.5' is not a whole number"),
         (['train', 'x'], 'required: --output'),
-        (['reconstruct', 'x', 'z', '--model', 'm', '--output', 'y'], "one word too many, 'z'"),
+        (['prepare', 'x', 'z', '--output', 'y'], "one word too many, 'z'"),
         (['trian'], "no command 'trian'; did you mean train?"),
     ],
 )

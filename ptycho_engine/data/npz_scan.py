@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from .domain import MeasurementDomain, decide_domain, stated_photons
@@ -57,7 +58,7 @@ def read_npz_scan(
     else:
         require_keys(arrays, NEEDED, str(path))
         stack = open_patterns(patterns_file)
-    xcoords = np.atleast_1d(arrays['xcoords'])
+    xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
     bad = single_mask(arrays.get('bad_pixels'), stack.shape[1:], f'{path}: bad_pixels')
@@ -74,12 +75,11 @@ def read_npz_scan(
         'diffraction': patterns,
         'bad_pixels': bad,
         'xcoords': xcoords,
-        'ycoords': np.atleast_1d(arrays['ycoords']),
         'metadata': metadata,
         'source': str(path),
         'path': path,
         'original_axis_order': order,
-        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'Y')},
+        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'Y', 'ycoords')},
         **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start', 'scan_index')},
     }
 
@@ -129,11 +129,11 @@ def single_mask(
     Raises
     ------
     DataValueError
-        If it is not of the size of the patterns.
+        If it is not of the size of the patterns, or not of numbers.
     """
     if mask is None:
         return None
-    found = np.asarray(mask, dtype=bool)
+    found = as_numbers(mask, bool, source)
     if found.ndim == 3:
         found = np.asarray(found.any(axis=0))
     if found.shape != tuple(shape):

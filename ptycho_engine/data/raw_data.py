@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..physics.probe import as_mode_stack
@@ -71,29 +72,22 @@ class RawData:
         for name in ('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start'):
             value = getattr(self, name)
             if value is not None:
-                set_(self, name, self._as_coordinates(name, value))
+                set_(self, name, as_column(value, f'{self.source}: {name}'))
         if self.scan_index is not None:
-            set_(self, 'scan_index', np.ascontiguousarray(self.scan_index, dtype=np.int64))
-        for name in ('objectGuess', 'Y'):
+            set_(self, 'scan_index', _as_index(self.scan_index, f'{self.source}: scan_index'))
+        types = {
+            'objectGuess': np.complex64,
+            'Y': np.complex64,
+            'bad_pixels': bool,
+            'diffraction': np.float32,
+        }
+        for name, dtype in types.items():
             value = getattr(self, name)
-            if value is not None:
-                set_(self, name, np.ascontiguousarray(value, dtype=np.complex64))
-        if self.bad_pixels is not None:
-            set_(self, 'bad_pixels', np.ascontiguousarray(self.bad_pixels, dtype=bool))
-        if not isinstance(self.diffraction, Patterns):
-            set_(self, 'diffraction', np.ascontiguousarray(self.diffraction, dtype=np.float32))
+            if value is not None and not isinstance(value, Patterns):
+                set_(self, name, as_numbers(value, dtype, f'{self.source}: {name}'))
         self._validate()
         if not isinstance(self.diffraction, Patterns):
             set_(self, 'diffraction', self._checked(self.diffraction))
-
-    def _as_coordinates(self, name: str, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        try:
-            return np.ascontiguousarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
-            kind = np.asarray(value).dtype
-            raise DataValueError(
-                f'{self.source}: {name} is of type {kind}; expected a number for each pattern.'
-            ) from None
 
     def _validate(self) -> None:
         n = len(self.xcoords)
@@ -383,3 +377,11 @@ class RawData:
             if value is not None:
                 arrays[name] = value
         write_arrays(Path(path), arrays, compressed=compressed)
+
+
+def _as_index(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    column = as_column(values, name)
+    if not (np.isfinite(column) & (column == np.rint(column))).all():
+        raise DataValueError(f'{name} holds values that are no whole numbers; number the datasets 0, 1, 2...')
+    # Not by way of float64, which rounds the largest integers.
+    return np.asarray(values).ravel().astype(np.int64)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
 
+from ..arrays import as_numbers
 from ..config.model import ModelConfig
 from ..errors import DataValueError
 
@@ -25,7 +26,7 @@ def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.c
     Raises
     ------
     DataValueError
-        If the array is not of such a shape, not square, or not finite.
+        If the array is not of such a shape, not square, not of numbers, or not finite.
     """
     array = np.asarray(probe)
     if array.ndim == 4 and array.shape[0] == 1:
@@ -37,7 +38,7 @@ def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.c
             f'{name} has shape {np.shape(probe)}; expected (N, N), (modes, N, N) or '
             '(1, modes, N, N) with square modes.'
         )
-    stack = np.ascontiguousarray(array, dtype=np.complex64)
+    stack = as_numbers(array, np.complex64, name)
     if not np.isfinite(stack).all():
         raise DataValueError(f'{name} holds NaN or infinite values; mend the probe first.')
     if not np.any(stack):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..data.npz import parse_metadata, read_arrays, require_keys
 from ..data.scan import Scan
@@ -84,15 +85,18 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         raise DataFileNotFoundError(f'{path}: there is no such file; give a product or an NPZ file.')
     if path.suffix.casefold() in ('.h5', '.hdf5'):
         product = read_product(path)
-        x, y = product.positions_px()
+        at = product.positions_px()
         losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
-        return ObjectFile(path, obj, _modes(product.probe[0]), x, y, losses, _account(product.comments))
+        return ObjectFile(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments))
     arrays = read_arrays(path, leave=('diffraction', 'diff3d', 'Y'))
     require_keys(arrays, ('objectGuess',), str(path))
-    obj = np.asarray(arrays['objectGuess'], np.complex64)
+    obj = as_numbers(arrays['objectGuess'], np.complex64, f'{path}: objectGuess')
     if obj.ndim != 2:
         raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')
+    known = {
+        name: as_column(arrays[name], f'{path}: {name}') for name in ('xcoords', 'ycoords') if name in arrays
+    }
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
     epochs, values = metadata.get('loss_epochs', ()), metadata.get('loss_values', ())
     try:
@@ -106,8 +110,8 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         path,
         obj,
         _modes(arrays.get('probeGuess')),
-        arrays.get('xcoords'),
-        arrays.get('ycoords'),
+        known.get('xcoords'),
+        known.get('ycoords'),
         losses,
         _account(str(metadata.get('comments', ''))),
     )

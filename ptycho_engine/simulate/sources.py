@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_column, as_numbers
 from ..data.npz import read_arrays, require_keys
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import read_product
@@ -33,7 +34,7 @@ def read_object(path: Path) -> npt.NDArray[np.complex64]:
         array = _read_array(path, 'objectGuess')
     if array.ndim != 2:
         raise DataValueError(f'{path}: the object has shape {array.shape}; expected (H, W).')
-    obj = array.astype(np.complex64)
+    obj: npt.NDArray[np.complex64] = as_numbers(array, np.complex64, f'{path}: the object')
     if not np.isfinite(obj).all():
         raise DataValueError(f'{path}: the object holds NaN or infinite values; mend it first.')
     return obj
@@ -76,8 +77,8 @@ def read_positions(
     else:
         arrays = read_arrays(path)
         require_keys(arrays, ('xcoords', 'ycoords'), str(path))
-        x, y = (np.atleast_1d(arrays[name]).astype(np.float64) for name in ('xcoords', 'ycoords'))
-    if x.shape != y.shape or x.ndim != 1 or len(x) == 0 or not np.isfinite(x + y).all():
+        x, y = (as_column(arrays[name], f'{path}: {name}') for name in ('xcoords', 'ycoords'))
+    if x.shape != y.shape or len(x) == 0 or not np.isfinite(x + y).all():
         raise DataValueError(
             f'{path}: found {x.shape} x and {y.shape} y positions; expected equally many finite numbers.'
         )
@@ -86,7 +87,7 @@ def read_positions(
 
 def read_mask(path: Path) -> npt.NDArray[np.bool_]:
     """Read bad pixels (N, N): ``bad_pixels`` of an NPZ file or a ``.npy`` array, true or not 0 where bad."""
-    mask = _read_array(path, 'bad_pixels') != 0
+    mask = as_numbers(_read_array(path, 'bad_pixels'), bool, f'{path}: bad_pixels')
     return np.asarray(mask.any(axis=0) if mask.ndim == 3 else mask)
 
 

@@ -49,6 +49,7 @@ def bad_scans(npz, arrays):
     yield npz('lengths', xcoords=x[:-1]), 'positions'
     yield npz('dark', diffraction=patterns * 0), 'no counts'
     yield npz('text', xcoords=np.array(['a'] * len(x))), 'xcoords'
+    yield npz('square', xcoords=x.reshape(7, 7)), 'xcoords has shape (7, 7)'
 
 
 QUICK = ['--epochs', '1', '--simulated-epochs', '0', '--groups', '4']

@@ -8,6 +8,10 @@ from hypothesis import strategies as st
 from ptycho_engine.data.npz import choose_pattern_key, decide_axis_order
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError
+from ptycho_engine.pipeline.evaluate import read_object
+from ptycho_engine.pipeline.quality import scan_box
+from ptycho_engine.simulate.sources import read_mask, read_positions, read_probe
+from ptycho_engine.simulate.sources import read_object as simulation_object
 from tests.conftest import small_scan
 
 
@@ -88,6 +92,27 @@ def test_npz_01_to_05_every_vintage_gives_the_same_scan(tmp_path, small, vintage
     assert read.diffraction.flags.c_contiguous
 
 
+def test_npz_01_columns_and_rows_as_matlab_writes_them(tmp_path, small):
+    n = len(small)
+    index = np.arange(n) // 4
+    columns = {
+        'xcoords': small.xcoords[:, None],
+        'ycoords': small.ycoords[None],
+        'xcoords_start': small.xcoords[:, None],
+        'scan_index': index[:, None].astype(float),
+        'bad_pixels': np.zeros((32, 32)),
+    }
+    np.savez(tmp_path / 'scan.npz', **{**arrays_of(small), **columns})
+    read = RawData.from_file(tmp_path / 'scan.npz')
+    assert_same_scan(read, small)
+    np.testing.assert_array_equal(read.xcoords_start, small.xcoords)
+    np.testing.assert_array_equal(read.scan_index, index)
+    x, y = read_positions(tmp_path / 'scan.npz')
+    np.testing.assert_array_equal([x, y], [small.xcoords, small.ycoords])
+    found = read_object(tmp_path / 'scan.npz')
+    assert found.box() == scan_box(small.xcoords, small.ycoords, small.objectGuess.shape)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n=st.integers(1, 6),
@@ -153,9 +178,34 @@ def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
         ({'probeGuess': np.ones((32, 30), complex)}, 'expected'),
         ({'probeGuess': np.zeros((32, 32), complex)}, 'zero everywhere'),
         ({'bad_pixels': np.zeros((4, 4), bool)}, 'bad_pixels has shape'),
+        ({'xcoords': np.zeros((3, 3))}, r'xcoords has shape \(3, 3\); expected \(n,\)'),
+        ({'ycoords': np.zeros(9, complex)}, 'ycoords is of type complex128; expected real numbers'),
+        ({'scan_index': np.zeros((9, 9), int)}, r'scan_index has shape \(9, 9\)'),
+        ({'scan_index': np.arange(9) / 2}, 'scan_index holds values that are no whole numbers'),
+        ({'probeGuess': np.full((32, 32), 'a')}, 'probeGuess is of type <U1; expected numbers'),
+        ({'objectGuess': np.full((40, 40), 'a')}, 'objectGuess is of type <U1; expected numbers'),
+        ({'bad_pixels': np.full((32, 32), 'a')}, 'bad_pixels is of type <U1; expected real numbers'),
     ],
 )
 def test_contradictions_are_named(small, change, message):
     arrays = {**arrays_of(small), **change}
     with pytest.raises(DataValueError, match=message):
         RawData(**arrays)
+
+
+@pytest.mark.parametrize(
+    'key', ['probeGuess', 'objectGuess', 'xcoords', 'ycoords', 'scan_index', 'bad_pixels']
+)
+def test_text_is_named_by_every_reader(tmp_path, small, key):
+    path = tmp_path / 'text.npz'
+    np.savez(path, **{**arrays_of(small), key: np.full(9, 'a')})
+    readers = {
+        'probeGuess': [read_probe],
+        'objectGuess': [simulation_object, read_object],
+        'xcoords': [read_positions, read_object],
+        'ycoords': [read_positions, read_object],
+        'bad_pixels': [read_mask],
+    }
+    for read in (RawData.from_file, *readers.get(key, [])):
+        with pytest.raises(DataValueError, match=r'text\.npz.*(<U1|shape)'):
+            read(path)

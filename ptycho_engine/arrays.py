@@ -1,0 +1,42 @@
+"""Arrays from files and callers as a scan needs them: numbers, and columns of one for each pattern."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataValueError
+
+__all__ = ['as_column', 'as_numbers']
+
+
+def as_numbers(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
+    """Return a contiguous array of type `dtype`; what is one already is not copied.
+
+    Raises
+    ------
+    DataValueError
+        If `values`, called `name` in the sentence, are text or the like, or complex where `dtype` is not.
+    """
+    array = np.asarray(values)
+    wanted = np.dtype(dtype)
+    if array.dtype.kind not in ('biufc' if wanted.kind == 'c' else 'biuf'):
+        kind = 'numbers' if wanted.kind == 'c' else 'real numbers'
+        raise DataValueError(f'{name} is of type {array.dtype}; expected {kind}.')
+    return np.ascontiguousarray(array, dtype=wanted)
+
+
+def as_column(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Return (n,) float64, one for each pattern; (n, 1) and (1, n), as MATLAB writes them, are flattened.
+
+    Raises
+    ------
+    DataValueError
+        If `values` have more than one axis that is longer than 1, or are not real numbers.
+    """
+    array = as_numbers(values, np.float64, name)
+    if sum(side != 1 for side in array.shape) > 1:
+        raise DataValueError(f'{name} has shape {array.shape}; expected (n,), one number for each pattern.')
+    return array.ravel()

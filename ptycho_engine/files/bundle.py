@@ -11,7 +11,7 @@ import numpy as np
 
 from ..blocks import block_length, blocks
 from ..data.npz import AxisOrder, parse_metadata
-from ..data.npz_scan import in_canonical_order
+from ..data.npz_scan import in_canonical_order, single_mask
 from ..data.patterns import Patterns
 from ..data.raw_data import RawData
 from ..data.stored import open_hdf5_stack
@@ -70,9 +70,6 @@ def read_bundle(path: Path, n: int) -> dict[str, Any]:
             group = file.get(BUNDLE)
             if isinstance(group, h5py.Group):
                 index = group.get('scan_index', index)
-                mask = group.get('bad_pixels')
-                if isinstance(mask, h5py.Dataset):
-                    fields['bad_pixels'] = mask[()]
                 if 'metadata' in group.attrs:
                     fields['metadata'] = parse_metadata(np.asarray(group.attrs['metadata']), str(path))
                 fields.update(_read_patterns(group, path, n))
@@ -89,8 +86,12 @@ def _read_patterns(group: h5py.Group, path: Path, n: int) -> dict[str, Any]:
         raise ProductError(f'{path}: /{BUNDLE} lacks the dataset diffraction; export the product again.')
     stated = _axis_order(patterns, 'axis_canonical', path)
     stack, order = in_canonical_order(open_hdf5_stack(path, f'/{BUNDLE}/diffraction'), n, stated)
+    mask = group.get('bad_pixels')
+    stored = mask[()] if isinstance(mask, h5py.Dataset) else None
+    bad = single_mask(stored, stack.shape[1:], f'{path}: bad_pixels of /{BUNDLE}')
     return {
-        'diffraction': Patterns(stack, counts=False, source=str(path)).in_memory_if_small(),
+        'diffraction': Patterns(stack, counts=False, bad_pixels=bad, source=str(path)).in_memory_if_small(),
+        'bad_pixels': bad,
         'original_axis_order': _axis_order(patterns, 'original_axis_order', path) or order,
     }
 

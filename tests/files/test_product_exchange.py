@@ -9,6 +9,7 @@ import pytest
 
 from ptycho_engine import ExportMeta, RawData, export_product_from_rawdata, import_product_to_rawdata
 from ptycho_engine.commands import main
+from ptycho_engine.data.patterns import Patterns
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
@@ -231,6 +232,27 @@ def test_bundle_01_layout(raw, tmp_path):
     np.testing.assert_array_equal(back.probeGuess, raw.probeGuess)
     assert back.metadata['simulated'] is True
     assert Scan.from_raw(back).grid.shape == raw.objectGuess.shape
+
+
+@pytest.mark.parametrize('large', [False, True])
+def test_bundle_01_what_bad_pixels_hold_does_not_count(raw, tmp_path, monkeypatch, large):
+    bad = np.zeros((32, 32), bool)
+    bad[3, 4:6] = True
+    path = tmp_path / 'p.h5'
+    export_product_from_rawdata(replace(raw, bad_pixels=bad), path, include_diffraction=True)
+    with h5py.File(path, 'a') as file:
+        file['raw_data/diffraction'][:, 3, 4] = np.nan
+        file['raw_data/diffraction'][:, 3, 5] = -1
+    if large:
+        monkeypatch.setattr(Patterns, 'in_memory_if_small', lambda patterns: patterns)
+    back = import_product_to_rawdata(path)
+    assert isinstance(back.diffraction, Patterns) == large
+    np.testing.assert_array_equal(back.diffraction[:], np.where(bad, 0, raw.diffraction))
+    with h5py.File(path, 'a') as file:
+        del file['raw_data/bad_pixels']
+        file['raw_data/bad_pixels'] = np.zeros((4, 4), bool)
+    with pytest.raises(DataValueError, match=r'p\.h5: bad_pixels of /raw_data has shape \(4, 4\)'):
+        import_product_to_rawdata(path)
 
 
 def test_bundle_02_survives_when_the_product_is_written_again(raw, tmp_path):

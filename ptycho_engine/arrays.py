@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .blocks import BLOCK_PIXELS, blocks
 from .errors import DataValueError
 
-__all__ = ['as_column', 'as_numbers']
+__all__ = ['all_finite', 'as_column', 'as_numbers', 'check_finite']
 
 
 def as_numbers(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
@@ -40,3 +41,21 @@ def as_column(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     if sum(side != 1 for side in array.shape) > 1:
         raise DataValueError(f'{name} has shape {array.shape}; expected (n,), one number for each pattern.')
     return array.ravel()
+
+
+def all_finite(values: npt.NDArray[Any]) -> bool:
+    """Return whether an array (n, ...) holds neither NaN nor infinite values; it is looked at in blocks."""
+    length = max(BLOCK_PIXELS // max(values[:1].size, 1), 1)
+    return all(np.isfinite(values[part]).all() for part in blocks(len(values), length))
+
+
+def check_finite(values: npt.NDArray[Any], name: str) -> None:
+    """Check that an array (n, ...) holds neither NaN nor infinite values.
+
+    Raises
+    ------
+    DataValueError
+        If it does.
+    """
+    if not all_finite(values):
+        raise DataValueError(f'{name} holds NaN or infinite values; mend them, or leave the array out.')

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,14 @@ from .damage import reading
 
 __all__ = [
     'PATTERN_KEYS',
+    'ArrayHeader',
     'AxisOrder',
-    'array_names',
     'choose_pattern_key',
     'decide_axis_order',
     'parse_metadata',
     'read_arrays',
+    'read_header',
+    'read_headers',
     'require_keys',
     'write_arrays',
 ]
@@ -35,6 +37,14 @@ PATTERN_KEYS = ('diffraction', 'diff3d')
 
 AxisOrder = Literal['n,H,W', 'H,W,n']
 """Order of the axes of a stack of patterns."""
+
+
+class ArrayHeader(NamedTuple):
+    """What an array in a file is, without its data."""
+
+    shape: tuple[int, ...]
+    order: Literal['C', 'F']
+    dtype: np.dtype[Any]
 
 
 def choose_pattern_key(names: Iterable[str], source: str) -> str:
@@ -118,8 +128,39 @@ def decide_axis_order(
     )
 
 
-def read_arrays(path: Path, leave: Container[str] = ()) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of an NPZ file, all but those to `leave`, without unpickling anything.
+def read_header(stream: BinaryIO) -> ArrayHeader:
+    """Read the header of an ``.npy`` stream; the data follow."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    return ArrayHeader(shape, 'F' if fortran else 'C', dtype)
+
+
+def read_headers(path: Path) -> dict[str, ArrayHeader]:
+    """Return what the arrays of an NPZ file are, by name and in their order; no array is read.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        If there is no such file.
+    DataValueError
+        If the file is not an NPZ.
+    """
+    if not path.is_file():
+        raise DataFileNotFoundError(f'{path}: there is no such file; give the path of an NPZ file.')
+    headers = {}
+    with reading(f'{path} is not a readable NPZ file'), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith('.npy'):
+                with archive.open(name) as stream:
+                    headers[name.removesuffix('.npy')] = read_header(cast(BinaryIO, stream))
+    return headers
+
+
+def read_arrays(
+    path: Path, needed: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the `needed` arrays of an NPZ file and those `optional` ones that are there; nothing is unpickled.
 
     An object-typed ``_metadata`` is skipped with a warning; any other object-typed member is refused.
 
@@ -127,39 +168,25 @@ def read_arrays(path: Path, leave: Container[str] = ()) -> dict[str, npt.NDArray
     ------
     DataFileNotFoundError
         If there is no such file.
+    DataKeyError
+        If it lacks a needed array.
     DataValueError
         If the file is not an NPZ, or holds an array that only pickle could read.
     """
-    if not path.is_file():
-        raise DataFileNotFoundError(f'{path}: there is no such file; give the path of an NPZ file.')
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    with reading(f'{path} is not a readable NPZ file'):
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataValueError(f'{path} is a single NumPy array; expected an NPZ file.')
-        with archive:
-            for name in archive.files:
-                if name in leave:
-                    continue
-                try:
-                    arrays[name] = archive[name]
-                except ValueError as error:
-                    if 'pickle' not in str(error).lower():
-                        raise
-                    if name == '_metadata':
-                        logger.warning('%s: skipping _metadata, which is pickled.', path)
-                        continue
-                    raise DataValueError(
-                        f"{path}: the array '{name}' is pickled, which is never loaded; save it as a "
-                        'plain numeric array.'
-                    ) from None
-    return arrays
-
-
-def array_names(path: Path) -> list[str]:
-    """Return the names of the arrays in an NPZ file, of which :func:`read_arrays` says whether it is one."""
-    with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix('.npy') for name in archive.namelist()]
+    headers = read_headers(path)
+    require_keys(headers, needed, str(path))
+    pickled = [name for name, header in headers.items() if header.dtype.hasobject]
+    for name in pickled:
+        if name == '_metadata':
+            logger.warning('%s: skipping _metadata, which is pickled.', path)
+        else:
+            raise DataValueError(
+                f"{path}: the array '{name}' is pickled, which is never loaded; save it as a plain numeric "
+                'array.'
+            )
+    with reading(f'{path} is not a readable NPZ file'), np.load(path, allow_pickle=False) as archive:
+        wanted = {*needed, *optional} - {*pickled}
+        return {name: archive[name] for name in headers if name in wanted}
 
 
 def write_arrays(

@@ -14,24 +14,25 @@ from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from .domain import MeasurementDomain, decide_domain, stated_photons
+from .known_patches import KnownPatches
 from .npz import (
     PATTERN_KEYS,
     AxisOrder,
-    array_names,
     choose_pattern_key,
     decide_axis_order,
     parse_metadata,
     read_arrays,
-    require_keys,
+    read_headers,
 )
 from .patterns import Patterns
-from .stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
+from .stored import COMPLEX, StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
 
 __all__ = ['in_canonical_order', 'read_npz_scan', 'single_mask']
 
 logger = logging.getLogger('ptychopinn.data')
 
 NEEDED = ('probeGuess', 'xcoords', 'ycoords')
+OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', 'scan_index', 'bad_pixels', '_metadata')
 
 
 def read_npz_scan(
@@ -42,22 +43,20 @@ def read_npz_scan(
     nphotons: float | None = None,
     patterns_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a :class:`~.raw_data.RawData`; its patterns are not read yet.
+    """Return the fields of a :class:`~.raw_data.RawData`; its patterns and `Y` are not read yet.
 
     Parameters and errors are those of :meth:`RawData.from_file`. Patterns may lie in a file of their own:
     ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``.
     """
-    arrays = read_arrays(path, leave=PATTERN_KEYS)
-    names = array_names(path)
+    names = read_headers(path)
     if patterns_file is None:
         key = choose_pattern_key(names, str(path))
         if set(PATTERN_KEYS) <= set(names):
             logger.warning("%s holds both 'diffraction' and 'diff3d'; taking 'diffraction'.", path)
-        require_keys(arrays, NEEDED, f'{path}, beside its patterns,')
         stack = open_npz_stack(path, key)
     else:
-        require_keys(arrays, NEEDED, str(path))
         stack = open_patterns(patterns_file)
+    arrays = read_arrays(path, NEEDED, OPTIONAL)
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
@@ -79,7 +78,8 @@ def read_npz_scan(
         'source': str(path),
         'path': path,
         'original_axis_order': order,
-        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'Y', 'ycoords')},
+        'Y': KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None,
+        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'ycoords')},
         **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start', 'scan_index')},
     }
 

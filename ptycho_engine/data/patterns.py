@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +12,74 @@ from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from .stored import StoredStack
 
-__all__ = ['MEMORY_LIMIT_BYTES', 'AmplitudeStack', 'Patterns', 'check_amplitudes']
+__all__ = ['MEMORY_LIMIT_BYTES', 'AmplitudeStack', 'LazyFrames', 'Patterns', 'check_amplitudes']
 
 MEMORY_LIMIT_BYTES = 64 * 2**20
 """Amplitudes of scans up to this size are kept in memory: 4096 patterns of 64×64 pixels."""
 
 
-class Patterns:
+T = TypeVar('T', bound=np.generic)
+
+
+class LazyFrames(Generic[T]):
+    """Frames (n, h, w) that are indexed like an array, and then read and converted in blocks.
+
+    Iterate with slices or index arrays of moderate length; ``np.asarray`` reads everything.
+    """
+
+    ndim = 3
+    dtype: np.dtype[T]
+    _stack: StoredStack
+
+    def _read(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[T]:
+        """Read and convert the frames of some rows (k,)."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n, h, w)."""
+        n, height, width = self._stack.shape
+        return n, height, width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all frames would take in memory."""
+        n, height, width = self.shape
+        return n * height * width * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> npt.NDArray[T]:
+        chosen, *rest = key if isinstance(key, tuple) else (key,)
+        rows = np.asarray(np.arange(len(self))[chosen])
+        _, height, width = self.shape
+        flat = rows.ravel()
+        frames = np.empty((len(flat), height, width), self.dtype)
+        for part in blocks(len(flat), block_length(max(self._stack.shape[1:]))):
+            frames[part] = self._read(flat[part])
+        block = frames.reshape(*rows.shape, height, width)
+        return block[(slice(None),) * rows.ndim + tuple(rest)]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def select(self, indices: npt.ArrayLike) -> Self:
+        """Return the given frames, in that order; nothing is read."""
+        chosen = copy.copy(self)
+        chosen._stack = self._stack.select(indices)
+        return chosen
+
+    def in_memory_if_small(self, memory_limit: int = MEMORY_LIMIT_BYTES) -> npt.NDArray[T] | Self:
+        """Return a plain array if it takes at most `memory_limit` bytes, else the frames themselves."""
+        return self[:] if self.nbytes <= memory_limit else self
+
+
+class Patterns(LazyFrames[np.float32]):
     """Amplitudes (n, N, N) float32 of a stack that stays in its file.
 
     Indexing, as of an array, reads the chosen patterns and returns them as float32: counts are square-rooted,
-    pixels summed where they are binned, and bad pixels set to 0. Iterate with slices or index arrays of
-    moderate length; ``np.asarray`` reads everything.
+    pixels summed where they are binned, and bad pixels set to 0.
 
     Parameters
     ----------
@@ -42,7 +98,6 @@ class Patterns:
         When patterns are read that hold negative, NaN or infinite values in good pixels.
     """
 
-    ndim = 3
     dtype = np.dtype(np.float32)
 
     def __init__(
@@ -66,31 +121,6 @@ class Patterns:
         n, height, width = self._stack.shape
         return n, height // self._binning, width // self._binning
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all amplitudes would take in memory."""
-        n, height, width = self.shape
-        return n * height * width * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
-        chosen, *rest = key if isinstance(key, tuple) else (key,)
-        rows = np.asarray(np.arange(len(self))[chosen])
-        _, height, width = self.shape
-        flat = rows.ravel()
-        amplitude = np.empty((len(flat), height, width), np.float32)
-        for part in blocks(len(flat), block_length(max(height, width) * self._binning)):
-            amplitude[part] = self._read(flat[part])
-        block = amplitude.reshape(*rows.shape, height, width)
-        return block[(slice(None),) * rows.ndim + tuple(rest)]
-
-    def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> npt.NDArray[np.float32]:
-        return np.asarray(self[:], dtype=dtype)
-
     def _read(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         values = self._stack[rows].astype(np.float32, copy=False)
         if self._bad.any():
@@ -106,12 +136,6 @@ class Patterns:
         elif self._counts:
             values = np.sqrt(values)
         return values if self._factor == 1 else values * self._factor
-
-    def select(self, indices: npt.ArrayLike) -> Patterns:
-        """Return the given patterns, in that order; nothing is read."""
-        chosen = copy.copy(self)
-        chosen._stack = self._stack.select(indices)
-        return chosen
 
     def cropped(self, rows: slice, columns: slice) -> Patterns:
         """Return the patterns reduced to a window of the detector; nothing is read."""
@@ -140,10 +164,6 @@ class Patterns:
         scaled = copy.copy(self)
         scaled._factor = np.float32(self._factor * factor)
         return scaled
-
-    def in_memory_if_small(self, memory_limit: int = MEMORY_LIMIT_BYTES) -> AmplitudeStack:
-        """Return a plain array if it takes at most `memory_limit` bytes, else the patterns themselves."""
-        return self[:] if self.nbytes <= memory_limit else self
 
 
 AmplitudeStack = npt.NDArray[np.float32] | Patterns

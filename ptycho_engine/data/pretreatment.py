@@ -15,6 +15,7 @@ from ..errors import DataValueError
 from ..files.product import ProductData
 from ..files.product_extras import ProductExtras
 from ..physics.geometry import ObjectGrid
+from .known_patches import KnownPatches
 from .patterns import AmplitudeStack, Patterns, binned_mask
 from .raw_data import RawData
 from .scan import Scan
@@ -165,7 +166,7 @@ def bin_scan(scan: Scan, binning: int) -> Scan:
         diffraction=patterns.binned(binning).in_memory_if_small(),
         bad_pixels=None if bad is None else binned_mask(bad, binning),
         probeGuess=bin_probe(raw.probeGuess, binning),
-        Y=None if raw.Y is None else raw.Y[:, inner, inner],
+        Y=_windowed(raw.Y, inner),
         path=None,
     )
     if scan.product is None:
@@ -235,7 +236,7 @@ def resampled(obj: ComplexArray, growth: float) -> npt.NDArray[np.complex64]:
 
 def _coarser(scan: Scan, growth: float) -> tuple[ObjectGrid | None, Any, Any]:
     """Return the grid after resampling and the maps of x and y to its pixels."""
-    if scan.raw.objectGuess is None:
+    if scan.raw.objectGuess is None and scan.product is None:
         return None, lambda x: x / growth, lambda y: y / growth
     old = scan.grid
     grid = ObjectGrid(*(math.ceil(side / growth - 1e-9) for side in old.shape))
@@ -256,6 +257,14 @@ def _coarser_metadata(metadata: dict[str, Any], growth: float) -> dict[str, Any]
         name: value * growth if name in sizes and isinstance(value, int | float) else value
         for name, value in metadata.items()
     }
+
+
+def _windowed(
+    patches: npt.NDArray[np.complex64] | KnownPatches | None, inner: slice
+) -> npt.NDArray[np.complex64] | KnownPatches | None:
+    if isinstance(patches, KnownPatches):
+        return patches.window(inner, inner)
+    return None if patches is None else patches[:, inner, inner]
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import as_column, as_numbers
+from ..arrays import as_column, as_numbers, check_finite
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..physics.probe import as_mode_stack
 from .domain import MeasurementDomain
 from .grouped import GroupedData, group_raw_data
+from .known_patches import KnownPatches
 from .npz import AxisOrder, write_arrays
 from .npz_scan import read_npz_scan
-from .patterns import MEMORY_LIMIT_BYTES, AmplitudeStack, Patterns, check_amplitudes
+from .patterns import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns, check_amplitudes
 
 __all__ = ['MeasurementDomain', 'RawData']
 
@@ -55,8 +56,8 @@ class RawData:
     """(n,) int dataset each pattern belongs to; groups never mix datasets."""
     bad_pixels: npt.NDArray[np.bool_] | None = None
     """(N, N) bool, True where the detector is not to be trusted."""
-    Y: npt.NDArray[np.complex64] | None = None
-    """(n, N, N) complex64 known object patches."""
+    Y: npt.NDArray[np.complex64] | KnownPatches | None = None
+    """(n, N, N) complex64 known object patches, an array or read from their file as `diffraction` is."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Free JSON metadata of the file."""
     source: str = 'arrays'
@@ -83,7 +84,7 @@ class RawData:
         }
         for name, dtype in types.items():
             value = getattr(self, name)
-            if value is not None and not isinstance(value, Patterns):
+            if value is not None and not isinstance(value, LazyFrames):
                 set_(self, name, as_numbers(value, dtype, f'{self.source}: {name}'))
         self._validate()
         if not isinstance(self.diffraction, Patterns):
@@ -128,6 +129,10 @@ class RawData:
             )
         if self.Y is not None and self.Y.shape != (n, size, size):
             raise DataValueError(f'{self.source}: Y has shape {self.Y.shape}; expected {(n, size, size)}.')
+        for name in ('objectGuess', 'Y'):
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                check_finite(value, f'{self.source}: {name}')
         for name in ('xcoords', 'ycoords'):
             if not np.isfinite(getattr(self, name)).all():
                 raise DataValueError(
@@ -180,12 +185,14 @@ class RawData:
         """Return the scan reduced to the given patterns, in the given order."""
         chosen = np.asarray(indices)
 
-        def take(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
-            return None if array is None else array[chosen]
+        def take(array: Any) -> Any:
+            if array is None:
+                return None
+            return array.select(chosen) if isinstance(array, LazyFrames) else array[chosen]
 
         return replace(
             self,
-            diffraction=self._patterns_of(chosen),
+            diffraction=take(self.diffraction) if self.has_patterns else self.diffraction,
             xcoords=self.xcoords[chosen],
             ycoords=self.ycoords[chosen],
             xcoords_start=take(self.xcoords_start),
@@ -194,13 +201,6 @@ class RawData:
             Y=take(self.Y),
             path=None,
         )
-
-    def _patterns_of(self, chosen: npt.NDArray[Any]) -> AmplitudeStack:
-        if not self.has_patterns:
-            return self.diffraction
-        if isinstance(self.diffraction, Patterns):
-            return self.diffraction.select(chosen)
-        return np.asarray(self.diffraction[chosen])
 
     @classmethod
     def from_coords_without_pc(
@@ -337,8 +337,8 @@ class RawData:
         nphotons : float, optional
             Mean counts per pattern of normalised amplitudes; else the file must say it.
         memory_limit : int
-            Patterns that take at most so many bytes as float32 are read into memory; larger ones stay in
-            the file and are read where they are used.
+            Patterns that take at most so many bytes as float32 are read into memory, and so is `Y` as
+            complex64; what is larger stays in the file and is read where it is used.
 
         Raises
         ------
@@ -346,8 +346,10 @@ class RawData:
             With a sentence that names the file, the key, what was found and what was expected.
         """
         fields = read_npz_scan(Path(path), axis_order=axis_order, domain=domain, nphotons=nphotons)
-        patterns: Patterns = fields.pop('diffraction')
-        return cls(diffraction=patterns.in_memory_if_small(memory_limit), **fields)
+        for name in ('diffraction', 'Y'):
+            if fields[name] is not None:
+                fields[name] = fields[name].in_memory_if_small(memory_limit)
+        return cls(**fields)
 
     def to_file(self, path: Path | str, *, compressed: bool = True) -> None:
         """Write the scan as an NPZ file of the DATA-001 contract, atomically.

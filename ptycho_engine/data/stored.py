@@ -18,8 +18,9 @@ from ..blocks import blocks
 from ..errors import DataValueError
 from ..files.mapping import Backing, MemoryArray, map_file, scratch_array
 from .damage import reading
+from .npz import read_header
 
-__all__ = ['StoredStack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']
+__all__ = ['COMPLEX', 'StoredStack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -31,6 +32,9 @@ SLAB_BYTES = 64 * 2**20
 
 TURNED_FRAMES = 8192
 """Frames written at once while a stack is turned."""
+
+REAL, COMPLEX = 'biuf', 'biufc'
+"""Kinds of NumPy types that frames may have: real numbers, as patterns are, or any."""
 
 Order = Literal['C', 'F']
 
@@ -64,15 +68,28 @@ class StoredStack:
         Returns the stored array; called once, when it is first needed.
     source : str
         File and key, for messages.
+    kinds : str
+        Kinds of types that are accepted.
+
+    Raises
+    ------
+    DataValueError
+        If the type is another.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: npt.DTypeLike, open_: Callable[[], Backing], source: str
+        self,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        open_: Callable[[], Backing],
+        source: str,
+        kinds: str = REAL,
     ) -> None:
         self.dtype = np.dtype(dtype)
         self.source = source
-        if self.dtype.kind not in 'iufb':
-            raise DataValueError(f'{source} is of type {self.dtype}; expected patterns of real numbers.')
+        if self.dtype.kind not in kinds:
+            expected = 'patterns of real numbers' if kinds == REAL else 'frames of numbers'
+            raise DataValueError(f'{source} is of type {self.dtype}; expected {expected}.')
         self._backing = _OnDemand(open_)
         self._stored_shape = shape
         self._rows: npt.NDArray[np.int64] | None = None
@@ -183,14 +200,6 @@ def _turned(stored: Backing, source: str) -> Backing:
     return turned
 
 
-def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], Order, np.dtype[Any]]:
-    """Read the header of an ``.npy`` stream; the data follow."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    return shape, 'F' if fortran else 'C', dtype
-
-
 def open_npy_stack(path: Path) -> StoredStack:
     """Open an ``.npy`` file, mapped.
 
@@ -200,13 +209,15 @@ def open_npy_stack(path: Path) -> StoredStack:
         If it is not an ``.npy`` file of numbers.
     """
     with reading(f'{path} is not a readable .npy file'), path.open('rb') as stream:
-        shape, order, dtype = _read_header(stream)
+        shape, order, dtype = read_header(stream)
         offset = stream.tell()
     return StoredStack(shape, dtype, lambda: _map(path, shape, dtype, offset, order, str(path)), str(path))
 
 
-def open_npz_stack(path: Path, key: str) -> StoredStack:
+def open_npz_stack(path: Path, key: str, kinds: str = REAL) -> StoredStack:
     """Open one array of an NPZ file: mapped at its place in the file, or unpacked once if it is compressed.
+
+    `kinds` is as for :class:`StoredStack`.
 
     Raises
     ------
@@ -218,7 +229,7 @@ def open_npz_stack(path: Path, key: str) -> StoredStack:
     with reading(f'{source} cannot be read'), zipfile.ZipFile(path) as archive:
         member = archive.getinfo(name)
         with archive.open(member) as stream:
-            shape, order, dtype = _read_header(cast(BinaryIO, stream))
+            shape, order, dtype = read_header(cast(BinaryIO, stream))
             header = stream.tell()
         with path.open('rb') as file:
             # The local header repeats name and extra fields, which may differ from the directory's.
@@ -228,8 +239,10 @@ def open_npz_stack(path: Path, key: str) -> StoredStack:
     if dtype.hasobject:
         raise DataValueError(f'{source} is pickled, which is never loaded; save it as a plain numeric array.')
     if member.compress_type == zipfile.ZIP_STORED:
-        return StoredStack(shape, dtype, lambda: _map(path, shape, dtype, offset, order, source), source)
-    return StoredStack(shape, dtype, lambda: _unpack(path, name, shape, dtype, order, source), source)
+        return StoredStack(
+            shape, dtype, lambda: _map(path, shape, dtype, offset, order, source), source, kinds
+        )
+    return StoredStack(shape, dtype, lambda: _unpack(path, name, shape, dtype, order, source), source, kinds)
 
 
 def _map(
@@ -247,7 +260,7 @@ def _unpack(
     stored = shape if order == 'C' else shape[::-1]
     staged = _staging(stored, dtype, source, 'it is compressed')
     with reading(f'{source} is damaged'), zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-        _read_header(cast(BinaryIO, stream))
+        read_header(cast(BinaryIO, stream))
         for part in _slabs(stored, dtype):
             slab = staged.array[part]
             data = stream.read(slab.nbytes)

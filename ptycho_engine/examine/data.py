@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import block_length, blocks
+from ..data.known_patches import KnownPatches
 from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
 from ..data.scan import Scan, find_training_scans, load_scan
@@ -69,12 +71,16 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
     Raises
     ------
     DataValueError
-        If the patterns hold NaN or negative values.
+        If the patterns hold NaN or negative values, or `Y` NaN.
     """
     raw = scan.raw
     chosen = np.unique(np.linspace(0, len(raw) - 1, min(len(raw), LOOKED_AT)).astype(int))
     amplitude = np.asarray(raw.diffraction[chosen])
     good = np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
+    if isinstance(raw.Y, KnownPatches):
+        # What lies in its file is checked where it is read.
+        for part in blocks(len(raw), block_length(raw.N)):
+            raw.Y[part]
     yield _content(scan)
     yield from _units(amplitude, good)
     yield from _light(raw, amplitude, good)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
+from ..data.npz import ArrayHeader, read_headers
 from ..data.raw_data import RawData
 from ..errors import ConfigError, DataKeyError, DataValueError
 from ..physics.forward import predict_intensity
@@ -91,7 +92,7 @@ def make_fixture(
             f'the number of positions in {source}.'
         )
     subset = raw.select(np.arange(subset_size))
-    found = _stored_arrays(source)
+    found = read_headers(source)
     arrays = _canonical_arrays(subset, found)
     with atomic_path(output) as temporary:
         temporary.write_bytes(_npz_bytes(arrays))
@@ -130,14 +131,12 @@ def pattern_correlations(raw: RawData) -> npt.NDArray[np.float64]:
     return found
 
 
-def _canonical_arrays(
-    raw: RawData, found: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-) -> dict[str, npt.NDArray[Any]]:
+def _canonical_arrays(raw: RawData, found: Mapping[str, ArrayHeader]) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of the fixture in the order in which they are written."""
     assert raw.objectGuess is not None
     arrays: dict[str, npt.NDArray[Any]] = {
         'diffraction': np.asarray(raw.diffraction[:]),
-        'probeGuess': raw.probeGuess.reshape(found['probeGuess'][0]),
+        'probeGuess': raw.probeGuess.reshape(found['probeGuess'].shape),
         'objectGuess': raw.objectGuess,
         'xcoords': raw.xcoords,
         'ycoords': raw.ycoords,
@@ -145,25 +144,8 @@ def _canonical_arrays(
     for name in OPTIONAL:
         value = getattr(raw, name)
         if value is not None:
-            arrays[name] = value
+            arrays[name] = np.asarray(value)
     return arrays
-
-
-def _stored_arrays(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shape and type of each array of an NPZ file, from their headers alone."""
-    found = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                version = np.lib.format.read_magic(member)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }.get(version)
-                if read is not None:
-                    shape, _, dtype = read(member)
-                    found[name.removesuffix('.npy')] = shape, dtype
-    return found
 
 
 def _npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -183,7 +165,7 @@ def _npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 def _transformations(
     raw: RawData,
     arrays: Mapping[str, npt.NDArray[Any]],
-    found: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+    found: Mapping[str, ArrayHeader],
 ) -> list[str]:
     """Say what was really done to the source."""
     key = 'diffraction' if 'diffraction' in found else 'diff3d'
@@ -192,10 +174,10 @@ def _transformations(
         done.append(f'{key} renamed diffraction')
     if raw.original_axis_order == 'H,W,n':
         done.append('diffraction transposed from (H, W, n) to (n, H, W)')
-    if np.issubdtype(found[key][1], np.integer):
+    if np.issubdtype(found[key].dtype, np.integer):
         done.append('diffraction: square root of counts')
     for name, array in arrays.items():
-        before = found[key if name == 'diffraction' else name][1]
+        before = found[key if name == 'diffraction' else name].dtype
         if before != array.dtype:
             done.append(f'{name} cast from {before} to {array.dtype}')
     done += [f'{name} left out' for name in sorted(set(found) - set(arrays) - {key})]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
-from ..data.npz import parse_metadata, read_arrays, require_keys
+from ..data.npz import parse_metadata, read_arrays
 from ..data.scan import Scan
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import read_product
@@ -89,8 +89,7 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
         return ObjectFile(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments))
-    arrays = read_arrays(path, leave=('diffraction', 'diff3d', 'Y'))
-    require_keys(arrays, ('objectGuess',), str(path))
+    arrays = read_arrays(path, ('objectGuess',), ('probeGuess', 'xcoords', 'ycoords', '_metadata'))
     obj = as_numbers(arrays['objectGuess'], np.complex64, f'{path}: objectGuess')
     if obj.ndim != 2:
         raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')

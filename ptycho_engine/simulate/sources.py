@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_column, as_numbers
-from ..data.npz import read_arrays, require_keys
+from ..data.npz import read_arrays
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import read_product
 from ..physics.probe import as_mode_stack
@@ -75,8 +75,7 @@ def read_positions(
     if path.suffix in TEXT:
         x, y = _read_columns(path)
     else:
-        arrays = read_arrays(path)
-        require_keys(arrays, ('xcoords', 'ycoords'), str(path))
+        arrays = read_arrays(path, ('xcoords', 'ycoords'))
         x, y = (as_column(arrays[name], f'{path}: {name}') for name in ('xcoords', 'ycoords'))
     if x.shape != y.shape or len(x) == 0 or not np.isfinite(x + y).all():
         raise DataValueError(
@@ -99,9 +98,7 @@ def _read_array(path: Path, key: str) -> npt.NDArray[Any]:
             return np.asarray(np.load(path, allow_pickle=False))
         except (OSError, EOFError, ValueError) as error:
             raise DataValueError(f'{path} is not a readable .npy file ({error}).') from error
-    arrays = read_arrays(path)
-    require_keys(arrays, (key,), str(path))
-    return arrays[key]
+    return read_arrays(path, (key,))[key]
 
 
 def _read_columns(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

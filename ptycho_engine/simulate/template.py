@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..data.npz import PATTERN_KEYS, array_names
+from ..data.npz import PATTERN_KEYS, read_headers
 from ..data.patterns import Patterns
 from ..data.raw_data import RawData
 from ..data.scan import (
@@ -89,7 +89,7 @@ def _load(path: Path, photons: float | None) -> Scan:
             return Scan(raw, product.grid, product)
         raw = replace(raw, objectGuess=None)
         return _with_flat_patterns(raw, _photons_of_product(product, photons, path), product)
-    if path.suffix == '.npy' or (path.suffix == '.npz' and not set(PATTERN_KEYS) & set(array_names(path))):
+    if path.suffix == '.npy' or (path.suffix == '.npz' and not set(PATTERN_KEYS) & set(read_headers(path))):
         raw = _scan_of_probe(path)
         power = float(np.sum(np.abs(raw.probeGuess) ** 2, dtype=np.float64))
         return _with_flat_patterns(raw, _photons_of_probe(power, photons, path))
@@ -100,8 +100,8 @@ def _scan_of_probe(path: Path) -> RawData:
     """Read a probe and what else there is to a scan without patterns."""
     probe = read_probe(path)
     size = probe.shape[-1]
-    names = array_names(path) if path.suffix == '.npz' else ()
-    if {'xcoords', 'ycoords'} & set(names):
+    names = set(read_headers(path)) if path.suffix == '.npz' else set()
+    if {'xcoords', 'ycoords'} & names:
         x, y = read_positions(path)
     else:
         step = STEP_OF_WIDTH * illuminated_width(probe)

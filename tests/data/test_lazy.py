@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 
 from ptycho_engine.data import stored
 from ptycho_engine.data.diffraction_file import read_diffraction_file
+from ptycho_engine.data.known_patches import KnownPatches
 from ptycho_engine.data.memmap import MemmapDatasetBridge
 from ptycho_engine.data.patterns import Patterns
+from ptycho_engine.data.pretreatment import bin_scan
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.data.stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
 from ptycho_engine.errors import DataValueError, EngineError
+from ptycho_engine.examine.data import examine_scan
 from ptycho_engine.files.mapping import MappedArray
 from tests.conftest import small_scan
 
@@ -251,16 +255,84 @@ def test_mem_07_patterns_may_lie_in_a_file_of_their_own(tmp_path, frames, suffix
         MemmapDatasetBridge(tmp_path / 'rest.npz')
 
 
-def test_mem_08_opening_reads_no_patterns(tmp_path, frames, monkeypatch):
+@pytest.mark.parametrize('compressed', [False, True])
+def test_mem_08_opening_reads_neither_patterns_nor_labels_nor_what_nobody_knows(
+    tmp_path, monkeypatch, compressed
+):
     raw = small_scan(3, 32)
-    raw.to_file(tmp_path / 'x.npz', compressed=False)
+    arrays = {name: getattr(raw, name) for name in ('diffraction', 'probeGuess', 'xcoords', 'ycoords')}
+    save = np.savez_compressed if compressed else np.savez
+    save(
+        tmp_path / 'x.npz',
+        **arrays,
+        Y=np.zeros((9, 32, 32), complex),
+        hobby=np.zeros(1000),
+        _metadata=np.array('{"measurement_domain": "amplitude"}'),
+    )
 
     def never(*arguments, **options):
-        raise AssertionError('patterns were read')
+        raise AssertionError('frames were read')
 
+    read, real = [], np.lib.npyio.NpzFile.__getitem__
+    monkeypatch.setattr(
+        np.lib.npyio.NpzFile, '__getitem__', lambda file, key: [read.append(key), real(file, key)][1]
+    )
     monkeypatch.setattr(StoredStack, '__getitem__', never)
+    monkeypatch.setattr(stored, '_staging', never)
     bridge = MemmapDatasetBridge(tmp_path / 'x.npz')
     Scan.from_raw(bridge.raw_data)
+    assert sorted(read) == ['_metadata', 'probeGuess', 'xcoords', 'ycoords']
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(compressed=st.booleans(), dtype=st.sampled_from([np.complex64, np.complex128, np.float32]))
+def test_mem_06_labels_are_the_same_in_memory_and_in_their_file(tmp_path, compressed, dtype):
+    raw = small_scan(3, 32)
+    labels = np.random.default_rng(0).standard_normal((9, 32, 32)).astype(dtype)
+    path = tmp_path / 'x.npz'
+    replace(raw, Y=labels).to_file(path, compressed=compressed)
+    memory, lazy = RawData.from_file(path), RawData.from_file(path, memory_limit=0)
+    assert isinstance(memory.Y, np.ndarray)
+    assert isinstance(lazy.Y, KnownPatches)
+    groups = np.array([[3, 1], [8, 8]])
+    for one, other in (
+        (lazy, memory),
+        (lazy.select([4, 2, 8]), memory.select([4, 2, 8])),
+        (bin_scan(Scan.from_raw(lazy), 2).raw, bin_scan(Scan.from_raw(memory), 2).raw),
+    ):
+        assert one.Y.dtype == other.Y.dtype == np.complex64
+        assert isinstance(one.Y, KnownPatches)
+        np.testing.assert_array_equal(one.Y, other.Y)
+    np.testing.assert_array_equal(lazy.Y[groups], memory.Y[groups])
+    options = {'K': 5, 'gridsize': 2, 'use_groups_cache': False}
+    found, expected = (item.generate_grouped_data(32, **options)['Y'] for item in (lazy, memory))
+    np.testing.assert_array_equal(found, expected)
+    lazy.to_file(tmp_path / 'y.npz')
+    np.testing.assert_array_equal(RawData.from_file(tmp_path / 'y.npz').Y, memory.Y)
+
+
+def test_mem_05_what_is_wrong_with_labels_is_said_when_they_are_read(tmp_path):
+    raw = small_scan(3, 32)
+    labels = np.ones((9, 32, 32), complex)
+    labels[5, 3, 4] = complex(0, np.inf)
+    path = tmp_path / 'x.npz'
+    arrays = {name: getattr(raw, name) for name in ('diffraction', 'probeGuess', 'xcoords', 'ycoords')}
+    np.savez(path, **arrays, Y=labels)
+    lazy = RawData.from_file(path, memory_limit=0)
+    assert (lazy.Y[:5] == 1).all()
+    for read in (
+        lambda: lazy.Y[4:6],
+        lambda: RawData.from_file(path),
+        lambda: [*examine_scan(Scan.from_raw(lazy))],
+    ):
+        with pytest.raises(DataValueError, match=r'x\.npz: Y holds NaN or infinite values; mend them'):
+            read()
+    np.savez(path, **arrays, Y=labels[0])
+    with pytest.raises(DataValueError, match=r'x\.npz: Y has shape \(32, 32\); expected \(n, N, N\)'):
+        RawData.from_file(path)
+    np.savez(path, **arrays, Y=np.full((9, 32, 32), 'a'))
+    with pytest.raises(DataValueError, match=r"x\.npz: 'Y' is of type <U1; expected frames of numbers"):
+        RawData.from_file(path)
 
 
 KILLED = """

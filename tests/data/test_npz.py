@@ -147,10 +147,10 @@ def test_npz_06_pickled_arrays_are_refused_and_pickled_metadata_skipped(tmp_path
     np.savez(tmp_path / 'm.npz', **arrays, _metadata=np.array({'a': 1}, dtype=object))
     assert_same_scan(RawData.from_file(tmp_path / 'm.npz'), small)
     assert '_metadata' in caplog.text
-    arrays['probeGuess'] = np.array([None], dtype=object)
-    np.savez(tmp_path / 'p.npz', **arrays)
-    with pytest.raises(DataValueError, match="'probeGuess' is pickled"):
-        RawData.from_file(tmp_path / 'p.npz')
+    for key in ('probeGuess', 'Y', 'hobby'):
+        np.savez(tmp_path / 'p.npz', **{**arrays, key: np.array([None], dtype=object)})
+        with pytest.raises(DataValueError, match=f"'{key}' is pickled"):
+            RawData.from_file(tmp_path / 'p.npz')
 
 
 def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
@@ -178,6 +178,11 @@ def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
         ({'probeGuess': np.ones((32, 30), complex)}, 'expected'),
         ({'probeGuess': np.zeros((32, 32), complex)}, 'zero everywhere'),
         ({'bad_pixels': np.zeros((4, 4), bool)}, 'bad_pixels has shape'),
+        (
+            {'objectGuess': np.full((40, 40), np.nan)},
+            'objectGuess holds NaN or infinite values; mend',
+        ),
+        ({'Y': np.full((9, 32, 32), complex(0, np.inf))}, 'Y holds NaN or infinite values; mend'),
         ({'xcoords': np.zeros((3, 3))}, r'xcoords has shape \(3, 3\); expected \(n,\)'),
         ({'ycoords': np.zeros(9, complex)}, 'ycoords is of type complex128; expected real numbers'),
         ({'scan_index': np.zeros((9, 9), int)}, r'scan_index has shape \(9, 9\)'),

@@ -143,6 +143,9 @@ def test_a_probe_alone_gets_a_raster(blind, tmp_path):
     (found,) = load_templates(tmp_path / 'probe.npz')
     assert len(found.raw) == 256
     assert found.raw.bad_pixels[3, 10]
+    (tmp_path / 'corrupt.npz').write_bytes((tmp_path / 'probe.npz').read_bytes()[:-100])
+    with pytest.raises(DataValueError, match=r'corrupt\.npz is not a readable NPZ file'):
+        load_templates(tmp_path / 'corrupt.npz')
     step = np.sqrt(np.ptp(found.raw.xcoords) * np.ptp(found.raw.ycoords)) / 15
     assert step == pytest.approx(illuminated_width(probe) / 4, rel=0.1)
     np.savez(tmp_path / 'more.npz', probeGuess=probe, xcoords=blind.raw.xcoords, ycoords=blind.raw.ycoords)

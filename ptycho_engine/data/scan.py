@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import ProductData, read_product
-from ..files.product_exchange import import_product_to_rawdata
+from ..files.product_exchange import import_product_to_rawdata, known_object
 from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
 from .groups_cache import CACHE_SUFFIX
@@ -106,7 +106,7 @@ def raw_data_from_counts(
         probeGuess=product.probe[0],
         xcoords=x,
         ycoords=y,
-        objectGuess=product.object_array[0],
+        objectGuess=known_object(product, source),
         bad_pixels=bad_pixels,
         source=source,
         path=path,

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ..arrays import all_finite
 from ..data.raw_data import RawData
 from ..errors import ProductError
 from ..physics.geometry import ObjectGrid
 from .bundle import read_bundle, write_bundle
 from .product import Compression, ProductData, new_file, read_product, write_into
 
-__all__ = ['ExportMeta', 'export_product_from_rawdata', 'import_product_to_rawdata']
+__all__ = ['ExportMeta', 'export_product_from_rawdata', 'import_product_to_rawdata', 'known_object']
+
+logger = logging.getLogger('ptychopinn.data')
 
 OBJECT_PIXEL_SIZE_M = 5.0e-8
 """Object pixel in metres where nobody says otherwise."""
@@ -207,13 +212,25 @@ def import_product_to_rawdata(in_path: Path | str) -> RawData:
         probeGuess=probe,
         xcoords=x,
         ycoords=y,
-        objectGuess=product.object_array[0],
+        objectGuess=known_object(product, str(path)),
         scan_index=bundle.pop('scan_index', np.zeros(len(x), np.int64)),
         metadata={**bundle.pop('metadata', {}), **_metadata(product)},
         source=str(path),
         path=path,
         **bundle,
     )
+
+
+def known_object(product: ProductData, source: str) -> npt.NDArray[Any] | None:
+    """Return the object (H, W) of a product, its first layer; None, with a warning, where it is not finite.
+
+    A reconstruction that has diverged leaves such an object beside a good probe and good positions.
+    """
+    obj: npt.NDArray[Any] = product.object_array[0]
+    if all_finite(obj):
+        return obj
+    logger.warning('%s: the object holds NaN or infinite values and is left out.', source)
+    return None
 
 
 def _metadata(product: ProductData) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 from ptycho_engine import ExportMeta, RawData, export_product_from_rawdata, import_product_to_rawdata
 from ptycho_engine.commands import main
 from ptycho_engine.data.patterns import Patterns
-from ptycho_engine.data.scan import Scan
+from ptycho_engine.data.pretreatment import crop_scan
+from ptycho_engine.data.scan import Scan, load_scan, raw_data_from_counts
 from ptycho_engine.errors import DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
 from ptycho_engine.files.product_validation import find_violations
@@ -266,6 +267,36 @@ def test_bundle_02_survives_when_the_product_is_written_again(raw, tmp_path):
     back = import_product_to_rawdata(tmp_path / 'p.h5')
     np.testing.assert_array_equal(back.diffraction, raw.diffraction)
     np.testing.assert_array_equal(back.objectGuess, raw.objectGuess * 2)
+
+
+def test_exchange_04_a_broken_object_of_a_product_is_left_out(raw, tmp_path, caplog):
+    path = tmp_path / 'p.h5'
+    export_product_from_rawdata(raw, path, include_diffraction=True)
+    product = read_product(path)
+    broken = product.object_array.copy()
+    broken[0, 3, 4] = np.nan
+    write_product(path, replace(product, object_array=broken))
+    scan = load_scan(path)
+    assert scan.raw.objectGuess is None
+    assert 'p.h5: the object holds NaN or infinite values and is left out' in caplog.text
+    assert scan.grid == product.grid
+    joined = raw_data_from_counts(np.square(raw.diffraction), None, scan.product, 'window')
+    assert joined.objectGuess is None
+    # What is made of it lies on the product's grid as before.
+    whole, cropped = (crop_scan(item, 16) for item in (replace(scan, raw=raw, product=product), scan))
+    assert cropped.product is not None
+    assert cropped.grid == whole.grid
+    np.testing.assert_allclose(cropped.raw.xcoords, whole.raw.xcoords)
+
+
+def test_convert_product_refuses_a_broken_object(raw, tmp_path, capsys):
+    path, out = tmp_path / 'run.npz', tmp_path / 'p.h5'
+    arrays = {name: getattr(raw, name) for name in ('diffraction', 'probeGuess', 'xcoords', 'ycoords')}
+    np.savez(path, **arrays, objectGuess=np.full_like(raw.objectGuess, np.inf))
+    assert main(['convert-product', '--input-npz', str(path), '--output-product', str(out), '--quiet']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'run.npz: objectGuess holds NaN or infinite values' in line
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def write_scan_directory(directory: Path, scan: Scan) -> None:
     Raises
     ------
     DataValueError
-        If the scan has no product, whose pixel size and geometry the files need.
+        If the scan has no product, or its product no energy or distance: the files need the pixel size of
+        the detector.
     """
     raw, product = scan.raw, scan.product
     if product is None:
@@ -47,6 +48,15 @@ def write_scan_directory(directory: Path, scan: Scan) -> None:
             f'{raw.source} has no physical scale, which a Ptychodus directory needs; write an NPZ file '
             'instead, or convert the scan to a product first.'
         )
+    for name, flag in (
+        ('photon_energy_eV', 'probe-energy-eV'),
+        ('detector_distance_m', 'detector-distance-m'),
+    ):
+        if not getattr(product, name) > 0:
+            raise DataValueError(
+                f'{raw.source}: {name} is {getattr(product, name)}; expected a positive number, which a '
+                f'Ptychodus directory needs. Pass --{flag} to convert-product, or write an NPZ file instead.'
+            )
     far = wavelength_m(product.photon_energy_eV) * product.detector_distance_m / raw.N
     patterns = AssembledPatterns(
         counts=_Counts(raw.diffraction),

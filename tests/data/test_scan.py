@@ -11,6 +11,7 @@ from ptycho_engine.data.diffraction_file import (
     write_diffraction_file,
 )
 from ptycho_engine.data.scan import Scan, find_training_scans, load_scan, load_training_scans
+from ptycho_engine.data.scan_directory import write_scan_directory
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
 from ptycho_engine.simulate.directory import settings_text, write_scan
@@ -64,6 +65,21 @@ def test_dir_02_patterns_join_positions_as_in_ptychodus(directory, seed):
         rtol=1e-5,
         atol=1e-3,
     )
+
+
+@pytest.mark.parametrize(
+    ('change', 'flag'),
+    [
+        ({'photon_energy_eV': 0.0}, 'photon_energy_eV is 0.0.*--probe-energy-eV'),
+        ({'detector_distance_m': 0.0}, 'detector_distance_m is 0.0.*--detector-distance-m'),
+    ],
+)
+def test_a_directory_needs_energy_and_distance(directory, tmp_path, change, flag):
+    scan = load_scan(directory)
+    out = tmp_path / 'out'
+    with pytest.raises(DataValueError, match=flag):
+        write_scan_directory(out, replace(scan, product=replace(scan.product, **change)))
+    assert not out.exists()
 
 
 def test_training_directories(directory, tmp_path):

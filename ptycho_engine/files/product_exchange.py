@@ -27,6 +27,8 @@ OBJECT_PIXEL_SIZE_M = 5.0e-8
 PROBE_PIXEL_SIZE_M = 1.25e-7
 """Probe pixel in metres where nobody says otherwise."""
 ESTIMATED = 'estimated pixel sizes'
+SIGNED = ('tomography_angle_deg', 'object_center_x_m', 'object_center_y_m')
+"""Numbers that may be negative."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ExportMeta:
     Raises
     ------
     ProductError
-        If a number is not finite, or a pixel size not positive.
+        If a number is not finite, a pixel size not positive, or what has no sign negative.
     """
 
     name: str = ''
@@ -69,11 +71,19 @@ class ExportMeta:
         for name, value in vars(self).items():
             if name in ('name', 'comments') or value is None:
                 continue
-            positive = name.endswith('_pixel_size_m')
-            if not math.isfinite(value) or (positive and not value > 0):
-                raise ProductError(
-                    f'{name} is {value}; expected a {"positive" if positive else "finite"} number.'
-                )
+            if not _possible(name, value):
+                raise ProductError(f'{name} is {value}; expected a {_kind(name)} number.')
+
+
+def _kind(name: str) -> str:
+    if name.endswith('_pixel_size_m'):
+        return 'positive'
+    return 'finite' if name in SIGNED else 'non-negative'
+
+
+def _possible(name: str, value: float) -> bool:
+    kind = _kind(name)
+    return math.isfinite(value) and (kind == 'finite' or value > 0 or (value == 0 and kind == 'non-negative'))
 
 
 def export_product_from_rawdata(
@@ -181,8 +191,10 @@ def _known(stated: float | None, raw: RawData, name: str) -> float | None:
     value = raw.metadata.get(name) if stated is None else stated
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ProductError(f'{raw.source}: _metadata says {name} = {value!r}; expected a finite number.')
+    if not isinstance(value, int | float) or not _possible(name, value):
+        raise ProductError(
+            f'{raw.source}: _metadata says {name} = {value!r}; expected a {_kind(name)} number.'
+        )
     return float(value)
 
 

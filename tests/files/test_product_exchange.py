@@ -175,11 +175,34 @@ def test_exchange_01_every_field_arrives(raw, tmp_path):
 
 @pytest.mark.parametrize(
     ('field', 'value'),
-    [('object_pixel_size_m', 0.0), ('probe_pixel_size_m', -1e-8), ('probe_energy_eV', float('nan'))],
+    [
+        ('object_pixel_size_m', 0.0),
+        ('probe_pixel_size_m', -1e-8),
+        ('probe_energy_eV', float('nan')),
+        ('probe_energy_eV', -8e3),
+        ('detector_distance_m', -1.0),
+        ('exposure_time_s', -1.0),
+        ('probe_photon_count', -1.0),
+        ('mass_attenuation_m2_kg', -1.0),
+        ('tomography_angle_deg', float('inf')),
+    ],
 )
 def test_exchange_01_impossible_numbers_are_refused(field, value):
-    with pytest.raises(ProductError, match=field):
+    with pytest.raises(ProductError, match=f'{field} is {value}; expected a'):
         ExportMeta(**{field: value})
+
+
+def test_exchange_01_impossible_numbers_of_the_scan_are_refused(raw, tmp_path):
+    for field in ('object_pixel_size_m', 'probe_pixel_size_m'):
+        with pytest.raises(ProductError, match=f'_metadata says {field} = -1; expected a positive number'):
+            export_product_from_rawdata(replace(raw, metadata={field: -1}), tmp_path / 'p.h5')
+    assert not (tmp_path / 'p.h5').exists()
+
+
+def test_exchange_01_numbers_at_their_limits_break_no_rule(raw, tmp_path):
+    meta = ExportMeta(tomography_angle_deg=-30.0, object_center_x_m=-1e-6, object_center_y_m=-1e-6)
+    export_product_from_rawdata(raw, tmp_path / 'p.h5', meta)
+    assert find_violations(tmp_path / 'p.h5').violations == ()
 
 
 def test_exchange_03_a_scan_without_object_gets_a_flat_one(raw, tmp_path):

@@ -78,6 +78,7 @@ def read_npz_scan(
         'source': str(path),
         'path': path,
         'original_axis_order': order,
+        'original_domain': units,
         'Y': KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None,
         **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'ycoords')},
         **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start', 'scan_index')},

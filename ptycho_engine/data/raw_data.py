@@ -66,6 +66,8 @@ class RawData:
     """File or directory that holds the whole scan, beside which its groups are cached; None for none."""
     original_axis_order: AxisOrder = 'n,H,W'
     """Axis order of the patterns in the source."""
+    original_domain: MeasurementDomain = 'amplitude'
+    """What the patterns are in the source."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

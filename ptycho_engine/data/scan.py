@@ -110,6 +110,7 @@ def raw_data_from_counts(
         bad_pixels=bad_pixels,
         source=source,
         path=path,
+        original_domain='counts',
     )
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from .. import __version__
 from ..data.npz import ArrayHeader, read_headers
 from ..data.raw_data import RawData
+from ..data.stored import open_npz_stack
 from ..errors import ConfigError, DataKeyError, DataValueError
 from ..physics.forward import predict_intensity
 from ..physics.geometry import place_patches
@@ -37,6 +38,13 @@ VERSION = '1.0'
 """Of the sidecar."""
 
 OPTIONAL = ('xcoords_start', 'ycoords_start', 'scan_index', 'bad_pixels', 'Y')
+COLUMNS = ('xcoords', 'ycoords', *OPTIONAL[:3])
+
+CONVERSIONS = {
+    'counts': 'square root of counts',
+    'normalised': 'normalised amplitudes scaled to the stated photons',
+}
+"""What makes amplitudes of the patterns of each domain."""
 
 DUBIOUS_CORRELATION = 0.9
 
@@ -77,9 +85,16 @@ def make_fixture(
         If it lacks a key.
     DataValueError
         If its arrays contradict each other, or `subset_size` is out of range.
+    ConfigError
+        If source, output and JSON file are not three files.
     """
     source, output = Path(source), Path(output)
     sidecar = output.with_suffix('.json') if metadata_out is None else Path(metadata_out)
+    if len({path.resolve() for path in (source, output, sidecar)}) < 3:
+        raise ConfigError(
+            f'The source {source}, the output {output} and the description {sidecar} are not three files; '
+            'give names that differ.'
+        )
     created = _creation_date()
     raw = RawData.from_file(source)
     if raw.objectGuess is None:
@@ -105,7 +120,7 @@ def make_fixture(
         'source_sha256': _checksum(source),
         'subset_strategy': 'first_n_positions',
         'subset_size': subset_size,
-        'transformations': _transformations(raw, arrays, found),
+        'transformations': _transformations(source, raw, subset, arrays, found),
         'sha256_checksum': _checksum(output),
         'validation_notes': _validation_notes(subset),
     }
@@ -163,25 +178,42 @@ def _npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def _transformations(
+    source: Path,
     raw: RawData,
+    subset: RawData,
     arrays: Mapping[str, npt.NDArray[Any]],
     found: Mapping[str, ArrayHeader],
 ) -> list[str]:
     """Say what was really done to the source."""
     key = 'diffraction' if 'diffraction' in found else 'diff3d'
-    done = [f'the first {len(arrays["xcoords"])} of {len(raw)} positions']
+    done = [f'the first {len(subset)} of {len(raw)} positions']
     if key != 'diffraction':
         done.append(f'{key} renamed diffraction')
     if raw.original_axis_order == 'H,W,n':
         done.append('diffraction transposed from (H, W, n) to (n, H, W)')
-    if np.issubdtype(found[key].dtype, np.integer):
-        done.append('diffraction: square root of counts')
+    if raw.original_domain in CONVERSIONS:
+        done.append(f'diffraction: {CONVERSIONS[raw.original_domain]}')
+    if _bad_pixels_hold_values(source, key, subset):
+        done.append('diffraction set to 0 in bad pixels')
+    if 'bad_pixels' in found and len(found['bad_pixels'].shape) > 2:
+        done.append('bad_pixels of all patterns joined in one mask')
+    for name in COLUMNS:
+        if name in found and len(found[name].shape) > 1:
+            done.append(f'{name} flattened from {found[name].shape}')
     for name, array in arrays.items():
         before = found[key if name == 'diffraction' else name].dtype
         if before != array.dtype:
             done.append(f'{name} cast from {before} to {array.dtype}')
     done += [f'{name} left out' for name in sorted(set(found) - set(arrays) - {key})]
     return done
+
+
+def _bad_pixels_hold_values(source: Path, key: str, subset: RawData) -> bool:
+    if subset.bad_pixels is None:
+        return False
+    stack = open_npz_stack(source, key)
+    stored = stack.frames_last() if subset.original_axis_order == 'H,W,n' else stack
+    return bool(stored[: len(subset)][:, subset.bad_pixels].any())
 
 
 def _validation_notes(raw: RawData) -> list[str]:

@@ -146,6 +146,62 @@ def test_fixture_05_counts_legacy_names_and_optional_keys(arrays, tmp_path):
     assert not any('transposed' in line for line in done)
 
 
+def test_fixture_02_all_that_was_done_is_told(arrays, tmp_path):
+    mask = np.zeros((64, 64), bool)
+    mask[3, 4] = True
+    amplitude = arrays['diffraction'][..., :20].transpose(2, 0, 1)
+    rest = {name: arrays[name] for name in ('probeGuess', 'objectGuess')}
+    rest |= {name: arrays[name][:20, None] for name in ('xcoords', 'ycoords')}
+
+    def done(patterns, mask=mask, **metadata):
+        text = np.array(json.dumps(metadata))
+        np.savez(tmp_path / 's.npz', diffraction=patterns, bad_pixels=mask, _metadata=text, **rest)
+        record = make_fixture(tmp_path / 's.npz', tmp_path / 'a.npz', 16)
+        return [line for line in record['transformations'] if not line.endswith(('left out', 'complex64'))]
+
+    plain = done(np.where(mask, 0, amplitude).astype(np.float32))
+    assert plain == [
+        'the first 16 of 20 positions',
+        'xcoords flattened from (20, 1)',
+        'ycoords flattened from (20, 1)',
+    ]
+    hot, single = amplitude.astype(np.float32), plain[1:]
+    hot[2, 3, 4] = np.nan
+    assert done(hot)[1:-2] == ['diffraction set to 0 in bad pixels']
+    hot[2, 3, 4], hot[17, 3, 4] = 0, 7
+    assert done(np.where(mask, 0, hot), measurement_domain='counts')[1:-2] == [
+        'diffraction: square root of counts'
+    ]
+    said = {'measurement_domain': 'normalised', 'nphotons': 1e6}
+    assert done(np.where(mask, 0, hot), **said)[1:-2] == [
+        'diffraction: normalised amplitudes scaled to the stated photons'
+    ]
+    each = np.broadcast_to(mask, (20, 64, 64))
+    assert done(np.where(mask, 0, hot), each)[1:] == [
+        'bad_pixels of all patterns joined in one mask',
+        *single,
+    ]
+
+
+def test_fixture_06_no_file_is_written_over_another(source, tmp_path, monkeypatch):
+    path = tmp_path / 'run.npz'
+    path.write_bytes(source.read_bytes())
+    (tmp_path / 'link.npz').symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for output, sidecar in (
+        ('run.npz', None),
+        (path, None),
+        ('link.npz', None),
+        ('out.npz', path),
+        ('out.npz', 'out.npz'),
+        ('out.json', None),
+    ):
+        with pytest.raises(ConfigError, match='are not three files'):
+            make_fixture(path, output, 16, sidecar)
+    assert path.read_bytes() == source.read_bytes()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ['link.npz', 'run.npz']
+
+
 def test_fixture_06_mistakes(source, arrays, tmp_path, capsys):
     def saved(**changes):
         merged = {**arrays, **changes}

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataValueError
-from ..files.product import ProductData, read_product
+from ..files.bundle import holds_patterns
+from ..files.product import ProductData, is_hdf5_name, read_product
 from ..files.product_exchange import import_product_to_rawdata, known_object
 from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
@@ -34,7 +35,6 @@ logger = logging.getLogger('ptychopinn.data')
 
 DIFFRACTION_FILE = 'diffraction.h5'
 PRODUCT_FILE = 'product.h5'
-HDF5_SUFFIXES = ('.h5', '.hdf5')
 
 MOST_PIXELS, SPARSEST = 1 << 28, 64
 """The pixels between the outermost patterns may be more than the first only where the patterns, side by side,
@@ -129,7 +129,7 @@ def load_scan(path: Path | str) -> Scan:
     path = Path(path)
     if path.is_dir():
         return _load_directory(path)
-    if path.suffix in HDF5_SUFFIXES and path.is_file():
+    if is_hdf5_name(path) and path.is_file():
         return _load_hdf5(path)
     return Scan.from_raw(RawData.from_file(path))
 
@@ -217,16 +217,20 @@ def find_training_scans(path: Path | str) -> list[Path]:
     if is_ptychodus_directory(path):
         return [path]
     archives = (item for item in path.glob('*.npz') if not item.name.endswith(CACHE_SUFFIX))
-    files = [*archives, *(item for item in path.glob('*.h*5') if is_training_file(item))]
-    pairs = [item for item in path.iterdir() if item.is_dir() and is_ptychodus_directory(item)]
-    return sorted(files) or sorted(pairs)
+    inside = list(path.iterdir())
+    files = (
+        item for item in inside if is_hdf5_name(item) and (is_training_file(item) or holds_patterns(item))
+    )
+    pairs = (item for item in inside if item.is_dir() and is_ptychodus_directory(item))
+    return sorted([*archives, *files]) or sorted(pairs)
 
 
 def load_training_scans(path: Path | str) -> list[Scan]:
     """Load what a training directory holds.
 
-    That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files and the HDF5 training data of
-    Ptychodus; else the pairs in its folders. A path to one file is accepted too.
+    That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files, the HDF5 training data of
+    Ptychodus and the products that hold their patterns; else the pairs in its folders. A path to one file is
+    accepted too.
 
     Raises
     ------
@@ -242,6 +246,7 @@ def load_training_scans(path: Path | str) -> list[Scan]:
     if not found:
         raise DataFileNotFoundError(
             f'{path} holds no training data: expected diffraction.h5 and product.h5, or *.npz or *.h5 files '
-            'as written by "Export Training Data", or folders with such a pair.'
+            'as written by "Export Training Data", or products with their patterns, or folders with such a '
+            'pair.'
         )
     return [load_scan(item) for item in found]

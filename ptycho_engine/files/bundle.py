@@ -18,12 +18,21 @@ from ..data.stored import open_hdf5_stack
 from ..errors import ProductError
 from ..physics.geometry import ObjectGrid
 
-__all__ = ['BUNDLE', 'read_bundle', 'write_bundle']
+__all__ = ['BUNDLE', 'holds_patterns', 'read_bundle', 'write_bundle']
 
 BUNDLE = 'raw_data'
 BUNDLE_VERSION = '1.0'
 AXES: dict[AxisOrder, str] = {'n,H,W': 'NHW', 'H,W,n': 'HWN'}
 """Axis orders as the attributes of a bundle spell them."""
+
+
+def holds_patterns(path: Path) -> bool:
+    """Return whether a file is HDF5 with the patterns of a product; they are not read."""
+    try:
+        with h5py.File(path, 'r') as file:
+            return f'{BUNDLE}/diffraction' in file
+    except (OSError, RuntimeError):
+        return False
 
 
 def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:

@@ -19,7 +19,15 @@ from .atomic import atomic_path
 from .product_data import ProductData
 from .product_extras import DAMAGE, ProductExtras, collect_extras, write_extras
 
-__all__ = ['Compression', 'ProductData', 'new_file', 'read_product', 'write_into', 'write_product']
+__all__ = [
+    'Compression',
+    'ProductData',
+    'is_hdf5_name',
+    'new_file',
+    'read_product',
+    'write_into',
+    'write_product',
+]
 
 Compression = Literal['lzf', 'gzip']
 """Filters that every HDF5 and every Ptychodus release can undo."""
@@ -58,6 +66,11 @@ KNOWN_ITEMS = frozenset(
         *LOSSES,
     )
 )
+
+
+def is_hdf5_name(path: Path) -> bool:
+    """Return whether a file is HDF5 by its name, as products and diffraction files are."""
+    return path.suffix.casefold() in ('.h5', '.hdf5')
 
 
 def read_product(path: Path | str, *, extras: bool = True) -> ProductData:

@@ -15,7 +15,7 @@ from ..blocks import block_length, blocks
 from ..data.npz import parse_metadata, read_arrays
 from ..data.scan import Scan
 from ..errors import DataFileNotFoundError, DataValueError
-from ..files.product import read_product
+from ..files.product import is_hdf5_name, read_product
 from ..physics.geometry import place_patches
 from ..physics.probe import as_mode_stack, mode_intensity
 from .prepared import PreparedScan
@@ -83,7 +83,7 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         path = found[0]
     if not path.is_file():
         raise DataFileNotFoundError(f'{path}: there is no such file; give a product or an NPZ file.')
-    if path.suffix.casefold() in ('.h5', '.hdf5'):
+    if is_hdf5_name(path):
         product = read_product(path)
         at = product.positions_px()
         losses = _losses(product.loss_epochs, product.loss_values)

@@ -11,13 +11,12 @@ import numpy.typing as npt
 from ..arrays import as_column, as_numbers
 from ..data.npz import read_arrays
 from ..errors import DataFileNotFoundError, DataValueError
-from ..files.product import read_product
+from ..files.product import is_hdf5_name, read_product
 from ..physics.probe import as_mode_stack
 
 __all__ = ['read_mask', 'read_object', 'read_positions', 'read_probe']
 
 TEXT = ('.csv', '.txt', '.dat')
-PRODUCT = ('.h5', '.hdf5')
 
 
 def read_object(path: Path) -> npt.NDArray[np.complex64]:
@@ -28,7 +27,7 @@ def read_object(path: Path) -> npt.NDArray[np.complex64]:
     DataFileNotFoundError, DataKeyError, DataValueError, ProductError
         With a sentence that names the file and what is wrong.
     """
-    if path.suffix in PRODUCT:
+    if is_hdf5_name(path):
         array: npt.NDArray[Any] = read_product(path).object_array[0]
     else:
         array = _read_array(path, 'objectGuess')
@@ -48,7 +47,7 @@ def read_probe(path: Path) -> npt.NDArray[np.complex64]:
     DataFileNotFoundError, DataKeyError, DataValueError, ProductError
         With a sentence that names the file and what is wrong.
     """
-    array = read_product(path).probe[0] if path.suffix in PRODUCT else _read_array(path, 'probeGuess')
+    array = read_product(path).probe[0] if is_hdf5_name(path) else _read_array(path, 'probeGuess')
     return as_mode_stack(array, f'{path}: the probe')
 
 
@@ -70,7 +69,7 @@ def read_positions(
     DataFileNotFoundError, DataKeyError, DataValueError, ProductError
         With a sentence that names the file and what is wrong.
     """
-    if path.suffix in PRODUCT:
+    if is_hdf5_name(path):
         return read_product(path).positions_px()
     if path.suffix in TEXT:
         x, y = _read_columns(path)

@@ -23,12 +23,12 @@ from ..data.scan import (
 from ..data.stored import StoredStack
 from ..data.training_file import is_training_file
 from ..errors import DataFileNotFoundError, DataValueError
-from ..files.product import ProductData, read_product
+from ..files.product import ProductData, is_hdf5_name, read_product
 from ..files.product_exchange import import_product_to_rawdata
 from ..physics.forward import predict_intensity
 from .probes import illuminated_width
 from .scans import raster_positions
-from .sources import PRODUCT, read_mask, read_positions, read_probe
+from .sources import read_mask, read_positions, read_probe
 
 __all__ = ['find_templates', 'load_templates']
 
@@ -83,7 +83,7 @@ def find_templates(path: Path | str) -> list[Path]:
 
 def _load(path: Path, photons: float | None) -> Scan:
     of_a_pair = path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent)
-    if path.suffix in PRODUCT and not (of_a_pair or is_training_file(path)):
+    if is_hdf5_name(path) and not (of_a_pair or is_training_file(path)):
         raw, product = import_product_to_rawdata(path), read_product(path)
         if raw.has_patterns:
             return Scan(raw, product.grid, product)

@@ -14,7 +14,9 @@ from ptycho_engine.data.scan import Scan, find_training_scans, load_scan, load_t
 from ptycho_engine.data.scan_directory import write_scan_directory
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
+from ptycho_engine.files.product_exchange import export_product_from_rawdata
 from ptycho_engine.simulate.directory import settings_text, write_scan
+from ptycho_engine.simulate.template import load_templates
 from tests.conftest import small_scan
 
 
@@ -91,6 +93,19 @@ def test_training_directories(directory, tmp_path):
     empty.mkdir()
     with pytest.raises(DataFileNotFoundError, match='no training data'):
         load_training_scans(empty)
+
+
+def test_fmt_04_a_training_directory_may_hold_products_with_their_patterns(directory):
+    (directory / 'diffraction.h5').unlink()
+    raw = load_scan(directory / 'scan.npz').raw
+    export_product_from_rawdata(raw, directory / 'b.HDF5', include_diffraction=True)
+    export_product_from_rawdata(raw, directory / 'without.h5')
+    (directory / 'damaged.h5').write_text('no')
+    expected = [directory / 'b.HDF5', directory / 'scan.npz']
+    assert find_training_scans(directory) == expected
+    from_product, from_npz = (scan.raw for scan in load_training_scans(directory))
+    np.testing.assert_array_equal(from_product.diffraction, from_npz.diffraction)
+    assert [scan.raw.path for scan in load_templates(directory)] == expected
 
 
 def test_mistakes_are_named(directory):

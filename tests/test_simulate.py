@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ptycho_engine.data.scan import load_scan
 from ptycho_engine.errors import ConfigError, DataValueError
 from ptycho_engine.physics.forward import cut_patches, predict_intensity
 from ptycho_engine.physics.geometry import place_patches
@@ -17,6 +18,7 @@ from ptycho_engine.simulate import (
     without_truth,
     zone_plate_probe,
 )
+from ptycho_engine.simulate.directory import write_scan
 from tests.conftest import small_scan
 
 
@@ -118,6 +120,27 @@ def test_mistakes_are_named(raw):
         simulate_scan(raw.objectGuess, raw.probeGuess, [60], [60], photons=0, rng=rng)
     with pytest.raises(DataValueError, match='over the edge'):
         simulate_scan(raw.objectGuess, raw.probeGuess, [2], [60], photons=10, rng=rng)
+    for photons, background, words in (
+        (np.inf, 0, 'photons is inf; expected a positive mean count'),
+        (1e25, 0, r'1e\+25 photons in a pattern, .* more than 9e\+18 counts'),
+        (1e308, 0, r'more than 9e\+18 counts'),
+        (10, np.inf, 'background is inf; expected 0 or more'),
+        (10, 1e19, r'1e\+19 counts of background, .* more than 9e\+18 counts'),
+    ):
+        with pytest.raises(DataValueError, match=words):
+            simulate_scan(
+                raw.objectGuess, raw.probeGuess, [60], [60], photons=photons, background=background, rng=rng
+            )
+    with pytest.raises(DataValueError, match='no light comes through'):
+        simulate_scan(raw.objectGuess * 0, raw.probeGuess, [60], [60], photons=10, rng=rng)
+
+
+def test_counts_that_need_many_bits_are_written_whole(tmp_path):
+    bright = small_scan(points=2, size=32, photons=1e14)
+    write_scan(tmp_path, bright, name='x', settings='')
+    amplitude = load_scan(tmp_path).raw.diffraction
+    assert amplitude.max() ** 2 > 2**33
+    np.testing.assert_allclose(amplitude, bright.diffraction, rtol=1e-6)
 
 
 def test_the_truth_can_be_taken_away(raw):

@@ -16,7 +16,7 @@ from ..data.raw_data import RawData
 from ..data.scan import Scan
 from ..errors import ConfigError, DataValueError
 from ..files.origin import ScanOrigin
-from ..simulate import make_object, simulate_scan, vary_probe
+from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan, vary_probe
 from .contrast import Contrast, measured_contrast
 from .identity import combined, scan_identity, scan_origin
 from .parts import GROUPS_OF_PART, draw_part
@@ -56,7 +56,7 @@ class ObjectVariety:
     Raises
     ------
     ConfigError
-        If a number is out of range.
+        If a number is out of range, or a family of objects is unknown.
     """
 
     families: tuple[str, ...] = FAMILIES
@@ -76,10 +76,14 @@ class ObjectVariety:
     def __post_init__(self) -> None:
         for name, lowest in (('absorption', 0), ('phase', 0), ('photon_factor', 1), ('probe_variation', 0)):
             value = getattr(self, name)
-            if value is not None and not value >= lowest:
-                raise ConfigError(f'{name} is {value}; expected at least {lowest}.')
+            if value is not None and not lowest <= value < math.inf:
+                raise ConfigError(f'{name} is {value}; expected a finite number, at least {lowest}.')
         if not 0 < self.weakest <= 1:
             raise ConfigError(f'weakest is {self.weakest}; expected above 0 and at most 1.')
+        if not self.families or not set(self.families) <= set(OBJECT_FAMILIES):
+            raise ConfigError(
+                f'families is {self.families}; expected one or more of {", ".join(OBJECT_FAMILIES)}.'
+            )
 
 
 class SimulatedScans:
@@ -105,7 +109,7 @@ class SimulatedScans:
     DataValueError
         If there is no template, or they differ in pattern size.
     ConfigError
-        If `photons` is not positive.
+        If `photons` is not positive and finite.
     """
 
     simulated = True
@@ -124,7 +128,7 @@ class SimulatedScans:
             raise DataValueError(
                 f'The scans to simulate from have patterns of {sizes} pixels; give scans of one size.'
             )
-        if photons is not None and not photons > 0:
+        if photons is not None and not 0 < photons < math.inf:
             raise ConfigError(f'photons is {photons}; expected a positive mean count per pattern.')
         self._config = config
         self._variety = variety or ObjectVariety()

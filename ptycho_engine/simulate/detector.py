@@ -16,6 +16,9 @@ from ..physics.probe import as_mode_stack
 
 __all__ = ['random_bad_pixels', 'simulate_scan', 'without_truth']
 
+MOST_COUNTS = 9e18
+"""Beyond it 64 bits cannot hold a count, and NumPy draws none."""
+
 
 def simulate_scan(
     obj: npt.ArrayLike,
@@ -55,11 +58,11 @@ def simulate_scan(
     Raises
     ------
     DataValueError
-        If a patch reaches over the edge of the object or a number is out of range.
+        If a patch reaches over the edge of the object, a number is out of range, or no light comes through.
     """
-    if not photons > 0:
+    if not 0 < photons < np.inf:
         raise DataValueError(f'photons is {photons}; expected a positive mean count per pattern.')
-    if not background >= 0:
+    if not 0 <= background < np.inf:
         raise DataValueError(f'background is {background}; expected 0 or more counts per pixel.')
     truth = np.asarray(obj, dtype=np.complex64)
     modes = as_mode_stack(probe).astype(np.complex128)
@@ -81,7 +84,15 @@ def simulate_scan(
                 f'{truth.shape[1]}×{truth.shape[0]} pixels; move them inside or enlarge the object.'
             ) from None
         intensity[part] = predict_intensity(patches, modes, at.remainder)
-    factor = photons / intensity.sum(axis=(1, 2)).mean()
+    mean = intensity.sum(axis=(1, 2)).mean()
+    if not mean > 0:
+        raise DataValueError('With this object and probe no light comes through; give others.')
+    factor = photons / mean
+    if not intensity.max() <= (MOST_COUNTS - background) / factor:
+        raise DataValueError(
+            f'With {photons:g} photons in a pattern, and {background:g} counts of background, the brightest '
+            f'pixel would hold more than {MOST_COUNTS:g} counts; ask for less light.'
+        )
     intensity *= factor
     intensity += background
     counts = rng.poisson(intensity).astype(np.float64)

@@ -48,11 +48,11 @@ def write_scan(
     given.to_file(directory / 'scan.npz')
 
     counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
-    largest = counts.max()
+    smallest_type = np.promote_types(np.uint16, np.min_scalar_type(int(counts.max())))
     detector_pixel_m = wavelength_m(photon_energy_eV) * detector_distance_m / (raw.N * pixel_size_m)
     bad = np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels
     patterns = AssembledPatterns(
-        counts=counts.astype(np.uint16 if largest < 2**16 else np.uint32),
+        counts=counts.astype(smallest_type),
         indexes=np.arange(len(raw)),
         bad_pixels=bad,
         detector_pixel_width_m=detector_pixel_m,

@@ -133,6 +133,8 @@ def test_sim_05_mistakes_are_one_sentence(tmp_path, capsys):
         (('--background', '-1'), '0 or more'),
         (('--bad-pixels', '1'), 'below 1'),
         (('--photons', '0'), 'positive mean count'),
+        (('--photons', 'inf'), 'positive mean count'),
+        (('--photons', '1e25'), 'more than 9e+18 counts'),
         (('--pixel-size-m', '0'), 'positive number'),
         (('--detector-distance-m', '0'), 'positive number'),
         (('--scan', 'spiral', '--jitter', '0.1'), 'no effect with --scan spiral'),

@@ -89,8 +89,9 @@ def test_several_templates_take_turns_and_must_have_one_size(blind):
     other = Scan.from_raw(small_scan(size=32, modes=1, seed=3))
     drawn = SimulatedScans([blind, other], CONFIG).training(1)
     assert [len(item.ready().prepared.illumination.probe) for item in drawn] == [1, 2, 1, 2, 1]
-    with pytest.raises(ConfigError, match='photons is 0'):
-        SimulatedScans(blind, CONFIG, photons=0)
+    for wrong in (0, np.inf):
+        with pytest.raises(ConfigError, match=f'photons is {wrong}'):
+            SimulatedScans(blind, CONFIG, photons=wrong)
     with pytest.raises(DataValueError, match=r'patterns of \[32, 64\] pixels'):
         SimulatedScans([blind, Scan.from_raw(small_scan())], CONFIG)
 
@@ -110,6 +111,16 @@ def test_varied_probes_keep_their_kind(blind):
     for wrong in (0.0, 1.1):
         with pytest.raises(ConfigError, match='weakest'):
             ObjectVariety(weakest=wrong)
+    for name in ('absorption', 'phase', 'photon_factor', 'probe_variation'):
+        for wrong in (np.inf, np.nan):
+            with pytest.raises(ConfigError, match=f'{name} is {wrong}'):
+                ObjectVariety(**{name: wrong})
+    with pytest.raises(ConfigError, match=r'families is \(\); expected one or more'):
+        ObjectVariety(families=())
+    with pytest.raises(
+        ConfigError, match=r"families is \('smooth', 'line'\); expected one or more of dead-leaves, "
+    ):
+        ObjectVariety(families=('smooth', 'line'))
 
 
 def test_the_truth_counts_unless_the_losses_say_so_themselves():

@@ -41,7 +41,7 @@ def warn_if_off_centre(raw: RawData) -> tuple[float, float]:
     Zero frequency belongs at index N//2. There is no warning where the far field of the probe is off in the
     same way, because then probe and patterns agree.
     """
-    good = np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
+    good = raw.good
     light = mean_counts(raw) * good
     if not light.any():
         return 0.0, 0.0

@@ -112,7 +112,7 @@ def _amplitude(raw: RawData, indices: npt.NDArray[np.int32]) -> tuple[Real, Real
     """Gather amplitudes (B, N, N, C), bad pixels 0, and the network input; the patterns may lie in a file."""
     n_groups, size = indices.shape
     scale = measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
-    inpainter = Inpainter(np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels)
+    inpainter = Inpainter(~raw.good)
     amplitude = np.empty((n_groups, raw.N, raw.N, size), np.float32)
     network_input = np.empty_like(amplitude)
     for part in blocks(n_groups, block_length(raw.N, size)):

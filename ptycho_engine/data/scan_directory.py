@@ -61,7 +61,7 @@ def write_scan_directory(directory: Path, scan: Scan) -> None:
     patterns = AssembledPatterns(
         counts=_Counts(raw.diffraction),
         indexes=product.position_indexes,
-        bad_pixels=np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels,
+        bad_pixels=~raw.good,
         detector_pixel_width_m=far / product.object_pixel_width_m,
         detector_pixel_height_m=far / product.object_pixel_height_m,
     )

@@ -76,14 +76,13 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
     raw = scan.raw
     chosen = np.unique(np.linspace(0, len(raw) - 1, min(len(raw), LOOKED_AT)).astype(int))
     amplitude = np.asarray(raw.diffraction[chosen])
-    good = np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
     if isinstance(raw.Y, KnownPatches):
         # What lies in its file is checked where it is read.
         for part in blocks(len(raw), block_length(raw.N)):
             raw.Y[part]
     yield _content(scan)
-    yield from _units(amplitude, good)
-    yield from _light(raw, amplitude, good)
+    yield from _units(amplitude, raw.good)
+    yield from _light(raw, amplitude)
     yield from _probe(raw)
     yield from _places(scan)
     yield from _overlap(raw)
@@ -121,10 +120,8 @@ def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> I
         yield Finding(Grade.FINE, 'units', 'the values look like amplitudes, the square root of counts.')
 
 
-def _light(
-    raw: RawData, amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]
-) -> Iterator[Finding]:
-    counts = np.square(amplitude, dtype=np.float64) * good
+def _light(raw: RawData, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding]:
+    counts = np.square(amplitude, dtype=np.float64) * raw.good
     totals = counts.sum(axis=(1, 2))
     median = float(np.median(totals))
     yield Finding(
@@ -152,7 +149,7 @@ def _light(
             f'largest value, {brightest:.0f} counts, as a saturated detector gives; expose shorter, or mark '
             'those pixels in bad_pixels.',
         )
-    if raw.bad_pixels is not None and not good.any():
+    if not raw.good.any():
         yield Finding(Grade.STOP, 'bad pixels', 'every pixel is marked as bad; mend bad_pixels.')
 
 

@@ -82,7 +82,7 @@ def _residual(part: RawData, amplitude: FloatArray, x: FloatArray, y: FloatArray
     """Return the relative amplitude error after some object updates of all patterns together."""
     scale = measure_scale(part.diffraction, part.probeGuess, part.bad_pixels)
     probe = part.probeGuess * np.complex64(scale.probe_scale)
-    good = np.ones(amplitude.shape[-2:], bool) if part.bad_pixels is None else ~part.bad_pixels
+    good = part.good
     grid = ObjectGrid.around_scan(x, y, part.N)
     placement = place_patches(x - grid.origin_x, y - grid.origin_y, part.N)
     weight = mode_intensity(fourier_shift(probe[None], placement.remainder[:, None]))

@@ -138,7 +138,7 @@ def pattern_correlations(raw: RawData) -> npt.NDArray[np.float64]:
     assert patches is not None
     placement = place_patches(raw.xcoords, raw.ycoords, raw.N)
     probe = raw.probeGuess.astype(np.complex128)
-    good = np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
+    good = raw.good
     found = np.empty(len(raw))
     for i in range(len(raw)):
         rate = predict_intensity(patches[i : i + 1, :, :, 0], probe, placement.remainder[i : i + 1])[0]

@@ -60,8 +60,7 @@ class PreparedScan:
     @cached_property
     def good(self) -> npt.NDArray[np.bool_]:
         """(N, N) True where the detector is to be trusted."""
-        raw = self.scan.raw
-        return np.ones((raw.N, raw.N), bool) if raw.bad_pixels is None else ~raw.bad_pixels
+        return self.scan.raw.good
 
     @cached_property
     def illumination(self) -> Illumination:

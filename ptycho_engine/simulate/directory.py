@@ -50,11 +50,10 @@ def write_scan(
     counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
     smallest_type = np.promote_types(np.uint16, np.min_scalar_type(int(counts.max())))
     detector_pixel_m = wavelength_m(photon_energy_eV) * detector_distance_m / (raw.N * pixel_size_m)
-    bad = np.zeros((raw.N, raw.N), bool) if raw.bad_pixels is None else raw.bad_pixels
     patterns = AssembledPatterns(
         counts=counts.astype(smallest_type),
         indexes=np.arange(len(raw)),
-        bad_pixels=bad,
+        bad_pixels=~raw.good,
         detector_pixel_width_m=detector_pixel_m,
         detector_pixel_height_m=detector_pixel_m,
     )
@@ -74,7 +73,7 @@ def write_scan(
         probe=raw.probeGuess,
         probe_pixel_width_m=pixel_size_m,
         probe_pixel_height_m=pixel_size_m,
-        probe_photon_count=float(counts[:, ~bad].sum(axis=1).mean()),
+        probe_photon_count=float(counts[:, raw.good].sum(axis=1).mean()),
         position_x_m=x_m,
         position_y_m=y_m,
         position_indexes=np.arange(len(raw)),

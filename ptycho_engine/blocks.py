@@ -8,7 +8,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['BLOCK_PIXELS', 'Frames', 'block_length', 'blocks', 'evenly_spread', 'most_patterns']
+__all__ = [
+    'BLOCK_PIXELS',
+    'Frames',
+    'block_length',
+    'blocks',
+    'evenly_spread',
+    'first_to_last',
+    'most_patterns',
+]
 
 BLOCK_PIXELS = 2**20
 """Pixels worked on at once: 256 patterns of 64×64, or 4 of 512×512."""
@@ -43,6 +51,11 @@ def most_patterns(patterns: int, pixels: int, size: int, fewest: int = 1) -> int
 def evenly_spread(count: int, most: int) -> npt.NDArray[np.int64]:
     """Return at most so many of ``range(count)``, equally far apart."""
     return np.arange(0, count, -(-count // most))
+
+
+def first_to_last(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Return so many of ``range(count)``, or all if they are fewer, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def blocks(count: int, length: int) -> Iterator[slice]:

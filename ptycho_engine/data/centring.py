@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import first_to_last
 from .raw_data import RawData
 
 __all__ = ['centre_of_mass', 'mean_counts', 'warn_if_off_centre']
@@ -21,7 +22,7 @@ TOLERANCE_PX = 3.0
 
 def mean_counts(raw: RawData, patterns: int = LOOKED_AT) -> npt.NDArray[np.float64]:
     """Return the mean (N, N) counts of an evenly spread part of a scan's patterns."""
-    chosen = np.unique(np.linspace(0, len(raw) - 1, min(patterns, len(raw))).astype(int))
+    chosen = first_to_last(len(raw), patterns)
     total = np.zeros((raw.N, raw.N))
     for index in chosen:
         total += np.square(raw.diffraction[index], dtype=np.float64)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import first_to_last
 from ..errors import DataValueError
 from .stored import StoredStack
 
@@ -100,8 +101,7 @@ def decide_domain(
 
 def _whole_numbers(stack: StoredStack, bad_pixels: npt.NDArray[np.bool_] | None) -> bool:
     """Return whether some frames hold whole numbers only, and not just 0 and 1, which are their own roots."""
-    n = len(stack)
-    frames = stack[np.unique(np.linspace(0, n - 1, min(n, LOOKED_AT)).astype(int))]
+    frames = stack[first_to_last(len(stack), LOOKED_AT)]
     values = frames if bad_pixels is None else frames[:, ~bad_pixels]
     return bool(values.size) and bool((values == np.rint(values)).all()) and float(values.max()) > 1
 

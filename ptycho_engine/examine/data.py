@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import block_length, blocks
+from ..blocks import block_length, blocks, first_to_last
 from ..data.known_patches import KnownPatches
 from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
@@ -74,7 +74,7 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
         If the patterns hold NaN or negative values, or `Y` NaN.
     """
     raw = scan.raw
-    chosen = np.unique(np.linspace(0, len(raw) - 1, min(len(raw), LOOKED_AT)).astype(int))
+    chosen = first_to_last(len(raw), LOOKED_AT)
     amplitude = np.asarray(raw.diffraction[chosen])
     if isinstance(raw.Y, KnownPatches):
         # What lies in its file is checked where it is read.

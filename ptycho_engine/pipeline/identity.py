@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import first_to_last
 from ..data.neighbours import nearest_distances
 from ..files.origin import ScanOrigin
 from .prepared import PreparedScan
@@ -23,7 +24,7 @@ def scan_identity(prepared: PreparedScan) -> str:
     """Return a sha256 of a scan: positions, probe, mask, mean counts, some patterns, and labels if used."""
     raw = prepared.scan.raw
     digest = hashlib.sha256()
-    chosen = np.unique(np.linspace(0, len(raw) - 1, min(SAMPLE, len(raw))).astype(np.int64))
+    chosen = first_to_last(len(raw), SAMPLE)
     parts: list[npt.NDArray[Any] | None] = [raw.xcoords, raw.ycoords, raw.probeGuess, raw.diffraction[chosen]]
     parts += [raw.bad_pixels, raw.scan_index]
     if prepared.has_truth:

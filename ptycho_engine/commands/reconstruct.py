@@ -24,20 +24,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..data.npz import write_arrays
 from ..data.scan import Scan, is_ptychodus_directory, load_scan
-from ..errors import Cancelled, ConfigError, DataValueError
+from ..errors import ConfigError, DataValueError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
 from ..files.archive import ModelArchive, load_archive
 from ..files.atomic import atomic_path, require_writable
-from ..files.product import read_product, write_product
-from ..files.product_exchange import ExportMeta, export_product_from_rawdata
+from ..files.product import write_product
+from ..files.product_exchange import ExportMeta, product_of_rawdata
 from ..pipeline.evaluate import ObjectFile, read_object
 from ..pipeline.quality import require_comparable, scan_box
 from ..pipeline.reconstruct import reconstruct, require_fit
@@ -122,10 +121,7 @@ def _load(path: Path, archive: ModelArchive) -> Scan:
     require_fit(archive, scan)
     if scan.product is not None:
         return scan
-    with TemporaryDirectory() as folder:
-        product = Path(folder) / PRODUCT
-        export_product_from_rawdata(scan.raw, product, ExportMeta(name=_name(scan)))
-        return replace(scan, product=read_product(product))
+    return replace(scan, product=product_of_rawdata(scan.raw, ExportMeta(name=_name(scan))))
 
 
 def _name(scan: Scan) -> str:
@@ -147,15 +143,17 @@ def run_reconstruction(
     config: InferenceConfig,
     execution: PyTorchExecutionConfig,
 ) -> Reconstruction:
-    """Reconstruct; Ctrl-C stops it."""
+    """Reconstruct.
+
+    Raises
+    ------
+    Cancelled
+        If Ctrl-C stopped it.
+    """
     with stop_on_interrupt() as stopped:
-        events = reconstruct(scan, archive, config, execution=execution, should_stop=stopped)
-        try:
-            for event in events:
-                if isinstance(event, Reconstructed):
-                    return event.reconstruction
-        except Cancelled:
-            raise KeyboardInterrupt from None
+        for event in reconstruct(scan, archive, config, execution=execution, should_stop=stopped):
+            if isinstance(event, Reconstructed):
+                return event.reconstruction
     raise AssertionError('a reconstruction ends with its result')
 
 

@@ -17,8 +17,15 @@ from ..errors import ProductError
 from ..physics.geometry import ObjectGrid
 from .bundle import read_bundle, write_bundle
 from .product import Compression, ProductData, new_file, read_product, write_into
+from .product_extras import ProductExtras, with_dataset
 
-__all__ = ['ExportMeta', 'export_product_from_rawdata', 'import_product_to_rawdata', 'known_object']
+__all__ = [
+    'ExportMeta',
+    'export_product_from_rawdata',
+    'import_product_to_rawdata',
+    'known_object',
+    'product_of_rawdata',
+]
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -124,10 +131,13 @@ def export_product_from_rawdata(
     product, grid = _product(raw, meta)
     with new_file(Path(out_path)) as file:
         write_into(file, product, compression)
-        if raw.scan_index is not None:
-            file['scan_index'] = raw.scan_index
         if include_diffraction:
             write_bundle(file, raw, grid)
+
+
+def product_of_rawdata(raw: RawData, meta: ExportMeta | None = None) -> ProductData:
+    """Return the product that :func:`export_product_from_rawdata` writes of a scan."""
+    return _product(raw, meta or ExportMeta())[0]
 
 
 def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
@@ -182,6 +192,11 @@ def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
         exposure_time_s=meta.exposure_time_s,
         mass_attenuation_m2_per_kg=meta.mass_attenuation_m2_kg,
         tomography_angle_deg=meta.tomography_angle_deg,
+        extras=(
+            ProductExtras()
+            if raw.scan_index is None
+            else with_dataset(ProductExtras(), 'scan_index', raw.scan_index, {})
+        ),
     )
     return product, grid
 

@@ -30,7 +30,7 @@ import numpy as np
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..data.npz import write_arrays
 from ..data.scan import Scan, is_ptychodus_directory, load_scan
-from ..errors import ConfigError, DataValueError
+from ..errors import ConfigError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
 from ..files.archive import ModelArchive, load_archive
@@ -81,13 +81,7 @@ def run(options: argparse.Namespace) -> None:
         scan = _load(path, archive)
         if truth is not None:
             _require_comparable(truth, scan)
-        try:
-            result = run_reconstruction(scan, archive, config, execution)
-        except DataValueError as error:
-            # The physics does not know whose patterns it was given.
-            if scan.raw.source not in str(error):
-                error.args = (f'{scan.raw.source}: {error}',)
-            raise
+        result = run_reconstruction(scan, archive, config, execution)
         write_results(directory, scan, result)
         if options.quiet or not sys.stdout.isatty():
             # On a terminal the log has just said it.

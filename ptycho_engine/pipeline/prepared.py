@@ -15,6 +15,7 @@ from ..blocks import block_length, blocks
 from ..config import ModelConfig
 from ..data.inpainting import Inpainter
 from ..data.scan import Scan
+from ..errors import DataValueError
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, overhang, place_patches
 from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_intensity
@@ -39,11 +40,22 @@ class PreparedScan:
 
     @cached_property
     def scale(self) -> ScaleRecord:
-        """Scales measured on this scan, which reads all its patterns once."""
+        """Scales measured on this scan, which reads all its patterns once.
+
+        Raises
+        ------
+        DataValueError
+            If the good pixels hold no counts, or the probe sends no light to them.
+        """
         if self.known_scale is not None:
             return self.known_scale
         raw = self.scan.raw
-        return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
+        try:
+            return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
+        except DataValueError as error:
+            if raw.source in str(error):
+                raise
+            raise DataValueError(f'{raw.source}: {error}') from None
 
     @cached_property
     def probe(self) -> npt.NDArray[np.complex64]:

@@ -63,6 +63,7 @@ def test_bad_scans(command, npz, arrays, model, tmp_path, capsys):
         code, error = said([command, path, '--output', out, *options, '--quiet'], capsys)
         assert code == MISTAKE, (path.name, error)
         assert words in error, (path.name, error)
+        assert path.name in error
         assert len(error.splitlines()) == 1, (path.name, error)
     assert not out.exists()
 

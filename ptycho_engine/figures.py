@@ -23,6 +23,9 @@ __all__ = ['comparison_figure', 'object_figure', 'save_figure']
 
 ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
 
+LOG_FROM = 10.0
+"""Losses that fall by more are drawn on a logarithmic axis, which has no readable ticks over less."""
+
 
 def save_figure(figure: Figure, path: Path | str) -> None:
     """Write a figure as PNG, atomically."""
@@ -103,13 +106,16 @@ def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> None:
             points = [(record['epoch'], record[key]) for record in part if record.get(key, 0) > 0]
             if points:
                 label = f'{label}, simulated' if simulated else label
-                axis.semilogy(*zip(*points, strict=True), marker='.', label=label)
+                axis.plot(*zip(*points, strict=True), marker='.', label=label)
                 axis.legend()
     axis.set_title('loss')
     if not axis.lines:
         axis.text(0.5, 0.5, 'not in this file', ha='center', va='center', transform=axis.transAxes)
         axis.set_axis_off()
         return
+    low, high = axis.dataLim.intervaly
+    if high > LOG_FROM * low:
+        axis.set_yscale('log')
     axis.set_xlabel('epoch')
     axis.grid(alpha=0.3)
 

@@ -17,3 +17,12 @@ def test_losses_are_drawn_or_said_to_be_unknown(history, known):
     (axis,) = (axis for axis in figure.axes if axis.get_title() == 'loss')
     assert bool(axis.lines) == known
     assert [text.get_text() for text in axis.texts] == ([] if known else ['not in this file'])
+
+
+@pytest.mark.parametrize(('last', 'scale'), [(0.4, 'linear'), (0.004, 'log')])
+def test_losses_have_a_readable_axis(last, scale):
+    truth = make_object('dead-leaves', (64, 64), np.random.default_rng(0), absorption=0.4, phase=0.6)
+    history = [*HISTORY, {'epoch': 3, 'training_loss': last}]
+    figure = comparison_figure(truth, truth, BOX, history, 'a scan')
+    (axis,) = (axis for axis in figure.axes if axis.get_title() == 'loss')
+    assert axis.get_yscale() == scale

@@ -25,7 +25,8 @@ class InferenceConfig:
     neighbor_count: int = 7
     """Neighbours from which a group is drawn when the model's gridsize > 1."""
     seed: int = 0
-    """Seed of the groups when the model's gridsize > 1."""
+    """Seed of the groups when the model's gridsize > 1, of the pixels that judge a refinement, and of the
+    order in which it takes the patterns."""
     n_subsample: int | None = None
     """Use this many of the patterns only, chosen at random; None for all."""
     subsample_seed: int | None = None

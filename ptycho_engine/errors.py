@@ -18,7 +18,12 @@ __all__ = [
     'DivergedError',
     'EngineError',
     'ProductError',
+    'is_out_of_memory',
 ]
+
+
+OUT_OF_MEMORY = ('MemoryError', 'OutOfMemoryError', 'ResourceExhaustedError', "can't allocate memory")
+"""Words by which Python, PyTorch and TensorFlow say it, in the type of an exception or in its text."""
 
 
 class EngineError(Exception):
@@ -67,3 +72,8 @@ class DivergedError(EngineError, ArithmeticError):
 
 class Cancelled(EngineError):
     """The run was stopped on request."""
+
+
+def is_out_of_memory(text: str) -> bool:
+    """Return whether the type and text of an exception, or its traceback, say that memory ran out."""
+    return any(word in text for word in OUT_OF_MEMORY)

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from ptycho_engine.errors import EngineError
+from ptycho_engine.errors import EngineError, is_out_of_memory
 from ptycho_engine.files.mapping import MappedArray
 
 from .compat import child_main
@@ -39,9 +40,18 @@ Message = tuple[Any, ...]
 STOP = 'stop'
 TERMINATE_GRACE_S = 5.0
 
+RAISED = re.compile(r'[\w.]*(Error|Exception|Interrupt)\b')
+"""How the line of a traceback begins that names the exception; its text may have more lines."""
+
 
 class ChildCrashed(RuntimeError):
     """The child ended with an unexpected error; the text is one sentence, the traceback is in the log."""
+
+
+def _cause(traceback: str) -> str:
+    """Return the line of a traceback that says what was wrong."""
+    lines = [line for line in traceback.strip().splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if RAISED.match(line)), lines[-1] if lines else '')
 
 
 class Channel:
@@ -211,9 +221,12 @@ class Child:
                 logging.getLogger(name).log(level, '%s', text)
                 return None
             case ('error', traceback, kind, _):
-                lines = [line for line in str(traceback).strip().splitlines() if line.strip()]
                 logger.error('%s', traceback)
-                raise ChildCrashed(f'PtychoPINN failed unexpectedly ({lines[-1] if lines else kind}).')
+                if is_out_of_memory(str(traceback)):
+                    raise EngineError(
+                        'PtychoPINN ran out of memory; choose a smaller batch size, or fewer filters.'
+                    )
+                raise ChildCrashed(f'PtychoPINN failed unexpectedly ({_cause(str(traceback)) or kind}).')
         return message
 
     def _died(self) -> EngineError:

@@ -22,7 +22,8 @@ def training_forecast(
     """Return what a training on the chosen product will do; a wrong setting is told instead."""
     try:
         config, execution = settings.training_config(model_type), settings.execution_config()
-        if settings.train_on() == 'folder':
+        start, data = settings.start_from(), settings.train_on()
+        if data == 'folder':
             return 'Train: on the scans in the folder that you choose then.'
     except EngineError as error:
         return f'Train: {error}'
@@ -33,7 +34,7 @@ def training_forecast(
     gridsize, trained = config.model.gridsize, scan.n - round(scan.n * config.validation_fraction)
     groups = trained if config.n_groups is None else config.n_groups
     unit = 'groups' if gridsize > 1 else 'patterns'
-    alone = settings.train_on() == 'simulation'
+    alone = data == 'simulation'
     line = (
         f'Train: {"simulated objects in place of " * alone}{scan.n} patterns, {scan.height}×{scan.width}, '
         f'grid size {gridsize}: '
@@ -46,7 +47,7 @@ def training_forecast(
     if step is None:
         return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
     epoch = step * math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
-    two_stages = model_type == 'pinn' and not alone and settings.start_from() != 'model'
+    two_stages = model_type == 'pinn' and not alone and start != 'model'
     simulated = config.simulated_epochs if two_stages else 0
     epochs = f'{simulated} simulated and {config.nepochs}' if simulated else f'{config.nepochs}'
     return (

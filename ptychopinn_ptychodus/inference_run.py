@@ -51,6 +51,8 @@ class InferenceRun:
         self.goal = max(len(parameters.diffraction_patterns), 1)
         """The progress at the end."""
         self._time_left = TimeLeft()
+        for remark in session.settings.moved():
+            logger.warning('%s', remark)
         self._job = ReconstructJob(
             ScanPayload.of(parameters),
             model.path,

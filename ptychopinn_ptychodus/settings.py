@@ -288,6 +288,10 @@ class ReconstructorSettings:
         ]
         if idle:
             yield f'These settings have no effect on this network: {", ".join(idle)}.'
+        yield from self.moved()
+
+    def moved(self) -> Iterator[str]:
+        """Yield sentences on values of a settings file that Ptychodus silently moved inside their limits."""
         for group in self.groups():
             yield from _outside_limits(group)
 

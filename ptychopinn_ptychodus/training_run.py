@@ -30,8 +30,9 @@ __all__ = ['TRAINING_GOAL', 'TrainingRun']
 
 logger = logging.getLogger('ptychopinn')
 
-FINISH_S = 10.0
-"""How long a stopped training may take to save its best model."""
+FINISH_S, FINISH_BATCHES = 10.0, 3.0
+"""How long a stopped training may take to save its best model: so many seconds, or so many times as long as
+its longest batch, which it ends first."""
 TRAINING_GOAL = 1000
 """Progress of a training is told in thousandths."""
 
@@ -41,10 +42,22 @@ class _Progress:
     """What is known of a running training."""
 
     started: bool = False
+    saved: bool = False
     fraction: float = 0.0
+    longest_s: float = 0.0
+    """Longest time between two batches."""
+    last: float = field(default_factory=time.monotonic)
+    """When the last one was done, or the run began."""
     epochs_told: int = 0
     training: list[LossValue] = field(default_factory=list)
     validation: list[LossValue] = field(default_factory=list)
+
+    def add_batch(self, fraction: float) -> None:
+        """Take note of a batch, after which so much of the training is done."""
+        now = time.monotonic()
+        if self.started:
+            self.longest_s = max(self.longest_s, now - self.last)
+        self.started, self.fraction, self.last = True, fraction, now
 
     def add_epoch(self, event: EpochDone) -> None:
         for losses, value in (
@@ -175,12 +188,13 @@ class TrainingRun:
     def _note(self, message: Message | None, progress: _Progress) -> None:
         match message:
             case ('progress', fraction):
-                progress.started, progress.fraction = True, fraction
+                progress.add_batch(fraction)
             case ('epoch', event):
                 progress.add_epoch(event)
             case ('speed', key, seconds):
                 self._session.speeds.note(key, seconds)
             case ('model_saved', path):
+                progress.saved = True
                 self._context.in_window(lambda: self._load(Path(path)))
             case _:
                 raise_failure(message)
@@ -196,6 +210,13 @@ class TrainingRun:
             return
         logger.info('The training is stopped; the best model so far is kept.')
         child.request_stop()
-        for message in child.messages(TICK_S, timeout_s=FINISH_S):
+        timeout_s = max(FINISH_S, FINISH_BATCHES * progress.longest_s)
+        for message in child.messages(TICK_S, timeout_s=timeout_s):
             self._note(message, progress)
+        if not progress.saved:
+            logger.warning(
+                'The training did not end its last batch within %.0f s; its model was not saved. '
+                '"Start from: checkpoint" goes on from its last whole epoch, if there was one.',
+                timeout_s,
+            )
         self._tell(progress)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import Cancelled, EngineError
+from ..errors import Cancelled, EngineError, is_out_of_memory
 from .options import CommandParser, WrappedHelp, in_flags
 from .paragraph import SentenceFormatter, complain
 
@@ -92,6 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CANCELLED
     except OSError as error:
         complain(f'ptychopinn {options.command}: {_failure(error, options)}')
+        return EXIT_FAILURE
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(f'{type(error).__name__}: {error}'):
+            raise
+        complain(
+            f'ptychopinn {options.command}: memory ran out; choose a smaller --batch-size or --filters-scale.'
+        )
         return EXIT_FAILURE
     return code or 0
 

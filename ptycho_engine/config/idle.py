@@ -19,50 +19,57 @@ __all__ = ['IDLE_UNLESS', 'idle_settings']
 Config = TrainingConfig | InferenceConfig | PyTorchExecutionConfig
 
 
-def _among(*values: object) -> Callable[[Any], bool]:
-    return lambda value: value in values
+Rule = tuple[str, str, Callable[[Any], bool]]
+"""A setting, the one that decides, and whether a configuration lets the first count."""
 
 
-def _above(limit: int) -> Callable[[Any], bool]:
-    return lambda value: bool(value > limit)
+def _needs(decider: str, *values: object) -> tuple[str, Callable[[Any], bool]]:
+    return decider, lambda config: attrgetter(decider)(config) in values
 
 
-IDLE_UNLESS: dict[type[Config], dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    TrainingConfig: {
-        'simulated_epochs': ('model.model_type', _among('pinn')),
-        'nll_weight': ('model.model_type', _among('pinn')),
-        'mae_weight': ('model.model_type', _among('pinn')),
-        'realspace_mae_weight': ('model.model_type', _among('pinn')),
-        'realspace_weight': ('model.model_type', _among('pinn')),
-        'neighbor_count': ('model.gridsize', _above(1)),
-        'neighbor_pool_size': ('enable_oversampling', _among(True)),
-        'momentum': ('optimizer', _among('sgd')),
-        'adam_beta1': ('optimizer', _among('adam', 'adamw')),
-        'adam_beta2': ('optimizer', _among('adam', 'adamw')),
-        'gradient_clip_algorithm': ('gradient_clip_val', lambda value: value is not None),
-        'lr_warmup_epochs': ('scheduler', _among('WarmupCosine')),
-        'lr_min_ratio': ('scheduler', _among('Exponential', 'WarmupCosine')),
-        'plateau_factor': ('scheduler', _among('ReduceLROnPlateau')),
-        'plateau_patience': ('scheduler', _among('ReduceLROnPlateau')),
-        'plateau_min_lr': ('scheduler', _among('ReduceLROnPlateau')),
-        'plateau_threshold': ('scheduler', _among('ReduceLROnPlateau')),
-    },
-    InferenceConfig: {
-        'refine_method': ('refine_iterations', _above(0)),
-        'refine_smoothing': ('refine_method', _among('accelerated')),
-    },
-    PyTorchExecutionConfig: {
-        'checkpoint_save_top_k': ('enable_checkpointing', _among(True)),
-    },
+def _above(decider: str, limit: int) -> tuple[str, Callable[[Any], bool]]:
+    return decider, lambda config: bool(attrgetter(decider)(config) > limit)
+
+
+IDLE_UNLESS: dict[type[Config], tuple[Rule, ...]] = {
+    TrainingConfig: (
+        ('simulated_epochs', *_needs('model.model_type', 'pinn')),
+        ('nll_weight', *_needs('model.model_type', 'pinn')),
+        ('mae_weight', *_needs('model.model_type', 'pinn')),
+        ('realspace_mae_weight', *_needs('model.model_type', 'pinn')),
+        ('realspace_weight', *_needs('model.model_type', 'pinn')),
+        ('neighbor_count', *_above('model.gridsize', 1)),
+        ('neighbor_pool_size', *_above('model.gridsize', 1)),
+        ('neighbor_pool_size', *_needs('enable_oversampling', True)),
+        ('momentum', *_needs('optimizer', 'sgd')),
+        ('adam_beta1', *_needs('optimizer', 'adam', 'adamw')),
+        ('adam_beta2', *_needs('optimizer', 'adam', 'adamw')),
+        ('gradient_clip_algorithm', 'gradient_clip_val', lambda c: c.gradient_clip_val is not None),
+        ('lr_warmup_epochs', *_needs('scheduler', 'WarmupCosine')),
+        ('lr_min_ratio', *_needs('scheduler', 'Exponential', 'WarmupCosine')),
+        ('plateau_factor', *_needs('scheduler', 'ReduceLROnPlateau')),
+        ('plateau_patience', *_needs('scheduler', 'ReduceLROnPlateau')),
+        ('plateau_min_lr', *_needs('scheduler', 'ReduceLROnPlateau')),
+        ('plateau_threshold', *_needs('scheduler', 'ReduceLROnPlateau')),
+    ),
+    InferenceConfig: (
+        ('refine_method', *_above('refine_iterations', 0)),
+        # Without refinement it says how far one would move the object, which is the uncertainty.
+        (
+            'refine_smoothing',
+            'refine_method',
+            lambda c: c.refine_method == 'accelerated' or c.refine_iterations == 0,
+        ),
+    ),
+    PyTorchExecutionConfig: (('checkpoint_save_top_k', *_needs('enable_checkpointing', True)),),
 }
-"""For each setting the one that decides, and whether it lets it count."""
 
 
 def idle_settings(config: Config) -> Iterator[str]:
     """Yield a phrase for each setting that is not at its default and has no effect."""
     defaults = {field.name: field.default for field in fields(config)}
-    for kind, table in IDLE_UNLESS.items():
-        for name, (decider, counts) in table.items() if isinstance(config, kind) else ():
-            value = attrgetter(decider)(config)
-            if getattr(config, name) != defaults[name] and not counts(value):
+    for kind, rules in IDLE_UNLESS.items():
+        for name, decider, counts in rules if isinstance(config, kind) else ():
+            if getattr(config, name) != defaults[name] and not counts(config):
+                value = attrgetter(decider)(config)
                 yield f'{name} has no effect with {decider.removeprefix("model.")} {value!r}'

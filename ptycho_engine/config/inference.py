@@ -23,7 +23,7 @@ class InferenceConfig:
     """Groups per prediction; memory grows in proportion. The object of a group is as wide as the widest group
     of its batch needs, which shows at the rim of its patches alone. No effect on a whole scan."""
     neighbor_count: int = 7
-    """Neighbours from which a group is drawn when the model's gridsize > 1."""
+    """Neighbours from which a group is drawn when the model's gridsize > 1. No effect on a whole scan."""
     seed: int = 0
     """Seed of the groups when the model's gridsize > 1, of the pixels that judge a refinement, and of the
     order in which it takes the patterns."""

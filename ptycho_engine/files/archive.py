@@ -133,13 +133,19 @@ def find_archive(path: Path | str) -> Path:
     ------
     ArchiveNotFoundError
         If there is none.
+    ArchiveError
+        If it may not be looked for there.
     """
     path = Path(path)
-    candidate = path / ARCHIVE_NAME if path.is_dir() else path
-    if candidate.is_file():
-        return candidate
     checkpoint = path / CHECKPOINT_NAME
-    if checkpoint.is_file():
+    try:
+        candidate = path / ARCHIVE_NAME if path.is_dir() else path
+        found, interrupted = candidate.is_file(), checkpoint.is_file()
+    except OSError as error:
+        raise ArchiveError(f'{path} cannot be looked at: {error.strerror}.') from error
+    if found:
+        return candidate
+    if interrupted:
         raise ArchiveNotFoundError(
             f'There is no model at {candidate}, for training there did not end; resume it, or give '
             f'{checkpoint} to use the best weights so far.'

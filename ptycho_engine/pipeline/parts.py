@@ -43,8 +43,19 @@ class Part:
         return self.members[self.groups]
 
 
-def draw_part(raw: RawData, whole: Neighbourhood, config: TrainingConfig, n_groups: int, seed: int) -> Part:
-    """Draw a part of a scan at random, and groups in it; they come again where the part is small.
+def draw_part(
+    raw: RawData,
+    whole: Neighbourhood,
+    config: TrainingConfig,
+    n_groups: int,
+    seed: int,
+    *,
+    oversample: bool = True,
+) -> Part:
+    """Draw a part of a scan at random, and groups in it, as the configuration says.
+
+    Where the part has fewer patterns than groups are wanted, each seeds several with `oversample`, and one
+    without.
 
     Raises
     ------
@@ -58,9 +69,11 @@ def draw_part(raw: RawData, whole: Neighbourhood, config: TrainingConfig, n_grou
         whole.part(members, size - 1, xy, raw.scan_index),
         config.model.gridsize,
         config.neighbor_count,
-        n_groups,
+        n_groups if oversample else min(n_groups, len(members)),
         seed,
-        oversample=True,
+        config.sequential_sampling,
+        oversample,
+        pool=config.neighbor_pool_size,
     )
     return Part(members, np.searchsorted(members, groups).astype(np.int32))
 

@@ -216,6 +216,12 @@ def refine(
         physics, patterns, probe=config.refine_probe, positions=config.refine_positions
     )
     sweeps = yield from _go_on(course, runs[chosen], trial, experiment, best)
+    if sweeps == trial and (config.refine_probe or config.refine_positions):
+        logger.warning(
+            'It took all %d sweeps to choose a start, so that probe and positions are as they were; give '
+            'more refine_iterations.',
+            sweeps,
+        )
     light = physics.to_host(first.weight)
     scarce = overlap_of(light, 1.0) < FEW_COUNTS and bool((padded != 1).any())
     averaged = False
@@ -233,8 +239,8 @@ def refine(
     physics.set_experiment(found.probe, found.placement.remainder)
     result = Refinement(
         object_array=_cropped(physics.to_host(best.obj), prepared).astype(np.complex64),
-        probe=found.probe if kept and config.refine_probe else None,
-        position_shift=moved if kept and config.refine_positions else None,
+        probe=found.probe if kept and config.refine_probe and sweeps > trial else None,
+        position_shift=moved if kept and config.refine_positions and sweeps > trial else None,
         uncertainty=_standard_error(physics, best.obj, prepared),
         start=FLAT if chosen == FLAT else NETWORK,
         kept=kept,

@@ -242,7 +242,14 @@ def _draw_parts(
     """Return random parts of a scan with that many groups in all."""
     bounds = np.linspace(0, n_groups, max(round(n_groups / GROUPS_OF_PART), 1) + 1).astype(int)
     return [
-        draw_part(prepared.scan.raw, neighbourhood, config, size, draw_seed(config, *key, number))
+        draw_part(
+            prepared.scan.raw,
+            neighbourhood,
+            config,
+            size,
+            draw_seed(config, *key, number),
+            oversample=config.enable_oversampling,
+        )
         for number, size in enumerate(np.diff(bounds).tolist())
     ]
 

@@ -214,3 +214,15 @@ def test_opt_05_the_step_has_the_length_of_its_learning_rate(name, batch):
         moved = backend.weights()['step1/down1a/kernel'].astype(float) - before['step1/down1a/kernel']
         lengths.append(np.sqrt((moved**2).sum()))
     np.testing.assert_allclose(np.array(lengths[1:]) / lengths[0], [0.25, 4.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize(('before', 'after'), [('16-mixed', '32-true'), ('32-true', '16-mixed')])
+def test_opt_07_a_run_in_another_precision_scales_its_own_loss(name, batch, before, after):
+    earlier = make(name, before, **PLAIN)
+    earlier.train_step([batch], 1e-3)
+    fresh, resumed = make(name, after, **PLAIN), make(name, after, **PLAIN)
+    resumed.set_optimiser_state(earlier.optimiser_state())
+    for backend in (fresh, resumed):
+        backend.train_step([batch], 1e-3)
+    for key, value in fresh.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[key], value)

@@ -20,9 +20,10 @@ SUPERVISED = ModelConfig(model_type='supervised')
             'gradient_clip_algorithm has no effect with gradient_clip_val None',
         ),
         (
-            TrainingConfig(enable_oversampling=False, neighbor_pool_size=9),
+            TrainingConfig(model=ModelConfig(gridsize=2), enable_oversampling=False, neighbor_pool_size=9),
             'neighbor_pool_size has no effect with enable_oversampling False',
         ),
+        (TrainingConfig(neighbor_pool_size=9), 'neighbor_pool_size has no effect with gridsize 1'),
         (TrainingConfig(neighbor_count=9), 'neighbor_count has no effect with gridsize 1'),
         (TrainingConfig(model=ModelConfig(gridsize=2), neighbor_count=9), None),
         (
@@ -31,6 +32,7 @@ SUPERVISED = ModelConfig(model_type='supervised')
         ),
         (InferenceConfig(refine_method='rpie', refine_smoothing=0.3), 'refine_smoothing has no effect'),
         (InferenceConfig(refine_method='rpie', refine_iterations=0), 'refine_method has no effect'),
+        (InferenceConfig(refine_iterations=0, refine_smoothing=0.3), None),
         (
             PyTorchExecutionConfig(enable_checkpointing=False, checkpoint_save_top_k=5),
             'checkpoint_save_top_k has no effect with enable_checkpointing False',

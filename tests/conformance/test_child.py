@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 pytest.importorskip('ptychodus.model.processing')
 
-from ptychopinn_ptychodus.child import Child, ChildCrashed
+from ptycho_engine.errors import EngineError
+from ptychopinn_ptychodus.child import Child, ChildCrashed, _cause
+from ptychopinn_ptychodus.training_run import TrainingRun, _Progress
 
 pytestmark = pytest.mark.ptychodus
 
@@ -43,3 +47,48 @@ def test_a_child_that_the_interpreter_has_collected_already_is_no_error() -> Non
     os.waitpid(pid, 0)
     child._reap()
     assert child._control.closed
+
+
+@pytest.mark.parametrize(
+    ('traceback', 'cause'),
+    [
+        ('Traceback ...\n  File "a.py"\nValueError: wrong\n', 'ValueError: wrong'),
+        (
+            'Traceback ...\npkg.errors.SomeError: Graph execution error:\n\n [Op:__x_1]\n',
+            'pkg.errors.SomeError',
+        ),
+        ('', ''),
+    ],
+)
+def test_the_cause_is_the_line_that_names_the_exception(traceback: str, cause: str) -> None:
+    assert _cause(traceback).startswith(cause)
+
+
+def test_memory_that_ran_out_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = ('error', 'Traceback ...\ntf.errors.ResourceExhaustedError: Graph:\n [Op:__x_1]', 'E', None)
+    with pytest.raises(EngineError, match='ran out of memory; choose a smaller batch size'):
+        Child('json:loads', None)._dispatch(message)
+
+
+def test_a_stopped_training_is_waited_for_as_long_as_its_batches_take(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """API-33: a batch is ended before the model is saved; what was not saved is not said to be kept."""
+    waited = []
+
+    class Slow:
+        def request_stop(self) -> None:
+            pass
+
+        def messages(self, tick_s: float, timeout_s: float) -> Iterator[None]:
+            waited.append(timeout_s)
+            return iter(())
+
+    monkeypatch.setattr(TrainingRun, '_tell', lambda self, progress: None)
+    progress = _Progress()
+    progress.add_batch(0.1)
+    progress.last -= 20
+    progress.add_batch(0.2)
+    object.__new__(TrainingRun)._finish_early(cast(Child, Slow()), progress)
+    assert waited == [pytest.approx(60, rel=0.01)]
+    assert 'its model was not saved' in caplog.text

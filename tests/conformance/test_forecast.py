@@ -76,6 +76,9 @@ def test_forecast_tells_what_is_wrong(settings: ReconstructorSettings, speeds: S
     assert 'in the folder' in training_forecast(settings, 'pinn', SCAN, speeds)
     settings.engine.train_on.set_value('barrel')
     assert 'PtychoPINNEngine.TrainOn' in training_forecast(settings, 'pinn', SCAN, speeds)
+    settings.engine.train_on.set_value('auto')
+    settings.engine.start_from.set_value('modell')
+    assert 'PtychoPINNEngine.StartFrom' in training_forecast(settings, 'pinn', SCAN, speeds)
     assert 'train or load a model' in inference_forecast(settings, None, SCAN, speeds)
 
 

@@ -2,6 +2,7 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError
 from ptycho_engine.files.archive import (
     ModelArchive,
+    find_archive,
     load_archive,
     read_manifest,
     save_archive,
@@ -226,3 +228,12 @@ def test_a_flipped_bit_anywhere_is_refused_with_a_sentence_or_means_nothing(path
         else:
             assert all((read.weights[name] == value).all() for name, value in model.weights.items())
     assert refused > 290
+
+
+def test_a_folder_without_access_is_an_archive_error(tmp_path, monkeypatch):
+    def refused(self):
+        raise PermissionError(13, 'Permission denied', str(self))
+
+    monkeypatch.setattr(Path, 'is_dir', refused)
+    with pytest.raises(ArchiveError, match='cannot be looked at: Permission denied'):
+        find_archive(tmp_path / 'model')

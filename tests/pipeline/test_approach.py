@@ -256,3 +256,14 @@ def test_many_scans_are_made_ready_few_at_a_time(monkeypatch, tmp_path):
     with pytest.raises(Cancelled):
         list(train(SimulatedScans(scan, config), config, tmp_path, execution=CPU, should_stop=stop))
     assert len(load_archive(tmp_path).history) == 1
+
+
+def test_parts_follow_the_rules_of_sampling(monkeypatch):
+    scan = Scan.from_raw(small_scan(points=20, size=32))
+    config = TrainingConfig(model=replace(MODEL, gridsize=1), n_groups=1000, validation_fraction=0)
+    monkeypatch.setattr(sources, 'WHOLE_PIXELS', 1 << 10)
+    for item in MeasuredScans([scan], replace(config, enable_oversampling=False)).training(1):
+        assert len(np.unique(item.groups)) == len(item.groups)
+    sequential = replace(config, n_groups=8, sequential_sampling=True)
+    (item,) = MeasuredScans([scan], sequential).training(1)
+    np.testing.assert_array_equal(item.groups[:, 0], np.arange(8))

@@ -565,3 +565,11 @@ def test_a_refinement_can_be_stopped(dense):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         InferenceConfig(**wrong)
+
+
+def test_ref_07_what_no_sweep_could_refine_is_not_said_to_be_refined(dense, caplog):
+    _, result = finished(dense, refine_iterations=1, refine_probe=True, refine_positions=True)
+    assert result.kept
+    assert (result.probe, result.position_shift) == (None, None)
+    assert 'with the probe' not in result.sentence
+    assert 'give more refine_iterations' in caplog.text

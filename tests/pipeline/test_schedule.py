@@ -37,7 +37,7 @@ def test_rate_05_settings_that_a_scheduler_does_not_look_at_are_named():
         'plateau_threshold': 0.1,
     }
     table = IDLE_UNLESS[TrainingConfig]
-    assert set(changed) == {name for name, (decider, _) in table.items() if decider == 'scheduler'}
+    assert set(changed) == {name for name, decider, _ in table if decider == 'scheduler'}
     for scheduler in SCHEDULERS:
         assert not list(idle_settings(TrainingConfig(scheduler=scheduler)))
         phrases = list(idle_settings(TrainingConfig(scheduler=scheduler, **changed)))

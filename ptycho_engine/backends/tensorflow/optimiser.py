@@ -179,7 +179,10 @@ class Optimiser:
     def set_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Go on from :meth:`state`."""
         self._steps.assign(float(state['steps']))
-        self.loss_scale, self._steps_at_scale = (float(state['loss_scale'][0]), int(state['loss_scale'][1]))
+        scale, steps = state['loss_scale']
+        # A run in another precision had its own scale, or none.
+        if self._scales and scale > 1:
+            self.loss_scale, self._steps_at_scale = float(scale), int(steps)
         for (name, _), slots in zip(self._named, self._slots, strict=True):
             for quantity, variable in slots.items():
                 variable.assign(state[f'{name}/{quantity}'].astype(variable.dtype.as_numpy_dtype))

@@ -123,14 +123,14 @@ class LoadedModel:
             'a poorer image, or continue training on this data.'
         )
 
-    def network_differences(self, asked: ModelConfig) -> list[str]:
-        """Return the fields of the network in which another one differs from it, as 'name its → other'."""
+    def network_differences(self, asked: ModelConfig) -> dict[str, str]:
+        """Return the fields of the network in which another one differs from it, and 'name its → other'."""
         own = self.config.model
-        return [
-            f'{field.name} {getattr(own, field.name)} → {getattr(asked, field.name)}'
+        return {
+            field.name: f'{field.name} {getattr(own, field.name)} → {getattr(asked, field.name)}'
             for field in fields(own)
             if field.name != 'N' and getattr(own, field.name) != getattr(asked, field.name)
-        ]
+        }
 
 
 def probe_fingerprint(probe: npt.NDArray[Any]) -> str:

@@ -23,7 +23,7 @@ from .compat import parameter_views
 from .forecast import inference_forecast, training_forecast
 from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
 from .session import Session
-from .settings import ReconstructorSettings
+from .settings import ADOPTABLE, ReconstructorSettings
 from .window import Page
 
 __all__ = ['ForecastView', 'ModelView', 'PresetView']
@@ -158,10 +158,10 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         try:
             differences = model.network_differences(settings.training_config(self._model_type).model)
         except EngineError:
-            differences = []  # the forecast says which setting is wrong
+            differences = {}  # the forecast says which setting is wrong
         if differences:
-            lines.append(f'The fields below ask for another network: {", ".join(differences)}.')
-        self._adopt.setEnabled(bool(differences))
+            lines.append(f'The fields below ask for another network: {", ".join(differences.values())}.')
+        self._adopt.setEnabled(not ADOPTABLE.isdisjoint(differences))
         self._text.setText('\n'.join(lines))
         self._text.setToolTip(str(model.path))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from ptycho_engine.errors import ConfigError
 
 from .setting_names import ENGINE_GROUP, setting_names
 
-__all__ = ['START_FROM', 'TRAIN_ON', 'EngineSettings', 'ReconstructorSettings']
+__all__ = ['ADOPTABLE', 'START_FROM', 'TRAIN_ON', 'EngineSettings', 'ReconstructorSettings']
 
 START_FROM = ('scratch', 'model', 'checkpoint')
 TRAIN_ON = ('auto', 'product', 'folder', 'simulation')
@@ -116,6 +117,9 @@ _NETWORK_FIELDS = {
     'engine': ('physics_steps', 'unrolled_steps'),
 }
 """Settings that are fields of ModelConfig, besides the architecture."""
+
+ADOPTABLE = frozenset({'architecture', *chain.from_iterable(_NETWORK_FIELDS.values())})
+"""The fields of ModelConfig that *Use its settings* sets."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from .child import Child, Message
 from .choices import require_backend
 from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
 from .session import Session
+from .settings import ADOPTABLE
 from .worker import ScanPayload, TrainJob
 
 if TYPE_CHECKING:
@@ -117,9 +118,15 @@ class TrainingRun:
             )
         differences = model.network_differences(config.model)
         if differences:
+            if ADOPTABLE.issuperset(differences):
+                remedy = 'press "Use its settings"'
+            elif 'model_type' in differences:
+                remedy = 'choose the algorithm that it was trained with'
+            else:
+                remedy = 'continue its training by ptychopinn train --start-from'
             raise ConfigError(
-                f'The loaded model is another network than the settings ask for ({", ".join(differences)}); '
-                'press "Use its settings", or set "Start from" to scratch.'
+                'The loaded model is another network than the settings ask for '
+                f'({", ".join(differences.values())}); {remedy}, or set "Start from" to scratch.'
             )
         return model.path
 

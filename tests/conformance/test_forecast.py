@@ -21,7 +21,7 @@ from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, train
 from ptychopinn_ptychodus.loaded_model import LoadedModel, ModelMemory, ScanFacts, probe_fingerprint
 from ptychopinn_ptychodus.meters import InferenceMeter, TrainingMeter
 from ptychopinn_ptychodus.presets import CUSTOM, PRESETS, apply_preset, preset_shown
-from ptychopinn_ptychodus.settings import ReconstructorSettings
+from ptychopinn_ptychodus.settings import ADOPTABLE, ReconstructorSettings
 from ptychopinn_ptychodus.speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
 
 pytestmark = pytest.mark.ptychodus
@@ -218,10 +218,15 @@ def test_settings_of_a_model_are_adopted(settings: ReconstructorSettings, tmp_pa
     """API-67: *Use its settings* makes the networks equal."""
     settings.model.amp_activation.set_value('softplus')
     model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64)), gridsize=3))
-    assert model.network_differences(settings.training_config('pinn').model)
+    differences = model.network_differences(settings.training_config('pinn').model)
+    assert differences
+    assert ADOPTABLE.issuperset(differences)
     settings.adopt_network(model.config.model)
     assert not model.network_differences(settings.training_config('pinn').model)
     assert settings.model.amp_activation.get_value() == 'softplus'
+    # No setting makes another algorithm of it.
+    assert set(model.network_differences(settings.training_config('supervised').model)) == {'model_type'}
+    assert 'model_type' not in ADOPTABLE
 
 
 @pytest.mark.parametrize('name', ['train_on', 'start_from'])

@@ -14,12 +14,14 @@ import tensorflow as tf
 
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.backends.tensorflow import physics as tp
+from ptycho_engine.backends.tensorflow import refine
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.physics.unrolled import FEATURES
 from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
@@ -121,8 +123,30 @@ def test_any_number_of_patterns_of_a_scan_takes_one_graph():
     parts = [physics.evaluate(flat, part, 'poisson').gradient for part in (np.arange(5), np.arange(5, 16))]
     np.testing.assert_allclose(sum(parts), whole, atol=1e-4 * np.abs(whole).max())
     physics.held_out(flat)
-    assert len(physics._graphs) == 2
-    assert {graph.experimental_get_tracing_count() for graph in physics._graphs.values()} == {1}
+
+
+def test_back_05_scans_share_their_graphs():
+    backend = backend_for()
+
+    def use(points, fraction):
+        scan = Scan.from_raw(small_scan(points=points, size=32))
+        patterns = scan_patterns(PreparedScan(scan), 0, fraction)
+        physics = backend.scan_physics(patterns)
+        flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+        physics.held_out(flat)
+        physics.evaluate(flat, np.arange(points**2), 'poisson')
+        backend.correct(0, np.zeros((len(FEATURES), 32 * points, 64), np.float32))
+
+    use(4, 0.02)
+    prepared = [refine._graph(what, 32, 1, tf.float32) for what in ('fit', 'poisson')]
+    made = refine._graph.cache_info().misses
+    kept = dict(backend._graphs)
+    backend.prepare_training(TrainingConfig(model=SMALL, backend='tensorflow'))
+    use(5, 0.05)
+    assert refine._graph.cache_info().misses == made
+    assert backend._graphs == kept
+    for graph in (*prepared, *kept.values()):
+        assert graph.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize('architecture', ['unrolled', 'cnn'])

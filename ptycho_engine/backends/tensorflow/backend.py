@@ -99,7 +99,9 @@ class TensorFlowBackend:
                 self._strategy,
                 scale_loss=self._execution.precision == '16-mixed',
             )
-        self._graphs.clear()
+        # Those that look at the losses; the others serve every stage of a run.
+        for key in [key for key in self._graphs if key.what in ('gradient', 'losses')]:
+            del self._graphs[key]
 
     @property
     def _prepared_optimiser(self) -> Optimiser:

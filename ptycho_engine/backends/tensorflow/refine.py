@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,6 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
         with tf.device(device):
             self._fitted = tf.constant(fitted.reshape(-1, size, size), real)
             self._held = tf.constant(patterns.held_out, tf.int32)
-        self._graphs: dict[str, Callable[..., Any]] = {}
         self._cached: tuple[tf.Tensor, tf.Tensor] | None = None
         if len(patterns) * size**2 * real.size * (1 + 2 * modes) <= CACHE_BYTES:
             parts = [self._load(np.arange(part.start, part.stop)) for part in self._blocks(len(patterns))]
@@ -106,9 +106,7 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
             yield chosen, probes.numpy(), found.numpy(), float(fit)
 
     def _run(self, what: str, obj: Any, chosen: Indices) -> Any:
-        """Run the graph of that name on some patterns; graphs do not depend on their number."""
-        if what not in self._graphs:
-            self._graphs[what] = self._compile(what)
+        """Run the graph of that name on some patterns."""
         patterns = self._patterns
         with tf.device(self._device):
             if self._cached is None:
@@ -117,73 +115,79 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
             else:
                 where = tf.constant(chosen, tf.int32)
                 amplitude, probes = self._cached
-            return self._graphs[what](
+            return _graph(what, patterns.size, len(patterns.probe), self._real)(
                 tf.constant(self._cut(obj, chosen)),
                 amplitude,
                 probes,
                 where,
                 tf.constant(chosen % len(patterns.held_out), tf.int32),
+                self._held,
+                self._fitted,
                 tf.constant(self._floor, self._real),
             )
 
-    def _compile(self, what: str) -> Callable[..., Any]:
-        """Return a function of patches and patterns as a graph.
 
-        'fit' returns the held-out deviance alone; the name of a likelihood beside it the probes (b, P, N, N)
-        and the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of each exit
-        wave.
-        """
-        size, modes = self._patterns.size, len(self._patterns.probe)
-        number = tf.as_dtype(self._patterns.probe.dtype)
-        likelihood, _, changes = what.partition(' ')
+@lru_cache(maxsize=32)
+def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., Any]:
+    """Return a function of patches and patterns as a graph for any scan and any number of its patterns.
 
-        def run(
-            patches: tf.Tensor,
-            amplitudes: tf.Tensor,
-            all_probes: tf.Tensor,
-            where: tf.Tensor,
-            held_set: tf.Tensor,
-            floor: tf.Tensor,
-        ) -> tuple[tf.Tensor, ...]:
-            amplitude, probes = tf.gather(amplitudes, where), tf.gather(all_probes, where)
-            fields = physics.far_field(patches, probes)
-            rate = physics.mode_intensity(fields)
-            fit = self._held_out_deviance(rate, amplitude, tf.gather(self._held, held_set))
-            if what == 'fit':
-                return (fit,)
-            if likelihood == 'poisson':
-                ratio = tf.square(amplitude) / (rate + BACKGROUND)
-                factor = (1 - tf.minimum(ratio, 2 * tf.sqrt(ratio))) / 2
-            else:
-                factor = 1 - amplitude / tf.sqrt(rate + floor)
-            # The unitary inverse transform has a factor N.
-            factor *= float(size) * tf.gather(self._fitted, held_set)
-            change = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
-            if changes:
-                return fit, probes, change
-            return fit, probes, tf.reduce_sum(tf.math.conj(probes) * change, axis=1)
+    'fit' returns the held-out deviance alone; the name of a likelihood beside it the probes (b, P, N, N) and
+    the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of each exit wave.
+    """
+    number = tf.complex128 if real == tf.float64 else tf.complex64
+    likelihood, _, changes = what.partition(' ')
 
-        graph: Callable[..., Any] = tf.function(
-            run,
-            input_signature=[
-                tf.TensorSpec((None, size, size), number),
-                tf.TensorSpec((None, size, size), self._real),
-                tf.TensorSpec((None, modes, size, size), number),
-                tf.TensorSpec((None,), tf.int32),
-                tf.TensorSpec((None,), tf.int32),
-                tf.TensorSpec((), self._real),
-            ],
-            autograph=False,
-        )
-        return graph
+    def run(
+        patches: tf.Tensor,
+        amplitudes: tf.Tensor,
+        all_probes: tf.Tensor,
+        where: tf.Tensor,
+        held_set: tf.Tensor,
+        held: tf.Tensor,
+        fitted: tf.Tensor,
+        floor: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
+        amplitude, probes = tf.gather(amplitudes, where), tf.gather(all_probes, where)
+        fields = physics.far_field(patches, probes)
+        rate = physics.mode_intensity(fields)
+        fit = _held_out_deviance(rate, amplitude, tf.gather(held, held_set))
+        if what == 'fit':
+            return (fit,)
+        if likelihood == 'poisson':
+            ratio = tf.square(amplitude) / (rate + BACKGROUND)
+            factor = (1 - tf.minimum(ratio, 2 * tf.sqrt(ratio))) / 2
+        else:
+            factor = 1 - amplitude / tf.sqrt(rate + floor)
+        # The unitary inverse transform has a factor N.
+        factor *= float(size) * tf.gather(fitted, held_set)
+        change = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
+        if changes:
+            return fit, probes, change
+        return fit, probes, tf.reduce_sum(tf.math.conj(probes) * change, axis=1)
 
-    def _held_out_deviance(self, rate: tf.Tensor, amplitude: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-        """Return the Poisson deviance summed over the held-out pixels (b, h) of each pattern, in float64."""
-        area = self._patterns.size**2
+    graph: Callable[..., Any] = tf.function(
+        run,
+        input_signature=[
+            tf.TensorSpec((None, size, size), number),
+            tf.TensorSpec((None, size, size), real),
+            tf.TensorSpec((None, modes, size, size), number),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((None, None), tf.int32),
+            tf.TensorSpec((None, size, size), real),
+            tf.TensorSpec((), real),
+        ],
+        autograph=False,
+    )
+    return graph
 
-        def chosen(images: tf.Tensor) -> tf.Tensor:
-            flat = tf.gather(tf.reshape(images, [-1, area]), pixels, batch_dims=1)
-            return tf.cast(flat, tf.float64)
 
-        k, lam = tf.square(chosen(amplitude)), chosen(rate) + BACKGROUND
-        return 2 * tf.reduce_sum(tf.math.xlogy(k, k / lam) - (k - lam))
+def _held_out_deviance(rate: tf.Tensor, amplitude: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """Return the Poisson deviance summed over the held-out pixels (b, h) of each pattern, in float64."""
+
+    def chosen(images: tf.Tensor) -> tf.Tensor:
+        flat = tf.gather(tf.reshape(images, [tf.shape(images)[0], -1]), pixels, batch_dims=1)
+        return tf.cast(flat, tf.float64)
+
+    k, lam = tf.square(chosen(amplitude)), chosen(rate) + BACKGROUND
+    return 2 * tf.reduce_sum(tf.math.xlogy(k, k / lam) - (k - lam))

@@ -206,16 +206,18 @@ def refine(
     warm = physics.to_device(padded)
     first = physics.evaluate(warm, np.arange(len(patterns)), 'poisson')
     before = first.held_out / course.judged
-    runs, most = _starts(course, padded, warm, first.weight)
+    starts, most = _starts(course, padded, warm, first.weight)
     best = _Best(warm, before, patterns)
-    chosen, trial = NETWORK, 0
-    if len(runs) > 1:
+    trial = 0
+    if len(starts) > 1:
         trial = _trial_length(config.refine_iterations, most if course.accelerated else 1)
-        chosen = yield from _trial(course, runs, trial, best)
+        chosen, run = yield from _trial(course, starts, trial, best)
+    else:
+        chosen, run = NETWORK, starts[NETWORK]()
     experiment = ExperimentRefinement(
         physics, patterns, probe=config.refine_probe, positions=config.refine_positions
     )
-    sweeps = yield from _go_on(course, runs[chosen], trial, experiment, best)
+    sweeps = yield from _go_on(course, run, trial, experiment, best)
     if sweeps == trial and (config.refine_probe or config.refine_positions):
         logger.warning(
             'It took all %d sweeps to choose a start, so that probe and positions are as they were; give '
@@ -229,7 +231,7 @@ def refine(
         # Where refinement did not help, what it ended with still errs in another way.
         refined, found = best.obj, best.patterns
         if refined is warm:
-            refined, found = runs[chosen].current, experiment.patterns
+            refined, found = run.current, experiment.patterns
         physics.set_experiment(found.probe, found.placement.remainder)
         mean, value = _mean(physics, refined, warm, light)
         if value < (1 - BETTER) * best.value:
@@ -256,8 +258,8 @@ def refine(
 
 def _starts(
     course: _Course, padded: npt.NDArray[np.complex64], warm: Any, weight: Any
-) -> tuple[dict[str, DescentRun], int]:
-    """Return the runs to try, by name, and the largest number of subsets.
+) -> tuple[dict[str, Callable[[], DescentRun]], int]:
+    """Return what begins each run to try, by name, and the largest number of subsets.
 
     Parameters
     ----------
@@ -285,45 +287,57 @@ def _starts(
         most = near = -(-len(patterns) // RPIE_PATTERNS)
         planned = 3 * sweeps
 
-    def from_network(method: Callable[[Any], Descent]) -> DescentRun:
-        return DescentRun(method, warm, planned, near)
+    def from_network(method: Callable[[Any], Descent]) -> Callable[[], DescentRun]:
+        return lambda: DescentRun(method, warm, planned, near)
 
-    runs = {NETWORK: from_network(descent)}
+    def from_flat() -> DescentRun:
+        flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+        return DescentRun(descent, flat, planned, most)
+
+    starts = {NETWORK: from_network(descent)}
     if course.accelerated and most == 1 and learned:
         gentle = partial(descent, turn=physics.to_device(np.complex64(GENTLE) * gain))
         # Of few patterns a good network knows the edges better than they do.
-        runs = {NETWORK: from_network(gentle), BELIEVED: from_network(partial(gentle, reference=warm))}
+        starts = {NETWORK: from_network(gentle), BELIEVED: from_network(partial(gentle, reference=warm))}
         if overlap_of(light, patterns.brightest) >= SPARSE_OVERLAP:
-            runs[TURNED[0]] = from_network(descent)
-            runs[TURNED[1]] = from_network(partial(descent, reference=warm))
+            starts[TURNED[0]] = from_network(descent)
+            starts[TURNED[1]] = from_network(partial(descent, reference=warm))
     if course.accelerated and is_near(patterns, padded):
         logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
-        flat = physics.to_device(np.ones(patterns.shape, np.complex64))
-        runs[FLAT] = DescentRun(descent, flat, planned, most)
-    return runs, most
+        starts[FLAT] = from_flat
+    return starts, most
 
 
 def _trial(
-    course: _Course, runs: Mapping[str, DescentRun], length: int, best: _Best
-) -> Generator[Event, None, str]:
-    """Let all runs do some sweeps; offer the best of them and return its name."""
-    physics = course.physics
-    for number in range(1, length + 1):
-        values = [course.sweep(run, number)[0] for run in runs.values()]
-        yield SweepDone(number, course.config.refine_iterations, float(np.nanmin([*values, math.inf])))
-        ahead = int(np.argmin(np.nan_to_num(values, nan=math.inf)))
-        yield from course.show(list(runs.values())[ahead])
-    reached = {name: physics.held_out(run.current) for name, run in runs.items()}
-    chosen = min(reached, key=lambda name: _judged(name, reached[name]))
+    course: _Course, starts: Mapping[str, Callable[[], DescentRun]], length: int, best: _Best
+) -> Generator[Event, None, tuple[str, DescentRun]]:
+    """Let each run do some sweeps; offer the best of them and return it and its name.
+
+    One after the other, for each holds several objects: only the best is kept.
+    """
+    reached: dict[str, float] = {}
+    chosen, ahead, lowest, done = '', None, math.inf, 0
+    for name, begin in starts.items():
+        run = begin()
+        for number in range(1, length + 1):
+            lowest = float(np.nanmin([course.sweep(run, number)[0], lowest]))
+            done += 1
+            if done % len(starts) == 0:
+                yield SweepDone(done // len(starts), course.config.refine_iterations, lowest)
+            yield from course.show(ahead or run)
+        reached[name] = course.physics.held_out(run.current)
+        if ahead is None or _judged(name, reached[name]) < _judged(chosen, reached[chosen]):
+            chosen, ahead = name, run
+    assert ahead is not None
     logger.info(
         'After %d sweeps the held-out deviance is %s; the %s start goes on.',
         length,
         ', '.join(f'{value:.4g} from the {name} start' for name, value in reached.items()),
         chosen,
     )
-    best.offer(runs[chosen].current, reached[chosen], course.patterns)
-    return chosen
+    best.offer(ahead.current, reached[chosen], course.patterns)
+    return chosen, ahead
 
 
 def _judged(name: str, value: float) -> float:

@@ -32,6 +32,7 @@ from ..physics.unrolled import (
 )
 from .descent_run import DescentRun
 from .held_out import HELD_OUT_FRACTION, scan_patterns
+from .overlap import overlap_of
 from .prepared import PreparedScan
 from .subsets import fewer_subsets, most_subsets, patterns_of_steps
 
@@ -227,7 +228,7 @@ class WholeScan:
     def subsets_of(self, light: npt.NDArray[np.float32], n: int) -> int:
         """Return the largest number of subsets for n patterns with an illumination (H, W): about one pattern
         of each falls on a pixel (NET-10)."""
-        return max(most_subsets(light, self._patterns.brightest, n) // 2, 1)
+        return max(most_subsets(overlap_of(light, self._patterns.brightest), n) // 2, 1)
 
     def after_physics(
         self, obj: npt.NDArray[np.complex64], sweeps: int, smoothing: float
@@ -244,12 +245,13 @@ class WholeScan:
         canvas[self._inner] = obj
         start = physics.to_device(canvas)
         weight = physics.evaluate(start, np.arange(len(patterns)), 'poisson').weight
+        overlap = overlap_of(physics.to_host(weight), patterns.brightest)
         gain = physics.to_device(self._gain.astype(np.complex64))
         run = DescentRun(
             lambda start: AcceleratedDescent(physics, start, weight, smoothing, gain),
             start,
             sweeps,
-            fewer_subsets(most_subsets(physics.to_host(weight), patterns.brightest, len(patterns))),
+            fewer_subsets(most_subsets(overlap, len(patterns))),
         )
         for sweep in range(1, sweeps + 1):
             if self._stop():

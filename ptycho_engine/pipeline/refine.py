@@ -206,7 +206,9 @@ def refine(
     warm = physics.to_device(padded)
     first = physics.evaluate(warm, np.arange(len(patterns)), 'poisson')
     before = first.held_out / course.judged
-    starts, most = _starts(course, padded, warm, first.weight)
+    light, learned = physics.to_host(first.weight), bool((padded != 1).any())
+    overlap = overlap_of(light, patterns.brightest)
+    starts, most = _starts(course, padded, warm, first.weight, overlap=overlap, learned=learned)
     best = _Best(warm, before, patterns)
     trial = 0
     if len(starts) > 1:
@@ -224,10 +226,8 @@ def refine(
             'more refine_iterations.',
             sweeps,
         )
-    light = physics.to_host(first.weight)
-    scarce = overlap_of(light, 1.0) < FEW_COUNTS and bool((padded != 1).any())
-    averaged = False
-    if scarce and course.accelerated and chosen != FLAT:
+    averaged, scarce = False, overlap * patterns.brightest < FEW_COUNTS
+    if learned and scarce and course.accelerated and chosen != FLAT:
         # Where refinement did not help, what it ended with still errs in another way.
         refined, found = best.obj, best.patterns
         if refined is warm:
@@ -257,7 +257,13 @@ def refine(
 
 
 def _starts(
-    course: _Course, padded: npt.NDArray[np.complex64], warm: Any, weight: Any
+    course: _Course,
+    padded: npt.NDArray[np.complex64],
+    warm: Any,
+    weight: Any,
+    *,
+    overlap: float,
+    learned: bool,
 ) -> tuple[dict[str, Callable[[], DescentRun]], int]:
     """Return what begins each run to try, by name, and the largest number of subsets.
 
@@ -267,9 +273,12 @@ def _starts(
         The network's object, here and on the device.
     weight : (H, W) float
         Illumination of the scan, on the device.
+    overlap : float
+        Patterns that fall on a pixel where the scan is densest.
+    learned : bool
+        Whether that object is a network's, and not flat.
     """
     patterns, physics, config = course.patterns, course.physics, course.config
-    light, learned = physics.to_host(weight), bool((padded != 1).any())
     gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
     full = physics.to_device(gain)
 
@@ -280,7 +289,7 @@ def _starts(
 
     sweeps = config.refine_iterations
     if course.accelerated:
-        most = most_subsets(light, patterns.brightest, len(patterns))
+        most = most_subsets(overlap, len(patterns))
         planned, near = sweeps, fewer_subsets(most)
     else:
         # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
@@ -299,7 +308,7 @@ def _starts(
         gentle = partial(descent, turn=physics.to_device(np.complex64(GENTLE) * gain))
         # Of few patterns a good network knows the edges better than they do.
         starts = {NETWORK: from_network(gentle), BELIEVED: from_network(partial(gentle, reference=warm))}
-        if overlap_of(light, patterns.brightest) >= SPARSE_OVERLAP:
+        if overlap >= SPARSE_OVERLAP:
             starts[TURNED[0]] = from_network(descent)
             starts[TURNED[1]] = from_network(partial(descent, reference=warm))
     if course.accelerated and is_near(patterns, padded):

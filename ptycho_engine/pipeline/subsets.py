@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from .overlap import overlap_of
 
 __all__ = ['fewer_subsets', 'most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
 
@@ -25,19 +22,16 @@ STEPS_AT_EACH = 8
 """Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
 
 
-def most_subsets(weight: npt.NDArray[Any], brightest: float, n: int) -> int:
+def most_subsets(overlap: float, n: int) -> int:
     """Return a power of two, so that on a dense scan half a pattern of a subset falls on each pixel.
 
     Parameters
     ----------
-    weight : (H, W) float
-        Illumination of the whole scan, in counts.
-    brightest : float
-        Largest illumination of one pattern.
+    overlap : float
+        Patterns that fall on a pixel where the scan is densest (:func:`~.overlap.overlap_of`).
     n : int
         Patterns in the scan.
     """
-    overlap = overlap_of(weight, brightest)
     wanted = min(2 * overlap, MOST_SUBSETS, n) if overlap >= DENSE_OVERLAP else 1
     return int(2 ** math.floor(math.log2(wanted)))
 

@@ -48,10 +48,10 @@ def test_net_10_each_pass_over_the_scan_takes_every_pattern_once():
 
 def test_ref_03_only_dense_scans_have_subsets():
     light = np.full((10, 10), 10.0)
-    assert most_subsets(light, 10.0, 100) == 1
-    assert most_subsets(light, 1.0, 100) == 16
-    assert most_subsets(light, 0.1, 100) == 32
-    assert most_subsets(light, 1.0, 3) == 2
+    assert most_subsets(overlap_of(light, 10.0), 100) == 1
+    assert most_subsets(overlap_of(light, 1.0), 100) == 16
+    assert most_subsets(overlap_of(light, 0.1), 100) == 32
+    assert most_subsets(overlap_of(light, 1.0), 3) == 2
 
 
 def test_net_10_a_part_of_a_scan_has_the_subsets_of_the_whole():
@@ -66,5 +66,6 @@ def test_net_10_a_part_of_a_scan_has_the_subsets_of_the_whole():
         return fftconvolve(comb, spot, mode='same')
 
     whole, part = light(30), light(14)
-    assert overlap_of(part, 1.0) == pytest.approx(overlap_of(whole, 1.0), rel=0.05)
-    assert most_subsets(part, 1.0, 196) == most_subsets(whole, 1.0, 900) > 1
+    of_part, of_whole = overlap_of(part, 1.0), overlap_of(whole, 1.0)
+    assert of_part == pytest.approx(of_whole, rel=0.05)
+    assert most_subsets(of_part, 196) == most_subsets(of_whole, 900) > 1

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ..blocks import most_patterns
 from ..config import TrainingConfig
-from ..data.grouping import draw_groups
 from ..data.neighbours import Neighbourhood
 from ..data.raw_data import RawData
+from .selection import draw_training
 
 __all__ = ['GROUPS_OF_PART', 'MOST_PATTERNS', 'WHOLE_PIXELS', 'Part', 'draw_part', 'part_of']
 
@@ -65,16 +65,8 @@ def draw_part(
     size = config.model.gridsize**2
     members = part_of(raw, whole.members, size, np.random.default_rng([seed, 5]))
     xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
-    groups = draw_groups(
-        whole.part(members, size - 1, xy, raw.scan_index),
-        config.model.gridsize,
-        config.neighbor_count,
-        n_groups if oversample else min(n_groups, len(members)),
-        seed,
-        config.sequential_sampling,
-        oversample,
-        pool=config.neighbor_pool_size,
-    )
+    near = whole.part(members, size - 1, xy, raw.scan_index)
+    groups = draw_training(near, config, n_groups, seed, oversample=oversample)
     return Part(members, np.searchsorted(members, groups).astype(np.int32))
 
 

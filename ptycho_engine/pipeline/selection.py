@@ -16,7 +16,7 @@ from ..data.raw_data import RawData
 from ..data.split import split_validation
 from ..errors import DataValueError
 
-__all__ = ['Selection', 'draw_seed', 'select_patterns']
+__all__ = ['Selection', 'draw_seed', 'draw_training', 'select_patterns']
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,28 @@ class Selection:
     validation: Neighbourhood
 
     def draw(self, config: TrainingConfig, n_groups: int, seed: int) -> npt.NDArray[np.int32]:
-        """Draw training groups (B, C): `n_groups`, but without oversampling at most one a pattern."""
-        if not config.enable_oversampling:
-            n_groups = min(n_groups, len(self.training))
-        return draw_groups(
-            self.training,
-            config.model.gridsize,
-            config.neighbor_count,
-            n_groups,
-            seed,
-            config.sequential_sampling,
-            config.enable_oversampling,
-            pool=config.neighbor_pool_size,
-        )
+        """Draw training groups (B, C) as :func:`draw_training` does."""
+        return draw_training(self.training, config, n_groups, seed, oversample=config.enable_oversampling)
 
     def draw_validation(self, config: TrainingConfig, seed: int) -> npt.NDArray[np.int32]:
         """Draw one group around each validation pattern."""
         return draw_groups(self.validation, config.model.gridsize, config.neighbor_count, None, seed)
+
+
+def draw_training(
+    neighbourhood: Neighbourhood, config: TrainingConfig, n_groups: int, seed: int, *, oversample: bool
+) -> npt.NDArray[np.int32]:
+    """Draw training groups (B, C): `n_groups`, but without oversampling at most one a pattern."""
+    return draw_groups(
+        neighbourhood,
+        config.model.gridsize,
+        config.neighbor_count,
+        n_groups if oversample else min(n_groups, len(neighbourhood)),
+        seed,
+        config.sequential_sampling,
+        oversample,
+        pool=config.neighbor_pool_size,
+    )
 
 
 def select_patterns(

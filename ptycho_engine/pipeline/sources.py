@@ -188,7 +188,7 @@ class MeasuredScans:
                 grouped.append(GroupedScan(prepared, groups))
                 seen.append(groups)
         if epoch == 1:
-            self._announce(seen)
+            self._announce(seen, total)
         return grouped
 
     def validation(self) -> list[GroupedScan]:
@@ -206,25 +206,22 @@ class MeasuredScans:
                 grouped.append(GroupedScan(prepared, groups))
         return grouped
 
-    def _announce(self, seen: Sequence[npt.NDArray[np.integer[Any]]]) -> None:
+    def _announce(self, seen: Sequence[npt.NDArray[np.integer[Any]]], total: int) -> None:
         """Log what the patterns of each scan are for, and how many of them an epoch sees."""
-        trained = 0
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True), 1):
             training, validation = len(selection.training), len(selection.validation)
-            trained += training
-            left_out = len(prepared) - training - validation
             logger.info(
                 'Scan %d: %d patterns train, %d validate, %d are left out.',
                 number,
                 training,
                 validation,
-                left_out,
+                len(prepared) - training - validation,
             )
         logger.info(
             'An epoch draws %d groups of %d: %s.',
             sum(map(len, seen)),
             self._config.model.gridsize**2,
-            Coverage(sum(len(np.unique(groups)) for groups in seen), trained),
+            Coverage(sum(len(np.unique(groups)) for groups in seen), total),
         )
 
     def _in_parts(self, prepared: PreparedScan) -> bool:

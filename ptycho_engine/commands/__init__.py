@@ -93,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         complain(f'ptychopinn {options.command}: {_failure(error, options)}')
         return EXIT_FAILURE
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
+        # TensorFlow's has no base in common with the others.
         if not is_out_of_memory(f'{type(error).__name__}: {error}'):
             raise
         complain(

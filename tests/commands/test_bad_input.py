@@ -231,3 +231,34 @@ def test_a_full_disk(directory, model, tmp_path):
         assert sentence.endswith(f'{out} cannot be written: File too large.')
         assert 'Traceback' not in done.stderr
         assert not list(out.glob('*.zip')) + list(out.glob('*.h5')) + list(out.glob('.*'))
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's, which is no RuntimeError."""
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        ResourceExhaustedError('OOM'),
+    ],
+)
+def test_memory_that_ran_out_is_one_sentence(error, monkeypatch, tmp_path, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr('ptycho_engine.commands.inspect.run', fail)
+    code, said_so = said(['inspect', tmp_path], capsys)
+    assert (code, len(said_so.splitlines())) == (FAILURE, 1)
+    assert 'memory ran out; choose a smaller --batch-size' in said_so
+
+
+def test_what_is_not_foreseen_keeps_its_traceback(monkeypatch, tmp_path):
+    def fail(options):
+        raise RuntimeError('a mistake of ours')
+
+    monkeypatch.setattr('ptycho_engine.commands.inspect.run', fail)
+    with pytest.raises(RuntimeError, match='a mistake of ours'):
+        main(['inspect', str(tmp_path)])

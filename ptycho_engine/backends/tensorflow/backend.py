@@ -65,7 +65,7 @@ class TensorFlowBackend:
         self._execution = execution
         self._strategy, self._device = make_strategy(execution.accelerator, execution.devices)
         self._real = real_type(execution.precision)
-        self._complex = tf.complex128 if self._real == tf.float64 else tf.complex64
+        self._complex = physics.complex_type(self._real)
         self._network: PtychographyNetwork | None = None
         self._optics: tuple[Illumination, physics.Optics] | None = None
         self._optimiser: Optimiser | None = None

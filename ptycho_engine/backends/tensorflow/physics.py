@@ -37,6 +37,11 @@ __all__ = [
 PIXELS = (-2, -1)
 
 
+def complex_type(real: tf.DType) -> tf.DType:
+    """Return the type of complex numbers whose parts are of type `real`."""
+    return tf.complex128 if real == tf.float64 else tf.complex64
+
+
 def as_complex(real: tf.Tensor) -> tf.Tensor:
     """Return real numbers as complex ones."""
     return tf.complex(real, tf.zeros_like(real))

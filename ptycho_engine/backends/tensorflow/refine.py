@@ -44,8 +44,8 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
     """
 
     def __init__(self, patterns: ScanPatterns, device: str, real: tf.DType) -> None:
-        complex_type = np.complex128 if real == tf.float64 else np.complex64
-        super().__init__(replace(patterns, probe=patterns.probe.astype(complex_type)))
+        number = physics.complex_type(real).as_numpy_dtype
+        super().__init__(replace(patterns, probe=patterns.probe.astype(number)))
         self._device = device
         self._real = real
         size, modes = patterns.size, len(patterns.probe)
@@ -134,7 +134,7 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
     'fit' returns the held-out deviance alone; the name of a likelihood beside it the probes (b, P, N, N) and
     the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of each exit wave.
     """
-    number = tf.complex128 if real == tf.float64 else tf.complex64
+    number = physics.complex_type(real)
     likelihood, _, changes = what.partition(' ')
 
     def run(

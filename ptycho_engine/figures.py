@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .files.atomic import atomic_path
+from .io.atomic import atomic_path
 from .pipeline.quality import align, fourier_ring_correlation
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from ptycho_engine.errors import EngineError, is_out_of_memory
-from ptycho_engine.files.mapping import MappedArray
+from ptycho_engine.io.mapping import MappedArray
 
 from .compat import child_main
 from .handover import receive_array, send_array

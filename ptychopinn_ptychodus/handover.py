@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ptycho_engine.blocks import blocks
-from ptycho_engine.files.mapping import MappedArray, scratch_file
+from ptycho_engine.io.mapping import MappedArray, scratch_file
 
 __all__ = ['receive_array', 'send_array']
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ptycho_engine.errors import EngineError
-from ptycho_engine.files.atomic import atomic_path
+from ptycho_engine.io.atomic import atomic_path
 
 from .commands import PLUGIN_FILE, plugin_path
 

@@ -15,7 +15,7 @@ from ptychodus.api.reconstruct import (
 )
 
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError
-from ptycho_engine.files.atomic import atomic_path
+from ptycho_engine.io.atomic import atomic_path
 
 from .choices import require_backend
 from .conversion import raw_data

@@ -11,7 +11,7 @@ from typing import Any
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.groups_cache import user_cache_folder
-from ptycho_engine.files.atomic import atomic_path
+from ptycho_engine.io.atomic import atomic_path
 
 from .choices import computes_on
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import EngineError
-from ptycho_engine.files.atomic import atomic_path
-from ptycho_engine.files.mapping import MappedArray
 from ptycho_engine.files.product import ProductData
+from ptycho_engine.io.atomic import atomic_path
+from ptycho_engine.io.mapping import MappedArray
 
 from .child import Channel, Supervisor
 from .conversion import Outcome, product_data

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ..data.scan import Scan, load_scan
 from ..figures import comparison_figure, save_figure
-from ..files.atomic import atomic_path, require_writable
+from ..io.atomic import atomic_path, require_writable
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
 from .paragraph import beside
 from .table import scores_table

@@ -34,9 +34,9 @@ from ..errors import ConfigError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
 from ..files.archive import ModelArchive, load_archive
-from ..files.atomic import atomic_path, require_writable
 from ..files.product import write_product
 from ..files.product_exchange import ExportMeta, product_of_rawdata
+from ..io.atomic import atomic_path, require_writable
 from ..pipeline.evaluate import ObjectFile, read_object
 from ..pipeline.quality import require_comparable, scan_box
 from ..pipeline.reconstruct import reconstruct, require_fit

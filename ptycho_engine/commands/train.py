@@ -28,7 +28,7 @@ from ..data.scan import Scan, load_training_scans
 from ..errors import ConfigError
 from ..events import ModelSaved
 from ..files.archive import ModelArchive, load_archive
-from ..files.atomic import require_writable
+from ..io.atomic import require_writable
 from ..pipeline.simulated import UNKNOWN, ObjectVariety, SimulatedScans
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigError, DataFileNotFoundError
-from ..files.atomic import atomic_path
+from ..io.atomic import atomic_path
 from .checks import from_mapping
 from .describe import FieldInfo, describe, parse_text
 from .execution import PyTorchExecutionConfig

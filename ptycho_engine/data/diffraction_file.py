@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
-from ..files.atomic import atomic_path
-from .damage import reading
+from ..io.atomic import atomic_path
+from ..io.damage import reading
 from .npz import require_keys
 from .stored import StoredStack, open_hdf5_stack
 

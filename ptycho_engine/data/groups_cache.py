@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..files.atomic import atomic_path
+from ..io.atomic import atomic_path
 from .grouping import neighbours_needed
 from .neighbours import NOBODY, Neighbourhood, find_neighbours, rounded_positions
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
-from ..files.atomic import atomic_path
-from .damage import reading
+from ..io.atomic import atomic_path
+from ..io.damage import reading
 
 __all__ = [
     'PATTERN_KEYS',

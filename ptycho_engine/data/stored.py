@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from ..blocks import blocks
 from ..errors import DataValueError
-from ..files.mapping import Backing, MemoryArray, map_file, scratch_array
-from .damage import reading
+from ..io.damage import reading
+from ..io.mapping import Backing, MemoryArray, map_file, scratch_array
 from .npz import read_header
 
 __all__ = ['COMPLEX', 'StoredStack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..errors import DataValueError
 from ..files.product import ProductData
+from ..io.damage import reading
 from ..physics.geometry import ObjectGrid
-from .damage import reading
 from .npz import require_keys
 from .stored import StoredStack, open_hdf5_stack
 

@@ -15,9 +15,7 @@ import numpy.typing as npt
 from ..config import ModelConfig, TrainingConfig
 from ..config.checks import from_mapping
 from ..errors import ArchiveError, ArchiveNotFoundError, ConfigError
-from ..network.plan import NetworkPlan, training_plan
-from ..physics.scaling import ScaleRecord
-from .members import (
+from ..io.members import (
     array_bytes,
     arrays_bytes,
     json_bytes,
@@ -26,8 +24,10 @@ from .members import (
     parse_json,
     parse_object,
 )
+from ..io.sealed_zip import SealedZip, ZipFormat, open_sealed, write_sealed
+from ..network.plan import NetworkPlan, training_plan
+from ..physics.scaling import ScaleRecord
 from .origin import ScanOrigin, origins_from_json, origins_to_json
-from .sealed_zip import SealedZip, ZipFormat, open_sealed, write_sealed
 
 __all__ = [
     'ARCHIVE_NAME',

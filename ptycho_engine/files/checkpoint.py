@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArchiveError
+from ..io.members import arrays_bytes, json_bytes, parse_arrays, parse_object
+from ..io.sealed_zip import open_sealed, write_sealed
 from ..network.plan import training_plan
 from .archive import CHECKPOINT_FORMAT, ModelArchive, model_head, model_members, read_model, read_weights
-from .members import arrays_bytes, json_bytes, parse_arrays, parse_object
-from .sealed_zip import open_sealed, write_sealed
 
 __all__ = ['Checkpoint', 'Progress', 'load_checkpoint', 'save_checkpoint']
 

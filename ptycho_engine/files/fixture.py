@@ -23,9 +23,9 @@ from ..data.npz import ArrayHeader, read_headers
 from ..data.raw_data import RawData
 from ..data.stored import open_npz_stack
 from ..errors import ConfigError, DataKeyError, DataValueError
+from ..io.atomic import atomic_path
 from ..physics.forward import predict_intensity
 from ..physics.geometry import place_patches
-from .atomic import atomic_path
 
 __all__ = ['MINIMUM_SUBSET', 'make_fixture', 'pattern_correlations']
 

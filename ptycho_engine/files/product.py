@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, ProductError
-from .atomic import atomic_path
+from ..io.atomic import atomic_path
 from .product_data import ProductData
 from .product_extras import DAMAGE, ProductExtras, collect_extras, write_extras
 

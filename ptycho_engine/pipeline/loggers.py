@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import ConfigError
 from ..events import EpochDone, Event
-from ..files.atomic import atomic_path
+from ..io.atomic import atomic_path
 
 __all__ = ['HISTORY_NAME', 'RunLogger', 'log_epochs']
 

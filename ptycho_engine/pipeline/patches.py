@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..files.mapping import scratch_array
+from ..io.mapping import scratch_array
 
 __all__ = ['PatchStore']
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
 from ..data.raw_data import RawData
-from ..files.atomic import atomic_path
 from ..files.product import ProductData, write_product
+from ..io.atomic import atomic_path
 from ..physics.geometry import ObjectGrid, wavelength_m
 from .detector import without_truth
 

@@ -204,7 +204,7 @@ def test_an_output_that_cannot_be_is_told_before_the_work(directory, model, tmp_
         code, error = said([*words, '--output', blocked / 'out', '--quiet'], capsys)
         assert (code, len(error.splitlines())) == (FAILURE, 1)
         assert f'{blocked} is a file' in error
-    monkeypatch.setattr('ptycho_engine.files.atomic.os.access', lambda *_: False)
+    monkeypatch.setattr('ptycho_engine.io.atomic.os.access', lambda *_: False)
     for words in commands:
         code, error = said([*words, '--output', tmp_path / 'out', '--quiet'], capsys)
         assert code == FAILURE

@@ -25,7 +25,7 @@ from ptycho_engine.data.scan import Scan
 from ptycho_engine.data.stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
 from ptycho_engine.errors import DataValueError, EngineError
 from ptycho_engine.examine.data import examine_scan
-from ptycho_engine.files.mapping import MappedArray
+from ptycho_engine.io.mapping import MappedArray
 from tests.conftest import small_scan
 
 N, SIZE = 11, 16

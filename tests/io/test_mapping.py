@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ptycho_engine.errors import EngineError
-from ptycho_engine.files import mapping
-from ptycho_engine.files.mapping import map_file, scratch_array
+from ptycho_engine.io import mapping
+from ptycho_engine.io.mapping import map_file, scratch_array
 
 
 def test_mem_04_a_scratch_file_has_no_name_and_keeps_what_was_written(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Bytes on disk: whole files or none, memory maps, sealed zips; knows nothing of ptychography."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -10,11 +12,11 @@ from tokenize import TokenError
 
 from ..errors import DataValueError, EngineError
 
-__all__ = ['reading']
+__all__ = ['DAMAGE', 'first_line', 'reading']
 
 DAMAGE = (
     *(OSError, EOFError, ValueError, RuntimeError, KeyError, TypeError, OverflowError, MemoryError),
-    *(SyntaxError, TokenError, zipfile.BadZipFile, zlib.error),
+    *(AttributeError, SyntaxError, TokenError, zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError),
 )
 """What h5py, NumPy and zipfile raise on damaged, encrypted or foreign files."""
 
@@ -33,4 +35,10 @@ def reading(complaint: str) -> Iterator[None]:
     except EngineError:
         raise
     except DAMAGE as error:
-        raise DataValueError(f'{complaint} ({error}).') from error
+        raise DataValueError(f'{complaint} ({first_line(error)}).') from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says: those after it are advice to programmers."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else ' '.join(map(str, error.args))
+    return text.strip().partition('\n')[0].rstrip('.') or type(error).__name__

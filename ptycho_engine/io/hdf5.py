@@ -1,0 +1,292 @@
+"""The one door through which HDF5 is read: what is followed, and how much may be declared.
+
+An HDF5 file can send its reader anywhere: links, virtual datasets and raw data may lie in other files, which
+may be pipes or devices; a virtual dataset may be a part of itself; and a few bytes declare an array of any
+size. Here nothing is followed that was not looked at first.
+
+* *strict*, for files of our own: hard links, and data within the file.
+* otherwise, for scans: external links and virtual datasets lead to regular files, raw data to files in the
+  folder of the HDF5 file or below; all that they need must be there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+import hdf5plugin  # noqa: F401  registers the compression filters of detector files
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5t
+
+from ..errors import DataFileNotFoundError, DataValueError, EngineError
+from .damage import reading
+from .hdf5_datasets import DatasetDoor
+from .hdf5_links import Found, OpenFile, Session, address, encoded
+from .regular import FileState, regular_state
+
+__all__ = ['Attributes', 'Hdf5Group', 'open_hdf5']
+
+MOST_DEPTH = 100
+"""Groups in one another; files of beamlines have fewer than 20."""
+
+MOST_OBJECTS, MOST_OWN_OBJECTS = 100_000, 10_000
+"""Items that are looked at below one group of a scan, and of a file of our own."""
+
+ATTRIBUTE_BYTES = 16 << 20
+STRINGS = 1024
+"""Strings in one attribute: each may point to the same long text."""
+
+
+@contextmanager
+def open_hdf5(source: Path | bytes, *, strict: bool = False, title: str | None = None) -> Iterator[Hdf5Group]:
+    """Open an HDF5 file, given by its path or its bytes, and yield its root; nothing may write it meanwhile.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        Bytes are always read strictly, for they lie in no folder that a link could start from.
+    strict : bool
+        Whether all must lie in the file itself and be reached by hard links.
+    title : str, optional
+        How sentences call the file; its path if not given.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        If there is no such file.
+    DataValueError
+        If it is no regular file, not HDF5, is being written by another program, or changed meanwhile.
+    """
+    with ExitStack() as stack:
+        session = Session(strict or isinstance(source, bytes), stack)
+        if isinstance(source, bytes):
+            file = session.open_bytes(source, title or 'the file')
+        else:
+            file = session.open_path(source)
+            file.title = title or str(source)
+        try:
+            yield Hdf5Group(session, DatasetDoor(session), file, h5g.open(file.handle.id, b'/'), '')
+        except EngineError:
+            raise
+        except Exception:
+            # Most likely the change is why reading failed.
+            _require_unchanged(session)
+            raise
+        _require_unchanged(session)
+
+
+def _require_unchanged(session: Session) -> None:
+    for file in session.files.values():
+        if file.path is not None and file.state is not None:
+            try:
+                now = regular_state(file.path)
+            except DataFileNotFoundError:
+                # Removed, but still open: what was read is whole.
+                continue
+            file.state.require(now, file.path)
+
+
+class _Owner:
+    """What h5py's manager of attributes asks of the object that has them."""
+
+    def __init__(self, id_: Any) -> None:
+        self.id = id_
+
+
+class Attributes(Mapping[str, Any]):
+    """The attributes of a group or dataset, none larger than an attribute should be."""
+
+    def __init__(self, id_: Any, source: str) -> None:
+        self._id = id_
+        self._source = source
+        self._manager = h5py.AttributeManager(_Owner(id_))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._manager)
+
+    def __len__(self) -> int:
+        return len(self._manager)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._manager
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._manager:
+            raise KeyError(name)
+        attribute = h5a.open(self._id, encoded(name))
+        stored = attribute.get_type()
+        count = math.prod(attribute.shape or ())
+        text = isinstance(stored, h5t.TypeStringID) and stored.is_variable_str()
+        lists = not text and stored.detect_class(h5t.VLEN)
+        if lists or attribute.get_storage_size() > ATTRIBUTE_BYTES or (text and count > STRINGS):
+            raise DataValueError(
+                f'{self._source}: the attribute {name!r} holds {count} '
+                f'{"lists" if lists else "values"}, more than is read of an attribute.'
+            )
+        return self._manager[name]
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """Return the stored type of an attribute."""
+        return cast('np.dtype[Any]', self._manager.get_id(name).dtype)
+
+
+class Hdf5Group:
+    """A group that is read through the door.
+
+    It is used like a group of h5py's, but for what it returns: groups like itself, and datasets of h5py's
+    that hold numbers, were looked at first, and declare no more than there can be.
+    """
+
+    def __init__(
+        self, session: Session, datasets: DatasetDoor, file: OpenFile, id_: h5g.GroupID, name: str
+    ) -> None:
+        self._session = session
+        self._datasets = datasets
+        self._file = file
+        self._id = id_
+        self.name = name
+        """Path within the file, without a slash before it; empty for the root."""
+        self.attrs = Attributes(id_, self.title())
+
+    @property
+    def raw(self) -> h5py.Group:
+        """The group as h5py sees it, to copy links and objects that are not followed."""
+        return h5py.Group(self._id)
+
+    @property
+    def path(self) -> Path | None:
+        """The file in which the group is; None for bytes."""
+        return self._file.path
+
+    @property
+    def state(self) -> FileState | None:
+        """The state in which that file was opened; None for bytes."""
+        return self._file.state
+
+    @property
+    def followed(self) -> list[Path]:
+        """The other files that were opened because something led there."""
+        return [
+            file.path
+            for file in self._session.files.values()
+            if file is not self._file and file.path is not None
+        ]
+
+    def title(self, name: str = '') -> str:
+        """Return how sentences call an item of the group."""
+        inner = '/'.join(part for part in (self.name, name.strip('/')) if part)
+        return f'{self._file.title}: {inner!r}' if inner else self._file.title
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the group holds such a link, wherever that leads; groups on the way are followed."""
+        *path, last = [part for part in str(name).split('/') if part] or ['.']
+        group: Any = self.get('/'.join(path)) if path else self
+        return isinstance(group, Hdf5Group) and bool(group._id.links.exists(encoded(last)))
+
+    def __getitem__(self, name: str) -> Hdf5Group | h5py.Dataset:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(f'{self.title(name)} is missing')
+        return found
+
+    def get(self, name: str) -> Hdf5Group | h5py.Dataset | None:
+        """Return a group or dataset, or None where there is no such link.
+
+        Raises
+        ------
+        DataFileNotFoundError, DataValueError
+            If a link leads nowhere or where it must not, or a dataset lacks a part, lies where it must not,
+            or declares more than there is.
+        """
+        found = self._find(name)
+        if found is None:
+            return None
+        if isinstance(found.id, h5g.GroupID):
+            inner = '/'.join(part for part in (self.name, name.strip('/')) if part)
+            return Hdf5Group(self._session, self._datasets, found.file, found.id, inner)
+        if not isinstance(found.id, h5d.DatasetID):
+            raise DataValueError(f'{self.title(name)} is a named type; expected a group or a dataset.')
+        with reading(f'{self.title(name)} cannot be read'):
+            return self._datasets.open(found, self.title(name))
+
+    def dataset(self, name: str) -> h5py.Dataset:
+        """Return a dataset that must be there.
+
+        Raises
+        ------
+        DataFileNotFoundError, DataValueError
+            As for :meth:`get`, or if it is a group.
+        KeyError
+            If there is no such link.
+        """
+        found = self[name]
+        if not isinstance(found, h5py.Dataset):
+            raise DataValueError(f'{self.title(name)} is a group; expected a dataset.')
+        return found
+
+    def attributes_of(self, name: str) -> Attributes:
+        """Return the attributes of an item that must be there."""
+        found = self[name]
+        return found.attrs if isinstance(found, Hdf5Group) else Attributes(found.id, self.title(name))
+
+    def file_of(self, name: str) -> Path | None:
+        """Return the file in which an item lies, wherever links lead; None for bytes or no such link."""
+        found = self._find(name)
+        return None if found is None else found.file.path
+
+    def _find(self, name: str) -> Found | None:
+        source = self.title(name)
+        with reading(f'{source} cannot be read'):
+            return self._session.find(self._file, self._id, encoded(name), source)
+
+    def walk(self) -> Iterator[tuple[str, Found]]:
+        """Yield name and place of all that is below, each object once; links are not followed.
+
+        Datasets are not looked at: get them by their names.
+
+        Raises
+        ------
+        DataValueError
+            If there are too many of them, or too many groups in one another; strictly, at the first link
+            that is not a hard one.
+        """
+        with reading(f'{self.title()} cannot be looked through'):
+            yield from self._below()
+
+    def _below(self) -> Iterator[tuple[str, Found]]:
+        seen = {address(self._id)}
+        waiting: list[tuple[str, h5g.GroupID, int]] = [('', self._id, 0)]
+        count, most = 0, MOST_OWN_OBJECTS if self._session.strict else MOST_OBJECTS
+        while waiting:
+            prefix, group, depth = waiting.pop()
+            if depth > MOST_DEPTH:
+                raise DataValueError(f'{self.title()} holds groups more than {MOST_DEPTH} deep.')
+            for name in group:
+                count += 1
+                if count > most:
+                    raise DataValueError(f'{self.title()} holds more than {most} items.')
+                inner = prefix + name.decode('utf-8', 'surrogateescape')
+                if group.links.get_info(name).type != h5l.TYPE_HARD:
+                    if self._session.strict:
+                        raise DataValueError(
+                            f'{self.title(inner)} is a link to elsewhere, which is not followed here; write '
+                            'the data into the file itself.'
+                        )
+                    continue
+                id_ = h5o.open(group, name)
+                place = address(id_)
+                if place not in seen:
+                    seen.add(place)
+                    yield inner, Found(self._file, id_, group, name)
+                    if isinstance(id_, h5g.GroupID):
+                        waiting.append((f'{inner}/', id_, depth + 1))

@@ -1,0 +1,121 @@
+"""Regular files only: nothing else is ever opened to be read, and one that changes meanwhile is told."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import DataFileNotFoundError, DataValueError
+
+__all__ = ['FileState', 'open_regular', 'regular_state', 'state_of']
+
+KINDS = (
+    (stat.S_ISDIR, 'a folder'),
+    (stat.S_ISFIFO, 'a named pipe'),
+    (stat.S_ISSOCK, 'a socket'),
+    (stat.S_ISCHR, 'a device'),
+    (stat.S_ISBLK, 'a device'),
+)
+"""What a path can be besides a regular file."""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """Which file this is, and whether it was written since."""
+
+    device: int
+    inode: int
+    size: int
+    """Bytes."""
+    modified_ns: int
+
+    def require(self, now: FileState, path: Path) -> None:
+        """Check that the file is still the one that it was.
+
+        Raises
+        ------
+        DataValueError
+            If it is another, or was written.
+        """
+        if now != self:
+            before, after = self.size, now.size
+            sizes = 'it has the same size' if before == after else f'from {before} to {after} bytes'
+            raise DataValueError(
+                f'{path} changed while it was read ({sizes}); wait until nothing writes it, then start again.'
+            )
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """Return the state that a ``stat`` tells."""
+    return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def regular_state(path: Path) -> FileState:
+    """Return the state of a regular file, which is not opened.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        If there is nothing at `path`.
+    DataValueError
+        If it is something else: a named pipe would block for ever, and opening a device may do anything.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise DataFileNotFoundError(f'{path}: there is no such file.') from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataValueError(f'{path} cannot be looked at ({reason}).') from error
+    _require_regular(status, path)
+    return state_of(status)
+
+
+def _require_regular(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in KINDS if test(status.st_mode)), 'no regular file')
+        raise DataValueError(f'{path} is {kind}; expected a file.')
+
+
+@contextmanager
+def open_regular(path: Path, state: FileState | None = None) -> Iterator[BinaryIO]:
+    """Open a regular file for reading, and check at the end that nothing wrote it meanwhile.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    state : FileState, optional
+        That in which it was seen before; the file must still be in it.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataValueError
+        If it is missing, no regular file, may not be read, or changed.
+    """
+    before = regular_state(path)
+    if state is not None:
+        state.require(before, path)
+    # Should a pipe have taken its place since, this neither waits for a writer nor reads from it.
+    flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise DataValueError(f'{path} cannot be opened ({error.strerror}).') from error
+    with os.fdopen(descriptor, 'rb') as stream:
+        _require_regular(os.fstat(stream.fileno()), path)
+        before.require(state_of(os.fstat(stream.fileno())), path)
+        try:
+            yield stream
+        except DataValueError:
+            raise
+        except Exception:
+            # Most likely the change is why reading failed.
+            before.require(state_of(os.fstat(stream.fileno())), path)
+            raise
+        before.require(state_of(os.fstat(stream.fileno())), path)

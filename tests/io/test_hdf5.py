@@ -1,0 +1,334 @@
+"""What is followed in an HDF5 file, and how much one may declare."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import h5py
+import numpy as np
+import pytest
+
+from ptycho_engine.errors import DataFileNotFoundError, DataValueError
+from ptycho_engine.io.hdf5 import open_hdf5
+
+FRAMES = np.arange(6 * 4 * 4, dtype=np.uint16).reshape(6, 4, 4)
+UNLIMITED = h5py.h5f.UNLIMITED
+
+
+def read(path, name='d', **options):
+    with open_hdf5(path, **options) as file:
+        return file.dataset(name)[()]
+
+
+def refused(path, name='d', **options) -> str:
+    """Return the one sentence by which reading ends."""
+    with pytest.raises((DataFileNotFoundError, DataValueError)) as caught:
+        read(path, name, **options)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+def in_child(code, *arguments, folder):
+    """Run code that could end its process by a signal, or hang."""
+    return subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code), *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+CHILD = """
+    import sys
+    from pathlib import Path
+    from ptycho_engine.errors import EngineError
+    from ptycho_engine.io.hdf5 import open_hdf5
+    try:
+        with open_hdf5(Path(sys.argv[1])) as file:
+            print(file.dataset('d')[()].sum())
+    except EngineError as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def detector(tmp_path):
+    """A folder with two files of frames, as the writer of a detector leaves them."""
+    for number, part in enumerate((FRAMES[:4], FRAMES[4:]), start=1):
+        with h5py.File(tmp_path / f'data_{number:06d}.h5', 'w') as file:
+            file.create_dataset('entry/data/data', data=part, chunks=(1, 4, 4), compression='gzip')
+    return tmp_path
+
+
+def join(path, *, missing=False, shapes=((4, 4, 4), (2, 4, 4))):
+    with h5py.File(path, 'w') as file:
+        layout = h5py.VirtualLayout(FRAMES.shape, FRAMES.dtype)
+        for number, (part, shape) in enumerate(zip((np.s_[:4], np.s_[4:]), shapes, strict=True), start=1):
+            name = f'data_{number + 7 * missing * (number == 2):06d}.h5'
+            source = h5py.VirtualSource(name, 'entry/data/data', shape)
+            layout[part] = source[: len(range(6)[part])]
+        file.create_virtual_dataset('d', layout, fillvalue=0)
+
+
+def test_hdf_01_links_and_virtual_datasets_of_a_scan_lead_to_the_right_frames(detector, monkeypatch):
+    join(detector / 'master.h5')
+    with h5py.File(detector / 'master.h5', 'r+') as file:
+        file['other'] = np.ones((50, 4, 4), np.uint16)
+        file['links/data_000001'] = h5py.ExternalLink('data_000001.h5', 'entry/data/data')
+        file['links/soft'] = h5py.SoftLink('/links/data_000001')
+        file['links/relative'] = h5py.SoftLink('soft')
+    elsewhere = detector / 'elsewhere'
+    elsewhere.mkdir()
+    with h5py.File(elsewhere / 'data_000001.h5', 'w') as file:
+        file['entry/data/data'] = np.zeros((4, 4, 4), np.uint16)
+    for folder in (detector, elsewhere):
+        # Files in the working folder are not taken for those beside the master file.
+        monkeypatch.chdir(folder)
+        np.testing.assert_array_equal(read(detector / 'master.h5'), FRAMES)
+        for name in ('data_000001', 'soft', 'relative'):
+            np.testing.assert_array_equal(read(detector / 'master.h5', f'links/{name}'), FRAMES[:4])
+    with open_hdf5(detector / 'master.h5') as file:
+        assert not file.followed
+        assert file.get('d').shape == FRAMES.shape
+        assert [path.name for path in file.followed] == ['data_000001.h5', 'data_000002.h5']
+        assert file.file_of('links/soft') == detector / 'data_000001.h5'
+        assert 'links/soft' in file
+        assert 'links/none' not in file
+        assert file.get('links/none') is None
+
+
+def test_hdf_02_what_is_missing_is_named_and_never_zeros(detector):
+    join(detector / 'master.h5', missing=True)
+    assert "'data_000009.h5', which is missing" in refused(detector / 'master.h5')
+    join(detector / 'short.h5', shapes=((4, 4, 4), (3, 4, 4)))
+    with h5py.File(detector / 'data_000002.h5', 'w') as file:
+        file['entry/data/data'] = FRAMES[4:5]
+    assert 'takes more than there is' in refused(detector / 'short.h5')
+    with h5py.File(detector / 'data_000002.h5', 'w') as file:
+        file['entry/data/other'] = FRAMES[4:]
+    assert "missing: 'entry/data/data' of data_000002.h5" in refused(detector / 'short.h5')
+    with h5py.File(detector / 'links.h5', 'w') as file:
+        file['file'] = h5py.ExternalLink('data_000003.h5', 'entry/data/data')
+        file['item'] = h5py.ExternalLink('data_000001.h5', 'entry/none')
+        file['soft'] = h5py.SoftLink('/none')
+    assert "'data_000003.h5', which is missing" in refused(detector / 'links.h5', 'file')
+    assert "missing: 'none'" in refused(detector / 'links.h5', 'item')
+    assert "missing: 'none'" in refused(detector / 'links.h5', 'soft')
+
+
+def numbered(path, source, dataset=b'd'):
+    """Write a virtual dataset of blocks of two frames from sources that are numbered."""
+    space = h5py.h5s.create_simple((2, 4, 4), (h5py.h5s.UNLIMITED, 4, 4))
+    space.select_hyperslab((0, 0, 0), (h5py.h5s.UNLIMITED, 1, 1), (2, 1, 1), (2, 4, 4))
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_virtual(space, source, dataset, h5py.h5s.create_simple((2, 4, 4)))
+    with h5py.File(path, 'a') as file:
+        h5py.h5d.create(file.id, b'v', h5py.h5t.NATIVE_UINT16, space, plist)
+
+
+def test_hdf_02_numbered_sources_are_all_there(tmp_path):
+    for number in range(3):
+        with h5py.File(tmp_path / f'part_{number}.h5', 'w') as file:
+            file['d'] = FRAMES[2 * number : 2 * number + 2]
+        with h5py.File(tmp_path / 'own.h5', 'a') as file:
+            file[f'd{number}'] = FRAMES[2 * number : 2 * number + 2]
+    numbered(tmp_path / 'v.h5', b'part_%b.h5')
+    numbered(tmp_path / 'own.h5', b'.', b'd%b')
+    for name in ('v.h5', 'own.h5'):
+        np.testing.assert_array_equal(read(tmp_path / name, 'v'), FRAMES)
+    (tmp_path / 'part_1.h5').unlink()
+    with h5py.File(tmp_path / 'own.h5', 'a') as file:
+        del file['d1']
+    assert "missing: 'd' of part_1.h5" in refused(tmp_path / 'v.h5', 'v')
+    assert "missing: 'd1' of" in refused(tmp_path / 'own.h5', 'v')
+    (tmp_path / 'part_0.h5').unlink()
+    assert "'part_0.h5', which is missing" in refused(tmp_path / 'v.h5', 'v')
+
+
+def virtual(path, file_name, shape=(4, 4), **limits):
+    with h5py.File(path, 'w') as file:
+        layout = h5py.VirtualLayout(shape, 'f4', **limits)
+        layout[:] = h5py.VirtualSource(file_name, 'd', shape)
+        file.create_virtual_dataset('d', layout)
+
+
+@pytest.mark.parametrize('name', ['.', 'a.h5', 'b.h5', 'link.h5'])
+def test_hdf_03_a_virtual_dataset_in_itself_is_told_and_kills_nothing(tmp_path, name):
+    virtual(tmp_path / 'a.h5', name)
+    virtual(tmp_path / 'b.h5', 'a.h5')
+    (tmp_path / 'link.h5').symlink_to('a.h5')
+    found = in_child(CHILD, tmp_path / 'a.h5', folder=tmp_path)
+    assert (found.returncode, found.stderr.count('\n')) == (1, 1), found
+    assert 'a part of itself' in found.stderr
+
+
+def test_hdf_03_virtual_datasets_in_one_another_are_read_and_bounded(tmp_path):
+    with h5py.File(tmp_path / '0.h5', 'w') as file:
+        file['d'] = np.full((4, 4), 7.0)
+    for depth in range(1, 12):
+        virtual(tmp_path / f'{depth}.h5', f'{depth - 1}.h5')
+    assert read(tmp_path / '5.h5').sum() == 7 * 16
+    assert 'deep' in refused(tmp_path / '11.h5')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='there are no named pipes')
+@pytest.mark.parametrize('way', ['itself', 'link', 'virtual', 'raw'])
+def test_hdf_04_nothing_but_regular_files_is_opened(tmp_path, way):
+    pipe = tmp_path / 'pipe.h5'
+    os.mkfifo(pipe)
+    path = tmp_path / 'a.h5'
+    if way == 'itself':
+        path = pipe
+    elif way == 'virtual':
+        virtual(path, 'pipe.h5')
+    else:
+        with h5py.File(path, 'w') as file:
+            if way == 'link':
+                file['d'] = h5py.ExternalLink('pipe.h5', 'd')
+            else:
+                file.create_dataset('d', (4,), 'u1', external=[('pipe.h5', 0, UNLIMITED)])
+    found = in_child(CHILD, path, folder=tmp_path)
+    assert (found.returncode, found.stderr.count('\n')) == (1, 1), found
+    assert 'is a named pipe' in found.stderr
+
+
+def test_hdf_05_raw_data_lie_in_the_folder_of_the_file(tmp_path, monkeypatch):
+    inner = tmp_path / 'scan'
+    inner.mkdir()
+    for folder, value in ((tmp_path, 1), (inner, 2)):
+        (folder / 'raw.bin').write_bytes(bytes([value]) * 100)
+    with h5py.File(inner / 'a.h5', 'w') as file:
+        for name, raw, length in (
+            ('d', 'raw.bin', 100),
+            ('up', '../raw.bin', 100),
+            ('absolute', '/etc/passwd', 10),
+            ('short', 'raw.bin', 101),
+        ):
+            file.create_dataset(name, (length,), 'u1', external=[(raw, 0, UNLIMITED)])
+    monkeypatch.chdir(tmp_path)
+    assert read(inner / 'a.h5').sum() == 200
+    with open_hdf5(inner / 'a.h5') as file:
+        first = file.dataset('d')
+        assert first[:3].sum() + file.dataset('d')[:3].sum() == 12
+    assert 'outside its own folder' in refused(inner / 'a.h5', 'up')
+    assert 'outside its own folder' in refused(inner / 'a.h5', 'absolute')
+    assert 'cut short' in refused(inner / 'a.h5', 'short')
+    assert 'raw bytes' in refused(inner / 'a.h5', strict=True)
+
+
+def test_hdf_06_own_files_hold_their_data_themselves(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file['g/d'] = FRAMES
+        file['g/soft'] = h5py.SoftLink('/g/d')
+        file['g/far'] = h5py.ExternalLink('a.h5', 'g/d')
+        file['g/hard'] = file['g/d']
+        file.create_dataset('zipped', data=FRAMES, compression='gzip', shuffle=True, fletcher32=True)
+        file.create_dataset('foreign', data=FRAMES, compression='lzf')
+    for source in (path, path.read_bytes()):
+        for name in ('g/d', 'g/hard', 'zipped'):
+            np.testing.assert_array_equal(read(source, name, strict=True), FRAMES)
+        for name in ('g/soft', 'g/far'):
+            assert 'link to elsewhere' in refused(source, name, strict=True)
+        assert 'filter' in refused(source, 'foreign', strict=True)
+        with open_hdf5(source, strict=True) as file, pytest.raises(DataValueError, match='link to elsewhere'):
+            list(file.walk())
+    virtual(path, '.')
+    assert 'virtual dataset' in refused(path.read_bytes())
+    assert refused(b'nothing', title='x.zip: the weights').startswith('x.zip: the weights is not a readable')
+
+
+def test_hdf_07_no_more_is_declared_than_there_can_be(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('chunks', (1 << 15, 1 << 14), 'c8', chunks=(64, 64))
+        file.create_dataset('one', (1 << 15, 1 << 14), 'c8', chunks=(1 << 14, 1 << 14), compression='gzip')
+        file.create_dataset('plain', (1 << 15, 1 << 14), 'c8')
+        file.create_dataset('small', (64, 64), 'f4')
+        file.create_dataset('mask', (4371, 4150), 'u4', chunks=(4371, 4150), compression='gzip')
+        file['mask'][0, 0] = 1
+        file['text'] = ['a', 'b']
+        file['empty'] = h5py.Empty('f4')
+    for name in ('chunks', 'one', 'plain'):
+        assert 'declares 32768 × 16384 values of type complex64, which take 4295 MB' in refused(path, name)
+    assert read(path, 'small').sum() == 0
+    assert read(path, 'mask').sum() == 1
+    assert 'expected numbers' in refused(path, 'text')
+    assert 'expected numbers' in refused(path, 'empty')
+
+
+def test_hdf_07_a_plain_dataset_ends_within_its_file(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file['d'] = np.ones(100_000, np.uint8)
+        offset = file['d'].id.get_offset()
+    whole = path.read_bytes()
+    assert offset + 100_000 <= len(whole)
+    assert read(whole).sum() == 100_000
+    for lie in (100_000 + len(whole), 10_000_000):
+        path.write_bytes(whole.replace((100_000).to_bytes(8, 'little'), lie.to_bytes(8, 'little')))
+        assert 'a.h5' in refused(path)
+
+
+def test_hdf_08_walks_are_linear_and_bounded(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        group = file
+        for _ in range(20):
+            group = group.create_group('g')
+        group['d'] = FRAMES
+        group['again'] = file['g']
+    with open_hdf5(path) as file:
+        assert [name.count('/') for name, _ in file.walk()] == [*range(20), 20]
+    with h5py.File(path, 'w') as file:
+        group = file
+        for _ in range(5000):
+            group = group.create_group('g')
+    for strict in (False, True):
+        with open_hdf5(path, strict=strict) as file, pytest.raises(DataValueError, match='100 deep'):
+            list(file.walk())
+
+
+def test_hdf_09_a_file_that_another_program_writes_is_called_so(tmp_path):
+    path = tmp_path / 'a.h5'
+    code = f"import h5py, sys; f = h5py.File({str(path)!r}, 'w'); f['d'] = 1; print('', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline()
+        sentence = refused(path)
+        writer.communicate('\n')
+    assert 'is being written by another program; wait' in sentence
+
+
+def test_hdf_10_a_file_that_changes_meanwhile_is_told(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file['d'] = FRAMES
+
+    def read_while_it_grows():
+        with open_hdf5(path) as file:
+            assert file.dataset('d')[()].sum() == FRAMES.sum()
+            with path.open('ab') as stream:
+                stream.write(b'more')
+
+    with pytest.raises(DataValueError, match=r'a\.h5 changed while it was read'):
+        read_while_it_grows()
+
+
+def test_hdf_07_attributes_are_short(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file.attrs['name'] = 'µm'
+        file.attrs['many'] = ['a'] * 2000
+        lists = h5py.h5t.vlen_create(h5py.h5t.NATIVE_DOUBLE)
+        h5py.h5a.create(file.id, b'lists', lists, h5py.h5s.create_simple((1,)))
+    with open_hdf5(path) as file:
+        assert file.attrs['name'] == 'µm'
+        assert file.attrs.get('none') is None
+        assert set(file.attrs) == {'name', 'many', 'lists'}
+        for name in ('many', 'lists'):
+            with pytest.raises(DataValueError, match=name):
+                file.attrs[name]

@@ -14,6 +14,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptycho_engine.errors import EngineError
 from ptycho_engine.files.product import write_product
 from ptycho_engine.files.product_extras import with_uncertainty
+from ptycho_engine.io.text import storable
 
 from .child import Child
 from .compat import result_files
@@ -83,14 +84,14 @@ class InferenceRun:
                     case ('speed', key, seconds):
                         self._session.speeds.note(key, seconds)
                     case ('partial', outcome):
-                        yield ReconstructOutput(output_product(product, outcome), progress=done)
+                        yield ReconstructOutput(_saveable(output_product(product, outcome)), progress=done)
                     case ('result', outcome):
                         result = self._deliver(product, outcome)
                         logger.info(
                             'Reconstructed %d patterns in %.1f s.', self.goal, time.monotonic() - started
                         )
                         context.delivered = True
-                        yield ReconstructOutput(result, progress=self.goal)
+                        yield ReconstructOutput(_saveable(result), progress=self.goal)
                         return
                     case _:
                         raise_failure(message)
@@ -126,3 +127,10 @@ class InferenceRun:
             for path in result_files(self._context.output_file):
                 write_product(path, data)
         return result
+
+
+def _saveable(product: Product) -> Product:
+    """Return a product whose texts Ptychodus can save, which it does not if they are not UTF-8."""
+    metadata = product.metadata
+    texts = {'name': storable(metadata.name), 'comments': storable(metadata.comments)}
+    return replace(product, metadata=replace(metadata, **texts))

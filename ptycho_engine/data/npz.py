@@ -16,6 +16,7 @@ from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
 from ..io.damage import reading
+from ..io.text import decode
 
 __all__ = [
     'PATTERN_KEYS',
@@ -229,7 +230,7 @@ def parse_metadata(array: npt.NDArray[Any] | None, source: str) -> dict[str, Any
         return {}
     text = array.item() if array.ndim == 0 else ''.join(map(str, array.ravel()))
     if isinstance(text, bytes):
-        text = text.decode('utf-8', errors='replace')
+        text = decode(text)
     try:
         value = json.loads(str(text))
     except json.JSONDecodeError as error:

@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, ProductError
 from ..io.atomic import atomic_path
+from ..printable import printable
 from .product_data import ProductData
-from .product_extras import DAMAGE, ProductExtras, collect_extras, write_extras
+from .product_extras import DAMAGE, ProductExtras, collect_extras, kept_texts, write_extras
+from .product_text import read_text, write_text
 
 __all__ = [
     'Compression',
@@ -49,13 +51,15 @@ OPTIONAL_NUMBERS = (
     'focus_object_distance_m',
     'tilt_angle_deg',
 )
+TEXTS = ('name', 'comments', 'polarization')
 KNOWN_ATTRIBUTES = frozenset(
     (
-        *('format_id', 'format_version', 'name', 'comments', 'detector_object_distance_m'),
+        *('format_id', 'format_version', 'detector_object_distance_m'),
         *ENERGY,
         *ATTENUATION,
         *OPTIONAL_NUMBERS,
-        *('far_field', 'polarization'),
+        *TEXTS,
+        'far_field',
     )
 )
 KNOWN_ITEMS = frozenset(
@@ -118,8 +122,8 @@ def _read(file: h5py.File, path: Path, with_extras: bool) -> ProductData:
     if values is None:
         values, epochs = np.empty(0), np.empty(0)
     fields: dict[str, Any] = {
-        'name': _text(attributes, 'name', 'Unnamed'),
-        'comments': _text(attributes, 'comments', ''),
+        'name': read_text(file, 'name', 'Unnamed'),
+        'comments': read_text(file, 'comments'),
         'detector_distance_m': _number(attributes, ('detector_object_distance_m',), None, path),
         'photon_energy_eV': _number(attributes, ENERGY, None, path),
         'object_array': obj[()],
@@ -138,11 +142,13 @@ def _read(file: h5py.File, path: Path, with_extras: bool) -> ProductData:
         'position_photon_counts': _array(file, ('probe_photon_counts',), path),
         'mass_attenuation_m2_per_kg': _number(attributes, ATTENUATION, 0.0, path),
         'far_field': bool(attributes.get('far_field', True)),
-        'polarization': _text(attributes, 'polarization', '') or None,
+        'polarization': read_text(file, 'polarization') if 'polarization' in attributes else None,
         'loss_epochs': np.arange(len(values)) if epochs is None else epochs,
         'loss_values': values,
         'extras': (
-            collect_extras(file, path, KNOWN_ATTRIBUTES, KNOWN_ITEMS) if with_extras else ProductExtras()
+            collect_extras(file, path, KNOWN_ATTRIBUTES, KNOWN_ITEMS, TEXTS)
+            if with_extras
+            else ProductExtras()
         ),
         **{name: _number(attributes, (name,), 0.0, path) for name in OPTIONAL_NUMBERS},
     }
@@ -179,11 +185,6 @@ def _optional(attributes: Any, name: str, source: Path) -> float | None:
     return _number(attributes, (name,), None, source, 'probe') if name in attributes else None
 
 
-def _text(attributes: Any, name: str, default: str) -> str:
-    value = attributes.get(name, default)
-    return value.decode('utf-8', errors='replace') if isinstance(value, bytes) else str(value)
-
-
 def _dataset(file: h5py.File, names: tuple[str, ...], source: Path) -> Any:
     for name in names:
         item = file.get(name)
@@ -191,7 +192,7 @@ def _dataset(file: h5py.File, names: tuple[str, ...], source: Path) -> Any:
             return item
     raise ProductError(
         f'{source} lacks the dataset {" or ".join(repr(n) for n in names)}; found '
-        f'{", ".join(sorted(file)) or "nothing"}.'
+        f'{", ".join(sorted(map(printable, file))) or "nothing"}.'
     )
 
 
@@ -228,7 +229,7 @@ def write_product(path: Path | str, product: ProductData, *, compression: Compre
 
     Both names are written where releases differ: photon and probe energy, both spellings of the mass
     attenuation, OPR weights as a dataset and, where small enough, as an attribute of the probe. Extras are
-    written back.
+    written back, and texts with the bytes that they were read with.
 
     Parameters
     ----------
@@ -288,15 +289,17 @@ def write_into(file: h5py.File, product: ProductData, compression: Compression |
     root: dict[str, Any] = {
         'format_id': FORMAT_ID,
         'format_version': FORMAT_VERSION,
-        'name': product.name,
-        'comments': product.comments,
         'detector_object_distance_m': product.detector_distance_m,
         **dict.fromkeys(ENERGY, product.photon_energy_eV),
         **dict.fromkeys(ATTENUATION, product.mass_attenuation_m2_per_kg),
         **{name: getattr(product, name) for name in OPTIONAL_NUMBERS},
         'far_field': product.far_field,
     }
-    if product.polarization is not None:
-        root['polarization'] = product.polarization
     file.attrs.update(root)
+    kept = kept_texts(product.extras, TEXTS)
+    for name in TEXTS:
+        text = getattr(product, name)
+        # What was no plain text and has not changed since comes with the extras, as it was.
+        if text is not None and kept.get(name) != text:
+            write_text(file, name, text)
     write_extras(file, product.extras)

@@ -19,10 +19,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..io.text import encode
+from .product_text import Name, copy_attributes, is_plain_text, read_text
+
 __all__ = [
     'DAMAGE',
     'ProductExtras',
     'collect_extras',
+    'kept_texts',
     'with_dataset',
     'with_uncertainty',
     'write_extras',
@@ -30,7 +34,7 @@ __all__ = [
 
 logger = logging.getLogger('ptychopinn.files')
 
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, OverflowError, MemoryError)
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises, here and there, when it comes upon damaged bytes."""
 
 MEMORY_LIMIT_BYTES = 64 << 20
@@ -43,13 +47,16 @@ UNCERTAINTY_DATASET = 'ptychopinn_object_uncertainty'
 
 @dataclass(frozen=True)
 class ProductExtras:
-    """Root attributes, datasets and groups of a product file that the contract does not name."""
+    """Root attributes, datasets and groups of a product file that the contract does not name.
+
+    Its texts are among them where they are not plain text, so that they can be written as they were.
+    """
 
     image: bytes = b''
     """An HDF5 file that holds the root attributes and the small items; empty where there are none."""
     source: Path | None = None
     """File that holds the large items."""
-    large: tuple[tuple[str, int], ...] = ()
+    large: tuple[tuple[Name, int], ...] = ()
     """Name and stored bytes of each large item, which is copied from `source` when it is written."""
 
     def __bool__(self) -> bool:
@@ -57,13 +64,21 @@ class ProductExtras:
 
 
 def collect_extras(
-    file: h5py.File, path: Path, known_attributes: Collection[str], known_items: Collection[str]
+    file: h5py.File,
+    path: Path,
+    known_attributes: Collection[str],
+    known_items: Collection[str],
+    texts: Collection[str] = (),
 ) -> ProductExtras:
     """Return what is at the root of an open product file beside the known attributes and items.
 
-    What h5py cannot read, damaged or of an exotic type, is left out with a warning.
+    Of the known attributes `texts` those are kept too that are not plain text. What h5py cannot read, damaged
+    or of an exotic type, is left out with a warning.
     """
     attributes = [name for name in file.attrs if name not in known_attributes]
+    for name in texts:
+        if name in file.attrs and not is_plain_text(file, name):
+            attributes.append(name)
     sizes = {}
     for name in file:
         if name not in known_items:
@@ -76,13 +91,13 @@ def collect_extras(
         if size <= budget:
             small.append(name)
             budget -= size
-    large = tuple((name, sizes[name]) for name in sorted(set(sizes) - set(small)))
+    large = tuple((name, sizes[name]) for name in sorted(set(sizes) - set(small), key=_bytes_of))
     # The name is never on disk; it only has to differ from those of other files open in this process.
     with h5py.File(f'extras-{uuid.uuid4()}', 'w', driver='core', backing_store=False) as image:
         for name in attributes:
             with _warned(path, name):
-                _copy_attributes(file, image, [name])
-        for name in sorted(small):
+                copy_attributes(file, image, [name])
+        for name in sorted(small, key=_bytes_of):
             with _warned(path, name):
                 _copy_item(file, image, name)
         image.flush()
@@ -97,7 +112,7 @@ def with_dataset(
     with h5py.File(f'extras-{uuid.uuid4()}', 'w', driver='core', backing_store=False) as image:
         if extras.image:
             with h5py.File(io.BytesIO(extras.image), 'r') as old:
-                _copy_attributes(old, image)
+                copy_attributes(old, image)
                 for item in old:
                     if item != name:
                         _copy_item(old, image, item)
@@ -114,11 +129,23 @@ def with_uncertainty(extras: ProductExtras, uncertainty: npt.NDArray[np.float32]
 
 
 @contextmanager
-def _warned(path: Path, name: str) -> Iterator[None]:
+def _warned(path: Path, name: Name) -> Iterator[None]:
     try:
         yield
-    except (*DAMAGE, TypeError) as error:
+    except DAMAGE as error:
         logger.warning('%s: %r cannot be read (%s) and is left out.', path, name, error)
+
+
+def _bytes_of(name: Name) -> bytes:
+    return name if isinstance(name, bytes) else encode(name)
+
+
+def kept_texts(extras: ProductExtras, names: Collection[str]) -> dict[str, str]:
+    """Return those of the attributes `names` that are kept as they were, as text."""
+    if not extras.image:
+        return {}
+    with h5py.File(io.BytesIO(extras.image), 'r') as image:
+        return {name: read_text(image, name) for name in names if name in image.attrs}
 
 
 def write_extras(file: h5py.File, extras: ProductExtras) -> None:
@@ -128,16 +155,16 @@ def write_extras(file: h5py.File, extras: ProductExtras) -> None:
     """
     if extras.image:
         with h5py.File(io.BytesIO(extras.image), 'r') as image:
-            _copy_attributes(image, file, [name for name in image.attrs if name not in file.attrs])
+            copy_attributes(image, file, [name for name in image.attrs if name not in file.attrs])
             for name in image:
-                if name not in file:
+                if not _holds(file, name):
                     _copy_item(image, file, name)
     if extras.source is None:
         return
     try:
         with h5py.File(extras.source, 'r') as source:
             for name, size in extras.large:
-                if name in source and _stored_bytes(source, name) == size:
+                if _holds(source, name) and _stored_bytes(source, name) == size:
                     _copy_item(source, file, name)
                 else:
                     logger.warning('%s no longer holds %r, which is left out.', extras.source, name)
@@ -146,49 +173,65 @@ def write_extras(file: h5py.File, extras: ProductExtras) -> None:
         logger.warning('%s cannot be read again (%s); %s left out.', extras.source, error, names)
 
 
-def _stored_bytes(file: h5py.File, name: str) -> int:
+def _holds(group: h5py.Group, name: Name) -> bool:
+    # h5py's `in` wants names in UTF-8, and so does its `get`.
+    return bool(group.id.links.exists(_bytes_of(name)))
+
+
+def _link(group: h5py.Group, name: Name) -> Any:
+    if isinstance(name, str):
+        return group.get(name, getlink=True)
+    if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise ValueError('it is a link to elsewhere, and its name is not UTF-8')
+    return h5py.HardLink()
+
+
+def _stored_bytes(file: h5py.File, name: Name) -> int:
     """Return the bytes that an item of the root takes in its file; links to elsewhere take none."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+    if not isinstance(_link(file, name), h5py.HardLink):
         return 0
     item = file[name]
     if isinstance(item, h5py.Dataset):
         return int(item.id.get_storage_size())
     if not isinstance(item, h5py.Group):
         return 0
-    total = 0
-
-    def add(_: str, member: h5py.HLObject) -> None:
-        nonlocal total
-        if isinstance(member, h5py.Dataset) and _own_dataset(file, member) is None:
-            total += int(member.id.get_storage_size())
-
-    item.visititems(add)
+    # Not by h5py's visititems, which wants names in UTF-8.
+    total, waiting, seen = 0, [item], {_place(item)}
+    while waiting:
+        group = waiting.pop()
+        for member_name in group:
+            if not isinstance(_link(group, member_name), h5py.HardLink):
+                continue
+            member = group[member_name]
+            if _place(member) in seen:
+                continue
+            seen.add(_place(member))
+            if isinstance(member, h5py.Group):
+                waiting.append(member)
+            elif isinstance(member, h5py.Dataset) and _own_dataset(file, member) is None:
+                total += int(member.id.get_storage_size())
     return total
 
 
-def _copy_attributes(
-    source: h5py.HLObject, target: h5py.HLObject, names: Collection[str] | None = None
-) -> None:
-    for name in source.attrs if names is None else names:
-        value = source.attrs[name]
-        dtype = None if isinstance(value, h5py.Empty) else source.attrs.get_id(name).dtype
-        target.attrs.create(name, value, dtype=dtype)
+def _place(item: h5py.HLObject) -> int:
+    return int(h5py.h5o.get_info(item.id).addr)
 
 
-def _copy_item(source: h5py.File, target: h5py.File, name: str) -> None:
+def _copy_item(source: h5py.File, target: h5py.File, name: Name) -> None:
     """Copy an item of the root; a group's links to the product's own datasets become such links again."""
-    link = source.get(name, getlink=True)
+    link = _link(source, name)
     if not isinstance(link, h5py.HardLink):
         target[name] = link
         return
     item = source[name]
     if not isinstance(item, h5py.Group):
-        source.copy(name, target)
+        # By name, for h5py takes one that it reads back for UTF-8.
+        source.copy(name, target, name=name)
         return
     group = target.create_group(name)
-    _copy_attributes(item, group)
+    copy_attributes(item, group)
     for member in item:
-        link = item.get(member, getlink=True)
+        link = _link(item, member)
         if isinstance(link, h5py.SoftLink):
             own = link.path.removeprefix('/') if link.path in ('/object', '/probe') else None
         elif isinstance(link, h5py.HardLink):

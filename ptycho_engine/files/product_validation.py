@@ -11,9 +11,12 @@ import h5py
 import numpy as np
 
 from ..errors import DataFileNotFoundError, EngineError
+from ..io.text import is_utf8
+from ..printable import printable
 from .bundle import BUNDLE
-from .product import ATTENUATION, ENERGY, LAYER_SPACING, LOSSES, OPTIONAL_NUMBERS, read_product
+from .product import ATTENUATION, ENERGY, LAYER_SPACING, LOSSES, OPTIONAL_NUMBERS, TEXTS, read_product
 from .product_extras import DAMAGE
+from .product_text import read_text
 
 __all__ = ['ProductSummary', 'Verdict', 'find_violations']
 
@@ -21,6 +24,8 @@ INDEX_LIMIT = 2**31
 POSITIONS = ('probe_position_indexes', 'probe_position_x_m', 'probe_position_y_m')
 PIXEL_SIZES = ('pixel_width_m', 'pixel_height_m')
 CENTER = ('center_x_m', 'center_y_m')
+SHOWN = 80
+"""Characters of a text that a sentence quotes."""
 BLOCK_ROWS = 256
 """Rows of an image that are looked at in one go, so that a large object is never in memory whole."""
 OUTSIDE_PX = 1.0
@@ -45,6 +50,8 @@ class Verdict:
     summary: ProductSummary
     violations: tuple[str, ...]
     """One sentence for each rule that is broken; none for a valid product."""
+    warnings: tuple[str, ...] = ()
+    """What no rule forbids, but another program may stumble over."""
 
 
 def find_violations(path: Path | str) -> Verdict:
@@ -67,10 +74,12 @@ def find_violations(path: Path | str) -> Verdict:
         return Verdict(ProductSummary(), ('this is a directory; expected a product file (HDF5)',))
     checks: _Checks | None = None
     found: list[str] = []
+    warnings: list[str] = []
     try:
         with h5py.File(path, 'r') as file:
             checks = _Checks(file)
             found.extend(checks.all())
+            warnings.extend(checks.warnings())
     except DAMAGE as error:
         found.append(f'the file is not readable HDF5, or is truncated: {error}')
     if not found:
@@ -79,7 +88,7 @@ def find_violations(path: Path | str) -> Verdict:
             read_product(path, extras=False)
         except EngineError as error:
             found.append(str(error))
-    return Verdict(ProductSummary() if checks is None else checks.summary, tuple(found))
+    return Verdict(ProductSummary() if checks is None else checks.summary, tuple(found), tuple(warnings))
 
 
 class _Checks:
@@ -93,9 +102,8 @@ class _Checks:
         indexes = self._dataset(POSITIONS[0])
         if indexes is not None and indexes.ndim == 1:
             self.n = int(indexes.shape[0])
-        name = file.attrs.get('name')
         self.summary = ProductSummary(
-            name=name.decode('utf-8', 'replace') if isinstance(name, bytes) else name and str(name),
+            name=printable(read_text(file, 'name')) if 'name' in file.attrs else None,
             n_scan=self.n,
             probe_shape=None if self.probe is None else tuple(self.probe.shape),
             object_shape=None if self.obj is None else tuple(self.obj.shape),
@@ -116,6 +124,16 @@ class _Checks:
         yield from self._weights()
         yield from self._losses()
         yield from self._bundle()
+
+    def warnings(self) -> Iterator[str]:
+        """Yield one sentence for each text that Ptychodus cannot show or save as it is."""
+        for name in TEXTS:
+            text = read_text(self.file, name)
+            if not is_utf8(text) or '\0' in text:
+                yield (
+                    f'the attribute {name} is not UTF-8 text (shown as {printable(text, SHOWN)}); its bytes '
+                    'are kept when the product is written again, but Ptychodus may be unable to save it'
+                )
 
     def _dataset(self, name: str) -> Any | None:
         item = self.file.get(name)

@@ -7,15 +7,11 @@ so that it can neither move the cursor, nor colour, nor forge a line, nor turn t
 
 from __future__ import annotations
 
-import unicodedata
+from ..printable import ESCAPED_BYTES, escape, printable
 
-__all__ = ['decode', 'encode', 'is_utf8', 'printable']
+__all__ = ['decode', 'encode', 'is_utf8', 'printable', 'storable']
 
-LONGEST = 6000
-"""Characters shown of one text by default: a sentence with the longest path that there is."""
-
-ESCAPED_BYTES = range(0xDC80, 0xDD00)
-"""What Python's ``surrogateescape`` makes of the bytes 0x80 to 0xff where they are not UTF-8."""
+SURROGATES = range(0xD800, 0xE000)
 
 
 def decode(data: bytes) -> str:
@@ -34,9 +30,10 @@ def encode(text: str) -> bytes:
     try:
         return text.encode('utf-8', 'surrogateescape')
     except UnicodeEncodeError:
-        return ''.join(_escape(c) if _is_foreign_surrogate(c) else c for c in text).encode(
-            'utf-8', 'surrogateescape'
+        known = ''.join(
+            escape(c) if ord(c) in SURROGATES and ord(c) not in ESCAPED_BYTES else c for c in text
         )
+        return known.encode('utf-8', 'surrogateescape')
 
 
 def is_utf8(text: str) -> bool:
@@ -48,40 +45,8 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def printable(text: object, limit: int = LONGEST) -> str:
-    r"""Return `text` as one line that is safe to show.
-
-    Control and escape characters, line breaks, overrides of the direction of writing, invisible
-    characters and bytes that are not UTF-8 become escapes, as ``\x1b``, ``\n`` or ``\u202e``. Of more
-    than `limit` characters the middle is left out.
-
-    Parameters
-    ----------
-    text : object
-        A text, or what ``str`` makes one of.
-    limit : int
-        Characters at most, before escaping; at least 3.
-    """
-    shown = str(text)
-    if len(shown) > limit:
-        head = (limit - 1) // 2
-        shown = f'{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}'
-    if shown.isprintable():
-        return shown
-    return ''.join(c if _is_harmless(c) else _escape(c) for c in shown)
-
-
-def _is_harmless(character: str) -> bool:
-    # Python counts spaces other than the plain one as not printable.
-    return character.isprintable() or unicodedata.category(character) == 'Zs'
-
-
-def _is_foreign_surrogate(character: str) -> bool:
-    return unicodedata.category(character) == 'Cs' and ord(character) not in ESCAPED_BYTES
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code in ESCAPED_BYTES:
-        return f'\\x{code & 0xFF:02x}'
-    return character.encode('unicode_escape', 'surrogatepass').decode('ascii')
+def storable(text: str) -> str:
+    """Return text that every program can store: bytes that are not UTF-8, and NUL, as escapes; lines stay."""
+    if is_utf8(text) and '\0' not in text:
+        return text
+    return ''.join(escape(c) if ord(c) in SURROGATES or c == '\0' else c for c in text)

@@ -208,7 +208,7 @@ def test_product_05_a_failed_write_leaves_the_old_file(tmp_path, product):
     write_product(path, product)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_product(path, replace(product, comments=object()))
+        write_product(path, replace(product, exposure_time_s=object()))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ['p.h5']
 

@@ -1,0 +1,49 @@
+"""Text as it may be shown: one line without anything that steers a terminal or forges a line."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ['ESCAPED_BYTES', 'escape', 'printable']
+
+LONGEST = 6000
+"""Characters shown of one text by default: a sentence with the longest path that there is."""
+
+ESCAPED_BYTES = range(0xDC80, 0xDD00)
+"""What Python's ``surrogateescape`` makes of the bytes 0x80 to 0xff where they are not UTF-8."""
+
+
+def printable(text: object, limit: int = LONGEST) -> str:
+    r"""Return `text` as one line that is safe to show.
+
+    Control and escape characters, line breaks, overrides of the direction of writing, invisible
+    characters and bytes that are not UTF-8 become escapes, as ``\x1b``, ``\n`` or ``\u202e``. Of more
+    than `limit` characters the middle is left out.
+
+    Parameters
+    ----------
+    text : object
+        A text, or what ``str`` makes one of.
+    limit : int
+        Characters at most, before escaping; at least 3.
+    """
+    shown = str(text)
+    if len(shown) > limit:
+        head = (limit - 1) // 2
+        shown = f'{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}'
+    if shown.isprintable():
+        return shown
+    return ''.join(c if _is_harmless(c) else escape(c) for c in shown)
+
+
+def _is_harmless(character: str) -> bool:
+    # Python counts spaces other than the plain one as not printable.
+    return character.isprintable() or unicodedata.category(character) == 'Zs'
+
+
+def escape(character: str) -> str:
+    r"""Return the escape of one character; of a byte that is not UTF-8, that of the byte, as ``\xb5``."""
+    code = ord(character)
+    if code in ESCAPED_BYTES:
+        return f'\\x{code & 0xFF:02x}'
+    return character.encode('unicode_escape', 'surrogatepass').decode('ascii')

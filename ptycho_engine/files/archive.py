@@ -5,8 +5,8 @@ A checkpoint holds the same members and more, so that it serves as a model too (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,29 @@ from ..config import ModelConfig, TrainingConfig
 from ..config.checks import from_mapping
 from ..errors import ArchiveError, ArchiveNotFoundError, ConfigError
 from ..io.members import (
+    LIST_BYTES,
+    OBJECT_BYTES,
     array_bytes,
     arrays_bytes,
+    arrays_limit,
     json_bytes,
     parse_array,
     parse_arrays,
-    parse_json,
+    parse_hdf5_arrays,
+    parse_list,
     parse_object,
 )
 from ..io.sealed_zip import SealedZip, ZipFormat, open_sealed, write_sealed
+from ..io.text import printable
 from ..network.plan import NetworkPlan, training_plan
 from ..physics.scaling import ScaleRecord
 from .origin import ScanOrigin, origins_from_json, origins_to_json
+from .stated import number, record, text
 
 __all__ = [
     'ARCHIVE_NAME',
     'CHECKPOINT_FORMAT',
+    'CHECKPOINT_FORMATS',
     'CHECKPOINT_NAME',
     'MODEL_FORMAT',
     'Manifest',
@@ -40,6 +47,7 @@ __all__ = [
     'load_archive',
     'model_head',
     'model_members',
+    'read_arrays',
     'read_manifest',
     'read_model',
     'read_weights',
@@ -49,23 +57,39 @@ __all__ = [
 ARCHIVE_NAME = 'wts.h5.zip'
 CHECKPOINT_NAME = 'checkpoint.zip'
 
+DESCRIPTION = ('config.json', 'scale.json', 'probe.npy', 'history.json')
 MODEL_FORMAT = ZipFormat(
     title='model',
     name='ptychopinn-model',
-    version=1,
-    members=('config.json', 'scale.json', 'probe.npy', 'history.json', 'wts.h5'),
+    version=2,
+    members=(*DESCRIPTION, 'wts.safetensors'),
     size_limit=1 << 30,
 )
 CHECKPOINT_FORMAT = ZipFormat(
     title='checkpoint',
     name='ptychopinn-checkpoint',
-    version=1,
-    members=(*MODEL_FORMAT.members, 'progress.json', 'current.h5', 'optimiser.h5'),
+    version=2,
+    members=(*MODEL_FORMAT.members, 'progress.json', 'current.safetensors', 'optimiser.safetensors'),
     # Four times the weights: best, last, and two numbers that the optimiser keeps for each.
     size_limit=4 << 30,
     compress=False,
 )
-MODEL_FORMATS = (MODEL_FORMAT, CHECKPOINT_FORMAT)
+MODEL_FORMAT_1 = replace(MODEL_FORMAT, version=1, members=(*DESCRIPTION, 'wts.h5'))
+CHECKPOINT_FORMAT_1 = replace(
+    CHECKPOINT_FORMAT,
+    version=1,
+    members=(*MODEL_FORMAT_1.members, 'progress.json', 'current.h5', 'optimiser.h5'),
+)
+"""Weights as HDF5, as versions before 0.2 wrote them; read, and not written any more."""
+CHECKPOINT_FORMATS = (CHECKPOINT_FORMAT, CHECKPOINT_FORMAT_1)
+MODEL_FORMATS = (MODEL_FORMAT, MODEL_FORMAT_1, *CHECKPOINT_FORMATS)
+
+PROBE_BYTES = 1 << 29
+MOST_EPOCHS = 50_000
+"""Of a history; of a longer one the last are kept."""
+LONGEST_REASON = 400
+LARGEST_SCALE = 1e30
+LARGEST_SIDE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -121,8 +145,8 @@ def model_members(archive: ModelArchive) -> dict[str, bytes]:
         'config.json': json_bytes(asdict(archive.config)),
         'scale.json': json_bytes(archive.scale.to_dict()),
         'probe.npy': array_bytes(archive.probe),
-        'history.json': json_bytes(archive.history),
-        'wts.h5': arrays_bytes({k: np.asarray(v, np.float32) for k, v in archive.weights.items()}),
+        'history.json': json_bytes(archive.history[-MOST_EPOCHS:]),
+        'wts.safetensors': arrays_bytes({k: np.asarray(v, np.float32) for k, v in archive.weights.items()}),
     }
 
 
@@ -157,14 +181,17 @@ def find_archive(path: Path | str) -> Path:
 
 
 def _config(file: SealedZip) -> TrainingConfig:
-    values = parse_object(file.read('config.json'), file.path)
+    values = parse_object(file.read('config.json', OBJECT_BYTES), file.path)
     try:
         # A model that does not name these steps was trained without them.
         model = from_mapping(ModelConfig, {'physics_steps': 0, **values.pop('model')})
+        if not 0 < model.N <= LARGEST_SIDE:
+            raise ConfigError(f'ModelConfig.N is {model.N}')
         return from_mapping(TrainingConfig, {**values, 'model': model})
-    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ArchiveError(
-            f'{file.path} has a configuration that this release cannot read ({error}).'
+            f'{file.path} has a configuration that this release cannot read '
+            f'({printable(error, LONGEST_REASON)}).'
         ) from error
 
 
@@ -184,9 +211,14 @@ def read_manifest(path: Path | str) -> Manifest:
         n=config.model.N,
         gridsize=config.model.gridsize,
         model_type=config.model.model_type,
-        backend=str(file.manifest.get('backend')),
-        engine_version=str(file.manifest.get('engine_version')),
+        backend=_named(file, 'backend'),
+        engine_version=_named(file, 'engine_version'),
     )
+
+
+def _named(file: SealedZip, key: str) -> str:
+    """Return a name that the manifest states, safe to be shown."""
+    return text(file.manifest.get(key), f'{file.path}: {key} of the manifest')
 
 
 def load_archive(path: Path | str) -> ModelArchive:
@@ -215,34 +247,58 @@ def read_model(file: SealedZip) -> ModelArchive:
     """
     path = file.path
     config = _config(file)
-    history = parse_json(file.read('history.json'), path)
-    if not isinstance(history, list):
-        raise ArchiveError(f'{path} holds JSON of the wrong kind; the file is damaged.')
-    try:
-        scale = ScaleRecord.from_dict(parse_object(file.read('scale.json'), path))
-        probe = np.asarray(parse_array(file.read('probe.npy'), path), dtype=np.complex64)
-    except (KeyError, ValueError, TypeError) as error:
-        if isinstance(error, ArchiveError):
-            raise
-        raise ArchiveError(f'{path} is damaged ({error}); copy it again or train again.') from error
+    probe = _probe(file, config.model.N)
     return ModelArchive(
         config=config,
-        scale=scale,
+        scale=_scale(file),
         probe=probe,
-        weights=read_weights(file, 'wts.h5', training_plan(config, len(probe))),
-        backend=str(file.manifest.get('backend')),
-        history=history,
+        weights=read_weights(file, 'wts', training_plan(config, len(probe))),
+        backend=_named(file, 'backend'),
+        history=_history(file),
         origins=origins_from_json(file.manifest.get('trained_on'), path),
     )
 
 
-def read_weights(file: SealedZip, name: str, plan: NetworkPlan) -> dict[str, npt.NDArray[np.float32]]:
-    """Read a member that holds the weights of a plan.
+def _probe(file: SealedZip, n: int) -> npt.NDArray[np.complex64]:
+    array = parse_array(file.read('probe.npy', PROBE_BYTES), file.path)
+    if array.ndim != 3 or len(array) == 0 or array.shape[1:] != (n, n):
+        raise ArchiveError(
+            f'{file.path}: the probe has shape {array.shape}, but the network is for patterns of {n}×{n} '
+            f'pixels; expected (modes, {n}, {n}). The file is damaged; train again.'
+        )
+    with np.errstate(over='ignore'):
+        probe = array.astype(np.complex64, copy=False)
+    if not np.isfinite(probe).all():
+        raise ArchiveError(f'{file.path}: the probe is too bright for single precision; train again.')
+    return probe
+
+
+def _scale(file: SealedZip) -> ScaleRecord:
+    what = f'{file.path}: scale.json'
+    values = parse_object(file.read('scale.json', OBJECT_BYTES), file.path)
+    return ScaleRecord(
+        **{
+            item.name: number(values.get(item.name), f'{what}, {item.name}', 1 / LARGEST_SCALE, LARGEST_SCALE)
+            for item in fields(ScaleRecord)
+        }
+    )
+
+
+def _history(file: SealedZip) -> list[dict[str, float]]:
+    what = f'{file.path}: history.json'
+    records = parse_list(file.read('history.json', LIST_BYTES), file.path)
+    if len(records) > MOST_EPOCHS:
+        raise ArchiveError(f'{what} has {len(records)} records, at most {MOST_EPOCHS} belong there.')
+    return [record(value, what) for value in records]
+
+
+def read_weights(file: SealedZip, stem: str, plan: NetworkPlan) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the member that holds the weights of a plan, ``stem.safetensors`` or, in format 1, ``stem.h5``.
 
     Raises
     ------
     ArchiveError
-        If names or shapes are not those of the plan.
+        If names or shapes are not those of the plan, or a weight is not finite.
     """
     expected = plan.weight_shapes()
 
@@ -251,11 +307,26 @@ def read_weights(file: SealedZip, name: str, plan: NetworkPlan) -> dict[str, npt
         if wrong:
             raise ArchiveError(
                 f'{file.path}: the weights do not fit the network ({len(wrong)} names or shapes differ, '
-                f'first {wrong[0]}); the model is damaged or of another release.'
+                f'first {printable(wrong[0], 100)}); the model is damaged or of another release.'
             )
 
-    weights = parse_arrays(file.read(name), file.path, check)
+    weights = read_arrays(file, stem, arrays_limit(expected, 8), check)
     return {key: weights[key] for key in expected}
+
+
+def read_arrays(
+    file: SealedZip, stem: str, most: int, check: Callable[[dict[str, tuple[int, ...]]], None]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Read a member of named arrays of at most so many bytes, whatever the format calls it.
+
+    Raises
+    ------
+    ArchiveError
+        If it is damaged or larger, `check` says so, or a number is not finite.
+    """
+    if file.kind.version == 1:
+        return parse_hdf5_arrays(file.read(f'{stem}.h5', most), file.path, check)
+    return parse_arrays(file.read(f'{stem}.safetensors', most), file.path, check)
 
 
 def last_stage(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:

@@ -12,13 +12,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArchiveError
-from ..io.members import arrays_bytes, json_bytes, parse_arrays, parse_object
-from ..io.sealed_zip import open_sealed, write_sealed
+from ..io.members import OBJECT_BYTES, arrays_bytes, arrays_limit, json_bytes, parse_object
+from ..io.sealed_zip import SealedZip, open_sealed, write_sealed
+from ..io.text import printable
 from ..network.plan import training_plan
-from .archive import CHECKPOINT_FORMAT, ModelArchive, model_head, model_members, read_model, read_weights
+from .archive import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMATS,
+    ModelArchive,
+    model_head,
+    model_members,
+    read_arrays,
+    read_model,
+    read_weights,
+)
+from .stated import number, text, whole_number
 
 __all__ = ['Checkpoint', 'Progress', 'load_checkpoint', 'save_checkpoint']
 
+SLOTS = 4
+"""Arrays that an optimiser may keep for a weight."""
 SMALL = 16
 """Numbers that a backend may keep for no weight in particular, such as its count of steps."""
 
@@ -59,8 +72,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     members = {
         **model_members(checkpoint.model),
         'progress.json': json_bytes(asdict(checkpoint.progress)),
-        'current.h5': arrays_bytes(checkpoint.weights),
-        'optimiser.h5': arrays_bytes(checkpoint.optimiser),
+        'current.safetensors': arrays_bytes(checkpoint.weights),
+        'optimiser.safetensors': arrays_bytes(checkpoint.optimiser),
     }
     write_sealed(path, CHECKPOINT_FORMAT, model_head(checkpoint.model), members)
 
@@ -73,42 +86,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
     ArchiveError
         If it is damaged or none of ours. The file is left as it is.
     """
-    with open_sealed(path, [CHECKPOINT_FORMAT]) as file:
+    with open_sealed(path, CHECKPOINT_FORMATS) as file:
         model = read_model(file)
         plan = training_plan(model.config, len(model.probe))
-        weights = read_weights(file, 'current.h5', plan)
+        weights = read_weights(file, 'current', plan)
         return Checkpoint(
             model=model,
-            progress=_progress(parse_object(file.read('progress.json'), path), path),
+            progress=_progress(parse_object(file.read('progress.json', OBJECT_BYTES), path), path),
             weights=weights,
-            optimiser=_optimiser_state(file.read('optimiser.h5'), weights, path),
+            optimiser=_optimiser_state(file, weights),
         )
 
 
 def _progress(values: dict[str, Any], path: Path) -> Progress:
-    try:
-        progress = Progress(
-            epoch=int(values['epoch']),
-            best_loss=float(values['best_loss']),
-            stale=int(values['stale']),
-            schedule={str(name): float(value) for name, value in values['schedule'].items()},
-            data=str(values['data']),
-            simulated_epochs=int(values.get('simulated_epochs', 0)),
-        )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArchiveError(f'{path} is a damaged checkpoint ({error!r}); train again without it.') from error
-    counts = progress.epoch - 1, progress.stale, progress.simulated_epochs
-    if min(counts) < 0 or not math.isfinite(progress.best_loss):
-        raise ArchiveError(
-            f'{path} is a damaged checkpoint (epoch {progress.epoch}); train again without it.'
-        )
-    return progress
+    what = f'{path}: progress.json'
+    schedule = values.get('schedule')
+    if not isinstance(schedule, dict) or len(schedule) > SMALL:
+        raise ArchiveError(f'{what} holds no schedule of the learning rate; train again without it.')
+    return Progress(
+        epoch=whole_number(values.get('epoch'), f'{what}, epoch', 1),
+        best_loss=number(values.get('best_loss'), f'{what}, best_loss'),
+        stale=whole_number(values.get('stale'), f'{what}, stale', 0),
+        schedule={
+            text(name, f'{what}, schedule'): number(value, f'{what}, schedule, {printable(name, 60)}')
+            for name, value in schedule.items()
+        },
+        data=text(values.get('data'), f'{what}, data'),
+        simulated_epochs=whole_number(values.get('simulated_epochs', 0), f'{what}, simulated_epochs', 0),
+    )
 
 
 def _optimiser_state(
-    data: bytes, weights: Mapping[str, npt.NDArray[np.float32]], path: Path
+    file: SealedZip, weights: Mapping[str, npt.NDArray[np.float32]]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Read the optimiser's state; an array belongs to a weight and is of its size, or is a few numbers."""
+    shapes = {name: array.shape for name, array in weights.items()}
 
     def check(found: dict[str, tuple[int, ...]]) -> None:
         for name, shape in found.items():
@@ -116,8 +128,8 @@ def _optimiser_state(
             allowed = SMALL if weight is None else max(weight.size, SMALL)
             if math.prod(shape) > allowed:
                 raise ArchiveError(
-                    f"{path} is a damaged checkpoint (the optimiser's {name} has shape {shape}); train again "
-                    'without it.'
+                    f"{file.path} is a damaged checkpoint (the optimiser's {printable(name, 100)} has shape "
+                    f'{printable(shape, 100)}); train again without it.'
                 )
 
-    return parse_arrays(data, path, check)
+    return read_arrays(file, 'optimiser', SLOTS * arrays_limit(shapes, 8), check)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError
+from .stated import number, text, whole_number
 
 __all__ = ['ScanOrigin', 'origins_from_json', 'origins_to_json']
 
@@ -41,25 +41,18 @@ def origins_from_json(values: Any, path: Path) -> tuple[ScanOrigin, ...]:
     ArchiveError
         If it is something else.
     """
-    try:
-        return tuple(
-            ScanOrigin(
-                name=str(value['name']),
-                patterns=int(value['patterns']),
-                mean_counts=_finite(value['mean_counts']),
-                step_px=None if value['step_px'] is None else _finite(value['step_px']),
-                identity=str(value['identity']),
-            )
-            for value in values or ()
+    if values is None:
+        return ()
+    what = f'{path}: trained_on of the manifest'
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ArchiveError(f'{what} is no list of scans; the file is damaged.')
+    return tuple(
+        ScanOrigin(
+            name=text(value.get('name'), f'{what}, name'),
+            patterns=whole_number(value.get('patterns'), f'{what}, patterns', 1),
+            mean_counts=number(value.get('mean_counts'), f'{what}, mean_counts', 0),
+            step_px=None if value.get('step_px') is None else number(value['step_px'], f'{what}, step_px', 0),
+            identity=text(value.get('identity'), f'{what}, identity'),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArchiveError(
-            f'{path}: what it says of its training data cannot be read ({error!r}); the file is damaged.'
-        ) from error
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f'{value!r} is not finite')
-    return number
+        for value in values
+    )

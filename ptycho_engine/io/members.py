@@ -4,32 +4,67 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from ..errors import ArchiveError
+from .bounded_json import parse_bounded
+from .plain_hdf5 import read_plain_hdf5
+from .text import printable
 
 __all__ = [
+    'LIST_BYTES',
+    'OBJECT_BYTES',
     'array_bytes',
     'arrays_bytes',
+    'arrays_limit',
     'json_bytes',
     'parse_array',
     'parse_arrays',
-    'parse_json',
+    'parse_hdf5_arrays',
+    'parse_list',
     'parse_object',
 ]
 
 Shape = tuple[int, ...]
+Check = Callable[[dict[str, Shape]], None]
+Floats = npt.NDArray[np.floating[Any]]
+
+OBJECT_BYTES, OBJECT_ELEMENTS = 4 << 20, 200_000
+"""At most, of a member that is one JSON object."""
+LIST_BYTES, LIST_ELEMENTS = 16 << 20, 1_000_000
+"""At most, of a member that is a list of records."""
+
+LONGEST_REASON = 200
+LONGEST_ARRAY_HEADER = 1000
+HEADER_DAMAGE = (ValueError, TypeError, TokenError, SyntaxError, MemoryError, RecursionError)
+"""What NumPy raises on headers that are not as it writes them."""
+LONGEST_HEADER = 8 << 20
+"""Of safetensors; 100 MB are allowed there."""
+TYPES = {'F32': np.dtype('<f4'), 'F64': np.dtype('<f8')}
+MOST_AXES = 8
+BYTES_PER_ARRAY, BYTES_BESIDES = 4096, 1 << 16
+"""What describes an array, in either format, and a file as a whole."""
 
 
 def json_bytes(value: object) -> bytes:
-    """Return JSON with sorted keys."""
-    return json.dumps(value, indent=1, sort_keys=True, default=str).encode()
+    """Return JSON with sorted keys.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    return json.dumps(value, indent=1, sort_keys=True, default=str, allow_nan=False).encode()
 
 
 def array_bytes(array: npt.NDArray[Any]) -> bytes:
@@ -39,32 +74,28 @@ def array_bytes(array: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def arrays_bytes(arrays: Mapping[str, npt.NDArray[np.floating[Any]]]) -> bytes:
-    """Return an HDF5 file with one dataset for each name: float64 where the array is, else float32."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, 'w') as file:
-        for name in sorted(arrays):
-            file.create_dataset(name, data=_single_or_double(arrays[name]), track_times=False)
-    return buffer.getvalue()
-
-
-def _single_or_double(values: npt.ArrayLike) -> npt.NDArray[Any]:
-    array = np.asarray(values)
-    return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
-
-
-def parse_json(data: bytes, path: Path) -> Any:
-    """Read JSON.
+def arrays_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
+    """Return named arrays as safetensors: float64 where the array is, else float32.
 
     Raises
     ------
     ArchiveError
-        If it is broken.
+        If a number is not finite: what would not be read is not written.
     """
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ArchiveError(f'{path} holds broken JSON ({error}); the file is damaged.') from error
+    plain = {name: _single_or_double(values) for name, values in arrays.items()}
+    _require_finite(plain, 'nothing was written')
+    return save(plain)
+
+
+def _single_or_double(values: npt.ArrayLike) -> Floats:
+    array = np.asarray(values)
+    return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32, order='C')
+
+
+def arrays_limit(shapes: Mapping[str, Shape], item_bytes: int = 4) -> int:
+    """Return how many bytes named arrays may have as a file, in either format."""
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    return numbers * item_bytes + len(shapes) * BYTES_PER_ARRAY + BYTES_BESIDES
 
 
 def parse_object(data: bytes, path: Path) -> dict[str, Any]:
@@ -73,55 +104,136 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
     Raises
     ------
     ArchiveError
-        If it is broken or something else.
+        If it is broken, too large, or something else.
     """
-    value = parse_json(data, path)
+    value = _parse_json(data, path, OBJECT_ELEMENTS)
     if not isinstance(value, dict):
         raise ArchiveError(f'{path} holds JSON of the wrong kind; the file is damaged.')
     return value
 
 
-def parse_array(data: bytes, path: Path) -> npt.NDArray[Any]:
-    """Read an ``.npy`` file; nothing is unpickled.
+def parse_list(data: bytes, path: Path) -> list[Any]:
+    """Read JSON that is a list.
 
     Raises
     ------
     ArchiveError
-        If it is no array or ends too early.
+        If it is broken, too large, or something else.
     """
+    value = _parse_json(data, path, LIST_ELEMENTS)
+    if not isinstance(value, list):
+        raise ArchiveError(f'{path} holds JSON of the wrong kind; the file is damaged.')
+    return value
+
+
+def _parse_json(data: bytes, path: Path, most: int) -> Any:
     try:
-        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, EOFError, MemoryError) as error:
-        raise ArchiveError(f'{path} is damaged ({error}); copy it again or train again.') from error
+        return parse_bounded(data, most)
+    except ValueError as error:
+        reason = printable(error, LONGEST_REASON)
+        raise ArchiveError(f'{path} holds broken JSON ({reason}); the file is damaged.') from error
 
 
-def parse_arrays(
-    data: bytes, path: Path, check: Callable[[dict[str, Shape]], None]
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Read named arrays, in the order of the file; float64 where it is stored so, else float32.
+def parse_array(data: bytes, path: Path) -> npt.NDArray[np.complexfloating[Any] | np.floating[Any]]:
+    """Read an ``.npy`` file of real or complex numbers, of just its stated size; nothing is unpickled.
+
+    Raises
+    ------
+    ArchiveError
+        If it is none, or a number is not finite.
+    """
+    stream = io.BytesIO(data)
+    with _damage(f'{path}: an array is damaged', *HEADER_DAMAGE):
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError('its header is of another version')
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(
+            stream, max_header_size=LONGEST_ARRAY_HEADER
+        )
+        if dtype.kind not in 'fc' or dtype.hasobject:
+            raise ValueError('it holds no numbers')
+        if any(side < 0 for side in shape) or len(shape) > MOST_AXES:
+            raise ValueError('its shape is impossible')
+        start = stream.tell()
+        if len(data) - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError('it has not its stated size')
+        flat = np.frombuffer(data, dtype, math.prod(shape), start)
+        array = flat.reshape(shape, order='F' if by_columns else 'C')
+    _require_finite({'the probe': array}, str(path))
+    return array
+
+
+def parse_arrays(data: bytes, path: Path, check: Check) -> dict[str, Floats]:
+    """Read named arrays of safetensors, in float32 or float64 as they are stored.
 
     Parameters
     ----------
     check : callable
-        Gets names and shapes before any array is read, and raises where they are not the expected ones: a
-        few bytes of HDF5 can declare an array of any size.
+        Gets names and shapes before any array is made, and raises where they are not the expected ones.
 
     Raises
     ------
     ArchiveError
-        If the file is damaged or `check` says so.
+        If the file is damaged, `check` says so, or a number is not finite.
     """
+    with _damage(f'{path}: the weights are damaged', ValueError):
+        header = int.from_bytes(data[:8], 'little')
+        if not 0 < header <= min(LONGEST_HEADER, len(data) - 8):
+            raise ValueError('they are no safetensors')
+        entries = parse_bounded(data[8 : 8 + header], LIST_ELEMENTS)
+        if not isinstance(entries, dict):
+            raise ValueError('they are not described')
+        entries.pop('__metadata__', None)
+        shapes = {name: _shape(entry) for name, entry in entries.items()}
+    check(shapes)
+    with _damage(f'{path}: the weights are damaged', SafetensorError, ValueError, KeyError):
+        arrays = load(data)
+    _require_finite(arrays, str(path))
+    return arrays
+
+
+def _shape(entry: Any) -> Shape:
+    """Return the shape of an array that a header describes."""
+    if not isinstance(entry, dict) or set(entry) != {'dtype', 'shape', 'data_offsets'}:
+        raise ValueError('an array is not described')
+    shape = entry['shape']
+    if entry['dtype'] not in TYPES:
+        raise ValueError('they are something else than numbers of float32 or float64')
+    whole = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)
+    if not whole or len(shape) > MOST_AXES:
+        raise ValueError('the shape of an array is impossible')
+    return tuple(shape)
+
+
+def parse_hdf5_arrays(data: bytes, path: Path, check: Check) -> dict[str, Floats]:
+    """Read named arrays of HDF5, as format 1 has them; otherwise as :func:`parse_arrays`.
+
+    Raises
+    ------
+    ArchiveError
+        If the file is damaged or holds more than plain arrays, `check` says so, or a number is not finite.
+    """
+    with _damage(f'{path}: the weights are damaged', ValueError):
+        arrays = read_plain_hdf5(data, check)
+    _require_finite(arrays, str(path))
+    return arrays
+
+
+@contextmanager
+def _damage(complaint: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds into ``complaint (reason).``; the engine's own pass."""
     try:
-        with h5py.File(io.BytesIO(data), 'r') as file:
-            found: dict[str, Shape] = {}
-            file.visititems(
-                lambda name, item: (
-                    found.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None
-                )
+        yield
+    except ArchiveError:
+        raise
+    except kinds as error:
+        reason = printable(error, LONGEST_REASON)
+        raise ArchiveError(f'{complaint} ({reason}); copy the file again or train again.') from error
+
+
+def _require_finite(arrays: Mapping[str, npt.NDArray[Any]], what: str) -> None:
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ArchiveError(
+                f'{what}: {printable(name, LONGEST_REASON)} holds NaN or infinite numbers, of which no image '
+                'can come; train again, with a lower learning_rate.'
             )
-            check(found)
-            return {name: _single_or_double(file[name][()]) for name in found}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, ArchiveError):
-            raise
-        raise ArchiveError(f'{path}: the weights are damaged ({error}).') from error

@@ -1,24 +1,26 @@
 """Zips with a manifest that seals every other member by its sha256: models and checkpoints.
 
-Members are read in memory, within a bound; nothing is extracted, unpickled or executed.
+Members are read in memory, each within a bound; nothing is extracted, unpickled or executed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import reprlib
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError
 from .atomic import atomic_path
-from .members import json_bytes, parse_object
+from .members import OBJECT_BYTES, json_bytes, parse_object
+from .plain_zip import open_plain_zip
+from .text import printable
 
 __all__ = ['SealedZip', 'ZipFormat', 'open_sealed', 'write_sealed']
 
@@ -29,6 +31,7 @@ DAMAGE = (
 )
 """What a damaged zip can raise."""
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,20 @@ class SealedZip:
     """An open file whose head was checked."""
 
     path: Path
+    kind: ZipFormat
+    """Which of the formats that were asked for it has."""
     manifest: Mapping[str, Any]
     file: zipfile.ZipFile
 
-    def read(self, name: str) -> bytes:
-        """Return a member.
+    def read(self, name: str, most: int) -> bytes:
+        """Return a member of at most so many bytes.
 
         Raises
         ------
         ArchiveError
-            If it is damaged or is not the sealed one.
+            If it is larger or damaged, or is not the sealed one.
         """
-        data = _member(self.file, name, self.path)
+        data = _member(self.file, name, most, self.path)
         sealed = self.manifest.get('sha256')
         if not isinstance(sealed, dict) or hashlib.sha256(data).hexdigest() != sealed.get(name):
             raise ArchiveError(
@@ -114,74 +119,74 @@ def open_sealed(path: Path, kinds: Sequence[ZipFormat], *, inside: str | None = 
     Raises
     ------
     ArchiveError
-        If it is not a zip, is too large, or has another format or other members.
+        If it is not a plain zip, is too large, or has another format or other members.
     """
-    try:
-        file = zipfile.ZipFile(path)
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context(open_plain_zip(path))
             names = file.namelist()
             if inside is not None and inside in names and MANIFEST not in names:
                 # An outer zip, as Ptychodus' own "save model" makes it from a directory.
-                outer, file = file, _unpack(file, inside, kinds[0], path)
-                outer.close()
+                data = _member(file, inside, kinds[0].size_limit, path)
+                file = stack.enter_context(open_plain_zip(data))
             opened = _check_head(file, kinds, path)
-        except BaseException:
-            file.close()
-            raise
-    except DAMAGE as error:
-        if isinstance(error, ArchiveError):
-            raise
-        raise ArchiveError(
-            f'{path} is not a readable {kinds[0].title} archive ({error}); copy it again or train again.'
-        ) from error
-    with file:
+        except DAMAGE as error:
+            if isinstance(error, ArchiveError):
+                raise
+            raise ArchiveError(
+                f'{path} is not a readable {kinds[0].title} archive ({_reason(error)}); copy it again or '
+                'train again.'
+            ) from error
         yield opened
-
-
-def _unpack(outer: zipfile.ZipFile, name: str, kind: ZipFormat, path: Path) -> zipfile.ZipFile:
-    info = outer.getinfo(name)
-    _check_size([info], kind, path)
-    return zipfile.ZipFile(io.BytesIO(outer.read(info)))
 
 
 def _check_head(file: zipfile.ZipFile, kinds: Sequence[ZipFormat], path: Path) -> SealedZip:
     infos = file.infolist()
     found = {info.filename for info in infos}
-    likely = min(kinds, key=lambda kind: len(found ^ {MANIFEST, *kind.members}))
-    _check_size(infos, likely, path)
-    expected = {MANIFEST, *likely.members}
-    if found != expected or len(infos) != len(expected):
-        strange = ', '.join(sorted(found ^ expected)) or 'a member twice'
-        raise ArchiveError(
-            f'{path} is not a PtychoPINN {kinds[0].title}: its members are not the expected ones '
-            f'({strange}). Give a file that this package wrote.'
-        )
-    manifest = parse_object(_member(file, MANIFEST, path), path)
-    if (manifest.get('format'), manifest.get('version')) != (likely.name, likely.version):
-        raise ArchiveError(
-            f'{path} has format {manifest.get("format")!r} version {manifest.get("version")!r}; this release '
-            f'reads {likely.name!r} version {likely.version}.'
-        )
-    return SealedZip(path, manifest, file)
-
-
-def _check_size(infos: Sequence[zipfile.ZipInfo], kind: ZipFormat, path: Path) -> None:
+    kind = min(kinds, key=lambda kind: len(found ^ {MANIFEST, *kind.members}))
     if sum(info.file_size for info in infos) > kind.size_limit:
         raise ArchiveError(
             f'{path} unpacks to more than {kind.size_limit >> 20} MiB; it is not a {kind.title}.'
         )
+    expected = {MANIFEST, *kind.members}
+    if found != expected:
+        strange = printable(', '.join(sorted(found ^ expected)), LONGEST_REASON)
+        raise ArchiveError(
+            f'{path} is not a PtychoPINN {kinds[0].title}: its members are not the expected ones '
+            f'({strange}). Give a file that this package wrote.'
+        )
+    manifest = parse_object(_member(file, MANIFEST, OBJECT_BYTES, path), path)
+    name, version = manifest.get('format'), manifest.get('version')
+    if name != kind.name or type(version) is not int or version != kind.version:
+        raise ArchiveError(
+            f'{path} has format {_shown(name)} version {_shown(version)}, but '
+            f'members of {kind.name!r} version {kind.version}; give a file that this release wrote.'
+        )
+    return SealedZip(path, kind, manifest, file)
 
 
-def _member(file: zipfile.ZipFile, name: str, path: Path) -> bytes:
+def _member(file: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
+    size = file.getinfo(name).file_size
+    if size > most:
+        raise ArchiveError(
+            f'{path}: the member {name} has {size} bytes, at most {most} belong there; the file is damaged.'
+        )
     try:
         # Reading one byte past the stated size shows a member that lies about it.
-        limit = file.getinfo(name).file_size
         with file.open(name) as stream:
-            data = stream.read(limit + 1)
+            data = stream.read(size + 1)
     except DAMAGE as error:
         raise ArchiveError(
-            f'{path}: the member {name} is damaged ({error}); copy the file again or train again.'
+            f'{path}: the member {name} is damaged ({_reason(error)}); copy the file again or train again.'
         ) from error
-    if len(data) != limit:
+    if len(data) != size:
         raise ArchiveError(f'{path}: the member {name} has not its stated size; the file is damaged.')
     return data
+
+
+def _reason(error: Exception) -> str:
+    return printable(error, LONGEST_REASON)
+
+
+def _shown(value: object) -> str:
+    return printable(reprlib.repr(value))

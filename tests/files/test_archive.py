@@ -20,6 +20,8 @@ from ptycho_engine.files.origin import ScanOrigin
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.scaling import ScaleRecord
 
+FORMAT_1 = Path(__file__).parents[1] / 'fixtures' / 'format_1'
+
 
 def small_model() -> ModelArchive:
     config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, unrolled_steps=1))
@@ -31,6 +33,16 @@ def small_model() -> ModelArchive:
         backend='pytorch',
         history=[{'epoch': 1, 'training_deviance': 2.5}],
         origins=(ScanOrigin('a.npz', 9, 1e5, 5.25, 'abc'), ScanOrigin('b.npz', 1, 1e4, None, 'def')),
+    )
+
+
+def tiny_model() -> ModelArchive:
+    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1))
+    return replace(
+        small_model(),
+        config=config,
+        probe=np.ones((1, 32, 32), np.complex64),
+        weights=initial_weights(build_plan(config.model), 1),
     )
 
 
@@ -83,9 +95,9 @@ def rewrite(path, change):
 
 
 def flip(members):
-    data = bytearray(members['wts.h5'])
+    data = bytearray(members['wts.safetensors'])
     data[-5] ^= 1
-    members['wts.h5'] = bytes(data)
+    members['wts.safetensors'] = bytes(data)
 
 
 def pickled_probe(members):
@@ -143,13 +155,13 @@ def other_network(members):
     [
         (flip, 'does not match its checksum'),
         (lambda m: m.update({'evil.py': b'x'}), 'evil.py'),
-        (lambda m: m.update({'../up': b'x'}), 'members are not the expected ones'),
+        (lambda m: m.update({'../up': b'x'}), 'named by a path to another place'),
         (lambda m: m.pop('scale.json'), 'scale.json'),
         (lambda m: m.update({'manifest.json': b'[]'}), 'wrong kind'),
         (lambda m: m.update({'manifest.json': b'{'}), 'broken JSON'),
         (lambda m: m.update({'manifest.json': b'{"format": "x"}'}), 'has format'),
         (pickled_probe, 'damaged'),
-        (strange_origin, 'training data cannot be read'),
+        (strange_origin, 'trained_on of the manifest, patterns'),
         (unknown_field, "no field 'wings'"),
         (other_network, 'do not fit the network'),
     ],
@@ -170,7 +182,7 @@ def test_arc_05_a_bomb_is_refused_before_it_is_read(path, tmp_path):
     at = data.rindex(b'history.json') - 46
     size = (3 << 30).to_bytes(4, 'little')
     path.write_bytes(data[: at + 24] + size + data[at + 28 :])
-    with pytest.raises(ArchiveError, match='more than 1024 MiB'):
+    with pytest.raises(ArchiveError, match='cannot have the size that is stated'):
         load_archive(path)
 
 

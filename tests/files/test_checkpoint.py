@@ -1,24 +1,21 @@
 """Checkpoints as files (specs/archive.md, CHK); runs that use them are in tests/pipeline/test_resume.py."""
 
-import io
 import json
 import zipfile
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pytest
 
 from ptycho_engine.errors import ArchiveError
-from ptycho_engine.files.archive import load_archive, read_manifest, save_archive
+from ptycho_engine.files.archive import ModelArchive, load_archive, read_manifest, save_archive
 from ptycho_engine.files.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from ptycho_engine.network.plan import build_plan, initial_weights
-from tests.files.test_archive import flip, rehash, rewrite, small_model
+from tests.files.test_archive import flip, rehash, rewrite, small_model, tiny_model
 
 
-@pytest.fixture(scope='module')
-def checkpoint() -> Checkpoint:
-    model = small_model()
+def tiny_checkpoint(model: ModelArchive | None = None) -> Checkpoint:
+    model = model or tiny_model()
     current = initial_weights(build_plan(model.config.model), 2)
     state = {f'{name}/speed': value[..., :1] for name, value in current.items()}
     return Checkpoint(
@@ -27,6 +24,11 @@ def checkpoint() -> Checkpoint:
         weights=current,
         optimiser={**state, 'steps': np.array([7], np.float32), 'count': np.float32(3)},
     )
+
+
+@pytest.fixture(scope='module')
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint(small_model())
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_arc_07_equal_contents_give_equal_bytes(path, tmp_path, checkpoint):
 
 def test_a_model_is_not_a_checkpoint(tmp_path, checkpoint):
     save_archive(tmp_path / 'wts.h5.zip', checkpoint.model)
-    with pytest.raises(ArchiveError, match=r'not a PtychoPINN checkpoint: .*current\.h5'):
+    with pytest.raises(ArchiveError, match=r'not a PtychoPINN checkpoint: .*current\.safetensors'):
         load_checkpoint(tmp_path / 'wts.h5.zip')
 
 
@@ -95,21 +97,19 @@ def progress(**values):
 
 def huge_state(members):
     """A few bytes that declare an array of 4 TB."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, 'w') as file:
-        file.create_dataset('step1/down1a/bias/speed', shape=(1 << 40,), dtype='f4', chunks=(1 << 20,))
-    members['optimiser.h5'] = buffer.getvalue()
-    assert len(members['optimiser.h5']) < 10_000
+    entry = {'dtype': 'F32', 'shape': [1 << 40], 'data_offsets': [0, 4 << 40]}
+    header = json.dumps({'step1/down1a/bias/speed': entry}).encode()
+    members['optimiser.safetensors'] = len(header).to_bytes(8, 'little') + header
     rehash(members)
 
 
 def other_weights(members):
-    members['current.h5'] = members['optimiser.h5']
+    members['current.safetensors'] = members['optimiser.safetensors']
     rehash(members)
 
 
-def broken_hdf5(members):
-    members['optimiser.h5'] = members['optimiser.h5'][:-2000]
+def cut_off(members):
+    members['optimiser.safetensors'] = members['optimiser.safetensors'][:-2000]
     rehash(members)
 
 
@@ -118,16 +118,16 @@ def broken_hdf5(members):
     [
         (flip, 'does not match its checksum'),
         (lambda m: m.update({'evil.pkl': b'x'}), r'evil\.pkl'),
-        (lambda m: m.update({'../up': b'x'}), 'members are not the expected ones'),
+        (lambda m: m.update({'../up': b'x'}), 'named by a path to another place'),
         (lambda m: m.pop('progress.json'), r'progress\.json'),
         (lambda m: m.update({'manifest.json': b'{"format": "x"}'}), "has format 'x'"),
-        (progress(epoch='many'), 'damaged checkpoint'),
-        (progress(epoch=0), 'damaged checkpoint'),
-        (progress(best_loss=float('nan')), 'damaged checkpoint'),
-        (progress(schedule=[1]), 'damaged checkpoint'),
+        (progress(epoch='many'), "epoch is 'many'; expected a whole number"),
+        (progress(epoch=0), 'epoch is 0; expected a whole number from 1'),
+        (progress(best_loss=float('nan')), 'NaN is no number'),
+        (progress(schedule=[1]), 'no schedule of the learning rate'),
         (huge_state, r'damaged checkpoint \(the optimiser.*shape \(1099511627776,\)'),
         (other_weights, 'do not fit the network'),
-        (broken_hdf5, 'are damaged'),
+        (cut_off, 'are damaged'),
     ],
 )
 def test_damaged_checkpoints_are_refused_with_a_sentence(path, change, message):

@@ -13,8 +13,9 @@ from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
 from ..io.atomic import atomic_path
 from ..io.damage import reading
+from ..io.hdf5 import open_hdf5
 from .npz import require_keys
-from .stored import StoredStack, open_hdf5_stack
+from .stored import hdf5_stack
 
 __all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
 
@@ -41,18 +42,28 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
     DataFileNotFoundError, DataKeyError, DataValueError
         If the file is missing, lacks a dataset, or is not HDF5.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataFileNotFoundError(
             f'{path}: there is no such file; a Ptychodus directory holds diffraction.h5 and product.h5.'
         )
-    with reading(f'{path} is not a readable HDF5 file'), h5py.File(path, 'r') as file:
+    with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
         require_keys(file, ('patterns', 'indexes', 'bad_pixels'), str(path))
-        patterns = file['patterns']
-        width_m = float(patterns.attrs.get('detector_pixel_width_m', 0.0))
-        height_m = float(patterns.attrs.get('detector_pixel_height_m', 0.0))
-        indexes = np.asarray(file['indexes'][()], dtype=np.int64)
-        bad_pixels = np.asarray(file['bad_pixels'][()], dtype=bool)
-    counts: StoredStack = open_hdf5_stack(path, 'patterns')
+        counts = hdf5_stack(file, 'patterns')
+        attributes = file.attributes_of('patterns')
+        width_m = float(attributes.get('detector_pixel_width_m', 0.0))
+        height_m = float(attributes.get('detector_pixel_height_m', 0.0))
+        stored, mask = file.dataset('indexes'), file.dataset('bad_pixels')
+        if counts.ndim != 3 or stored.shape != counts.shape[:1]:
+            raise DataValueError(
+                f'{path}: patterns have shape {counts.shape} and indexes {stored.shape}; expected (n, h, w) '
+                'and (n,).'
+            )
+        if mask.size > np.prod(counts.shape, dtype=object):
+            raise DataValueError(
+                f'{path}: bad_pixels has shape {mask.shape}; expected {counts.shape[1:]}, that of a pattern.'
+            )
+        indexes = np.asarray(stored[()], dtype=np.int64)
+        bad_pixels = np.asarray(mask[()], dtype=bool)
     used = indexes >= 0
     if counts.ndim != 3 or len(indexes) != len(counts):
         raise DataValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import numpy.typing as npt
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
-from ..io.damage import reading
+from ..io.damage import first_line, reading
+from ..io.npy import ArrayHeader, read_body, read_header
+from ..io.regular import open_regular
 from ..io.text import decode
 
 __all__ = [
@@ -24,9 +27,9 @@ __all__ = [
     'AxisOrder',
     'choose_pattern_key',
     'decide_axis_order',
+    'npz_headers',
     'parse_metadata',
     'read_arrays',
-    'read_header',
     'read_headers',
     'require_keys',
     'write_arrays',
@@ -40,12 +43,25 @@ AxisOrder = Literal['n,H,W', 'H,W,n']
 """Order of the axes of a stack of patterns."""
 
 
-class ArrayHeader(NamedTuple):
-    """What an array in a file is, without its data."""
+FLOOR_BYTES, RATIO = 128 << 20, 1100
+"""A member may unpack to the first, or to so many times its packed bytes; deflate shrinks zeros by 1032."""
 
-    shape: tuple[int, ...]
-    order: Literal['C', 'F']
-    dtype: np.dtype[Any]
+MOST_MEMBERS = 10_000
+
+METADATA_CHARACTERS = 1 << 20
+"""Of the JSON of ``_metadata``; what JSON makes of them takes a hundred times the room."""
+
+MOST_NAMES = 30
+"""Names that one sentence lists."""
+
+
+class Member(NamedTuple):
+    """An array of an NPZ file."""
+
+    header: ArrayHeader
+    info: zipfile.ZipInfo
+    offset: int
+    """Bytes of the member before the data."""
 
 
 def choose_pattern_key(names: Iterable[str], source: str) -> str:
@@ -129,12 +145,44 @@ def decide_axis_order(
     )
 
 
-def read_header(stream: BinaryIO) -> ArrayHeader:
-    """Read the header of an ``.npy`` stream; the data follow."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    return ArrayHeader(shape, 'F' if fortran else 'C', dtype)
+def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:
+    """Return what the arrays of an open NPZ file are, by name and in their order; no array is read.
+
+    Raises
+    ------
+    ValueError, and what a damaged zip raises
+        If a member is damaged, or an array is not just as large as its member.
+    """
+    infos = archive.infolist()
+    if len(infos) > MOST_MEMBERS:
+        raise ValueError(f'it has {len(infos)} members')
+    members = {}
+    for info in infos:
+        if info.filename.endswith('.npy'):
+            name = info.filename.removesuffix('.npy')
+            with archive.open(info) as stream:
+                header = read_header(cast(BinaryIO, stream))
+                offset = stream.tell()
+            if not header.dtype.hasobject:
+                _require_size(archive, info, header, offset, name)
+            members[name] = Member(header, info, offset)
+    return members
+
+
+def _require_size(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: ArrayHeader, offset: int, name: str
+) -> None:
+    """Check what an array declares against what its member can hold."""
+    if offset + header.nbytes != info.file_size:
+        raise ValueError(
+            f'{name!r} declares {header.nbytes} bytes of data, but its member holds {info.file_size - offset}'
+        )
+    assert archive.fp is not None
+    file_size = os.fstat(archive.fp.fileno()).st_size
+    packed = min(info.compress_size, file_size)
+    most = packed if info.compress_type == zipfile.ZIP_STORED else max(FLOOR_BYTES, RATIO * packed)
+    if info.file_size > most:
+        raise ValueError(f'{name!r} declares {info.file_size} bytes, but only {packed} are stored of it')
 
 
 def read_headers(path: Path) -> dict[str, ArrayHeader]:
@@ -147,23 +195,31 @@ def read_headers(path: Path) -> dict[str, ArrayHeader]:
     DataValueError
         If the file is not an NPZ.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataFileNotFoundError(f'{path}: there is no such file; give the path of an NPZ file.')
-    headers = {}
-    with reading(f'{path} is not a readable NPZ file'), zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith('.npy'):
-                with archive.open(name) as stream:
-                    headers[name.removesuffix('.npy')] = read_header(cast(BinaryIO, stream))
-    return headers
+    with (
+        reading(f'{path} is not a readable NPZ file'),
+        open_regular(path) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        return {name: member.header for name, member in npz_headers(archive).items()}
 
 
 def read_arrays(
-    path: Path, needed: Sequence[str], optional: Sequence[str] = ()
+    path: Path,
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    most: Mapping[str, int] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the `needed` arrays of an NPZ file and those `optional` ones that are there; nothing is unpickled.
 
-    An object-typed ``_metadata`` is skipped with a warning; any other object-typed member is refused.
+    An object-typed ``_metadata`` is skipped with a warning; any other object-typed member is refused. Each
+    array that is read is checked against its checksum.
+
+    Parameters
+    ----------
+    most : mapping, optional
+        Elements that an array may have, by name; one with more is refused before it is read.
 
     Raises
     ------
@@ -172,7 +228,7 @@ def read_arrays(
     DataKeyError
         If it lacks a needed array.
     DataValueError
-        If the file is not an NPZ, or holds an array that only pickle could read.
+        If the file is not an NPZ, or holds an array that only pickle could read or that is too large.
     """
     headers = read_headers(path)
     require_keys(headers, needed, str(path))
@@ -185,9 +241,30 @@ def read_arrays(
                 f"{path}: the array '{name}' is pickled, which is never loaded; save it as a plain numeric "
                 'array.'
             )
-    with reading(f'{path} is not a readable NPZ file'), np.load(path, allow_pickle=False) as archive:
-        wanted = {*needed, *optional} - {*pickled}
-        return {name: archive[name] for name in headers if name in wanted}
+    wanted = [name for name in headers if name in {*needed, *optional} - {*pickled}]
+    for name in wanted:
+        limit = (most or {}).get(name)
+        if limit is not None and headers[name].size > limit:
+            raise DataValueError(
+                f'{path}: {name!r} has shape {headers[name].shape}; expected at most {limit} values beside '
+                'patterns of that number and size.'
+            )
+    with (
+        reading(f'{path} is not a readable NPZ file'),
+        open_regular(path) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        members = npz_headers(archive)
+        return {name: _read_member(archive, members[name], path, name) for name in wanted}
+
+
+def _read_member(archive: zipfile.ZipFile, member: Member, path: Path, name: str) -> npt.NDArray[Any]:
+    with reading(f'{path}: {name!r} is damaged'), archive.open(member.info) as stream:
+        array = read_body(cast(BinaryIO, stream), read_header(cast(BinaryIO, stream)))
+        # The checksum is looked at when the end is reached.
+        if stream.read(1):
+            raise ValueError('it is larger than its array')
+    return array
 
 
 def write_arrays(
@@ -228,13 +305,18 @@ def parse_metadata(array: npt.NDArray[Any] | None, source: str) -> dict[str, Any
     """
     if array is None:
         return {}
+    if array.nbytes > 4 * METADATA_CHARACTERS or array.dtype.kind not in 'SU':
+        raise DataValueError(
+            f'{source}: _metadata is of type {array.dtype} and shape {array.shape}; expected a text of JSON '
+            f'of at most {METADATA_CHARACTERS >> 20} MiB.'
+        )
     text = array.item() if array.ndim == 0 else ''.join(map(str, array.ravel()))
     if isinstance(text, bytes):
         text = decode(text)
     try:
         value = json.loads(str(text))
-    except json.JSONDecodeError as error:
-        raise DataValueError(f'{source}: _metadata is not JSON ({error}).') from error
+    except (ValueError, RecursionError) as error:
+        raise DataValueError(f'{source}: _metadata is not JSON ({first_line(error)}).') from error
     if not isinstance(value, dict):
         raise DataValueError(f'{source}: _metadata must be a JSON object, found {type(value).__name__}.')
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import numpy.typing as npt
 from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
+from ..io.damage import reading
+from ..io.hdf5 import open_hdf5
 from .domain import MeasurementDomain, decide_domain, stated_photons
 from .known_patches import KnownPatches
 from .npz import (
+    METADATA_CHARACTERS,
     PATTERN_KEYS,
     AxisOrder,
     choose_pattern_key,
@@ -25,11 +29,20 @@ from .npz import (
     read_headers,
 )
 from .patterns import Patterns
-from .stored import COMPLEX, StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
+from .stored import COMPLEX, StoredStack, hdf5_stack, open_npy_stack, open_npz_stack
 
 __all__ = ['in_canonical_order', 'read_npz_scan', 'single_mask']
 
 logger = logging.getLogger('ptychopinn.data')
+
+FEW = 1 << 16
+"""Values of any array that are read, to say what is wrong with them."""
+
+MOST_MODES = 256
+"""Modes of a probe."""
+
+SPARSEST_OBJECT, LARGE_OBJECT = 64, 1 << 24
+"""An object may have so many times the pixels of all patterns, and in any case the second number."""
 
 NEEDED = ('probeGuess', 'xcoords', 'ycoords')
 OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', 'scan_index', 'bad_pixels', '_metadata')
@@ -56,7 +69,7 @@ def read_npz_scan(
         stack = open_npz_stack(path, key)
     else:
         stack = open_patterns(patterns_file)
-    arrays = read_arrays(path, NEEDED, OPTIONAL)
+    arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
@@ -85,6 +98,19 @@ def read_npz_scan(
     }
 
 
+def _most(shape: tuple[int, ...]) -> dict[str, int]:
+    """Return how many elements the arrays beside patterns of some shape may have, in whatever order of axes."""
+    n, pixels, all_pixels = max(shape, default=0), math.prod(sorted(shape)[-2:]), math.prod(shape)
+    each = max(n, FEW)
+    return {
+        **dict.fromkeys(('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'scan_index'), each),
+        'probeGuess': max(MOST_MODES * pixels, FEW),
+        'bad_pixels': max(all_pixels, FEW),
+        'objectGuess': max(SPARSEST_OBJECT * all_pixels, LARGE_OBJECT),
+        '_metadata': METADATA_CHARACTERS,
+    }
+
+
 def open_patterns(path: Path) -> StoredStack:
     """Open a file that holds nothing but patterns: ``.npy``, or HDF5.
 
@@ -95,14 +121,8 @@ def open_patterns(path: Path) -> StoredStack:
     """
     if path.suffix == '.npy':
         return open_npy_stack(path)
-    import h5py
-
-    try:
-        with h5py.File(path, 'r') as file:
-            key = choose_pattern_key(file, str(path))
-    except OSError as error:
-        raise DataValueError(f'{path} is neither .npy nor a readable HDF5 file ({error}).') from error
-    return open_hdf5_stack(path, key)
+    with reading(f'{path} is neither .npy nor a readable HDF5 file'), open_hdf5(path) as file:
+        return hdf5_stack(file, choose_pattern_key(file, str(path)))
 
 
 def in_canonical_order(

@@ -1,4 +1,4 @@
-"""Stacks of frames as they are stored: mapped where they lie, or staged once to where they can be."""
+"""Stacks of frames as they are stored: read where they lie, or staged once to where they can be."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import logging
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import h5py
-import hdf5plugin  # noqa: F401  registers the compression filters of detector files
 import numpy as np
 import numpy.typing as npt
 
 from ..blocks import blocks
 from ..errors import DataValueError
 from ..io.damage import reading
-from ..io.mapping import Backing, MemoryArray, map_file, scratch_array
-from .npz import read_header
+from ..io.file_array import WHOLE, FileArray, Window
+from ..io.hdf5 import Hdf5Group, open_hdf5
+from ..io.mapping import MemoryArray, Scratch, scratch_array
+from ..io.npy import ArrayHeader, read_header
+from ..io.regular import FileState, open_regular, open_state
+from .npz import npz_headers
 
-__all__ = ['COMPLEX', 'StoredStack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']
+__all__ = ['COMPLEX', 'StoredStack', 'hdf5_stack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -33,10 +36,18 @@ SLAB_BYTES = 64 * 2**20
 TURNED_FRAMES = 8192
 """Frames written at once while a stack is turned."""
 
+AMPLITUDE_BYTES = 4
+"""Of each pixel once it is read; what takes no more than the limit then is read whole at once."""
+
 REAL, COMPLEX = 'biuf', 'biufc'
 """Kinds of NumPy types that frames may have: real numbers, as patterns are, or any."""
 
-Order = Literal['C', 'F']
+
+class Backing(Protocol):
+    """Where the frames of a stack are."""
+
+    def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
+        """Return copies of frames, or of a window of each; see :meth:`~.FileArray.read`."""
 
 
 class _OnDemand:
@@ -120,12 +131,10 @@ class StoredStack:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        backing = self._backing.get()
         chosen, *rest = key if isinstance(key, tuple) else (key,)
         rows = chosen if self._rows is None else self._rows[chosen]
-        # The window first: it is a view, and choosing frames copies.
-        block = np.array(backing.array[:, self._window[0], self._window[1]][rows])
-        backing.release()
+        with reading(f'{self.source} cannot be read'):
+            block = self._backing.get().read(rows, self._window)
         return block[(slice(None),) * (block.ndim - 2) + tuple(rest)]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -158,10 +167,16 @@ class StoredStack:
         memory or in a scratch file, when its first frame is read.
         """
         height, width, n = self._stored_shape
+        shape = (n, height, width)
         source = self._backing
-        return StoredStack(
-            (n, height, width), self.dtype, lambda: _turned(source.get(), self.source), self.source
-        )
+
+        def turn() -> Backing:
+            stored = source.get()
+            if isinstance(stored, _Reversed):
+                return _Swapped(stored.frames)
+            return _turned(stored, shape, (2, 0, 1), self.dtype, self.source)
+
+        return StoredStack(shape, self.dtype, turn, self.source)
 
 
 def _within(outer: slice, inner: slice, size: int) -> slice:
@@ -170,7 +185,7 @@ def _within(outer: slice, inner: slice, size: int) -> slice:
     return slice(offset + start, offset + stop)
 
 
-def _staging(shape: tuple[int, ...], dtype: npt.DTypeLike, source: str, why: str) -> Backing:
+def _staging(shape: tuple[int, ...], dtype: npt.DTypeLike, source: str, why: str) -> Scratch:
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size > MEMORY_LIMIT_BYTES:
         logger.info('%s: %s; staging %.1f GB once in a scratch file.', source, why, size / 1e9)
@@ -184,128 +199,193 @@ def _slabs(shape: tuple[int, ...], dtype: npt.DTypeLike, multiple: int = 1) -> I
     return blocks(shape[0], length)
 
 
-def _turned(stored: Backing, source: str) -> Backing:
-    """Copy an array (h, w, n) to (n, h, w)."""
-    height, width, n = stored.array.shape
+def _turned(
+    stored: Backing,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    source: str,
+) -> Backing:
+    """Copy an array to `shape` in the order `axes` of its own axes, the last of which are the frames."""
     if isinstance(stored, MemoryArray):
-        return MemoryArray(np.ascontiguousarray(stored.array.transpose(2, 0, 1)))
-    turned = _staging((n, height, width), stored.array.dtype, source, 'its patterns are on the last axis')
-    for part in _slabs(stored.array.shape, stored.array.dtype):
-        slab = np.array(stored.array[part])
-        stored.release()
+        return MemoryArray(np.ascontiguousarray(stored.array.transpose(axes)))
+    n = shape[0]
+    before = tuple(shape[axes.index(axis)] for axis in range(3))
+    turned = _staging(shape, dtype, source, 'its patterns are on the last axis')
+    for part in _slabs(before, dtype):
+        slab = stored.read(part).transpose(axes)
+        place = [slice(None)] * 3
+        place[axes.index(0)] = part
+        target = turned.array[tuple(place)]
         # Some frames at a time, for each write touches a page of its frame.
         for frames in blocks(n, TURNED_FRAMES):
-            turned.array[frames, part] = slab[..., frames].transpose(2, 0, 1)
+            target[frames] = slab[frames]
             turned.release()
     return turned
 
 
+class _Reversed:
+    """An array that is stored with its axes reversed, as Fortran orders them; turned once it is read.
+
+    Parameters
+    ----------
+    frames : Backing
+        The array as it is stored, of shape (w, h, n).
+    """
+
+    def __init__(self, frames: Backing, shape: tuple[int, ...], dtype: npt.DTypeLike, source: str) -> None:
+        self.frames = frames
+        self._turned = _OnDemand(lambda: _turned(frames, shape, (2, 1, 0), dtype, source))
+
+    def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
+        """Return copies of frames, or of a window of each."""
+        return self._turned.get().read(rows, window)
+
+
+class _Swapped:
+    """Frames whose rows are stored as columns."""
+
+    def __init__(self, frames: Backing) -> None:
+        self._frames = frames
+
+    def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
+        """Return copies of frames, or of a window of each."""
+        return self._frames.read(rows, (window[1], window[0])).swapaxes(-2, -1)
+
+
+def _in_order(frames: Backing, header: ArrayHeader, source: str) -> Backing:
+    """Return frames in C order, given those that are stored."""
+    if header.order == 'C':
+        return frames
+    return _Reversed(frames, header.shape, header.dtype, source)
+
+
+def _as_stored(header: ArrayHeader) -> tuple[int, ...]:
+    # The bytes of a Fortran-ordered array are those of its transpose in C order.
+    return header.shape if header.order == 'C' else header.shape[::-1]
+
+
 def open_npy_stack(path: Path) -> StoredStack:
-    """Open an ``.npy`` file, mapped.
+    """Open an ``.npy`` file; its frames are read where they lie.
 
     Raises
     ------
-    DataValueError
+    DataFileNotFoundError, DataValueError
         If it is not an ``.npy`` file of numbers.
     """
-    with reading(f'{path} is not a readable .npy file'), path.open('rb') as stream:
-        shape, order, dtype = read_header(stream)
+    with reading(f'{path} is not a readable .npy file'), open_regular(path) as stream:
+        header = read_header(stream)
         offset = stream.tell()
-    return StoredStack(shape, dtype, lambda: _map(path, shape, dtype, offset, order, str(path)), str(path))
+        state = open_state(stream)
+    return StoredStack(
+        header.shape, header.dtype, lambda: _lying(path, header, offset, state, str(path)), str(path)
+    )
 
 
 def open_npz_stack(path: Path, key: str, kinds: str = REAL) -> StoredStack:
-    """Open one array of an NPZ file: mapped at its place in the file, or unpacked once if it is compressed.
+    """Open one array of an NPZ file, to be read where it lies, or at once if it is compressed or small.
 
-    `kinds` is as for :class:`StoredStack`.
+    What is read at once is checked against its checksum. `kinds` is as for :class:`StoredStack`.
 
     Raises
     ------
-    DataValueError
+    DataFileNotFoundError, DataKeyError, DataValueError
         If the file is damaged or the array is not one of numbers.
     """
-    name = f'{key}.npy'
     source = f"{path}: '{key}'"
-    with reading(f'{source} cannot be read'), zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(name)
-        with archive.open(member) as stream:
-            shape, order, dtype = read_header(cast(BinaryIO, stream))
-            header = stream.tell()
-        with path.open('rb') as file:
-            # The local header repeats name and extra fields, which may differ from the directory's.
-            file.seek(member.header_offset + 26)
-            lengths = np.frombuffer(file.read(4), '<u2')
-            offset = member.header_offset + 30 + int(lengths.sum()) + header
-    if dtype.hasobject:
+    with reading(f'{source} cannot be read'), open_regular(path) as file:
+        state = open_state(file)
+        with zipfile.ZipFile(file) as archive:
+            member = npz_headers(archive)[key]
+            header, info = member.header, member.info
+        # The local header repeats name and extra fields, which may differ from the directory's.
+        file.seek(info.header_offset + 26)
+        lengths = np.frombuffer(file.read(4), '<u2')
+        offset = info.header_offset + 30 + int(lengths.sum()) + member.offset
+    if header.dtype.hasobject:
         raise DataValueError(f'{source} is pickled, which is never loaded; save it as a plain numeric array.')
-    if member.compress_type == zipfile.ZIP_STORED:
-        return StoredStack(
-            shape, dtype, lambda: _map(path, shape, dtype, offset, order, source), source, kinds
-        )
-    return StoredStack(shape, dtype, lambda: _unpack(path, name, shape, dtype, order, source), source, kinds)
+    small = header.size * AMPLITUDE_BYTES <= MEMORY_LIMIT_BYTES
+    if info.compress_type == zipfile.ZIP_STORED and not small:
+        open_: Callable[[], Backing] = lambda: _lying(path, header, offset, state, source)  # noqa: E731
+    else:
+        open_ = lambda: _unpack(path, member.info.filename, header, state, source)  # noqa: E731
+    return StoredStack(header.shape, header.dtype, open_, source, kinds)
 
 
-def _map(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, order: Order, source: str
-) -> Backing:
-    with reading(f'{source} is cut short or cannot be read'):
-        return map_file(path, shape, dtype, offset=offset, order=order)
+def _lying(path: Path, header: ArrayHeader, offset: int, state: FileState, source: str) -> Backing:
+    frames = FileArray(path, _as_stored(header), header.dtype, offset=offset, state=state)
+    return _in_order(frames, header, source)
 
 
-def _unpack(
-    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, source: str
-) -> Backing:
-    """Unpack a compressed member of a zip file as it comes."""
-    # The bytes of a Fortran-ordered array are those of its transpose in C order.
-    stored = shape if order == 'C' else shape[::-1]
-    staged = _staging(stored, dtype, source, 'it is compressed')
-    with reading(f'{source} is damaged'), zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+def _unpack(path: Path, name: str, header: ArrayHeader, state: FileState, source: str) -> Backing:
+    """Unpack a member of a zip file as it comes, and check it against its checksum."""
+    stored = _as_stored(header)
+    staged = _staging(stored, header.dtype, source, 'it is compressed')
+    with (
+        reading(f'{source} is damaged'),
+        open_regular(path, state) as file,
+        zipfile.ZipFile(file) as archive,
+        archive.open(name) as stream,
+    ):
         read_header(cast(BinaryIO, stream))
-        for part in _slabs(stored, dtype):
+        for part in _slabs(stored, header.dtype):
             slab = staged.array[part]
             data = stream.read(slab.nbytes)
-            slab[...] = np.frombuffer(data, dtype).reshape(slab.shape)
+            slab[...] = np.frombuffer(data, header.dtype).reshape(slab.shape)
             staged.release()
-    return staged if order == 'C' else _Transposed(staged)
-
-
-class _Transposed:
-    """A backing with its axes reversed."""
-
-    def __init__(self, stored: Backing) -> None:
-        self.array = stored.array.T
-        self.release = stored.release
+        # The checksum is looked at when the end is reached.
+        if stream.read(1):
+            raise ValueError('it is larger than its array')
+    return _in_order(staged, header, source)
 
 
 def open_hdf5_stack(path: Path, name: str) -> StoredStack:
-    """Open a dataset of an HDF5 file: mapped where it is contiguous, else unpacked once.
+    """Open a dataset of an HDF5 file as :func:`hdf5_stack` does.
 
     Raises
     ------
-    DataValueError
-        If it cannot be read.
+    DataFileNotFoundError, DataValueError
+        If it cannot be read, or part of it is missing.
     KeyError
         If there is no such dataset.
     """
-    source = f"{path}: '{name}'"
-    with reading(f'{path} is not a readable HDF5 file'), h5py.File(path, 'r') as file:
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset):
-            raise DataValueError(f'{source} is a group; expected a dataset of patterns.')
-        shape, dtype = dataset.shape, dataset.dtype
-        offset = None
-        if dataset.chunks is None and not dataset.external and not dataset.is_virtual:
-            offset = dataset.id.get_offset()
-    if offset is not None:
-        return StoredStack(shape, dtype, lambda: _map(path, shape, dtype, offset, 'C', source), source)
-    return StoredStack(shape, dtype, lambda: _copy_dataset(path, name, source), source)
+    with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
+        return hdf5_stack(file, name)
 
 
-def _copy_dataset(path: Path, name: str, source: str) -> Backing:
-    """Read a chunked dataset once, in whole rows of chunks."""
-    with reading(f'{source} cannot be read'), h5py.File(path, 'r') as file:
-        dataset = file[name]
-        staged = _staging(dataset.shape, dataset.dtype, source, 'it is stored in chunks')
+def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
+    """Return a dataset of an open HDF5 file: read where it lies if it is contiguous, else unpacked once.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataValueError
+        If it cannot be read, or part of it is missing.
+    KeyError
+        If there is no such dataset.
+    """
+    source = file.title(name)
+    path, state, place = file.path, file.state, file.absolute(name)
+    assert path is not None
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataValueError(f'{source} is a group; expected a dataset of patterns.')
+    if file.followed:
+        logger.info('%s is read from %s.', source, ', '.join(map(str, file.followed)))
+    shape, dtype = dataset.shape, dataset.dtype
+    # The place in the file says nothing where a link led to another one.
+    plain = dataset.chunks is None and not dataset.external and not dataset.is_virtual
+    offset = dataset.id.get_offset() if plain and file.file_of(name) == path else None
+    if offset is not None and state is not None:
+        header = ArrayHeader(shape, 'C', dtype)
+        return StoredStack(shape, dtype, lambda: _lying(path, header, offset, state, source), source)
+    return StoredStack(shape, dtype, lambda: _copy_dataset(path, place, state, source), source)
+
+
+def _copy_dataset(path: Path, name: str, state: FileState | None, source: str) -> Backing:
+    """Read a dataset once by HDF5, in whole rows of chunks."""
+    with reading(f'{source} cannot be read'), open_hdf5(path, state=state) as file:
+        dataset = file.dataset(name)
+        staged = _staging(dataset.shape, dataset.dtype, source, 'it is not stored in one piece')
         multiple = dataset.chunks[0] if dataset.chunks else 1
         for part in _slabs(dataset.shape, dataset.dtype, multiple):
             dataset.read_direct(staged.array, np.s_[part], np.s_[part])

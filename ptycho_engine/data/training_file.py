@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataValueError
+from ..errors import DataValueError, EngineError
 from ..files.product import ProductData
 from ..io.damage import reading
+from ..io.hdf5 import open_hdf5
 from ..physics.geometry import ObjectGrid
 from .npz import require_keys
-from .stored import StoredStack, open_hdf5_stack
+from .stored import StoredStack, hdf5_stack
 
 __all__ = ['is_training_file', 'read_training_file']
 
@@ -34,9 +34,9 @@ NEEDED = (
 def is_training_file(path: Path) -> bool:
     """Return whether a file is HDF5 with the patterns and positions of such a file."""
     try:
-        with h5py.File(path, 'r') as file:
+        with open_hdf5(path) as file:
             return 'patterns' in file and 'probe_position_x_px' in file
-    except (OSError, RuntimeError):
+    except EngineError:
         return False
 
 
@@ -51,9 +51,22 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
     DataKeyError, DataValueError, ProductError
         If something is missing or contradicts another item.
     """
-    with reading(f'{path} is not a readable HDF5 file'), h5py.File(path, 'r') as file:
+    with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
         require_keys(file, NEEDED, str(path))
-        small = {name: np.asarray(file[name][()]) for name in NEEDED if name != 'patterns'}
+        counts = hdf5_stack(file, 'patterns')
+        stored = {name: file.dataset(name) for name in NEEDED if name != 'patterns'}
+        positions = stored['probe_position_x_px']
+        if counts.ndim != 3 or positions.shape != counts.shape[:1]:
+            raise DataValueError(
+                f'{path}: patterns have shape {counts.shape} and the positions {positions.shape}; expected '
+                '(n, h, w) and (n,).'
+            )
+        if stored['bad_pixels'].size > np.prod(counts.shape, dtype=object):
+            raise DataValueError(
+                f'{path}: bad_pixels has shape {stored["bad_pixels"].shape}; expected {counts.shape[1:]}, '
+                'that of a pattern.'
+            )
+        small = {name: np.asarray(dataset[()]) for name, dataset in stored.items()}
     obj = small['object']
     if obj.ndim == 2:
         obj = obj[np.newaxis]
@@ -62,12 +75,6 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
     grid = ObjectGrid(height, width, pixel_width_m=pixel_width_m, pixel_height_m=pixel_height_m)
     x_px, y_px = small['probe_position_x_px'], small['probe_position_y_px']
     x_m, y_m = ProductData.positions_m(x_px, y_px, grid)
-    counts = open_hdf5_stack(path, 'patterns')
-    if counts.ndim != 3 or len(counts) != len(x_m):
-        raise DataValueError(
-            f'{path}: patterns have shape {counts.shape} and there are {len(x_m)} positions; expected '
-            '(n, h, w) and n.'
-        )
     product = ProductData(
         name=path.stem,
         comments='',

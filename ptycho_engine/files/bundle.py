@@ -11,11 +11,13 @@ import numpy as np
 
 from ..blocks import block_length, blocks
 from ..data.npz import AxisOrder, parse_metadata
-from ..data.npz_scan import in_canonical_order, single_mask
+from ..data.npz_scan import FEW, in_canonical_order, single_mask
 from ..data.patterns import Patterns
 from ..data.raw_data import RawData
-from ..data.stored import open_hdf5_stack
-from ..errors import ProductError
+from ..data.stored import hdf5_stack
+from ..errors import EngineError, ProductError
+from ..io.damage import reading
+from ..io.hdf5 import Attributes, Hdf5Group, open_hdf5
 from ..physics.geometry import ObjectGrid
 
 __all__ = ['BUNDLE', 'holds_patterns', 'read_bundle', 'write_bundle']
@@ -29,9 +31,9 @@ AXES: dict[AxisOrder, str] = {'n,H,W': 'NHW', 'H,W,n': 'HWN'}
 def holds_patterns(path: Path) -> bool:
     """Return whether a file is HDF5 with the patterns of a product; they are not read."""
     try:
-        with h5py.File(path, 'r') as file:
+        with open_hdf5(path) as file:
             return f'{BUNDLE}/diffraction' in file
-    except (OSError, RuntimeError):
+    except EngineError:
         return False
 
 
@@ -73,40 +75,48 @@ def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:
 def read_bundle(path: Path, n: int) -> dict[str, Any]:
     """Return the fields of RawData that ``/raw_data`` and ``/scan_index`` hold, as far as they are there."""
     fields: dict[str, Any] = {}
-    try:
-        with h5py.File(path, 'r') as file:
-            index = file.get('scan_index')
-            group = file.get(BUNDLE)
-            if isinstance(group, h5py.Group):
-                index = group.get('scan_index', index)
-                if 'metadata' in group.attrs:
-                    fields['metadata'] = parse_metadata(np.asarray(group.attrs['metadata']), str(path))
-                fields.update(_read_patterns(group, path, n))
-            if isinstance(index, h5py.Dataset):
-                fields['scan_index'] = index[()]
-    except (OSError, RuntimeError) as error:
-        raise ProductError(f'{path}: the group /{BUNDLE} cannot be read ({error}).') from error
+    with reading(f'{path}: the group /{BUNDLE} cannot be read'), open_hdf5(path) as file:
+        index = file.get('scan_index')
+        group = file.get(BUNDLE)
+        if isinstance(group, Hdf5Group):
+            index = group.get('scan_index') or index
+            if 'metadata' in group.attrs:
+                fields['metadata'] = parse_metadata(np.asarray(group.attrs['metadata']), str(path))
+            fields.update(_read_patterns(group, path, n))
+        if isinstance(index, h5py.Dataset):
+            if index.size > max(n, FEW):
+                raise ProductError(
+                    f'{path}: scan_index has shape {index.shape}; expected one entry for each of {n} positions.'
+                )
+            fields['scan_index'] = index[()]
     return fields
 
 
-def _read_patterns(group: h5py.Group, path: Path, n: int) -> dict[str, Any]:
-    patterns = group.get('diffraction')
-    if not isinstance(patterns, h5py.Dataset):
+def _read_patterns(group: Hdf5Group, path: Path, n: int) -> dict[str, Any]:
+    if not isinstance(group.get('diffraction'), h5py.Dataset):
         raise ProductError(f'{path}: /{BUNDLE} lacks the dataset diffraction; export the product again.')
-    stated = _axis_order(patterns, 'axis_canonical', path)
-    stack, order = in_canonical_order(open_hdf5_stack(path, f'/{BUNDLE}/diffraction'), n, stated)
+    attributes = group.attributes_of('diffraction')
+    stated = _axis_order(attributes, 'axis_canonical', path)
+    stack, order = in_canonical_order(hdf5_stack(group, 'diffraction'), n, stated)
     mask = group.get('bad_pixels')
-    stored = mask[()] if isinstance(mask, h5py.Dataset) else None
+    stored = None
+    if isinstance(mask, h5py.Dataset):
+        if mask.size > np.prod(stack.shape, dtype=object):
+            raise ProductError(
+                f'{path}: bad_pixels of /{BUNDLE} has shape {mask.shape}; expected {stack.shape[1:]}, that of '
+                'a pattern.'
+            )
+        stored = mask[()]
     bad = single_mask(stored, stack.shape[1:], f'{path}: bad_pixels of /{BUNDLE}')
     return {
         'diffraction': Patterns(stack, counts=False, bad_pixels=bad, source=str(path)).in_memory_if_small(),
         'bad_pixels': bad,
-        'original_axis_order': _axis_order(patterns, 'original_axis_order', path) or order,
+        'original_axis_order': _axis_order(attributes, 'original_axis_order', path) or order,
     }
 
 
-def _axis_order(patterns: h5py.Dataset, name: str, path: Path) -> AxisOrder | None:
-    value = patterns.attrs.get(name)
+def _axis_order(attributes: Attributes, name: str, path: Path) -> AxisOrder | None:
+    value = attributes.get(name)
     if value is None:
         return None
     for order, spelling in AXES.items():

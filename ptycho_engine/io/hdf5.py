@@ -42,7 +42,13 @@ STRINGS = 1024
 
 
 @contextmanager
-def open_hdf5(source: Path | bytes, *, strict: bool = False, title: str | None = None) -> Iterator[Hdf5Group]:
+def open_hdf5(
+    source: Path | bytes,
+    *,
+    strict: bool = False,
+    title: str | None = None,
+    state: FileState | None = None,
+) -> Iterator[Hdf5Group]:
     """Open an HDF5 file, given by its path or its bytes, and yield its root; nothing may write it meanwhile.
 
     Parameters
@@ -53,6 +59,8 @@ def open_hdf5(source: Path | bytes, *, strict: bool = False, title: str | None =
         Whether all must lie in the file itself and be reached by hard links.
     title : str, optional
         How sentences call the file; its path if not given.
+    state : FileState, optional
+        That in which the file was seen before; it must still be in it.
 
     Raises
     ------
@@ -68,6 +76,8 @@ def open_hdf5(source: Path | bytes, *, strict: bool = False, title: str | None =
         else:
             file = session.open_path(source)
             file.title = title or str(source)
+            if state is not None and file.state is not None:
+                state.require(file.state, source)
         try:
             yield Hdf5Group(session, DatasetDoor(session), file, h5g.open(file.handle.id, b'/'), '')
         except EngineError:
@@ -178,7 +188,7 @@ class Hdf5Group:
 
     def title(self, name: str = '') -> str:
         """Return how sentences call an item of the group."""
-        inner = '/'.join(part for part in (self.name, name.strip('/')) if part)
+        inner = self.absolute(name)
         return f'{self._file.title}: {inner!r}' if inner else self._file.title
 
     def __iter__(self) -> Iterator[str]:
@@ -212,7 +222,7 @@ class Hdf5Group:
         if found is None:
             return None
         if isinstance(found.id, h5g.GroupID):
-            inner = '/'.join(part for part in (self.name, name.strip('/')) if part)
+            inner = self.absolute(name)
             return Hdf5Group(self._session, self._datasets, found.file, found.id, inner)
         if not isinstance(found.id, h5d.DatasetID):
             raise DataValueError(f'{self.title(name)} is a named type; expected a group or a dataset.')
@@ -238,6 +248,10 @@ class Hdf5Group:
         """Return the attributes of an item that must be there."""
         found = self[name]
         return found.attrs if isinstance(found, Hdf5Group) else Attributes(found.id, self.title(name))
+
+    def absolute(self, name: str) -> str:
+        """Return the path of an item from the root on."""
+        return '/'.join(part for part in (self.name, name.strip('/')) if part)
 
     def file_of(self, name: str) -> Path | None:
         """Return the file in which an item lies, wherever links lead; None for bytes or no such link."""

@@ -1,4 +1,4 @@
-"""Arrays that live in files: parts of existing files, and scratch files without a name."""
+"""Arrays in scratch files without a name, which nobody else can write."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
+from .file_array import WHOLE, Window
 
-__all__ = ['Backing', 'MappedArray', 'MemoryArray', 'map_file', 'scratch_array', 'scratch_file']
+__all__ = ['MappedArray', 'MemoryArray', 'Scratch', 'scratch_array', 'scratch_file']
 
 
-class Backing(Protocol):
-    """Where the elements of an array are."""
+class Scratch(Protocol):
+    """An array in memory or in a scratch file."""
 
     @property
     def array(self) -> npt.NDArray[Any]:
@@ -28,6 +28,9 @@ class Backing(Protocol):
 
     def release(self) -> None:
         """Give up what need not be in memory."""
+
+    def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
+        """Return copies of frames, or of a window of each; see :meth:`.FileArray.read`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class MemoryArray:
         if isinstance(mapping, mmap.mmap):
             _release_pages(mapping)
 
+    def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
+        """Return copies of frames, or of a window of each."""
+        return _copied(self, rows, window)
+
+
+def _copied(scratch: Scratch, rows: Any, window: Window) -> npt.NDArray[Any]:
+    # The window first: it is a view, and choosing frames copies.
+    array = scratch.array if window == WHOLE else scratch.array[:, window[0], window[1]]
+    block = np.array(array[rows])
+    scratch.release()
+    return block
+
 
 def _release_pages(mapping: mmap.mmap) -> None:
     if hasattr(mmap, 'MADV_DONTNEED'):
@@ -55,10 +70,8 @@ class MappedArray:
     ----------
     file : open file
         It may be closed afterwards; the mapping goes on.
-    shape, dtype, order
-        Of the array.
-    offset : int
-        Bytes before its first element.
+    shape, dtype
+        Of the array, in C order from the first byte on.
     writable : bool
         Whether changes go to the file.
     """
@@ -69,13 +82,11 @@ class MappedArray:
         shape: tuple[int, ...],
         dtype: npt.DTypeLike,
         *,
-        offset: int = 0,
-        order: Literal['C', 'F'] = 'C',
         writable: bool = False,
     ) -> None:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(file.fileno(), 0, access=access)
-        self.array: npt.NDArray[Any] = np.ndarray(shape, dtype, self._map, offset, order=order)
+        self.array: npt.NDArray[Any] = np.ndarray(shape, dtype, self._map)
 
     def release(self) -> None:
         """Give the pages touched so far back to the operating system; they are read again when needed.
@@ -84,28 +95,9 @@ class MappedArray:
         """
         _release_pages(self._map)
 
-
-def map_file(
-    path: Path,
-    shape: tuple[int, ...],
-    dtype: npt.DTypeLike,
-    *,
-    offset: int = 0,
-    order: Literal['C', 'F'] = 'C',
-) -> MappedArray:
-    """Map an array that lies at `offset` of a file, read-only.
-
-    Raises
-    ------
-    ValueError
-        If the file ends before the array does.
-    """
-    with path.open('rb') as file:
-        needed = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        found = os.fstat(file.fileno()).st_size
-        if found < needed:
-            raise ValueError(f'the file has {found} bytes, but its array ends at byte {needed}')
-        return MappedArray(file, shape, dtype, offset=offset, order=order)
+    def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
+        """Return copies of frames, or of a window of each."""
+        return _copied(self, rows, window)
 
 
 @contextmanager
@@ -138,7 +130,7 @@ def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
 
 def scratch_array(
     shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str, memory_limit: int = 0
-) -> Backing:
+) -> Scratch:
     """Return a new array: in memory up to `memory_limit` bytes, beyond that in a :func:`scratch_file`.
 
     Raises

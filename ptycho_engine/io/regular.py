@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from ..errors import DataFileNotFoundError, DataValueError
 
-__all__ = ['FileState', 'open_regular', 'regular_state', 'state_of']
+__all__ = ['FileState', 'open_regular', 'open_state', 'regular_state']
 
 KINDS = (
     (stat.S_ISDIR, 'a folder'),
@@ -50,8 +50,12 @@ class FileState:
             )
 
 
-def state_of(status: os.stat_result) -> FileState:
-    """Return the state that a ``stat`` tells."""
+def open_state(file: IO[bytes] | int) -> FileState:
+    """Return the state of an open file, or of that of a descriptor."""
+    return _state_of(os.fstat(file if isinstance(file, int) else file.fileno()))
+
+
+def _state_of(status: os.stat_result) -> FileState:
     return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -73,7 +77,7 @@ def regular_state(path: Path) -> FileState:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataValueError(f'{path} cannot be looked at ({reason}).') from error
     _require_regular(status, path)
-    return state_of(status)
+    return _state_of(status)
 
 
 def _require_regular(status: os.stat_result, path: Path) -> None:
@@ -109,13 +113,13 @@ def open_regular(path: Path, state: FileState | None = None) -> Iterator[BinaryI
         raise DataValueError(f'{path} cannot be opened ({error.strerror}).') from error
     with os.fdopen(descriptor, 'rb') as stream:
         _require_regular(os.fstat(stream.fileno()), path)
-        before.require(state_of(os.fstat(stream.fileno())), path)
+        before.require(open_state(stream), path)
         try:
             yield stream
         except DataValueError:
             raise
         except Exception:
             # Most likely the change is why reading failed.
-            before.require(state_of(os.fstat(stream.fileno())), path)
+            before.require(open_state(stream), path)
             raise
-        before.require(state_of(os.fstat(stream.fileno())), path)
+        before.require(open_state(stream), path)

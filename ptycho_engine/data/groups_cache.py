@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import DataFileNotFoundError, EngineError
 from ..io.atomic import atomic_path
 from .grouping import neighbours_needed
 from .neighbours import NOBODY, Neighbourhood, find_neighbours, rounded_positions
+from .npz import read_arrays
 
 if TYPE_CHECKING:
     from .raw_data import RawData
@@ -166,20 +168,22 @@ def scan_neighbourhood(
 
 def _read(path: Path, n: int, gridsize: int, K: int, checksum: str) -> npt.NDArray[np.int32] | None:
     """Return the neighbours in a cache file, or None where it is missing, damaged or of something else."""
+    shapes = {'all_groups': (n, gridsize**2), 'further_neighbors': (n, K - gridsize**2 + 1)}
+    most = {'dataset_checksum': 1, **{name: math.prod(shape) for name, shape in shapes.items()}}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            stated = str(file['dataset_checksum'])
-            groups, further = file['all_groups'], file['further_neighbors']
-    except FileNotFoundError:
+        stated = read_arrays(path, ('dataset_checksum',), most=most)['dataset_checksum']
+        if str(stated) != checksum:
+            logger.info('%s is of other positions or an older version and is made anew.', path)
+            return None
+        arrays = read_arrays(path, tuple(shapes), most=most)
+    except DataFileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+    except EngineError:
         logger.warning('%s is damaged and is made anew.', path)
         return None
-    if stated != checksum:
-        logger.info('%s is of other positions or an older version and is made anew.', path)
-        return None
+    groups, further = arrays['all_groups'], arrays['further_neighbors']
     integers = groups.dtype == further.dtype == np.int32
-    if integers and groups.shape == (n, gridsize**2) and further.shape == (n, K - gridsize**2 + 1):
+    if integers and (groups.shape, further.shape) == tuple(shapes.values()):
         near = np.concatenate([groups, further], axis=1)[:, 1:]
         first = np.array_equal(groups[:, 0], np.arange(n))
         if first and near.min(initial=NOBODY) >= NOBODY and near.max(initial=NOBODY) < n:

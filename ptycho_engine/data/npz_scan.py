@@ -99,7 +99,7 @@ def read_npz_scan(
 
 
 def _most(shape: tuple[int, ...]) -> dict[str, int]:
-    """Return how many elements the arrays beside patterns of some shape may have, in whatever order of axes."""
+    """Return how many elements the arrays beside patterns of `shape`, in either order of axes, may have."""
     n, pixels, all_pixels = max(shape, default=0), math.prod(sorted(shape)[-2:]), math.prod(shape)
     each = max(n, FEW)
     return {

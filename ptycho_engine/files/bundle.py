@@ -86,7 +86,7 @@ def read_bundle(path: Path, n: int) -> dict[str, Any]:
         if isinstance(index, h5py.Dataset):
             if index.size > max(n, FEW):
                 raise ProductError(
-                    f'{path}: scan_index has shape {index.shape}; expected one entry for each of {n} positions.'
+                    f'{path}: scan_index has shape {index.shape}; expected one for each of {n} positions.'
                 )
             fields['scan_index'] = index[()]
     return fields
@@ -103,8 +103,8 @@ def _read_patterns(group: Hdf5Group, path: Path, n: int) -> dict[str, Any]:
     if isinstance(mask, h5py.Dataset):
         if mask.size > np.prod(stack.shape, dtype=object):
             raise ProductError(
-                f'{path}: bad_pixels of /{BUNDLE} has shape {mask.shape}; expected {stack.shape[1:]}, that of '
-                'a pattern.'
+                f'{path}: bad_pixels of /{BUNDLE} has shape {mask.shape}; expected {stack.shape[1:]}, that '
+                'of a pattern.'
             )
         stored = mask[()]
     bad = single_mask(stored, stack.shape[1:], f'{path}: bad_pixels of /{BUNDLE}')

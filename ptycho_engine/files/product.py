@@ -14,8 +14,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataFileNotFoundError, ProductError
+from ..errors import DataFileNotFoundError, EngineError, ProductError
 from ..io.atomic import atomic_path
+from ..io.damage import first_line
+from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..printable import printable
 from .product_data import ProductData
 from .product_extras import DAMAGE, ProductExtras, collect_extras, kept_texts, write_extras
@@ -95,28 +97,27 @@ def read_product(path: Path | str, *, extras: bool = True) -> ProductData:
         If it is not HDF5 or breaks the product contract.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise DataFileNotFoundError(f'{path}: there is no such file; give the path of a product file.')
     try:
-        with h5py.File(path, 'r') as file:
+        with open_hdf5(path) as file:
             return _read(file, path, extras)
-    except ProductError:
-        raise
+    except EngineError as error:
+        # What the door says is a whole sentence already.
+        raise error if isinstance(error, ProductError) else ProductError(str(error)) from error
     except DAMAGE as error:
-        raise ProductError(f'{path} is not a readable HDF5 file ({_first_line(error)}).') from error
+        raise ProductError(f'{path} is not a readable HDF5 file ({first_line(error)}).') from error
 
 
-def _first_line(error: BaseException) -> str:
-    return ' '.join(str(arg) for arg in error.args).partition('\n')[0] or type(error).__name__
-
-
-def _read(file: h5py.File, path: Path, with_extras: bool) -> ProductData:
+def _read(file: Hdf5Group, path: Path, with_extras: bool) -> ProductData:
     attributes = file.attrs
     obj = _dataset(file, ('object',), path)
     probe = _dataset(file, ('probe',), path)
+    of_object, of_probe = file.attributes_of('object'), file.attributes_of('probe')
+    positions = _positions(file, path)
     weights = _array(file, ('opr_weights',), path)
-    if weights is None and 'opr_weights' in probe.attrs:
-        weights = np.asarray(probe.attrs['opr_weights'])
+    if weights is None and 'opr_weights' in of_probe:
+        weights = np.asarray(of_probe['opr_weights'])
     values = _array(file, LOSSES, path)
     epochs = _array(file, ('loss_epochs',), path)
     if values is None:
@@ -126,19 +127,17 @@ def _read(file: h5py.File, path: Path, with_extras: bool) -> ProductData:
         'comments': read_text(file, 'comments'),
         'detector_distance_m': _number(attributes, ('detector_object_distance_m',), None, path),
         'photon_energy_eV': _number(attributes, ENERGY, None, path),
-        'object_array': obj[()],
-        'object_pixel_width_m': _number(obj.attrs, ('pixel_width_m',), None, path, 'object'),
-        'object_pixel_height_m': _number(obj.attrs, ('pixel_height_m',), None, path, 'object'),
-        'object_center_x_m': _number(obj.attrs, ('center_x_m',), None, path, 'object'),
-        'object_center_y_m': _number(obj.attrs, ('center_y_m',), None, path, 'object'),
+        'object_array': _image(obj, path),
+        'object_pixel_width_m': _number(of_object, ('pixel_width_m',), None, path, 'object'),
+        'object_pixel_height_m': _number(of_object, ('pixel_height_m',), None, path, 'object'),
+        'object_center_x_m': _number(of_object, ('center_x_m',), None, path, 'object'),
+        'object_center_y_m': _number(of_object, ('center_y_m',), None, path, 'object'),
         'object_layer_spacing_m': _layer_spacing(file, obj, path),
-        'probe': probe[()],
-        'probe_pixel_width_m': _optional(probe.attrs, 'pixel_width_m', path),
-        'probe_pixel_height_m': _optional(probe.attrs, 'pixel_height_m', path),
+        'probe': _image(probe, path),
+        'probe_pixel_width_m': _optional(of_probe, 'pixel_width_m', path),
+        'probe_pixel_height_m': _optional(of_probe, 'pixel_height_m', path),
         'opr_weights': weights,
-        'position_indexes': _required_array(file, 'probe_position_indexes', path),
-        'position_x_m': _required_array(file, 'probe_position_x_m', path),
-        'position_y_m': _required_array(file, 'probe_position_y_m', path),
+        **positions,
         'position_photon_counts': _array(file, ('probe_photon_counts',), path),
         'mass_attenuation_m2_per_kg': _number(attributes, ATTENUATION, 0.0, path),
         'far_field': bool(attributes.get('far_field', True)),
@@ -185,7 +184,7 @@ def _optional(attributes: Any, name: str, source: Path) -> float | None:
     return _number(attributes, (name,), None, source, 'probe') if name in attributes else None
 
 
-def _dataset(file: h5py.File, names: tuple[str, ...], source: Path) -> Any:
+def _dataset(file: Hdf5Group, names: tuple[str, ...], source: Path) -> Any:
     for name in names:
         item = file.get(name)
         if isinstance(item, h5py.Dataset):
@@ -196,26 +195,41 @@ def _dataset(file: h5py.File, names: tuple[str, ...], source: Path) -> Any:
     )
 
 
-def _array(file: h5py.File, names: tuple[str, ...], source: Path) -> npt.NDArray[Any] | None:
+def _image(dataset: Any, source: Path) -> npt.NDArray[Any]:
+    if dataset.dtype.kind != 'c':
+        raise ProductError(
+            f'{source}: {dataset.name.strip("/")!r} is of type {dataset.dtype}; expected complex numbers.'
+        )
+    return np.asarray(dataset[()])
+
+
+def _array(file: Hdf5Group, names: tuple[str, ...], source: Path) -> npt.NDArray[Any] | None:
     """Return the first of some optional datasets of real numbers, or None."""
     name = next((n for n in names if isinstance(file.get(n), h5py.Dataset)), None)
     if name is None:
         return None
-    dataset = file[name]
+    dataset = file.dataset(name)
     if dataset.dtype.kind not in 'iufb':
         raise ProductError(f'{source}: {name!r} is of type {dataset.dtype}; expected real numbers.')
     return np.asarray(dataset[()])
 
 
-def _required_array(file: h5py.File, name: str, source: Path) -> npt.NDArray[Any]:
-    array = _array(file, (_dataset(file, (name,), source).name,), source)
-    assert array is not None
-    if array.ndim != 1:
-        raise ProductError(f'{source}: {name!r} has shape {array.shape}; expected one entry per position.')
-    return array
+def _positions(file: Hdf5Group, path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the positions, which must be equally many, once that is known."""
+    names = ('probe_position_indexes', 'probe_position_x_m', 'probe_position_y_m')
+    shapes = {name: _dataset(file, (name,), path).shape for name in names}
+    for name, shape in shapes.items():
+        if len(shape) != 1:
+            raise ProductError(f'{path}: {name!r} has shape {shape}; expected one entry per position.')
+    if len(set(shapes.values())) > 1:
+        counts = ', '.join(f'{shape[0]} of {name}' for name, shape in shapes.items())
+        raise ProductError(f'{path}: there are {counts}; they must match.')
+    arrays = (_array(file, (name,), path) for name in names)
+    fields = ('position_indexes', 'position_x_m', 'position_y_m')
+    return {field: array for field, array in zip(fields, arrays, strict=True) if array is not None}
 
 
-def _layer_spacing(file: h5py.File, obj: Any, source: Path) -> npt.NDArray[Any]:
+def _layer_spacing(file: Hdf5Group, obj: Any, source: Path) -> npt.NDArray[Any]:
     layers = obj.shape[0] if obj.ndim == 3 else 1
     spacing = _array(file, LAYER_SPACING, source)
     if spacing is None:

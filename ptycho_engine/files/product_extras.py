@@ -19,6 +19,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import EngineError
+from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.text import encode
 from .product_text import Name, copy_attributes, is_plain_text, read_text
 
@@ -64,7 +66,7 @@ class ProductExtras:
 
 
 def collect_extras(
-    file: h5py.File,
+    group: Hdf5Group,
     path: Path,
     known_attributes: Collection[str],
     known_items: Collection[str],
@@ -75,6 +77,7 @@ def collect_extras(
     Of the known attributes `texts` those are kept too that are not plain text. What h5py cannot read, damaged
     or of an exotic type, is left out with a warning.
     """
+    file = group.raw
     attributes = [name for name in file.attrs if name not in known_attributes]
     for name in texts:
         if name in file.attrs and not is_plain_text(file, name):
@@ -83,7 +86,7 @@ def collect_extras(
     for name in file:
         if name not in known_items:
             with _warned(path, name):
-                sizes[name] = _stored_bytes(file, name)
+                sizes[name] = _stored_bytes(group, name)
     if not attributes and not sizes:
         return ProductExtras()
     small, budget = [], MEMORY_LIMIT_BYTES
@@ -96,6 +99,7 @@ def collect_extras(
     with h5py.File(f'extras-{uuid.uuid4()}', 'w', driver='core', backing_store=False) as image:
         for name in attributes:
             with _warned(path, name):
+                group.attrs.require_short(name)
                 copy_attributes(file, image, [name])
         for name in sorted(small, key=_bytes_of):
             with _warned(path, name):
@@ -162,13 +166,13 @@ def write_extras(file: h5py.File, extras: ProductExtras) -> None:
     if extras.source is None:
         return
     try:
-        with h5py.File(extras.source, 'r') as source:
+        with open_hdf5(extras.source) as source:
             for name, size in extras.large:
-                if _holds(source, name) and _stored_bytes(source, name) == size:
-                    _copy_item(source, file, name)
+                if _holds(source.raw, name) and _stored_bytes(source, name) == size:
+                    _copy_item(source.raw, file, name)
                 else:
                     logger.warning('%s no longer holds %r, which is left out.', extras.source, name)
-    except OSError as error:
+    except (OSError, EngineError) as error:
         names = ', '.join(repr(name) for name, _ in extras.large)
         logger.warning('%s cannot be read again (%s); %s left out.', extras.source, error, names)
 
@@ -186,38 +190,23 @@ def _link(group: h5py.Group, name: Name) -> Any:
     return h5py.HardLink()
 
 
-def _stored_bytes(file: h5py.File, name: Name) -> int:
+def _stored_bytes(file: Hdf5Group, name: Name) -> int:
     """Return the bytes that an item of the root takes in its file; links to elsewhere take none."""
-    if not isinstance(_link(file, name), h5py.HardLink):
+    if not isinstance(_link(file.raw, name), h5py.HardLink):
         return 0
-    item = file[name]
-    if isinstance(item, h5py.Dataset):
-        return int(item.id.get_storage_size())
-    if not isinstance(item, h5py.Group):
-        return 0
-    # Not by h5py's visititems, which wants names in UTF-8.
-    total, waiting, seen = 0, [item], {_place(item)}
-    while waiting:
-        group = waiting.pop()
-        for member_name in group:
-            if not isinstance(_link(group, member_name), h5py.HardLink):
-                continue
-            member = group[member_name]
-            if _place(member) in seen:
-                continue
-            seen.add(_place(member))
-            if isinstance(member, h5py.Group):
-                waiting.append(member)
-            elif isinstance(member, h5py.Dataset) and _own_dataset(file, member) is None:
-                total += int(member.id.get_storage_size())
+    total = 0
+    for found in file.below(_bytes_of(name)):
+        if isinstance(found.id, h5py.h5d.DatasetID):
+            own = _own_dataset(file.raw, h5py.Dataset(found.id))
+            total += 0 if own is not None or _is_virtual(found.id) else int(found.id.get_storage_size())
     return total
 
 
-def _place(item: h5py.HLObject) -> int:
-    return int(h5py.h5o.get_info(item.id).addr)
+def _is_virtual(id_: h5py.h5d.DatasetID) -> bool:
+    return bool(id_.get_create_plist().get_layout() == h5py.h5d.VIRTUAL)
 
 
-def _copy_item(source: h5py.File, target: h5py.File, name: Name) -> None:
+def _copy_item(source: h5py.Group, target: h5py.Group, name: Name) -> None:
     """Copy an item of the root; a group's links to the product's own datasets become such links again."""
     link = _link(source, name)
     if not isinstance(link, h5py.HardLink):
@@ -247,6 +236,6 @@ def _copy_item(source: h5py.File, target: h5py.File, name: Name) -> None:
             group[member] = link
 
 
-def _own_dataset(file: h5py.File, item: h5py.HLObject) -> str | None:
+def _own_dataset(file: h5py.Group, item: h5py.HLObject) -> str | None:
     """Return 'object' or 'probe' if `item` is that very dataset of the root."""
     return next((name for name in ('object', 'probe') if name in file and file[name] == item), None)

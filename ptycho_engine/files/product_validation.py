@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ..errors import DataFileNotFoundError, EngineError
+from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.text import is_utf8
 from ..printable import printable
 from .bundle import BUNDLE
@@ -76,10 +77,12 @@ def find_violations(path: Path | str) -> Verdict:
     found: list[str] = []
     warnings: list[str] = []
     try:
-        with h5py.File(path, 'r') as file:
+        with open_hdf5(path) as file:
             checks = _Checks(file)
             found.extend(checks.all())
             warnings.extend(checks.warnings())
+    except EngineError as error:
+        found.append(str(error))
     except DAMAGE as error:
         found.append(f'the file is not readable HDF5, or is truncated: {error}')
     if not found:
@@ -94,7 +97,7 @@ def find_violations(path: Path | str) -> Verdict:
 class _Checks:
     """The rules, applied to an open file."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: Hdf5Group) -> None:
         self.file = file
         self.obj = self._dataset('object')
         self.probe = self._dataset('probe')
@@ -194,19 +197,19 @@ class _Checks:
         except DAMAGE as error:
             yield f'{name} cannot be read: {error}'
 
-    @staticmethod
     def _attributes(
-        owner: str, dataset: Any, names: tuple[str, ...], *, required: bool, positive: bool
+        self, owner: str, dataset: Any, names: tuple[str, ...], *, required: bool, positive: bool
     ) -> Iterator[str]:
         for name in names if dataset is not None else ():
-            if name not in dataset.attrs:
+            attributes = self.file.attributes_of(owner)
+            if name not in attributes:
                 if required:
                     yield f'the attribute {name} of {owner} is missing'
                 continue
-            value = _number(dataset.attrs[name])
+            value = _number(attributes[name])
             if value is None or (positive and not value > 0):
                 expected = 'a positive length in metres' if positive else 'a finite number of metres'
-                yield f'the attribute {name} of {owner} is {dataset.attrs[name]!r}; expected {expected}'
+                yield f'the attribute {name} of {owner} is {attributes[name]!r}; expected {expected}'
 
     def _layers(self) -> Iterator[str]:
         if self.obj is None or self.obj.ndim not in (2, 3):
@@ -279,8 +282,9 @@ class _Checks:
         """Check that positions fall on the object; where size or centre are wrong that is said already."""
         if metres is None or len(metres) == 0 or self.obj is None or self.obj.ndim not in (2, 3):
             return
-        pixel = _number(self.obj.attrs.get(f'pixel_{axis}_m'))
-        center = _number(self.obj.attrs.get('center_x_m' if axis == 'width' else 'center_y_m'))
+        attributes = self.file.attributes_of('object')
+        pixel = _number(attributes.get(f'pixel_{axis}_m'))
+        center = _number(attributes.get('center_x_m' if axis == 'width' else 'center_y_m'))
         if pixel is None or center is None or pixel <= 0 or not np.isfinite(metres).all():
             return
         size = self.obj.shape[-1 if axis == 'width' else -2]
@@ -321,7 +325,7 @@ class _Checks:
 
     def _bundle(self) -> Iterator[str]:
         group = self.file.get(BUNDLE)
-        if not isinstance(group, h5py.Group):
+        if not isinstance(group, Hdf5Group):
             return
         patterns = group.get('diffraction')
         if not isinstance(patterns, h5py.Dataset) or patterns.ndim != 3:

@@ -15,11 +15,10 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  registers the compression filters of detector files
-import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
 from ..errors import DataFileNotFoundError, DataValueError, EngineError
@@ -127,21 +126,28 @@ class Attributes(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._manager:
             raise KeyError(name)
-        attribute = h5a.open(self._id, encoded(name))
-        stored = attribute.get_type()
-        count = math.prod(attribute.shape or ())
-        text = isinstance(stored, h5t.TypeStringID) and stored.is_variable_str()
-        lists = not text and stored.detect_class(h5t.VLEN)
-        if lists or attribute.get_storage_size() > ATTRIBUTE_BYTES or (text and count > STRINGS):
-            raise DataValueError(
-                f'{self._source}: the attribute {name!r} holds {count} '
-                f'{"lists" if lists else "values"}, more than is read of an attribute.'
-            )
+        self.require_short(name)
         return self._manager[name]
 
-    def dtype_of(self, name: str) -> np.dtype[Any]:
-        """Return the stored type of an attribute."""
-        return cast('np.dtype[Any]', self._manager.get_id(name).dtype)
+    def require_short(self, name: str | bytes) -> None:
+        """Check that an attribute is no larger than one should be.
+
+        Raises
+        ------
+        DataValueError
+            If it is.
+        """
+        attribute = h5a.open(self._id, name if isinstance(name, bytes) else encoded(name))
+        stored = attribute.get_type()
+        count = math.prod(attribute.shape or ())
+        variable = stored.detect_class(h5t.VLEN) or (
+            isinstance(stored, h5t.TypeStringID) and stored.is_variable_str()
+        )
+        if count * stored.get_size() > ATTRIBUTE_BYTES or (variable and count > STRINGS):
+            raise DataValueError(
+                f'{self._source}: the attribute {name!r} holds {count} values, more than is read of an '
+                'attribute.'
+            )
 
 
 class Hdf5Group:
@@ -275,11 +281,19 @@ class Hdf5Group:
             that is not a hard one.
         """
         with reading(f'{self.title()} cannot be looked through'):
-            yield from self._below()
+            yield from self._below(self._id)
 
-    def _below(self) -> Iterator[tuple[str, Found]]:
-        seen = {address(self._id)}
-        waiting: list[tuple[str, h5g.GroupID, int]] = [('', self._id, 0)]
+    def below(self, name: bytes) -> Iterator[Found]:
+        """Yield an item of the group, of whatever name, and what is below it, as :meth:`walk` does."""
+        with reading(f'{self.title()} cannot be looked through'):
+            top = Found(self._file, h5o.open(self._id, name), self._id, name)
+            yield top
+            if isinstance(top.id, h5g.GroupID):
+                yield from (found for _, found in self._below(top.id))
+
+    def _below(self, top: h5g.GroupID) -> Iterator[tuple[str, Found]]:
+        seen = {address(top)}
+        waiting: list[tuple[str, h5g.GroupID, int]] = [('', top, 0)]
         count, most = 0, MOST_OWN_OBJECTS if self._session.strict else MOST_OBJECTS
         while waiting:
             prefix, group, depth = waiting.pop()

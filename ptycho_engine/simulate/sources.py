@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from ..arrays import as_column, as_numbers
 from ..data.npz import read_arrays
-from ..errors import DataFileNotFoundError, DataValueError
+from ..errors import DataValueError
 from ..files.product import is_hdf5_name, read_product
+from ..io.damage import reading
+from ..io.npy import read_body, read_header
+from ..io.regular import open_regular
 from ..physics.probe import as_mode_stack
 
 __all__ = ['read_mask', 'read_object', 'read_positions', 'read_probe']
@@ -91,22 +94,16 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
 
 def _read_array(path: Path, key: str) -> npt.NDArray[Any]:
     if path.suffix == '.npy':
-        if not path.is_file():
-            raise DataFileNotFoundError(f'{path}: there is no such file.')
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (OSError, EOFError, ValueError) as error:
-            raise DataValueError(f'{path} is not a readable .npy file ({error}).') from error
+        with reading(f'{path} is not a readable .npy file'), open_regular(path) as stream:
+            header = read_header(stream)
+            if header.nbytes != path.stat().st_size - stream.tell():
+                raise ValueError(f'its array has {header.nbytes} bytes, but the file holds another number')
+            return read_body(stream, header)
     return read_arrays(path, (key,))[key]
 
 
 def _read_columns(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    if not path.is_file():
-        raise DataFileNotFoundError(f'{path}: there is no such file.')
-    try:
-        lines = path.read_text(encoding='utf-8').replace(',', ' ').splitlines()
-        table = np.loadtxt(lines, ndmin=2)
-        x, y = table.T
-    except (OSError, ValueError) as error:
-        raise DataValueError(f'{path}: expected two columns of numbers, x and y ({error}).') from error
+    with reading(f'{path}: expected two columns of numbers, x and y'), open_regular(path) as stream:
+        lines = stream.read().decode('utf-8').replace(',', ' ').splitlines()
+        x, y = np.loadtxt(lines, ndmin=2).T
     return x, y

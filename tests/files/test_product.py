@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -71,9 +72,12 @@ def products(draw) -> ProductData:
 
 def some_extras() -> product_extras.ProductExtras:
     """Extras with an attribute, a filtered dataset, a nested group and links."""
-    with h5py.File('made', 'w', driver='core', backing_store=False) as file:
-        add_unknown_items(file)
-        return product_extras.collect_extras(file, Path('made'), (), ())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'made.h5'
+        with h5py.File(path, 'w') as file:
+            add_unknown_items(file)
+        with open_hdf5(path) as group:
+            return product_extras.collect_extras(group, path, (), ())
 
 
 def add_unknown_items(file: h5py.File) -> None:

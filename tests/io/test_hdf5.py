@@ -324,7 +324,7 @@ def test_hdf_07_attributes_are_short(tmp_path):
         file.attrs['name'] = 'µm'
         file.attrs['many'] = ['a'] * 2000
         lists = h5py.h5t.vlen_create(h5py.h5t.NATIVE_DOUBLE)
-        h5py.h5a.create(file.id, b'lists', lists, h5py.h5s.create_simple((1,)))
+        h5py.h5a.create(file.id, b'lists', lists, h5py.h5s.create_simple((2000,)))
     with open_hdf5(path) as file:
         assert file.attrs['name'] == 'µm'
         assert file.attrs.get('none') is None

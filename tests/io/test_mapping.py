@@ -6,7 +6,7 @@ import pytest
 
 from ptycho_engine.errors import EngineError
 from ptycho_engine.io import mapping
-from ptycho_engine.io.mapping import map_file, scratch_array
+from ptycho_engine.io.mapping import scratch_array
 
 
 def test_mem_04_a_scratch_file_has_no_name_and_keeps_what_was_written(tmp_path, monkeypatch):
@@ -30,13 +30,3 @@ def test_mem_04_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeyp
     with pytest.raises(EngineError, match=r'A test needs 8\.0 GB of scratch space in .*TMPDIR'):
         scratch_array((1000, 1000, 1000), np.float64, 'A test')
     assert not list(tmp_path.iterdir())
-
-
-def test_a_file_too_short_for_its_array_is_refused(tmp_path):
-    path = tmp_path / 'x.bin'
-    np.arange(100.0).tofile(path)
-    np.testing.assert_array_equal(
-        map_file(path, (4, 5), np.float64, offset=80).array.ravel(), np.arange(10, 30)
-    )
-    with pytest.raises(ValueError, match='800 bytes, but its array ends at byte 880'):
-        map_file(path, (100,), np.float64, offset=80)

@@ -21,6 +21,7 @@ from ptycho_engine.errors import DataFileNotFoundError, ProductError
 from ptycho_engine.files import product_extras
 from ptycho_engine.files.product import ProductData, read_product, write_product
 from ptycho_engine.files.product_extras import ProductExtras, with_dataset, write_extras
+from ptycho_engine.io.hdf5 import open_hdf5
 
 number = st.floats(-1e3, 1e3, allow_nan=False)
 length = st.floats(1e-10, 1e-3)

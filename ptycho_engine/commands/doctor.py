@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..examine.findings import Finding, Grade
 from .host import HostError, host_commands
+from .options import add_verify
 from .paragraph import beside
 
 EXIT_TROUBLE = 1
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn doctor``."""
     parser.add_argument('data', nargs='*', type=Path, metavar='DATA', help='scans to look at')
     parser.add_argument('--data-only', action='store_true', help='do not look at the installation')
+    add_verify(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
         last = None
         for path in options.data:
-            for name, finding in examine_path(path):
+            for name, finding in examine_path(path, verify=options.verify):
                 if name != last and not options.quiet:
                     print(f'\n{name}')
                 last = name

@@ -30,6 +30,7 @@ __all__ = [
     'Settings',
     'WrappedHelp',
     'add_settings',
+    'add_verify',
     'in_flags',
     'read_settings',
     'write_settings',
@@ -134,6 +135,15 @@ def add_settings(parser: argparse.ArgumentParser, command: str) -> None:
         group = parser.add_argument_group(HEADINGS[section])
         for info in infos:
             _add_flag(group, section, info, shown=info.name in main)
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verify``."""
+    parser.add_argument(
+        '--verify',
+        action='store_true',
+        help='read the scans once from end to end beforehand, and hold them against their checksums',
+    )
 
 
 def _offered(command: str) -> dict[str, list[FieldInfo]]:

@@ -25,6 +25,7 @@ from ..data.raw_data import RawData
 from ..data.scan import Scan, load_scan
 from ..data.scan_directory import write_scan_directory
 from ..errors import DataValueError
+from .options import add_verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--nphotons', type=float, metavar='COUNTS', help='mean counts per pattern of normalised amplitudes'
     )
+    add_verify(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -78,13 +80,13 @@ def _load(options: argparse.Namespace) -> Scan:
     """Load the scan; what is said about the patterns of an NPZ file has no meaning elsewhere."""
     said = {name: getattr(options, name) for name in ('axis_order', 'domain', 'nphotons')}
     if all(value is None for value in said.values()):
-        return load_scan(options.input)
+        return load_scan(options.input, verify=options.verify)
     if options.input.suffix != '.npz':
         raise DataValueError(
             f'{options.input} is not an NPZ file, and says itself what its patterns are; leave out '
             '--axis-order, --domain and --nphotons.'
         )
-    return Scan.from_raw(RawData.from_file(options.input, **said))
+    return Scan.from_raw(RawData.from_file(options.input, **said, verify=options.verify))
 
 
 def _centre(text: str, scan: Scan) -> tuple[int, int] | None:

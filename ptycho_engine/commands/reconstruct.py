@@ -29,7 +29,7 @@ import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..data.npz import write_arrays
-from ..data.scan import Scan, is_ptychodus_directory, load_scan
+from ..data.scan import Scan, is_ptychodus_directory, load_scan, verify_scan
 from ..errors import ConfigError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
@@ -43,7 +43,7 @@ from ..pipeline.reconstruct import reconstruct, require_fit
 from ..pipeline.result import Reconstruction
 from .evaluate import TABLES, report_scores, unique
 from .interrupt import stop_on_interrupt
-from .options import add_settings, read_settings
+from .options import add_settings, add_verify, read_settings
 
 PRODUCT = 'product.h5'
 FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='product or NPZ file with the known object of the scan, to score with',
     )
+    add_verify(parser)
     add_settings(parser, 'reconstruct')
 
 
@@ -76,6 +77,9 @@ def run(options: argparse.Namespace) -> None:
         )
     archive = load_archive(options.model)
     truth = None if options.truth is None else read_object(options.truth, truth=True)
+    if options.verify:
+        for path in options.inputs:
+            verify_scan(path)
     directories = _directories(options.inputs, options.output, archive)
     for path, directory in zip(options.inputs, directories, strict=True):
         scan = _load(path, archive)

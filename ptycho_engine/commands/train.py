@@ -35,7 +35,7 @@ from ..pipeline.train import train
 from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
-from .options import add_settings, read_settings, write_settings
+from .options import add_settings, add_verify, read_settings, write_settings
 
 SETTINGS_FILE = 'train.toml'
 
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='MODEL',
         help='train this model further; it must be the network that is asked for',
     )
+    add_verify(parser)
     group = parser.add_argument_group('training without a scan')
     group.add_argument(
         '--simulate-from',
@@ -134,11 +135,13 @@ def _measured(options: argparse.Namespace) -> list[Scan]:
     for name in ('photons', 'families', 'absorption', 'phase', 'vary_probe'):
         if getattr(options, name) is not None:
             raise ConfigError(f'--{name.replace("_", "-")} has no effect without --simulate-from.')
-    return [scan for path in options.inputs for scan in load_training_scans(path)]
+    return [scan for path in options.inputs for scan in load_training_scans(path, verify=options.verify)]
 
 
 def _simulated(options: argparse.Namespace, config: TrainingConfig) -> SimulatedScans:
     """Return the source of simulated objects."""
+    if options.verify:
+        raise ConfigError('--verify has no effect with --simulate-from, which reads no measured patterns.')
     if options.inputs:
         raise ConfigError(
             f'{options.inputs[0]} and --simulate-from were both given; train on simulated objects first, and '

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
-from ..io.damage import first_line, reading
+from ..io.damage import DAMAGE, first_line, reading
 from ..io.npy import ArrayHeader, read_body, read_header
 from ..io.regular import open_regular
 from ..io.text import decode
@@ -160,9 +160,12 @@ def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:
     for info in infos:
         if info.filename.endswith('.npy'):
             name = info.filename.removesuffix('.npy')
-            with archive.open(info) as stream:
-                header = read_header(cast(BinaryIO, stream))
-                offset = stream.tell()
+            try:
+                with archive.open(info) as stream:
+                    header = read_header(cast(BinaryIO, stream))
+                    offset = stream.tell()
+            except DAMAGE as error:
+                raise ValueError(f'{name!r} is damaged: {first_line(error)}') from error
             if not header.dtype.hasobject:
                 _require_size(archive, info, header, offset, name)
             members[name] = Member(header, info, offset)

@@ -20,6 +20,7 @@ from .known_patches import KnownPatches
 from .npz import AxisOrder, write_arrays
 from .npz_scan import read_npz_scan
 from .patterns import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns, check_amplitudes
+from .verification import verify_file
 
 __all__ = ['MeasurementDomain', 'RawData']
 
@@ -329,6 +330,7 @@ class RawData:
         domain: MeasurementDomain | None = None,
         nphotons: float | None = None,
         memory_limit: int = MEMORY_LIMIT_BYTES,
+        verify: bool = False,
     ) -> RawData:
         """Read a scan from an NPZ file (``specs/data_contracts.md``, DATA-001).
 
@@ -346,12 +348,17 @@ class RawData:
         memory_limit : int
             Patterns that take at most so many bytes as float32 are read into memory, and so is `Y` as
             complex64; what is larger stays in the file and is read where it is used.
+        verify : bool
+            Read the whole file once beforehand and hold it against its checksums. Arrays that are read
+            whole are checked in any case.
 
         Raises
         ------
         DataFileNotFoundError, DataKeyError, DataValueError
             With a sentence that names the file, the key, what was found and what was expected.
         """
+        if verify:
+            verify_file(Path(path))
         fields = read_npz_scan(Path(path), axis_order=axis_order, domain=domain, nphotons=nphotons)
         for name in ('diffraction', 'Y'):
             if fields[name] is not None:

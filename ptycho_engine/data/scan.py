@@ -22,6 +22,7 @@ from .patterns import Patterns
 from .raw_data import RawData
 from .stored import StoredStack
 from .training_file import is_training_file, read_training_file
+from .verification import verify_file
 
 __all__ = [
     'Scan',
@@ -29,6 +30,7 @@ __all__ = [
     'load_scan',
     'load_training_scans',
     'raw_data_from_counts',
+    'verify_scan',
 ]
 
 logger = logging.getLogger('ptychopinn.data')
@@ -114,12 +116,20 @@ def raw_data_from_counts(
     )
 
 
-def load_scan(path: Path | str) -> Scan:
+def load_scan(path: Path | str, *, verify: bool = False) -> Scan:
     """Load a scan from an NPZ file, a Ptychodus directory or a Ptychodus HDF5 file.
 
     A directory holds ``diffraction.h5`` and ``product.h5``, either of which may be named instead. An HDF5
     file is training data that Ptychodus 1.7 wrote, or a product that holds its patterns (``/raw_data``).
     Large scans stay in their files.
+
+    Parameters
+    ----------
+    path : Path
+        The file or directory.
+    verify : bool
+        Read all of it once beforehand and hold it against its checksums
+        (:func:`~.verification.verify_file`). Arrays that are read whole are checked in any case.
 
     Raises
     ------
@@ -127,11 +137,30 @@ def load_scan(path: Path | str) -> Scan:
         With a sentence that says what is wrong.
     """
     path = Path(path)
+    if verify:
+        verify_scan(path)
     if path.is_dir():
         return _load_directory(path)
     if is_hdf5_name(path) and path.is_file():
         return _load_hdf5(path)
     return Scan.from_raw(RawData.from_file(path))
+
+
+def verify_scan(path: Path) -> None:
+    """Hold the files of a scan, or of all that a training directory holds, against their checksums.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataValueError
+        If something in them is not what was written, or there is none.
+    """
+    for item in find_training_scans(path) or [path]:
+        pair = item if item.is_dir() else item.parent
+        if is_ptychodus_directory(pair) and (item.is_dir() or item.name in (DIFFRACTION_FILE, PRODUCT_FILE)):
+            verify_file(pair / DIFFRACTION_FILE)
+            verify_file(pair / PRODUCT_FILE)
+        else:
+            verify_file(item)
 
 
 def _load_hdf5(path: Path) -> Scan:
@@ -225,12 +254,12 @@ def find_training_scans(path: Path | str) -> list[Path]:
     return sorted([*archives, *files]) or sorted(pairs)
 
 
-def load_training_scans(path: Path | str) -> list[Scan]:
+def load_training_scans(path: Path | str, *, verify: bool = False) -> list[Scan]:
     """Load what a training directory holds.
 
     That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files, the HDF5 training data of
     Ptychodus and the products that hold their patterns; else the pairs in its folders. A path to one file is
-    accepted too.
+    accepted too. `verify` is as for :func:`load_scan`.
 
     Raises
     ------
@@ -249,4 +278,4 @@ def load_training_scans(path: Path | str) -> list[Scan]:
             'as written by "Export Training Data", or products with their patterns, or folders with such a '
             'pair.'
         )
-    return [load_scan(item) for item in found]
+    return [load_scan(item, verify=verify) for item in found]

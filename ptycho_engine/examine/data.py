@@ -41,7 +41,7 @@ ADVICE_GEOMETRY = {
 }
 
 
-def examine_path(path: Path | str) -> Iterator[tuple[str, Finding]]:
+def examine_path(path: Path | str, *, verify: bool = False) -> Iterator[tuple[str, Finding]]:
     """Yield (file, finding) for every scan that `path` names; a file that cannot be read is a finding too."""
     path = Path(path)
     scans = find_training_scans(path)
@@ -58,7 +58,7 @@ def examine_path(path: Path | str) -> Iterator[tuple[str, Finding]]:
         )
     for item in scans:
         try:
-            scan = load_scan(item)
+            scan = load_scan(item, verify=verify)
             for finding in examine_scan(scan):
                 yield str(item), finding
         except EngineError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+import zipfile
+import zlib
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +52,8 @@ def read_header(stream: BinaryIO) -> ArrayHeader:
             # Headers that Python 2 wrote are read all the same.
             warnings.simplefilter('ignore')
             shape, fortran, dtype = read(stream)
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        raise
     except DAMAGE as error:
         # NumPy explains how to trust such a file, in several lines.
         raise ValueError(f'the header of its array is damaged: {first_line(error)}') from None

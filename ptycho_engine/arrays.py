@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .blocks import BLOCK_PIXELS, blocks
-from .errors import DataValueError
+from .errors import DataValueError, DivergedError
 
-__all__ = ['all_finite', 'as_column', 'as_numbers', 'check_finite']
+__all__ = ['all_finite', 'as_column', 'as_numbers', 'check_finite', 'require_finite_result']
 
 
 def as_numbers(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
@@ -59,3 +59,30 @@ def check_finite(values: npt.NDArray[Any], name: str) -> None:
     """
     if not all_finite(values):
         raise DataValueError(f'{name} holds NaN or infinite values; mend them, or leave the array out.')
+
+
+def require_finite_result(
+    object_array: npt.NDArray[Any],
+    probe: npt.NDArray[Any] | None = None,
+    position_shift: npt.NDArray[Any] | None = None,
+) -> None:
+    """Check that what a reconstruction came to holds neither NaN nor infinite values.
+
+    Parameters
+    ----------
+    object_array : (..., H, W) complex
+    probe : (P, N, N) complex, optional
+    position_shift : (n, 2) float, optional
+        None, as for the probe, where there is no new one.
+
+    Raises
+    ------
+    DivergedError
+        If one of them does.
+    """
+    for name, values in {'object': object_array, 'probe': probe, 'positions': position_shift}.items():
+        if values is not None and not all_finite(values):
+            raise DivergedError(
+                f'The reconstruction came to NaN or infinite numbers in the {name}, so that there is no '
+                'result; train the model again, or look at the patterns and the probe (ptychopinn doctor).'
+            )

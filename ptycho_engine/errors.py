@@ -67,7 +67,7 @@ class BackendUnavailableError(EngineError, RuntimeError):
 
 
 class DivergedError(EngineError, ArithmeticError):
-    """Training came to a loss that is not finite before there was a model to keep."""
+    """Training came to a loss, or a reconstruction to an object, that is not finite, with nothing to keep."""
 
 
 class Cancelled(EngineError):

@@ -14,6 +14,7 @@ from ptychodus.api.probe_positions import ProbePositionSequence
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
+from ptycho_engine.arrays import require_finite_result
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import raw_data_from_counts
 from ptycho_engine.files.product import ProductData
@@ -117,7 +118,10 @@ def output_product(product: Product, outcome: Outcome, remarks: Iterable[str] = 
     ------
     ValueError
         If the new object has another shape than the old one.
+    DivergedError
+        If what is new is not finite.
     """
+    require_finite_result(outcome.object_array, outcome.probe, outcome.position_shift)
     old = product.object_
     if outcome.object_array.shape != (old.height_px, old.width_px):
         raise ValueError(

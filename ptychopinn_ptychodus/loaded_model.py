@@ -16,6 +16,7 @@ from ptychodus.model.ptychopinn.settings import PtychoPINNInferenceSettings
 
 from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.errors import ArchiveError
+from ptycho_engine.printable import printable
 
 __all__ = ['LoadedModel', 'ModelMemory', 'ScanFacts', 'probe_fingerprint']
 
@@ -83,7 +84,7 @@ class LoadedModel:
         if self.deviance is not None:
             trained += f' to deviance {self.deviance:.3g}'
         return (
-            f'{self.path.name}: {model.architecture} {_TITLES[model.model_type]} network '
+            f'{printable(self.path.name)}: {model.architecture} {_TITLES[model.model_type]} network '
             f'for {model.N}×{model.N} patterns, grid size {model.gridsize}, probe '
             f'{probe_fingerprint(self.probe)}, {trained}.'
         )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_engine.arrays import all_finite
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import EngineError
 from ptycho_engine.files.product import ProductData
@@ -232,13 +233,18 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
                 case SweepDone():
                     meter.sweep(event.sweep)
                     channel.put(('sweep', event.sweep, event.n_sweeps))
-                case PartialObject() if task.partial_objects:
+                case PartialObject() if task.partial_objects and _is_finite(event.reconstruction):
                     channel.put(('partial', _outcome(event.reconstruction)))
                 case Reconstructed():
                     for key, seconds in meter.speeds():
                         channel.put(('speed', key, seconds))
                     result = event.reconstruction
                     channel.put(('result', replace(_outcome(result), uncertainty=result.uncertainty)))
+
+
+def _is_finite(reconstruction: Any) -> bool:
+    """Return whether there is something to look at; a refinement that failed is dropped at its end."""
+    return all_finite(np.asarray(reconstruction.object_array))
 
 
 def _outcome(reconstruction: Any) -> Outcome:

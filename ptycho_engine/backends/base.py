@@ -165,7 +165,13 @@ class Backend(Protocol):
         """
 
     def set_optimiser_state(self, state: Weights) -> None:
-        """Go on from :meth:`optimiser_state`; :meth:`prepare_training` must have been called."""
+        """Go on from :meth:`optimiser_state`; :meth:`prepare_training` must have been called.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            If it is not the state of such an optimiser for these weights.
+        """
 
     def close(self) -> None:
         """End what the backend has started; it is of no use afterwards. May be called twice."""

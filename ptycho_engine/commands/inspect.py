@@ -22,6 +22,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
 from ..files.archive import ModelArchive, find_archive, last_stage, load_archive, read_manifest
 from ..files.origin import ScanOrigin, origins_to_json
+from ..printable import printable
 from .paragraph import beside
 
 LABEL_WIDTH = 13
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(_everything(path, manifest.engine_version, archive), indent=2))
         return
     for label, text in _summary(path, manifest.engine_version, archive).items():
-        print(beside(f'{label:<{LABEL_WIDTH}}', text))
+        print(beside(f'{label:<{LABEL_WIDTH}}', printable(text)))
 
 
 def _everything(path: Path, engine_version: str, archive: ModelArchive) -> dict[str, Any]:

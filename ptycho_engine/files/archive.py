@@ -29,9 +29,9 @@ from ..io.members import (
     parse_object,
 )
 from ..io.sealed_zip import SealedZip, ZipFormat, open_sealed, write_sealed
-from ..io.text import printable
 from ..network.plan import NetworkPlan, training_plan
 from ..physics.scaling import ScaleRecord
+from ..printable import printable
 from .origin import ScanOrigin, origins_from_json, origins_to_json
 from .stated import number, record, text
 

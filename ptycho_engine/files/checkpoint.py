@@ -14,8 +14,8 @@ import numpy.typing as npt
 from ..errors import ArchiveError
 from ..io.members import OBJECT_BYTES, arrays_bytes, arrays_limit, json_bytes, parse_object
 from ..io.sealed_zip import SealedZip, open_sealed, write_sealed
-from ..io.text import printable
 from ..network.plan import training_plan
+from ..printable import printable
 from .archive import (
     CHECKPOINT_FORMAT,
     CHECKPOINT_FORMATS,

@@ -7,7 +7,7 @@ import reprlib
 from typing import Any
 
 from ..errors import ArchiveError
-from ..io.text import printable
+from ..printable import printable
 
 __all__ = ['number', 'record', 'text', 'whole_number']
 

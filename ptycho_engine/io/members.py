@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..errors import ArchiveError
+from ..printable import printable
 from .bounded_json import parse_bounded
 from .plain_hdf5 import read_plain_hdf5
-from .text import printable
 
 __all__ = [
     'LIST_BYTES',

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError
+from ..printable import printable
 from .atomic import atomic_path
 from .members import OBJECT_BYTES, json_bytes, parse_object
 from .plain_zip import open_plain_zip
-from .text import printable
 
 __all__ = ['SealedZip', 'ZipFormat', 'open_sealed', 'write_sealed']
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from ..arrays import require_finite_result
 from ..backends.base import Backend
 from ..blocks import block_length, blocks
 from ..config import InferenceConfig
@@ -123,6 +124,7 @@ def _steps(
             found = next(run)
         except StopIteration as end:
             last: CoupledObject = end.value
+            require_finite_result(last.object_array)
             return last
         yield PatchesDone(round(total * (before + share * found.done)), total)
         if pace is not None:
@@ -193,6 +195,7 @@ def predict_groups(
     for batch in prepared.batches(groups, config.batch_size):
         _check(stop)
         predicted = backend.predict(batch).reshape(-1, *patches.shape[1:])
+        require_finite_result(predicted)
         part = slice(filled, filled + len(predicted))
         filled = part.stop
         weight = prepared.stitching_weights(members[part])

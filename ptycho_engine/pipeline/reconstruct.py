@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import require_finite_result
 from ..backends.base import Backend, create_backend
 from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..config import InferenceConfig, PyTorchExecutionConfig
@@ -68,6 +69,8 @@ def reconstruct(
         If the model is for patterns of another size.
     Cancelled
         If `should_stop` turned true.
+    DivergedError
+        If the object, or the probe or the positions that belong to it, are not finite.
     """
     execution = execution or PyTorchExecutionConfig()
     config = with_execution(config or InferenceConfig(), execution)
@@ -211,7 +214,7 @@ def _fitted(
     """
     calibrated = prepared.calibrated(probe, position_shift)
     amplitude, quality = judge_fit(calibrated, object_array, judged)
-    return replace(
+    fitted = replace(
         result,
         probe=None if probe is None else calibrated.scan.raw.probeGuess,
         position_shift=position_shift,
@@ -219,6 +222,8 @@ def _fitted(
         uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
         deviance=quality,
     )
+    require_finite_result(fitted.object_array, fitted.probe, fitted.position_shift)
+    return fitted
 
 
 def _refined_so_far(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import require_finite_result
 from ..files.product import ProductData
 from ..files.product_extras import with_uncertainty
 from ..physics.geometry import ObjectGrid
@@ -72,7 +73,13 @@ class Reconstruction:
         """Return `product` with this object, its loss history and a comment.
 
         Probe and positions are replaced where new ones belong to the object; all else is kept.
+
+        Raises
+        ------
+        DivergedError
+            If object, probe or positions are not finite.
         """
+        require_finite_result(self.object_array, self.probe, self.position_shift)
         comments = '\n'.join(line for line in (product.comments, self.comments) if line)
         dtype = np.result_type(product.object_array.dtype, np.complex64)
         probe = product.probe

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from ..backends.base import Backend
 from ..config import TrainingConfig
-from ..errors import ConfigError, DataValueError
+from ..errors import ArchiveError, ConfigError, DataValueError
 from ..events import EpochDone
 from ..files.archive import ModelArchive
 from ..files.checkpoint import Checkpoint, Progress
+from ..printable import printable
 from .prepared import PreparedScan
 from .schedule import Schedule
 from .sources import TrainingSource
@@ -156,14 +157,26 @@ class TrainingRun:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on where a checkpoint was taken; :func:`check_resumable` must have passed."""
+        """Go on where a checkpoint was taken; :func:`check_resumable` must have passed.
+
+        Raises
+        ------
+        ArchiveError
+            If what the optimiser remembers does not fit the network.
+        """
         stage = next(
             stage for stage in self._stages if checkpoint.progress.epoch <= stage.end or stage.is_last
         )
         if stage is not self.stage:
             self._enter(stage)
         self.backend.set_weights(checkpoint.weights)
-        self.backend.set_optimiser_state(checkpoint.optimiser)
+        try:
+            self.backend.set_optimiser_state(checkpoint.optimiser)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ArchiveError(
+                f'What the optimiser remembers in the checkpoint does not fit the network '
+                f'({printable(error, 200)}); train again without resuming.'
+            ) from error
         self.schedule.restore(checkpoint.progress.schedule)
         self.epoch = checkpoint.progress.epoch
         self.stale = checkpoint.progress.stale

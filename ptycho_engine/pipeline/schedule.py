@@ -81,6 +81,6 @@ class _Plateau:
         return state if math.isinf(self._best) else {**state, 'best': self._best}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self.rate = state['rate']
-        self._stale = int(state['stale'])
+        self.rate = state.get('rate', self._config.learning_rate)
+        self._stale = int(state.get('stale', 0))
         self._best = state.get('best', math.inf)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,10 @@ import pytest
 from conftest import PATIENCE_S, Finished, Trained
 from processes import LONG, children, long_run, seconds_until_gone
 from scan_maker import simulated_scan, write_patterns, write_scan, write_settings
+
+from ptycho_engine.files.archive import load_archive, save_archive
+from tests.files.hostile_archives import again, hdf5, spoilt_weights, unzip, virtual
+from tests.files.test_archive import FORMAT_1
 
 pytestmark = pytest.mark.ptychodus
 Run = Callable[..., Finished]
@@ -137,6 +142,13 @@ class Cases:
         self.finished = {name: Finished(*value) for name, value in json.loads(report.read_text()).items()}
 
 
+def overflowing(path: Path) -> None:
+    """Multiply the weights of a model so that its numbers overflow on their way to the object."""
+    model = load_archive(path)
+    weights = {name: value * np.float32(1e30) for name, value in model.weights.items()}
+    save_archive(path, replace(model, weights=weights))
+
+
 @pytest.fixture(scope='module')
 def cases(
     tmp_path_factory: pytest.TempPathFactory, scan: Path, trained: Trained, environment: dict[str, str]
@@ -159,6 +171,12 @@ def cases(
     cases.out('corrupt').mkdir()
     (cases.out('corrupt') / 'product.h5').write_bytes(b'earlier')
 
+    overflowing(cases.add('overflow', 'reconstruct') / 'model.zip')
+    hostile = cases.add('nan-weights', 'reconstruct') / 'model.zip'
+    hostile.write_bytes(spoilt_weights(float('nan'))(unzip(hostile.read_bytes())))
+    hostile = cases.add('virtual', 'reconstruct') / 'model.zip'
+    hostile.write_bytes(hdf5(again(virtual))(unzip((FORMAT_1 / 'wts.h5.zip').read_bytes())))
+
     write_scan(cases.add('other-size', 'reconstruct'), simulated_scan(size=32, grid=3))
 
     for action in ('train', 'reconstruct'):
@@ -179,6 +197,9 @@ def cases(
     ('case', 'words'),
     [
         pytest.param('corrupt', ['IN/model.zip'], id='API-52 corrupt model'),
+        pytest.param('overflow', ['NaN or infinite numbers in the object'], id='RESULT-05 overflow'),
+        pytest.param('nan-weights', ['IN/model.zip', 'NaN or infinite numbers'], id='ARC-09 NaN weights'),
+        pytest.param('virtual', ['IN/model.zip', 'a virtual dataset'], id='ARC-08 virtual dataset'),
         pytest.param('other-size', ['64×64', '32×32'], id='API-53 model of another size'),
         pytest.param('not-square-train', ['square'], id='API-54 patterns not square, train'),
         pytest.param('not-square-reconstruct', ['square'], id='API-54 patterns not square, reconstruct'),

@@ -19,7 +19,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 from scan_maker import product_of, simulated_scan
 
 from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.errors import DataValueError
+from ptycho_engine.errors import DataValueError, DivergedError
 from ptycho_engine.files.product import read_product, write_product
 from ptychopinn_ptychodus.compat import positions
 from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
@@ -131,6 +131,18 @@ def test_result_keeps_everything_but_object_losses_and_comments(rich: Product) -
     assert result.probe_positions is rich.probe_positions
     with pytest.raises(ValueError, match='must match'):
         output_product(rich, Outcome(new[1:]))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_what_is_not_finite_goes_into_no_product(rich: Product, value: float) -> None:
+    """RESULT-05."""
+    good = np.ones(rich.object_.get_array().shape[1:], np.complex64)
+    spoilt = good.copy()
+    spoilt[3, 4] = value
+    shift = np.full((len(positions(rich).indexes), 2), value)
+    for outcome in (Outcome(spoilt), Outcome(good, position_shift=shift)):
+        with pytest.raises(DivergedError, match='NaN or infinite numbers'):
+            output_product(rich, outcome)
 
 
 def test_a_refined_probe_and_refined_positions_go_into_the_product(rich: Product) -> None:

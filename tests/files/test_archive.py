@@ -249,3 +249,50 @@ def test_a_folder_without_access_is_an_archive_error(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, 'is_dir', refused)
     with pytest.raises(ArchiveError, match='cannot be looked at: Permission denied'):
         find_archive(tmp_path / 'model')
+
+
+FORGED = 'a\x1b]0;title\x07\nptychopinn: a forged line\u202e\udcff'
+
+
+def forged_names(members):
+    manifest = json.loads(members['manifest.json'])
+    manifest |= {'backend': FORGED, 'engine_version': FORGED}
+    manifest['trained_on'][0] |= {'name': FORGED, 'identity': FORGED}
+    members['manifest.json'] = json.dumps(manifest).encode()
+
+
+def test_arc_11_names_of_a_file_are_shown_without_control_characters(path, capsys):
+    from ptycho_engine.commands import main
+
+    rewrite(path, forged_names)
+    model, head = load_archive(path), read_manifest(path)
+    for text in (model.backend, model.origins[0].name, model.origins[0].identity, head.engine_version):
+        assert text.isprintable()
+        assert 'a forged line' in text
+    assert main(['inspect', str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert all(line.isprintable() for line in shown.split('\n'))
+    assert not [line for line in shown.split('\n') if line.startswith('ptychopinn:')]
+    assert main(['inspect', '--json', str(path)]) == 0
+    assert capsys.readouterr().out.replace('\n', '').isprintable()
+
+
+def test_arc_11_so_are_the_names_of_members_and_of_the_file(path, tmp_path, capsys):
+    from ptycho_engine.commands import main
+
+    strange = tmp_path / 'm\x1b[31m.zip'
+    path.rename(strange)
+    assert main(['inspect', str(strange)]) == 0
+    assert capsys.readouterr().out.replace('\n', '').isprintable()
+    rewrite(strange, lambda members: members.update({'evil\x07.py': b'x'}))
+    with pytest.raises(ArchiveError, match='a member has a strange name'):
+        load_archive(strange)
+
+
+def test_arc_09_what_is_not_finite_is_not_written(path, model):
+    before = path.read_bytes()
+    weights = {**model.weights, 'step1/down1a/bias': np.full(8, np.nan, np.float32)}
+    with pytest.raises(ArchiveError, match='step1/down1a/bias holds NaN or infinite numbers'):
+        save_archive(path, replace(model, weights=weights))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ['wts.h5.zip']

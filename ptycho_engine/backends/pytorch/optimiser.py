@@ -19,6 +19,13 @@ Named = Sequence[tuple[str, nn.Parameter]]
 LOSS_SCALE = 'loss_scale'
 """State of the loss scaling: [factor, steps since it was last changed]."""
 
+MEMORIES = {
+    'adam': {'step', 'exp_avg', 'exp_avg_sq'},
+    'adamw': {'step', 'exp_avg', 'exp_avg_sq'},
+    'sgd': {'momentum_buffer'},
+}
+"""What torch remembers for a parameter from its first step on."""
+
 
 class Optimiser:
     """One step at a time: :meth:`clear`, :meth:`backward` for each batch, :meth:`step`.
@@ -41,6 +48,7 @@ class Optimiser:
         self._named = tuple(named)
         self._limit = config.gradient_clip_val
         self._algorithm = config.gradient_clip_algorithm
+        self._kind = config.optimizer
         self._optimiser = _make([parameter for _, parameter in named], config)
         self._scaler = torch.amp.GradScaler(device.type, enabled=scale_loss)
 
@@ -86,12 +94,19 @@ class Optimiser:
         return state
 
     def set_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Go on from :meth:`state`."""
+        """Go on from :meth:`state`.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes are not those of this optimiser and its parameters.
+        """
         by_name: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
         for key, value in state.items():
             name, _, quantity = key.rpartition('/')
             by_name.setdefault(name, {})[quantity] = value
         for name, parameter in self._named:
+            _check_state(name, by_name.get(name, {}), parameter, MEMORIES[self._kind])
             self._optimiser.state[parameter] = {
                 # torch keeps its count of steps on the CPU, the rest beside the parameter.
                 quantity: torch.from_numpy(np.array(value)).to(
@@ -103,6 +118,18 @@ class Optimiser:
             scale, steps = state[LOSS_SCALE]
             known = self._scaler.state_dict()
             self._scaler.load_state_dict({**known, 'scale': float(scale), '_growth_tracker': int(steps)})
+
+
+def _check_state(
+    name: str, state: Mapping[str, npt.NDArray[np.float32]], parameter: nn.Parameter, expected: set[str]
+) -> None:
+    """Check what is to be remembered for a parameter; torch would notice only at its next step."""
+    if state and set(state) != expected:
+        raise ValueError(f'{name} has {", ".join(sorted(state))}, expected {", ".join(sorted(expected))}')
+    for quantity, value in state.items():
+        shape = () if quantity == 'step' else tuple(parameter.shape)
+        if value.shape != shape:
+            raise ValueError(f'{quantity} of {name} has shape {value.shape}, expected {shape}')
 
 
 def _make(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:

@@ -6,8 +6,10 @@ names below are resolved when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False
+# Not from `typing`, which alone takes long enough for the Ctrl-C of an impatient user to fall into.
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = '0.1.0'
 
@@ -142,6 +144,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _MODULES:
         return importlib.import_module(f'.{_MODULES[name]}', __name__)
     try:

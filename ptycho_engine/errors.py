@@ -6,6 +6,8 @@ found, what was expected, and what to do. Commands print that sentence and exit 
 
 from __future__ import annotations
 
+from .printable import printable
+
 __all__ = [
     'ArchiveError',
     'ArchiveNotFoundError',
@@ -17,6 +19,7 @@ __all__ = [
     'DataValueError',
     'DivergedError',
     'EngineError',
+    'OutputError',
     'ProductError',
     'is_out_of_memory',
 ]
@@ -27,11 +30,14 @@ OUT_OF_MEMORY = ('MemoryError', 'OutOfMemoryError', 'ResourceExhaustedError', "c
 
 
 class EngineError(Exception):
-    """A mistake that the user can mend; its text is the sentence to show."""
+    """A mistake that the user can mend; its text is the sentence to show.
+
+    Names and values of files that it quotes are shown as :func:`~.printable.printable` does.
+    """
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument; a sentence should be shown as it is.
-        return ' '.join(str(arg) for arg in self.args)
+        return printable(' '.join(str(arg) for arg in self.args))
 
 
 class ConfigError(EngineError, ValueError):
@@ -60,6 +66,10 @@ class ArchiveError(EngineError, ValueError):
 
 class ArchiveNotFoundError(ArchiveError, FileNotFoundError):
     """There is no model archive where one was expected."""
+
+
+class OutputError(EngineError, OSError):
+    """What is to be written cannot be, as could be told before it was computed."""
 
 
 class BackendUnavailableError(EngineError, RuntimeError):

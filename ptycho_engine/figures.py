@@ -59,7 +59,8 @@ def comparison_figure(
     phase = true_phase + np.angle(r * np.conj(t))
     figure = Figure(figsize=(12, 7.4), layout='constrained')
     axes = figure.subplots(2, 3)
-    figure.suptitle(title)
+    # A name may hold dollar signs.
+    figure.suptitle(title, parse_math=False)
     for row, (name, a, b, unit) in enumerate(
         [('amplitude', np.abs(t), np.abs(r), ''), ('phase', true_phase, phase, ' (rad)')]
     ):
@@ -79,7 +80,7 @@ def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
     """Show amplitude, phase and uncertainty inside the scanned box, the illumination, and the quality."""
     figure = Figure(figsize=(17, 4.8), layout='constrained')
     axes = figure.subplots(1, 4)
-    figure.suptitle('\n'.join(textwrap.wrap(result.comments, 150)), fontsize=10)
+    figure.suptitle('\n'.join(textwrap.wrap(result.comments, 150)), fontsize=10, parse_math=False)
     # A single pattern has a box of a single pixel: draw all.
     part = box if min(result.object_array[box].shape) > 1 else (slice(None), slice(None))
     inside = result.object_array[part]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
 
-__all__ = ['ESCAPED_BYTES', 'escape', 'printable']
+__all__ = ['ESCAPED_BYTES', 'escape', 'plain_arguments', 'printable']
 
 LONGEST = 6000
 """Characters shown of one text by default: a sentence with the longest path that there is."""
@@ -47,3 +50,16 @@ def escape(character: str) -> str:
     if code in ESCAPED_BYTES:
         return f'\\x{code & 0xFF:02x}'
     return character.encode('unicode_escape', 'surrogatepass').decode('ascii')
+
+
+def plain_arguments(arguments: Any) -> Any:
+    """Return the arguments of a log record: texts, paths and exceptions as :func:`printable` shows them."""
+    if isinstance(arguments, tuple):
+        return tuple(_plain(argument) for argument in arguments)
+    if isinstance(arguments, Mapping):
+        return {name: _plain(argument) for name, argument in arguments.items()}
+    return arguments
+
+
+def _plain(argument: object) -> object:
+    return printable(argument) if isinstance(argument, str | PurePath | BaseException) else argument

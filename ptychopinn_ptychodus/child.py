@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from ptycho_engine.errors import EngineError, is_out_of_memory
 from ptycho_engine.io.mapping import MappedArray
+from ptycho_engine.printable import printable
 
 from .compat import child_main
 from .handover import receive_array, send_array
@@ -221,12 +222,15 @@ class Child:
                 logging.getLogger(name).log(level, '%s', text)
                 return None
             case ('error', traceback, kind, _):
-                logger.error('%s', traceback)
+                lines = str(traceback).splitlines()
+                # Line by line, since line breaks within what is logged are shown as escapes.
+                logger.error('\n'.join(['%s'] * len(lines)), *lines)
                 if is_out_of_memory(str(traceback)):
                     raise EngineError(
                         'PtychoPINN ran out of memory; choose a smaller batch size, or fewer filters.'
                     )
-                raise ChildCrashed(f'PtychoPINN failed unexpectedly ({_cause(str(traceback)) or kind}).')
+                cause = printable(_cause(str(traceback)) or kind)
+                raise ChildCrashed(f'PtychoPINN failed unexpectedly ({cause}).')
         return message
 
     def _died(self) -> EngineError:

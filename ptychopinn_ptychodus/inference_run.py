@@ -15,6 +15,7 @@ from ptycho_engine.errors import EngineError
 from ptycho_engine.files.product import write_product
 from ptycho_engine.files.product_extras import with_uncertainty
 from ptycho_engine.io.text import storable
+from ptycho_engine.printable import printable
 
 from .child import Child
 from .compat import result_files
@@ -117,7 +118,7 @@ class InferenceRun:
             # The loss plot has a logarithmic axis.
             if math.isfinite(value) and value > 0
         )
-        remarks = [f'Model: {self._model.path}']
+        remarks = [f'Model: {printable(self._model.path)}']
         result = output_product(product, replace(outcome, losses=losses), remarks)
         if self._context.output_file is not None:
             data = product_data(result)
@@ -132,5 +133,5 @@ class InferenceRun:
 def _saveable(product: Product) -> Product:
     """Return a product whose texts Ptychodus can save, which it does not if they are not UTF-8."""
     metadata = product.metadata
-    texts = {'name': storable(metadata.name), 'comments': storable(metadata.comments)}
-    return replace(product, metadata=replace(metadata, **texts))
+    metadata = replace(metadata, name=storable(metadata.name), comments=storable(metadata.comments))
+    return replace(product, metadata=metadata)

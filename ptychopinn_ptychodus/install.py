@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.util
+import io
 import logging
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
+
+from ptycho_engine.printable import plain_arguments
 
 from . import compat
 
@@ -50,6 +54,7 @@ def install() -> bool:
 
     if core.PtychoPINNReconstructorLibrary is PtychoPINNLibrary:
         return True
+    _make_log_plain()
     # All are at hand before the first is replaced, so that a failure leaves no half.
     execute = with_plain_failures(core.ModelCore.batch_mode_execute)
     core.ModelCore.batch_mode_execute = execute
@@ -57,6 +62,22 @@ def install() -> bool:
     core.PtychoPINNReconstructorLibrary = PtychoPINNLibrary  # type: ignore[attr-defined]
     _replace_panel()
     return True
+
+
+def _make_log_plain() -> None:
+    """Show names and values of files in our log lines as ``printable`` does, and spell what stdout lacks."""
+    make = logging.getLogRecordFactory()
+
+    def make_plain(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = make(*arguments, **named)
+        if record.name.partition('.')[0] == logger.name:
+            record.args = plain_arguments(record.args)
+        return record
+
+    logging.setLogRecordFactory(make_plain)
+    # Ptychodus logs to it; a log line must not print a traceback for a multiplication sign.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+        sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def _replace_panel() -> None:

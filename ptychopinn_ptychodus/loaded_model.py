@@ -83,8 +83,8 @@ class LoadedModel:
         trained = f'trained for {self.epochs} epoch{"s" if self.epochs != 1 else ""} by {self.backend}'
         if self.deviance is not None:
             trained += f' to deviance {self.deviance:.3g}'
-        return (
-            f'{printable(self.path.name)}: {model.architecture} {_TITLES[model.model_type]} network '
+        return printable(
+            f'{self.path.name}: {model.architecture} {_TITLES[model.model_type]} network '
             f'for {model.N}×{model.N} patterns, grid size {model.gridsize}, probe '
             f'{probe_fingerprint(self.probe)}, {trained}.'
         )

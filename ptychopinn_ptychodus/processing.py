@@ -25,6 +25,7 @@ from ptychodus.model.task_manager import BackgroundTask, TaskManager
 
 from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, EngineError
 from ptycho_engine.files.archive import ARCHIVE_NAME
+from ptycho_engine.printable import printable
 
 from . import compat
 from .child import ChildCrashed
@@ -273,7 +274,8 @@ class HostedProcessingCore(ProcessingCore):
         page = self.window.page
         if page is not None:
             run = 'Training' if isinstance(task, TrainBackgroundTask) else 'Inference'
-            self.task_manager.put_foreground_task(functools.partial(page.show_failure, run, str(error)))
+            sentence = printable(error)
+            self.task_manager.put_foreground_task(functools.partial(page.show_failure, run, sentence))
 
     def discard(self, task: object) -> None:
         """Take the product of a run without a result out of the list."""

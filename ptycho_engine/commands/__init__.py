@@ -1,17 +1,18 @@
-"""The command ``ptychopinn``: one module per sub-command."""
+"""The command ``ptychopinn``: one module per sub-command.
+
+What a command needs is imported once :func:`main` runs, so that Ctrl-C has an answer from the beginning.
+"""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import logging
 import sys
-from collections.abc import Sequence
 
-from .. import __version__
-from ..errors import Cancelled, EngineError, is_out_of_memory
-from .options import CommandParser, WrappedHelp, in_flags
-from .paragraph import SentenceFormatter, complain
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from .options import CommandParser
 
 __all__ = ['main']
 
@@ -34,6 +35,8 @@ COMMANDS = {
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_CANCELLED = 130
+EXIT_BROKEN_PIPE = 141
+"""What a shell says of other tools when the reader of their output goes away: 128 and the signal SIGPIPE."""
 
 
 def build_parser(chosen: str | None = None) -> CommandParser:
@@ -42,6 +45,11 @@ def build_parser(chosen: str | None = None) -> CommandParser:
     Where the sub-command is already known only its module is loaded, and '' loads none: they bring in
     matplotlib and more, which takes longer than many a command.
     """
+    import importlib
+
+    from .. import __version__
+    from .options import CommandParser, WrappedHelp
+
     parser = CommandParser(
         prog='ptychopinn',
         description='Physics-informed neural networks for ptychography.',
@@ -66,19 +74,105 @@ def build_parser(chosen: str | None = None) -> CommandParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a sub-command; returns 0, 1 (failure), 2 (a mistake in the input) or 130 (interrupted)."""
+    """Run a sub-command; returns its exit code.
+
+    0, 1 (failure), 2 (a mistake in the input), 130 (interrupted), or 141 where nobody reads what is printed.
+    """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        restore = _interrupt_at_once()
+        try:
+            from .streams import drop, flush_streams, prepare_streams
+
+            prepare_streams()
+            options = _parse(words)
+        finally:
+            restore()
+        code = _run(options)
+    except KeyboardInterrupt:
+        _say_interrupted()
+        return EXIT_CANCELLED
+    except BrokenPipeError as error:
+        # From what argparse prints.
+        drop('stdout', error)
+        code = 0
+    except SystemExit:
+        lost = _lost_output(flush_streams())
+        if lost:
+            raise SystemExit(lost) from None
+        raise
+    return code or _lost_output(flush_streams())
+
+
+def _lost_output(error: OSError | None) -> int:
+    """Return the exit code for output that could not be written, as other tools have it; 0 for none."""
+    if error is None:
+        return 0
+    if isinstance(error, BrokenPipeError):
+        return EXIT_BROKEN_PIPE
+    from .paragraph import complain
+
+    complain(f'ptychopinn: what is printed cannot be written: {error.strerror}.')
+    return EXIT_FAILURE
+
+
+def _interrupt_at_once() -> Callable[[], object]:
+    """Let Ctrl-C end the process at once, until the function that is returned is called.
+
+    An import that it interrupts may fail in many ways; nothing is being written yet.
+    """
+    import os
+    import signal
+    import threading
+
+    previous = signal.getsignal(signal.SIGINT)
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or previous is not signal.default_int_handler
+    ):
+        return lambda: None
+
+    def leave(signum: int, frame: object) -> None:
+        _say_interrupted()
+        os._exit(EXIT_CANCELLED)
+
+    signal.signal(signal.SIGINT, leave)
+    return lambda: signal.signal(signal.SIGINT, previous)
+
+
+def _say_interrupted() -> None:
+    try:
+        print('ptychopinn: interrupted', file=sys.stderr, flush=True)
+    except OSError:
+        # Nobody reads it any longer.
+        return
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Return the options of a command line; a wrong one ends the process with a sentence."""
+    import argparse
+    import logging
+
+    from .paragraph import LogHandler
+
     # Ahead of the sub-command there are only flags without a value.
     parser = build_parser(next((word for word in words if word in COMMANDS), ''))
     options, unknown = parser.parse_known_args(words, argparse.Namespace(words=words))
     if unknown:
         options.parser.refuse(unknown[0])
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(SentenceFormatter('%(message)s'))
     level = logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[LogHandler()], force=True)
     for noisy in ('matplotlib', 'lightning_fabric', 'h5py'):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run what was asked for, and say in one sentence what went wrong."""
+    from ..errors import Cancelled, EngineError, OutputError, is_out_of_memory
+    from .options import in_flags
+    from .paragraph import complain
+
     try:
         code: int | None = options.run(options)
     except Cancelled as error:
@@ -86,10 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CANCELLED
     except EngineError as error:
         complain(f'ptychopinn {options.command}: {in_flags(str(error))}')
-        return EXIT_USAGE
+        return EXIT_FAILURE if isinstance(error, OutputError) else EXIT_USAGE
     except KeyboardInterrupt:
         complain(f'ptychopinn {options.command}: interrupted')
         return EXIT_CANCELLED
+    except BrokenPipeError:
+        raise
     except OSError as error:
         complain(f'ptychopinn {options.command}: {_failure(error, options)}')
         return EXIT_FAILURE

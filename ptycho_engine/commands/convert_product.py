@@ -22,6 +22,7 @@ from ..files.product_exchange import (
     ExportMeta,
     export_product_from_rawdata,
 )
+from .paragraph import say
 
 logger = logging.getLogger('ptychopinn.commands')
 
@@ -75,4 +76,4 @@ def run(options: argparse.Namespace) -> None:
         raw, options.output_product, meta, include_diffraction=options.include_diffraction
     )
     patterns = f' with {len(raw)} patterns' if options.include_diffraction else ''
-    print(f'Wrote {len(raw)} positions, probe and object{patterns} to {options.output_product}.')
+    say(f'Wrote {len(raw)} positions, probe and object{patterns} to {options.output_product}.')

@@ -28,6 +28,7 @@ from ..pipeline.quality import scan_box, score
 from ..pipeline.simulated import ObjectVariety, SimulatedScans
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ..simulate.directory import settings_text, write_scan
+from .paragraph import say
 from .reconstruct import run_reconstruction
 from .table import scores_table
 from .train import run_training
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     _simulate(output / 'scan', options.points, options.seed)
     scan = load_scan(output / 'scan')
     truth = read_product(output / 'scan' / 'truth.h5').object_array[0]
-    print(f'Simulated {len(scan.raw)} patterns of {SIZE}×{SIZE} pixels with {PHOTONS:g} photons each.')
+    say(f'Simulated {len(scan.raw)} patterns of {SIZE}×{SIZE} pixels with {PHOTONS:g} photons each.')
 
     source = SimulatedScans(scan, config, variety=ObjectVariety(FAMILIES, absorption=0.6, phase=0.8))
     model_path, stopped = run_training(source, config, output, execution)
@@ -91,9 +92,9 @@ def run(options: argparse.Namespace) -> None:
     figure = comparison_figure(truth, result.object_array, box, archive.history, title)
     save_figure(figure, output / 'demo.png')
     rows = [{'name': 'PtychoPINN', **network.to_dict()}, {'name': 'flat object', **flat.to_dict()}]
-    print(scores_table(rows))
-    print(f'Wrote {output}/: product.h5, {model_path.name}, demo.png, scan/')
-    print(f'{time.perf_counter() - tic:.0f} s in all.')
+    say(*scores_table(rows))
+    say(f'Wrote {output}/: product.h5, {model_path.name}, demo.png, scan/')
+    say(f'{time.perf_counter() - tic:.0f} s in all.')
 
 
 def _simulate(directory: Path, points: int, seed: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..examine.findings import Finding, Grade
 from .host import HostError, host_commands
 from .options import add_verify
-from .paragraph import beside
+from .paragraph import beside, say
 
 EXIT_TROUBLE = 1
 MARK_WIDTH, TOPIC_WIDTH = 8, 15
@@ -51,10 +51,10 @@ def run(options: argparse.Namespace) -> int:
         for path in options.data:
             for name, finding in examine_path(path, verify=options.verify):
                 if name != last and not options.quiet:
-                    print(f'\n{name}')
+                    say('', name)
                 last = name
                 worst = _show(finding, worst, options.quiet)
-    print(LAST_WORDS[worst])
+    say(LAST_WORDS[worst])
     return EXIT_TROUBLE if worst is Grade.STOP else 0
 
 
@@ -79,5 +79,5 @@ def _show(finding: Finding, worst: Grade, quiet: bool) -> Grade:
     grades = list(Grade)
     if not (quiet and finding.grade is Grade.FINE):
         head = f'{finding.grade:<{MARK_WIDTH}}{finding.topic:<{TOPIC_WIDTH}}'
-        print(beside(head, finding.text), flush=True)
+        say(*beside(head, finding.text))
     return max(worst, finding.grade, key=grades.index)

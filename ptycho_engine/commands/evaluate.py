@@ -28,7 +28,8 @@ from ..data.scan import Scan, load_scan
 from ..figures import comparison_figure, save_figure
 from ..io.atomic import atomic_path, require_writable
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
-from .paragraph import beside
+from ..printable import printable
+from .paragraph import beside, say
 from .table import scores_table
 
 TABLES = ('scores.csv', 'scores.json')
@@ -58,16 +59,16 @@ def report_scores(
     """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table."""
     evaluations = [evaluate(result, truth, scan) for result in results]
     names = unique([evaluation.name for evaluation in evaluations])
-    rows = [{**e.to_row(), 'name': name} for e, name in zip(evaluations, names, strict=True)]
+    rows = [{**e.to_row(), 'name': printable(name)} for e, name in zip(evaluations, names, strict=True)]
     _write_table(directory, rows)
     for result, evaluation, name in zip(results, evaluations, names, strict=True):
         _draw(directory / f'{name}.png', result, truth, evaluation)
-    print(scores_table(rows))
+    say(*scores_table(rows))
     for evaluation, name in zip(evaluations, names, strict=True):
         if evaluation.account:
-            print(beside(f'{name}: ', evaluation.account))
+            say(*beside(f'{name}: ', evaluation.account))
     pictures = ', '.join(f'{name}.png' for name in names)
-    print(f'Wrote {", ".join(TABLES)} and {pictures} to {directory}.')
+    say(f'Wrote {", ".join(TABLES)} and {pictures} to {directory}.')
 
 
 def unique(names: Sequence[str]) -> list[str]:
@@ -97,6 +98,6 @@ def _write_table(directory: Path, rows: list[dict[str, object]]) -> None:
 def _draw(path: Path, result: ObjectFile, truth: ObjectFile, evaluation: Evaluation) -> None:
     box = result.box() if result.x is not None else truth.box()
     scores = evaluation.scores
-    title = f'{evaluation.name}: NRMSE {scores.nrmse:.3f}, FRC50 {scores.frc50:.2f} 1/px'
+    title = f'{printable(evaluation.name)}: NRMSE {scores.nrmse:.3f}, FRC50 {scores.frc50:.2f} 1/px'
     figure = comparison_figure(truth.object_array, result.object_array, box, result.losses, title)
     save_figure(figure, path)

@@ -10,7 +10,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +21,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
 from ..files.archive import ModelArchive, find_archive, last_stage, load_archive, read_manifest
 from ..files.origin import ScanOrigin, origins_to_json
-from ..printable import printable
-from .paragraph import beside
+from .paragraph import beside, say, say_json
 
 LABEL_WIDTH = 13
 ORIGINS_SHOWN = 5
@@ -40,10 +38,10 @@ def run(options: argparse.Namespace) -> None:
     path = find_archive(options.model)
     manifest, archive = read_manifest(path), load_archive(path)
     if options.json:
-        print(json.dumps(_everything(path, manifest.engine_version, archive), indent=2))
+        say_json(_everything(path, manifest.engine_version, archive), indent=2)
         return
     for label, text in _summary(path, manifest.engine_version, archive).items():
-        print(beside(f'{label:<{LABEL_WIDTH}}', printable(text)))
+        say(*beside(f'{label:<{LABEL_WIDTH}}', text))
 
 
 def _everything(path: Path, engine_version: str, archive: ModelArchive) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import importlib
 from pathlib import Path
 
 from .host import HOST, host_commands
+from .paragraph import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     folder = link.plugins_folder(options.ptychodus, options.python)
     if options.remove:
         path, changed = link.unlink(folder)
-        print(f'Removed {path}.' if changed else f'There is no {path}; nothing to remove.')
+        say(f'Removed {path}.' if changed else f'There is no {path}; nothing to remove.')
     else:
         path, changed = link.link(folder)
-        print(f'Wrote {path}.' if changed else f'{path} is there already and up to date.')
+        say(f'Wrote {path}.' if changed else f'{path} is there already and up to date.')

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from ..files.fixture import MINIMUM_SUBSET, make_fixture
+from .paragraph import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the fixture and its description."""
     record = make_fixture(options.source, options.output, options.subset_size, options.metadata_out)
-    print(
-        f'Wrote {record["subset_size"]} positions to {options.output}, SHA-256 {record["sha256_checksum"]}.'
-    )
+    say(f'Wrote {record["subset_size"]} positions to {options.output}, SHA-256 {record["sha256_checksum"]}.')

@@ -23,6 +23,7 @@ from ..config.execution import INFERENCE_ONLY, OVERRIDING, TRAINING_ONLY
 from ..config.files import SECTIONS, read_sections, write_sections
 from ..config.precedence import resolve_inference, resolve_training
 from ..errors import ConfigError
+from ..printable import printable
 from .paragraph import complain
 
 __all__ = [
@@ -270,4 +271,6 @@ def write_settings(path: Path, configs: Sequence[Any], words: Sequence[str]) -> 
     """Write `configs` as a settings file that repeats the run that was started by `words`."""
     from .. import __version__
 
-    write_sections(path, configs, f'ptychopinn {__version__}\nptychopinn {shlex.join(words)}')
+    # A line of its own in the file, whatever file names hold.
+    command = printable(shlex.join(words))
+    write_sections(path, configs, f'ptychopinn {__version__}\nptychopinn {command}')

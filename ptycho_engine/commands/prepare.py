@@ -26,6 +26,7 @@ from ..data.scan import Scan, load_scan
 from ..data.scan_directory import write_scan_directory
 from ..errors import DataValueError
 from .options import add_verify
+from .paragraph import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         write_scan_directory(options.output, scan)
     around = '' if centre is None else f' around row {centre[0]}, column {centre[1]}'
-    print(
+    say(
         f'Wrote {len(scan.raw)} patterns of {scan.raw.N}×{scan.raw.N} pixels (before: {before}×{before})'
         f'{around} to {options.output}.'
     )

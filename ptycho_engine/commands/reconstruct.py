@@ -44,6 +44,7 @@ from ..pipeline.result import Reconstruction
 from .evaluate import TABLES, report_scores, unique
 from .interrupt import stop_on_interrupt
 from .options import add_settings, add_verify, read_settings
+from .paragraph import say
 
 PRODUCT = 'product.h5'
 FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
@@ -89,8 +90,8 @@ def run(options: argparse.Namespace) -> None:
         write_results(directory, scan, result)
         if options.quiet or not sys.stdout.isatty():
             # On a terminal the log has just said it.
-            print(result.comments)
-        print(f'Wrote {", ".join(FILES)} to {directory}.')
+            say(result.comments)
+        say(f'Wrote {", ".join(FILES)} to {directory}.')
         if truth is not None:
             report_scores([read_object(directory / PRODUCT)], truth, scan, directory)
 

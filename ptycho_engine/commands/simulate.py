@@ -28,6 +28,7 @@ from ..errors import DataValueError
 from ..simulate import OBJECT_FAMILIES, SCAN_PATTERNS
 from ..simulate.directory import settings_text, write_scan
 from ..simulate.recipe import PROBE_KINDS, Recipe
+from .paragraph import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +152,7 @@ def run(options: argparse.Namespace) -> None:
         settings=settings_text(options.epochs, options.gridsize),
         with_truth=options.with_truth,
     )
-    print(
+    say(
         f'Wrote {len(raw)} patterns of {raw.N}×{raw.N} pixels, {options.photons:g} counts each, to '
         f'{options.output}.'
     )

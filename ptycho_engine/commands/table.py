@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..printable import printable
+
 __all__ = ['scores_table']
 
 NAME_WIDTH = 13
@@ -21,17 +23,17 @@ COLUMNS = (
 """Title, key, format and width; 80 columns in all."""
 
 
-def scores_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows, each with a `name` and some of the scores, as text; empty columns are left out."""
+def scores_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return rows, each with a `name` and some of the scores, as lines; empty columns are left out."""
     rows = list(rows)
     columns = [c for c in COLUMNS if any(row.get(c[1]) is not None for row in rows)]
     lines = [' ' * NAME_WIDTH + ''.join(f'{title:>{width}}' for title, _, _, width in columns)]
     for row in rows:
-        name = str(row['name'])
+        name = printable(row['name'])
         name = name if len(name) < NAME_WIDTH else f'{name[: NAME_WIDTH - 2]}…'
         cells = ''.join(
             f'{"-":>{width}}' if row.get(key) is None else f'{row[key]:>{width}{form}}'
             for _, key, form, width in columns
         )
         lines.append(f'{name:<{NAME_WIDTH}}{cells}')
-    return '\n'.join(lines)
+    return lines

@@ -36,6 +36,7 @@ from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
 from .options import add_settings, add_verify, read_settings, write_settings
+from .paragraph import say
 
 SETTINGS_FILE = 'train.toml'
 
@@ -123,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
         # Early, so that a run that is killed can be repeated too.
         started=lambda: write_settings(options.output / SETTINGS_FILE, [config, execution], options.words),
     )
-    print(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
+    say(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped:
         raise KeyboardInterrupt
 

@@ -11,12 +11,11 @@ example:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from ..files.product_validation import find_violations
+from .paragraph import complain, say_json
 
 EXIT_INVALID = 1
 
@@ -32,7 +31,11 @@ def run(options: argparse.Namespace) -> int:
     summary = asdict(verdict.summary)
     if verdict.violations:
         summary['violations'] = list(verdict.violations)
-    print(json.dumps(summary, ensure_ascii=False))
+    if verdict.warnings:
+        summary['warnings'] = list(verdict.warnings)
+    say_json(summary)
     for violation in verdict.violations:
-        print(f'{options.file}: {violation}', file=sys.stderr)
+        complain(f'{options.file}: {violation}')
+    for warning in verdict.warnings:
+        complain(f'{options.file}: warning: {warning}')
     return EXIT_INVALID if verdict.violations else 0

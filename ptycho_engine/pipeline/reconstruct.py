@@ -25,6 +25,7 @@ from ..events import Event, PartialObject, Reconstructed
 from ..files.archive import ModelArchive
 from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
+from ..printable import printable
 from .coupled import WholeScan
 from .predict import predict_groups, predict_whole
 from .prepared import PreparedScan
@@ -37,6 +38,9 @@ from .result import Reconstruction
 __all__ = ['judge_fit', 'reconstruct', 'require_fit']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
+
+BACKEND_SHOWN = 40
+"""Characters of what an archive calls its backend."""
 
 JUDGED_PATTERNS = 512
 JUDGED_PIXELS = 512 * 128**2
@@ -172,7 +176,8 @@ def _run(
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
-        f'{archive.backend}, run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
+        f'{printable(archive.backend, BACKEND_SHOWN)}, run by {backend.name}): {len(prepared)} patterns, '
+        f'{quality.sentence}'
     )
     logger.info('%s %.1f s.', comments, seconds)
     return replace(

@@ -129,7 +129,9 @@ def test_names_that_occur_more_than_once_get_numbers_that_are_free():
 
 
 def test_a_table_leaves_out_what_nobody_has():
-    text = scores_table([{'name': 'a', 'nrmse': 0.1}, {'name': 'a rather long name', 'nrmse': None}])
+    text = '\n'.join(
+        scores_table([{'name': 'a', 'nrmse': 0.1}, {'name': 'a rather long name', 'nrmse': None}])
+    )
     first, a, b = text.splitlines()
     assert first.split() == ['NRMSE']
     assert a.split() == ['a', '0.100']

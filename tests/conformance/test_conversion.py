@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from ptycho_engine.errors import DataValueError, DivergedError
 from ptycho_engine.files.product import read_product, write_product
 from ptychopinn_ptychodus.compat import positions
 from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
+from ptychopinn_ptychodus.inference_run import _saveable
 from ptychopinn_ptychodus.library import PtychoPINNLibrary
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.session import Session
@@ -214,3 +216,20 @@ def test_library_is_ptychodus_library_with_our_entries() -> None:
     assert library.get_logger().name == 'ptychopinn'
     assert [r.name for r in library] == ['PINN', 'Supervised']
     assert all(r.get_progress_goal() > 0 for r in library)
+
+
+def test_product_09_ptychodus_can_save_a_result_whose_comments_are_not_utf8(
+    tmp_path: Path, rich: Product
+) -> None:
+    """It opens such a product, but cannot save its text; the engine's file keeps the bytes."""
+    before, after = tmp_path / 'before.h5', tmp_path / 'after.h5'
+    save_product(before, rich)
+    with h5py.File(before, 'r+') as file:
+        file.attrs.create('comments', np.array(b'5 \xb5m', object), dtype=h5py.string_dtype())
+    product = load_product(before)
+    with pytest.raises(UnicodeEncodeError):
+        save_product(after, product)
+    save_product(after, _saveable(product))
+    assert load_product(after).metadata.comments == r'5 \xb5m'
+    write_product(after, product_data(product))
+    assert load_product(after).metadata.comments == product.metadata.comments

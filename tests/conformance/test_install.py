@@ -165,3 +165,18 @@ def test_doctor_stops_where_the_plugin_is_switched_off(python: Run) -> None:
     run = doctor(python, PTYCHOPINN_PTYCHODUS='off')
     assert run.code == 1, run.log
     assert 'Ptychodus does not list' in ' '.join(run.log.split())
+
+
+def test_what_a_log_line_quotes_cannot_forge_another(python: Run) -> None:
+    """TEXT-02: names from files in the log of the window; stdout without our characters is no traceback."""
+    code = (
+        'import logging, sys; import ptychodus.model.core as core; core.ModelCore(None, log_level=20); '
+        "log = logging.getLogger('ptychopinn'); "
+        "log.info('Model %s of %d×%d', chr(27) + '[31m' + chr(10) + '[ERROR] forged', 64, 64); "
+        "logging.getLogger('others').info('as %s', chr(9) + 'ever')"
+    )
+    run = python('-c', code, PYTHONIOENCODING='ascii')
+    assert run.code == 0, run.log
+    assert r'Model \x1b[31m\n[ERROR] forged of 64\xd764' in run.log
+    assert 'as \tever' in run.log
+    assert 'Logging error' not in run.log

@@ -32,6 +32,7 @@ from .child import ChildCrashed
 from .library import PtychoPINNLibrary
 from .reconstructor import PtychoPINNReconstructor
 from .run_context import RunContext
+from .settings_gate import SettingsGate
 from .window import Page, WindowLink
 from .worker import MODEL_FILE
 
@@ -41,6 +42,7 @@ logger = logging.getLogger('ptychopinn')
 
 DEFAULT_ALGORITHM = 'ptychopinn_pinn'
 NO_ALGORITHM = 'none_none'
+SETTINGS_FILE = 'settings.ini'
 
 OurTask = ReconstructBackgroundTask | TrainBackgroundTask
 
@@ -187,6 +189,23 @@ class HostedProcessingCore(ProcessingCore):
             # Otherwise the window shows its first entry as if it were chosen, and it does nothing.
             self.algorithm_parameter.set_value(DEFAULT_ALGORITHM)
         gate.core = self
+        self._settings_gate = (
+            SettingsGate(
+                settings_registry, self.algorithm_parameter, ours[0].session.settings, self._tell_fault
+            )
+            if ours
+            else None
+        )
+
+    def _tell_fault(self, sentence: str) -> None:
+        """Show what is wrong with a settings file once there is a window; batch mode refuses it by itself."""
+
+        def tell() -> None:
+            if self.window.page is not None:
+                logger.error('%s', sentence)
+                self.window.page.show_failure('Reading the settings', sentence)
+
+        self.task_manager.put_foreground_task(tell)
 
     def _watch_algorithm(self) -> None:
         """Remember an algorithm that was asked for and does not exist; Ptychodus drops it without a word."""
@@ -204,12 +223,19 @@ class HostedProcessingCore(ProcessingCore):
 
     @contextmanager
     def batch_run(self, input_directory: Path) -> Iterator[None]:
-        """Within it, batch mode prints failures itself, and models are looked for in its directory."""
+        """Within it, batch mode prints failures itself, refuses settings that it cannot follow, and models
+        are looked for in its directory."""
         self._input_directory = input_directory
+        gate = self._settings_gate
         try:
+            if gate is not None:
+                gate.refuses = True
+                gate.require_file(input_directory / SETTINGS_FILE)
             yield
         finally:
             self._input_directory = None
+            if gate is not None:
+                gate.refuses = False
 
     def admit(self, task: BackgroundTask) -> BackgroundTask:
         """Return the task to queue in place of `task`.
@@ -224,6 +250,8 @@ class HostedProcessingCore(ProcessingCore):
             self._check_algorithm(reconstructor)
             if reconstructor is None:
                 return task
+            if self._input_directory is not None and self._settings_gate is not None:
+                self._settings_gate.require_followed()
             if isinstance(task, ReconstructBackgroundTask):
                 self._find_model(reconstructor)
                 reconstructor.check_ready(task.reconstruct_input)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from ptycho_engine.errors import ConfigError
 
-__all__ = ['ENGINE_GROUP', 'SETTING_OF_FIELD', 'setting_names']
+__all__ = ['ENGINE_GROUP', 'OUR_GROUPS', 'SETTING_OF_FIELD', 'setting_names']
 
 ENGINE_GROUP = 'PtychoPINNEngine'
+OUR_GROUPS = ('PtychoPINNModel', 'PtychoPINNTraining', 'PtychoPINNInference', ENGINE_GROUP)
+"""The sections of a settings file that are PtychoPINN's."""
 
 SETTING_OF_FIELD = {
     'ModelConfig.gridsize': 'PtychoPINNModel.GridSize',

@@ -248,6 +248,20 @@ class ReconstructorSettings:
                 precision=cast(Any, self.engine.precision.get_value().strip().casefold()),
             )
 
+    def check(self, model_type: str) -> None:
+        """Check all values together, as a training and a reconstruction will use them.
+
+        Raises
+        ------
+        ConfigError
+            If one is out of range or unknown; the sentence names the setting.
+        """
+        self.training_config(model_type)
+        self.inference_config()
+        self.execution_config()
+        self.train_on()
+        self.start_from()
+
     def adopt_network(self, model: ModelConfig) -> None:
         """Set the fields of the network to those of a model."""
         self.engine.architecture.set_value(model.architecture)

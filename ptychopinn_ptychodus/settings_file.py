@@ -53,6 +53,8 @@ class Complaint:
     sentence: str
     serious: bool
     """Whether a run of ours ends with it; else it is a remark on settings of other parts of Ptychodus."""
+    unknown: str = ''
+    """The section or setting, where this Ptychodus does not know it."""
 
 
 def asked_algorithm(path: Path) -> str | None:
@@ -192,12 +194,19 @@ class SettingsFile:
         ConfigError
             At the first that a run of ours would not follow.
         """
-        remarks = []
+        remarks, unknown = [], []
         for complaint in self.complaints(registry):
             sentence = f'{printable(self.path)}: {complaint.sentence}'
             if complaint.serious:
                 raise ConfigError(sentence)
-            remarks.append(sentence)
+            if complaint.unknown:
+                unknown.append(complaint.unknown)
+            else:
+                remarks.append(sentence)
+        if unknown:
+            # A file of another release has many.
+            names = ', '.join(unknown)
+            remarks.append(f'{printable(self.path)}: this Ptychodus does not know, and passes over, {names}.')
         if self.is_empty:
             remarks.append(f'{printable(self.path)} holds no settings; all are at their defaults.')
         return remarks
@@ -229,7 +238,7 @@ class SettingsFile:
             else:
                 near = _nearest(key, {name for group in OUR_GROUPS for name in groups[group].parameters()})
                 hint = f'; the nearest is {near}' if near else ''
-                yield Complaint(f'{found} is unknown{hint}.', bool(near))
+                yield Complaint(f'{found} is unknown{hint}.', bool(near), f'DEFAULT.{self._written(key)}')
 
     def _unknown_section(self, section: str, groups: Mapping[str, ParameterGroup]) -> Complaint:
         found = f'There is no section [{printable(section, SHOWN)}]'
@@ -247,7 +256,8 @@ class SettingsFile:
         hint = f'; the nearest is [{near}]' if near else ''
         if near in (*OUR_GROUPS, ALGORITHM[0]) or _begins_like_ours(section):
             return Complaint(f'{found}{hint}; those of PtychoPINN are {_sections_of_ours()}.', True)
-        return Complaint(f'{found} in this Ptychodus{hint}.', near is not None and _one_slip(section, near))
+        slip = near is not None and _one_slip(section, near)
+        return Complaint(f'{found} in this Ptychodus{hint}.', slip, f'[{printable(section, SHOWN)}]')
 
     def _unknown_key(
         self, section: str, key: str, text: str, groups: Mapping[str, ParameterGroup]
@@ -266,7 +276,7 @@ class SettingsFile:
             return Complaint(f'{found}{hint}.', True)
         hint = f'; the nearest is {near}' if near else ''
         slip = (near is not None and _one_slip(key, near)) or key.startswith('[')
-        return Complaint(f'{found} to this Ptychodus{hint}.', slip)
+        return Complaint(f'{found} to this Ptychodus{hint}.', slip, f'{section}.{self._written(key)}')
 
 
 def _value_complaints(section: str, key: str, parameter: Parameter[Any], text: str) -> Iterator[Complaint]:

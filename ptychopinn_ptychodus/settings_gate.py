@@ -53,7 +53,7 @@ class SettingsGate:
         self.refuses = False
         """Whether a file that cannot be followed raises ConfigError; else what can be read of it is."""
         self.fault = ''
-        """The sentence on the file of the program's start, or the last one opened, if it could not be followed."""
+        """The sentence on the file of the start, or the last one in the window, if it was not followed."""
         registry.open_settings = self.open_settings  # type: ignore[method-assign]
 
     def open_settings(self, file_path: Path) -> None:

@@ -43,10 +43,16 @@ AxisOrder = Literal['n,H,W', 'H,W,n']
 """Order of the axes of a stack of patterns."""
 
 
+LONGEST_NUMBER = 32
+"""Bytes of the longest that NumPy has; only texts take more."""
+
 FLOOR_BYTES, RATIO = 128 << 20, 1100
 """A member may unpack to the first, or to so many times its packed bytes; deflate shrinks zeros by 1032."""
 
 MOST_MEMBERS = 10_000
+
+ENCRYPTED = 1
+"""Flag of a member of a zip file."""
 
 METADATA_CHARACTERS = 1 << 20
 """Of the JSON of ``_metadata``; what JSON makes of them takes a hundred times the room."""
@@ -161,6 +167,8 @@ def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:
         if info.filename.endswith('.npy'):
             name = info.filename.removesuffix('.npy')
             try:
+                if info.flag_bits & ENCRYPTED:
+                    raise ValueError('it is encrypted')
                 with archive.open(info) as stream:
                     header = read_header(cast(BinaryIO, stream))
                     offset = stream.tell()
@@ -247,7 +255,7 @@ def read_arrays(
     wanted = [name for name in headers if name in {*needed, *optional} - {*pickled}]
     for name in wanted:
         limit = (most or {}).get(name)
-        if limit is not None and headers[name].size > limit:
+        if limit is not None and max(headers[name].size, headers[name].nbytes // LONGEST_NUMBER) > limit:
             raise DataValueError(
                 f'{path}: {name!r} has shape {headers[name].shape}; expected at most {limit} values beside '
                 'patterns of that number and size.'
@@ -318,8 +326,11 @@ def parse_metadata(array: npt.NDArray[Any] | None, source: str) -> dict[str, Any
         text = decode(text)
     try:
         value = json.loads(str(text))
+    except json.JSONDecodeError as error:
+        raise DataValueError(f'{source}: _metadata is not JSON ({error}).') from error
     except (ValueError, RecursionError) as error:
-        raise DataValueError(f'{source}: _metadata is not JSON ({first_line(error)}).') from error
+        reason = 'a number is too long' if isinstance(error, ValueError) else 'it is nested too deeply'
+        raise DataValueError(f'{source}: _metadata cannot be read: {reason}.') from error
     if not isinstance(value, dict):
         raise DataValueError(f'{source}: _metadata must be a JSON object, found {type(value).__name__}.')
     return value

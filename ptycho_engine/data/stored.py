@@ -369,8 +369,6 @@ def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise DataValueError(f'{source} is a group; expected a dataset of patterns.')
-    if file.followed:
-        logger.info('%s is read from %s.', source, ', '.join(map(str, file.followed)))
     shape, dtype = dataset.shape, dataset.dtype
     # The place in the file says nothing where a link led to another one.
     plain = dataset.chunks is None and not dataset.external and not dataset.is_virtual
@@ -385,7 +383,7 @@ def _copy_dataset(path: Path, name: str, state: FileState | None, source: str) -
     """Read a dataset once by HDF5, in whole rows of chunks."""
     with reading(f'{source} cannot be read'), open_hdf5(path, state=state) as file:
         dataset = file.dataset(name)
-        staged = _staging(dataset.shape, dataset.dtype, source, 'it is not stored in one piece')
+        staged = _staging(dataset.shape, dataset.dtype, source, 'it is not stored there in one piece')
         multiple = dataset.chunks[0] if dataset.chunks else 1
         for part in _slabs(dataset.shape, dataset.dtype, multiple):
             dataset.read_direct(staged.array, np.s_[part], np.s_[part])

@@ -11,6 +11,7 @@ size. Here nothing is followed that was not looked at first.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,8 @@ from .hdf5_links import Found, OpenFile, Session, address, encoded
 from .regular import FileState, regular_state
 
 __all__ = ['Attributes', 'Hdf5Group', 'open_hdf5']
+
+logger = logging.getLogger('ptychopinn.io')
 
 MOST_DEPTH = 100
 """Groups in one another; files of beamlines have fewer than 20."""
@@ -86,6 +89,10 @@ def open_hdf5(
             _require_unchanged(session)
             raise
         _require_unchanged(session)
+        followed = [str(other.path) for other in session.files.values() if other is not file]
+        # A file that is opened again was told of the first time.
+        if followed and state is None:
+            logger.info('%s: data are read from %s.', file.title, ', '.join(followed))
 
 
 def _require_unchanged(session: Session) -> None:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .damage import DAMAGE, first_line
+from .damage import DAMAGE
 
 __all__ = ['ArrayHeader', 'read_body', 'read_header']
 
@@ -54,9 +54,9 @@ def read_header(stream: BinaryIO) -> ArrayHeader:
             shape, fortran, dtype = read(stream)
     except (OSError, zipfile.BadZipFile, zlib.error):
         raise
-    except DAMAGE as error:
-        # NumPy explains how to trust such a file, in several lines.
-        raise ValueError(f'the header of its array is damaged: {first_line(error)}') from None
+    except DAMAGE:
+        # NumPy explains how to trust such a file, and what of it could not be parsed.
+        raise ValueError('the header of its array is damaged') from None
     header = ArrayHeader(tuple(shape), 'F' if fortran else 'C', np.dtype(dtype))
     if len(shape) > MOST_AXES or any(isinstance(side, bool) or side < 0 for side in shape):
         raise ValueError('the header of its array is damaged: no array has such a shape')

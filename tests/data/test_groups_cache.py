@@ -130,6 +130,14 @@ def damages(good: bytes, path: Path):
     yield 'out of range', saved(further_neighbors=arrays['further_neighbors'] + 60)
     yield 'other seeds', saved(all_groups=arrays['all_groups'][::-1].copy())
     yield 'pickle', saved(all_groups=np.array([print, 1], dtype=object))
+    yield 'huge', saved(all_groups=np.zeros((1 << 22, 4), np.int32))
+    for name, offset, value in (('encrypted', 8, b'\x01\x00'), ('unknown compression', 10, b'\x63\x00')):
+        changed = bytearray(good)
+        at = changed.find(b'PK\x01\x02')
+        while at >= 0:
+            changed[at + offset : at + offset + 2] = value
+            at = changed.find(b'PK\x01\x02', at + 4)
+        yield name, bytes(changed)
     yield 'old', saved(dataset_checksum=np.array('0' * 64))
 
 
@@ -146,6 +154,11 @@ def test_cache_03_a_damaged_cache_is_replaced_with_one_line(tmp_path, trees, lin
         assert trees == [60], name
         assert [line for line in lines if 'made anew' in line] == lines[:1], name
         assert path.read_bytes() == good, name
+    if hasattr(os, 'mkfifo'):
+        path.unlink()
+        os.mkfifo(path)
+        np.testing.assert_array_equal(cached_neighbours(XY, 2, 7, dataset=dataset), right)
+        assert path.read_bytes() == good
 
 
 @pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs a folder that nobody can write')

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ptycho_engine.commands import main
 from ptycho_engine.data import npz, stored
 from ptycho_engine.data.diffraction_file import read_diffraction_file
 from ptycho_engine.data.known_patches import KnownPatches
@@ -400,3 +401,47 @@ def test_mem_10_damaged_files_give_a_sentence_or_a_scan(tmp_path, frames, kind):
             sentences.append(str(error))
     assert len(sentences) > 10
     assert all(path.name in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize('kind', ['npz', 'compressed', 'diffraction'])
+@pytest.mark.parametrize('change', ['cut short', 'written again'])
+def test_mem_11_a_scan_that_changes_while_it_is_read_ends_in_one_sentence(
+    tmp_path, monkeypatch, capsys, kind, change
+):
+    path = tmp_path / 'x.npz'
+    small_scan(5, 32).to_file(path, compressed=kind == 'compressed')
+    if kind == 'diffraction':
+        assert main(['simulate', '--output', str(tmp_path / 'd'), '--points', '5x5', '--size', '32']) == 0
+        path = tmp_path / 'd' / 'diffraction.h5'
+        with h5py.File(path, 'r+') as file:
+            counts = file['patterns'][()]
+            del file['patterns']
+            file['patterns'] = counts
+    capsys.readouterr()
+    original = path.read_bytes()
+    read, calls = StoredStack.__getitem__, []
+
+    def spoil(stack, key):
+        calls.append(key)
+        if len(calls) == 2:
+            if change == 'cut short':
+                os.truncate(path, len(original) // 2)
+            else:
+                path.write_bytes(original)
+                os.utime(path, (0, 0))
+        return read(stack, key)
+
+    monkeypatch.setattr(StoredStack, '__getitem__', spoil)
+    monkeypatch.setattr(Patterns, 'in_memory_if_small', lambda patterns, limit=0: patterns)
+    monkeypatch.setattr('ptycho_engine.blocks.BLOCK_PIXELS', 32 * 32)
+    out = tmp_path / 'out.npz'
+    code = main(['prepare', str(path), '--output', str(out), '--quiet'])
+    said = capsys.readouterr().err
+    if kind == 'compressed':
+        # It was unpacked whole before.
+        assert (code, said) == (0, '')
+        return
+    assert code == 2
+    assert said.count('\n') == 1
+    assert f'{path} changed while it was read' in said
+    assert not [item for item in tmp_path.iterdir() if 'out' in item.name]

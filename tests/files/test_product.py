@@ -368,3 +368,34 @@ def test_a_dataset_is_added_to_the_extras_and_replaced(tmp_path):
         assert file['map'].attrs['note'] == 'new'
         np.testing.assert_array_equal(file['first'][()], [0, 1, 2])
         assert file['first'].attrs['unit'] == 'px'
+
+
+def test_hdf_08_groups_in_groups_without_end_are_left_out_of_a_product_soon(tmp_path, caplog):
+    product = ProductData(
+        name='a',
+        comments='',
+        detector_distance_m=1.0,
+        photon_energy_eV=1e4,
+        object_array=np.ones((1, 9, 9), np.complex64),
+        object_pixel_width_m=1e-8,
+        object_pixel_height_m=1e-8,
+        probe=np.ones((4, 4), np.complex64),
+        position_x_m=np.zeros(2),
+        position_y_m=np.zeros(2),
+        position_indexes=np.arange(2),
+    )
+    write_product(tmp_path / 'a.h5', product)
+    with h5py.File(tmp_path / 'a.h5', 'r+') as file:
+        group = file.create_group('deep')
+        for _ in range(5000):
+            group = group.create_group('g')
+        group = file.create_group('less')
+        for _ in range(50):
+            group = group.create_group('g')
+        group['d'] = np.arange(3)
+    with caplog.at_level('WARNING', 'ptychopinn.files'):
+        write_product(tmp_path / 'b.h5', read_product(tmp_path / 'a.h5'))
+    assert "'deep' cannot be read" in caplog.text
+    with h5py.File(tmp_path / 'b.h5') as file:
+        assert 'deep' not in file
+        assert file['less/' + 'g/' * 50 + 'd'][2] == 2

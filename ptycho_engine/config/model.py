@@ -13,6 +13,9 @@ ARCHITECTURES = ('unrolled', 'cnn')
 MODEL_TYPES = ('pinn', 'supervised')
 AMPLITUDE_ACTIVATIONS = ('sigmoid', 'swish', 'softplus', 'relu')
 
+MOST_PIXELS = 10_000
+"""More than any pattern has; a filter of such a width fills the memory."""
+
 _ONLY_OF = {
     'unrolled': ('physics_steps', 'unrolled_steps'),
     'cnn': ('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
@@ -88,11 +91,13 @@ class ModelConfig:
         check_choice(owner, 'amp_activation', self.amp_activation, AMPLITUDE_ACTIVATIONS)
         for name in ('object_big', 'probe_big', 'pad_object', 'probe_mask'):
             check_boolean(owner, name, getattr(self, name))
-        check_number(owner, 'probe_scale', self.probe_scale, 2)
+        check_number(owner, 'probe_scale', self.probe_scale, 2, MOST_PIXELS)
         if self.probe_mask_diameter is not None:
-            check_number(owner, 'probe_mask_diameter', self.probe_mask_diameter, 0, exclusive=True)
-        check_number(owner, 'probe_mask_sigma', self.probe_mask_sigma, 0)
-        check_number(owner, 'gaussian_smoothing_sigma', self.gaussian_smoothing_sigma, 0)
+            check_number(
+                owner, 'probe_mask_diameter', self.probe_mask_diameter, 0, MOST_PIXELS, exclusive=True
+            )
+        check_number(owner, 'probe_mask_sigma', self.probe_mask_sigma, 0, MOST_PIXELS)
+        check_number(owner, 'gaussian_smoothing_sigma', self.gaussian_smoothing_sigma, 0, MOST_PIXELS)
         self._check_idle_fields()
 
     @property

@@ -16,9 +16,11 @@ from ..config import ModelConfig, TrainingConfig
 from ..config.checks import from_mapping
 from ..errors import ArchiveError, ArchiveNotFoundError, ConfigError
 from ..io.members import (
+    ARRAY_START,
     LIST_BYTES,
     OBJECT_BYTES,
     array_bytes,
+    array_shape,
     arrays_bytes,
     arrays_limit,
     json_bytes,
@@ -58,6 +60,7 @@ ARCHIVE_NAME = 'wts.h5.zip'
 CHECKPOINT_NAME = 'checkpoint.zip'
 
 DESCRIPTION = ('config.json', 'scale.json', 'probe.npy', 'history.json')
+MODELS = ['autoencoder', 'diffraction_to_obj']
 MODEL_FORMAT = ZipFormat(
     title='model',
     name='ptychopinn-model',
@@ -85,7 +88,8 @@ CHECKPOINT_FORMATS = (CHECKPOINT_FORMAT, CHECKPOINT_FORMAT_1)
 MODEL_FORMATS = (MODEL_FORMAT, MODEL_FORMAT_1, *CHECKPOINT_FORMATS)
 
 PROBE_BYTES = 1 << 29
-MOST_EPOCHS = 50_000
+MOST_MODES = 1000
+MOST_RECORDS = 50_000
 """Of a history; of a longer one the last are kept."""
 LONGEST_REASON = 400
 LARGEST_SCALE = 1e30
@@ -134,7 +138,7 @@ def model_head(archive: ModelArchive) -> dict[str, object]:
     """Return what the manifest says of a model."""
     return {
         'backend': archive.backend,
-        'models': ['autoencoder', 'diffraction_to_obj'],
+        'models': MODELS,
         'trained_on': origins_to_json(archive.origins),
     }
 
@@ -145,7 +149,7 @@ def model_members(archive: ModelArchive) -> dict[str, bytes]:
         'config.json': json_bytes(asdict(archive.config)),
         'scale.json': json_bytes(archive.scale.to_dict()),
         'probe.npy': array_bytes(archive.probe),
-        'history.json': json_bytes(archive.history[-MOST_EPOCHS:]),
+        'history.json': json_bytes(archive.history[-MOST_RECORDS:]),
         'wts.safetensors': arrays_bytes({k: np.asarray(v, np.float32) for k, v in archive.weights.items()}),
     }
 
@@ -248,6 +252,8 @@ def read_model(file: SealedZip) -> ModelArchive:
     path = file.path
     config = _config(file)
     probe = _probe(file, config.model.N)
+    if file.manifest.get('models') != MODELS:
+        raise ArchiveError(f'{path}: models of the manifest is not {MODELS}; the file is damaged.')
     return ModelArchive(
         config=config,
         scale=_scale(file),
@@ -260,12 +266,16 @@ def read_model(file: SealedZip) -> ModelArchive:
 
 
 def _probe(file: SealedZip, n: int) -> npt.NDArray[np.complex64]:
+    def check(shape: tuple[int, ...]) -> None:
+        if len(shape) != 3 or not 1 <= shape[0] <= MOST_MODES or shape[1:] != (n, n):
+            raise ArchiveError(
+                f'{file.path}: the probe has shape {printable(shape, 100)}, but the network is for patterns of '
+                f'{n}×{n} pixels; expected (modes, {n}, {n}). The file is damaged; train again.'
+            )
+
+    size = file.size('probe.npy')
+    check(array_shape(file.start('probe.npy', ARRAY_START), size, file.path))
     array = parse_array(file.read('probe.npy', PROBE_BYTES), file.path)
-    if array.ndim != 3 or len(array) == 0 or array.shape[1:] != (n, n):
-        raise ArchiveError(
-            f'{file.path}: the probe has shape {array.shape}, but the network is for patterns of {n}×{n} '
-            f'pixels; expected (modes, {n}, {n}). The file is damaged; train again.'
-        )
     with np.errstate(over='ignore'):
         probe = array.astype(np.complex64, copy=False)
     if not np.isfinite(probe).all():
@@ -287,8 +297,8 @@ def _scale(file: SealedZip) -> ScaleRecord:
 def _history(file: SealedZip) -> list[dict[str, float]]:
     what = f'{file.path}: history.json'
     records = parse_list(file.read('history.json', LIST_BYTES), file.path)
-    if len(records) > MOST_EPOCHS:
-        raise ArchiveError(f'{what} has {len(records)} records, at most {MOST_EPOCHS} belong there.')
+    if len(records) > MOST_RECORDS:
+        raise ArchiveError(f'{what} has {len(records)} records, at most {MOST_RECORDS} belong there.')
     return [record(value, what) for value in records]
 
 

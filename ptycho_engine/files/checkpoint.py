@@ -26,7 +26,7 @@ from .archive import (
     read_model,
     read_weights,
 )
-from .stated import number, text, whole_number
+from .stated import MOST_EPOCHS, number, text, whole_number
 
 __all__ = ['Checkpoint', 'Progress', 'load_checkpoint', 'save_checkpoint']
 
@@ -104,15 +104,17 @@ def _progress(values: dict[str, Any], path: Path) -> Progress:
     if not isinstance(schedule, dict) or len(schedule) > SMALL:
         raise ArchiveError(f'{what} holds no schedule of the learning rate; train again without it.')
     return Progress(
-        epoch=whole_number(values.get('epoch'), f'{what}, epoch', 1),
+        epoch=whole_number(values.get('epoch'), f'{what}, epoch', 1, MOST_EPOCHS),
         best_loss=number(values.get('best_loss'), f'{what}, best_loss'),
-        stale=whole_number(values.get('stale'), f'{what}, stale', 0),
+        stale=whole_number(values.get('stale'), f'{what}, stale', 0, MOST_EPOCHS),
         schedule={
             text(name, f'{what}, schedule'): number(value, f'{what}, schedule, {printable(name, 60)}')
             for name, value in schedule.items()
         },
         data=text(values.get('data'), f'{what}, data'),
-        simulated_epochs=whole_number(values.get('simulated_epochs', 0), f'{what}, simulated_epochs', 0),
+        simulated_epochs=whole_number(
+            values.get('simulated_epochs', 0), f'{what}, simulated_epochs', 0, MOST_EPOCHS
+        ),
     )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from ..errors import ArchiveError
 from ..printable import printable
 
-__all__ = ['number', 'record', 'text', 'whole_number']
+__all__ = ['MOST_EPOCHS', 'number', 'record', 'text', 'whole_number']
 
 LONGEST_NAME = 300
 LONGEST_KEY = 60
 MOST_KEYS = 50
 LARGEST = 1e30
 MOST_EPOCHS = 10**9
+"""Of any run."""
 
 
 def number(value: Any, what: str, low: float = -LARGEST, high: float = LARGEST) -> float:

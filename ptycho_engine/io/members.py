@@ -22,9 +22,11 @@ from .bounded_json import parse_bounded
 from .plain_hdf5 import read_plain_hdf5
 
 __all__ = [
+    'ARRAY_START',
     'LIST_BYTES',
     'OBJECT_BYTES',
     'array_bytes',
+    'array_shape',
     'arrays_bytes',
     'arrays_limit',
     'json_bytes',
@@ -46,6 +48,8 @@ LIST_BYTES, LIST_ELEMENTS = 16 << 20, 1_000_000
 
 LONGEST_REASON = 200
 LONGEST_ARRAY_HEADER = 1000
+ARRAY_START = LONGEST_ARRAY_HEADER + 10
+"""Bytes that hold the header of any array that is read, with what comes before it."""
 HEADER_DAMAGE = (ValueError, TypeError, TokenError, SyntaxError, MemoryError, RecursionError)
 """What NumPy raises on headers that are not as it writes them."""
 LONGEST_HEADER = 8 << 20
@@ -142,7 +146,27 @@ def parse_array(data: bytes, path: Path) -> npt.NDArray[np.complexfloating[Any] 
     ArchiveError
         If it is none, or a number is not finite.
     """
-    stream = io.BytesIO(data)
+    shape, by_columns, dtype, start = _array_header(data, len(data), path)
+    flat = np.frombuffer(data, dtype, math.prod(shape), start)
+    array = flat.reshape(shape, order='F' if by_columns else 'C')
+    _require_finite({'the probe': array}, str(path))
+    return array
+
+
+def array_shape(start: bytes, size: int, path: Path) -> Shape:
+    """Return the shape that an ``.npy`` file of `size` bytes states at its `start`.
+
+    Raises
+    ------
+    ArchiveError
+        If the start is damaged, or does not state what takes just so many bytes.
+    """
+    return _array_header(start, size, path)[0]
+
+
+def _array_header(start: bytes, size: int, path: Path) -> tuple[Shape, bool, np.dtype[Any], int]:
+    """Return shape, order and type, and where the numbers begin."""
+    stream = io.BytesIO(start)
     with _damage(f'{path}: an array is damaged', *HEADER_DAMAGE):
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError('its header is of another version')
@@ -153,13 +177,9 @@ def parse_array(data: bytes, path: Path) -> npt.NDArray[np.complexfloating[Any] 
             raise ValueError('it holds no numbers')
         if any(side < 0 for side in shape) or len(shape) > MOST_AXES:
             raise ValueError('its shape is impossible')
-        start = stream.tell()
-        if len(data) - start != math.prod(shape) * dtype.itemsize:
+        if size - stream.tell() != math.prod(shape) * dtype.itemsize:
             raise ValueError('it has not its stated size')
-        flat = np.frombuffer(data, dtype, math.prod(shape), start)
-        array = flat.reshape(shape, order='F' if by_columns else 'C')
-    _require_finite({'the probe': array}, str(path))
-    return array
+    return shape, by_columns, dtype, stream.tell()
 
 
 def parse_arrays(data: bytes, path: Path, check: Check) -> dict[str, Floats]:

@@ -59,6 +59,24 @@ class SealedZip:
     manifest: Mapping[str, Any]
     file: zipfile.ZipFile
 
+    def size(self, name: str) -> int:
+        """Return how many bytes a member has by its own statement."""
+        return self.file.getinfo(name).file_size
+
+    def start(self, name: str, length: int) -> bytes:
+        """Return the first bytes of a member, which are not held against its checksum.
+
+        Raises
+        ------
+        ArchiveError
+            If it is damaged.
+        """
+        try:
+            with self.file.open(name) as stream:
+                return stream.read(length)
+        except DAMAGE as error:
+            raise _damaged_member(self.path, name, error) from error
+
     def read(self, name: str, most: int) -> bytes:
         """Return a member of at most so many bytes.
 
@@ -130,6 +148,10 @@ def open_sealed(path: Path, kinds: Sequence[ZipFormat], *, inside: str | None = 
                 data = _member(file, inside, kinds[0].size_limit, path)
                 file = stack.enter_context(open_plain_zip(data))
             opened = _check_head(file, kinds, path)
+        except PermissionError as error:
+            raise ArchiveError(
+                f'{path} may not be read: permission denied; ask its owner for the right to read it.'
+            ) from error
         except DAMAGE as error:
             if isinstance(error, ArchiveError):
                 raise
@@ -176,12 +198,16 @@ def _member(file: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
         with file.open(name) as stream:
             data = stream.read(size + 1)
     except DAMAGE as error:
-        raise ArchiveError(
-            f'{path}: the member {name} is damaged ({_reason(error)}); copy the file again or train again.'
-        ) from error
+        raise _damaged_member(path, name, error) from error
     if len(data) != size:
         raise ArchiveError(f'{path}: the member {name} has not its stated size; the file is damaged.')
     return data
+
+
+def _damaged_member(path: Path, name: str, error: Exception) -> ArchiveError:
+    return ArchiveError(
+        f'{path}: the member {name} is damaged ({_reason(error)}); copy the file again or train again.'
+    )
 
 
 def _reason(error: Exception) -> str:

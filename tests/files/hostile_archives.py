@@ -370,6 +370,7 @@ CASES: dict[str, tuple[str, Callable[[Members], bytes]]] = {
             trained_on=[{'name': 'a', 'patterns': True, 'mean_counts': 1, 'step_px': 1, 'identity': 'a'}],
         ),
     ),
+    'other models': (MODEL, stated('manifest.json', models=['\x1b[0m'])),
     # The configuration
     'N of 0': (MODEL, stated('config.json', model__N=0)),
     'N without end': (MODEL, stated('config.json', model__N=1 << 62)),
@@ -379,6 +380,7 @@ CASES: dict[str, tuple[str, Callable[[Members], bytes]]] = {
     'filters without end': (MODEL, stated('config.json', model__n_filters_scale=10**9)),
     'a learning rate NaN': (MODEL, stated('config.json', learning_rate=float('nan'))),
     'an optimiser that is a tree': (MODEL, stated('config.json', optimizer={'a': ['b'] * 1000})),
+    'a filter without end': (MODEL, stated('config.json', model__gaussian_smoothing_sigma=1e30)),
     # The scales
     'a scale NaN': (MODEL, stated('scale.json', probe_scale=float('nan'))),
     'an infinite scale': (MODEL, lambda m: replaced('scale.json', b'{"probe_scale": 1e999}')(m)),
@@ -400,6 +402,7 @@ CASES: dict[str, tuple[str, Callable[[Members], bytes]]] = {
     ),
     'a probe of integers': (MODEL, replaced('probe.npy', npy(np.ones((1, 32, 32), int)))),
     'a probe of another size': (MODEL, replaced('probe.npy', npy(np.ones((1, 16, 16), np.complex64)))),
+    'a probe of 20 000 modes': (MODEL, replaced('probe.npy', npy(np.ones((20_000, 32, 32), np.complex64)))),
     'a probe without modes': (MODEL, replaced('probe.npy', npy(np.ones((0, 32, 32), np.complex64)))),
     'a probe with NaN': (MODEL, spoilt_probe(complex('nan'))),
     'a probe beyond single precision': (MODEL, spoilt_probe(1e300, np.complex128)),
@@ -485,6 +488,7 @@ CASES: dict[str, tuple[str, Callable[[Members], bytes]]] = {
     'an HDF5 weight NaN': (MODEL_1, hdf5(lambda f: f[KERNEL].__setitem__(Ellipsis, np.nan))),
     # The rest of a checkpoint
     'epochs without end': (CHECKPOINT, stated('progress.json', epoch=1e300)),
+    'a trillion epochs': (CHECKPOINT, stated('progress.json', epoch=10**12)),
     'epochs true': (CHECKPOINT, stated('progress.json', epoch=True)),
     'a negative count': (CHECKPOINT, stated('progress.json', stale=-1)),
     'a best loss true': (CHECKPOINT, stated('progress.json', best_loss=True)),

@@ -17,6 +17,8 @@ from ptycho_engine.files.archive import (
     save_archive,
 )
 from ptycho_engine.files.origin import ScanOrigin
+from ptycho_engine.io.members import array_bytes
+from ptycho_engine.io.sealed_zip import SealedZip
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.scaling import ScaleRecord
 
@@ -296,3 +298,27 @@ def test_arc_09_what_is_not_finite_is_not_written(path, model):
         save_archive(path, replace(model, weights=weights))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ['wts.h5.zip']
+
+
+def test_arc_05_a_probe_that_does_not_fit_is_refused_before_it_is_unpacked(path, monkeypatch):
+    def grow(members):
+        members['probe.npy'] = array_bytes(np.ones((3, 32, 32), np.complex64))
+        rehash(members)
+
+    rewrite(path, grow)
+    read, whole = [], SealedZip.read
+    monkeypatch.setattr(
+        SealedZip, 'read', lambda self, name, most: read.append(name) or whole(self, name, most)
+    )
+    with pytest.raises(ArchiveError, match=r'the probe has shape \(3, 32, 32\)'):
+        load_archive(path)
+    assert read == ['config.json']
+
+
+def test_a_file_that_may_not_be_read_is_said_to_be_just_that(path, monkeypatch):
+    def refused(self, *_):
+        raise PermissionError(13, 'Permission denied', str(self))
+
+    monkeypatch.setattr(Path, 'open', refused)
+    with pytest.raises(ArchiveError, match='may not be read: permission denied'):
+        load_archive(path)

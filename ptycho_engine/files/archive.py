@@ -269,8 +269,8 @@ def _probe(file: SealedZip, n: int) -> npt.NDArray[np.complex64]:
     def check(shape: tuple[int, ...]) -> None:
         if len(shape) != 3 or not 1 <= shape[0] <= MOST_MODES or shape[1:] != (n, n):
             raise ArchiveError(
-                f'{file.path}: the probe has shape {printable(shape, 100)}, but the network is for patterns of '
-                f'{n}×{n} pixels; expected (modes, {n}, {n}). The file is damaged; train again.'
+                f'{file.path}: the probe has shape {printable(shape, 100)}, but the network is for patterns '
+                f'of {n}×{n} pixels; expected (modes, {n}, {n}). The file is damaged; train again.'
             )
 
     size = file.size('probe.npy')

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from ptychodus.api.product import LossValue
 from ptychodus.controller.helpers import connect_triggered_signal
 from ptychodus.controller.processing import ProcessingController
 from ptychodus.model.product import ProductRepositoryObserver
 from ptychodus.view.widgets import ExceptionDialog
-from PyQt5.QtCore import Qt
+from PyQt5.QtCore import Qt, QTimer
 from PyQt5.QtWidgets import QMessageBox
 
+from .aside import aside
 from .compat import scan_facts
+from .live import LiveImage
 from .loaded_model import ScanFacts
 from .panel import PanelFactory
+from .pictures import Picture
 from .reconstructor import PtychoPINNReconstructor
+from .result_area import PreparedImage, ResultArea
 from .session import Session
+from .window import WindowLink
 
 __all__ = ['HostedProcessingController']
 
@@ -37,6 +42,10 @@ class HostedProcessingController(ProcessingController):
         self._dialog: QMessageBox | None = None
         self._scan: ScanFacts | None = None
         self._scan_is_known = False
+        self._area: ResultArea | None = None
+        self._changes = QTimer()
+        self._changes.setSingleShot(True)
+        self._changes.timeout.connect(self._tell_change)
         super().__init__(*arguments, **keywords)
         factories = [
             item for item in _flat([*arguments, *keywords.values()]) if isinstance(item, PanelFactory)
@@ -49,6 +58,15 @@ class HostedProcessingController(ProcessingController):
         connect_triggered_signal(self._save_model_action, self.save_model)
         self._session.window.on_change(self._offer_actions)
         self._session.memory.parameter.add_observer(self)
+        combo = self._product_view_controller.get_widget()
+        self._area = ResultArea(
+            self._status_view,
+            self._product_repository,
+            combo.currentIndex,
+            lambda: self._our_reconstructor() is not None,
+        )
+        self._area.take_over(self._status_controller, combo)
+        self._prepare_scans_aside()
         self._watch = _watch_scans(self._scan_has_changed)
         self._product_repository.add_observer(self._watch)
         self._session.window.changed()
@@ -82,11 +100,14 @@ class HostedProcessingController(ProcessingController):
 
     def _scan_has_changed(self) -> None:
         self._scan_is_known = False
-        self._tell_change()
+        # A new result changes twenty things of a product one after the other; they are looked at once.
+        self._changes.start(0)
 
     def _tell_change(self) -> None:
         if self._session is not None:
             self._session.window.changed()
+        if self._area is not None:
+            self._area.refresh()
 
     def _offer_actions(self) -> None:
         """Enable *Infer* when and only when a model is loaded that fits the chosen product."""
@@ -112,6 +133,19 @@ class HostedProcessingController(ProcessingController):
         current = self._algorithm_parameter.get_current_reconstructor()
         return current if isinstance(current, PtychoPINNReconstructor) else None
 
+    def _prepare_scans_aside(self) -> None:
+        """Let Ptychodus copy the patterns for a run of ours while the window goes on."""
+        prepare = self._processing_api.get_reconstruct_input
+        window = self._session.window if self._session is not None else WindowLink()
+
+        def prepare_aside(**keywords: Any) -> Any:
+            if self._our_reconstructor() is None:
+                return prepare(**keywords)
+            with window.waiting():
+                return aside(lambda: prepare(**keywords))
+
+        self._processing_api.get_reconstruct_input = prepare_aside  # type: ignore[method-assign]
+
     # What our runs and our panel call
 
     def current_scan(self) -> ScanFacts | None:
@@ -135,20 +169,36 @@ class HostedProcessingController(ProcessingController):
         dialog.setModal(False)
         dialog.show()
 
-    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
+    def show_losses(
+        self, training: Sequence[LossValue], validation: Sequence[LossValue], simulated: int
+    ) -> None:
         """Plot the deviances of the running training in place of the product's losses."""
-        axes, canvas = self._status_view.axes, cast(Any, self._status_view.figure_canvas)
-        axes.clear()
-        axes.set_title('Training')
-        axes.set_xlabel('Epoch')
-        axes.set_ylabel('Deviance per pixel')
-        for losses, name in ((training, 'training'), (validation, 'validation')):
-            if losses:
-                axes.semilogy([x.epoch for x in losses], [x.value for x in losses], '.-', label=name)
-        axes.grid(True)
-        if training or validation:
-            axes.legend()
-        canvas.draw_idle()
+        if self._area is not None:
+            self._area.show_training(training, validation, simulated)
+
+    def begin_images(self, item: Any) -> None:
+        """Expect images of a reconstruction whose result goes into `item` of the list of products."""
+        if self._area is not None:
+            self._area.begin(item)
+
+    def end_images(self) -> None:
+        """Expect no more."""
+        if self._area is not None:
+            self._area.end()
+
+    def prepare_image(self, image: LiveImage, pixel: Any) -> PreparedImage | None:
+        """Return what is to be drawn of an image; called in the run's thread."""
+        return None if self._area is None else self._area.prepare(image, pixel)
+
+    def draw_image(self, item: Any, prepared: PreparedImage | None) -> None:
+        """Draw what was prepared, unless the product is gone."""
+        if self._area is not None and prepared is not None and item in list(self._product_repository):
+            self._area.draw(item, prepared)
+
+    def keep_map(self, item: Any, picture: Picture) -> None:
+        """Keep the map of a result's uncertainty."""
+        if self._area is not None:
+            self._area.keep_map(item, picture)
 
     def show_time_left(self, text: str) -> None:
         """Write the time left into the bar."""

@@ -21,7 +21,8 @@ from .child import Child
 from .compat import result_files
 from .conversion import Outcome, output_product, product_data
 from .loaded_model import LoadedModel
-from .run_context import TICK_S, WORKER, RunContext, TimeLeft, raise_failure
+from .quality import remark_on_simulated
+from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
 from .session import Session
 from .speeds import start_key
 from .worker import ReconstructJob, ScanPayload
@@ -53,6 +54,8 @@ class InferenceRun:
         self.goal = max(len(parameters.diffraction_patterns), 1)
         """The progress at the end."""
         self._time_left = TimeLeft()
+        self._has_begun = False
+        self._told = -math.inf
         for remark in session.settings.moved():
             logger.warning('%s', remark)
         self._job = ReconstructJob(
@@ -60,32 +63,34 @@ class InferenceRun:
             model.path,
             session.settings.inference_config(),
             session.settings.execution_config(),
-            # In batch mode every yield would leave a numbered file.
-            partial_objects=context.output_file is None,
+            partial_objects=context.shows_images,
         )
 
     def follow(self) -> Iterator[ReconstructOutput]:
-        """Run it; yield the result last, and before it what there is of the object so far."""
+        """Run it; yield the result. What there is of the object before goes to the window by another way.
+
+        Ptychodus would rebuild the whole product for every object that is yielded.
+        """
         context, product = self._context, self._parameters.product
         started = time.monotonic()
         refines = self._job.config.refine_iterations > 0
-        done = 0
         with Child(f'{WORKER}:run_reconstruction', self._job, self._parameters.diffraction_patterns) as child:
             for message in child.messages(TICK_S):
                 if context.stop_requested():
                     logger.info('The reconstruction was stopped; there is no result.')
                     return
+                context.show_waiting_image()
                 match message:
                     case ('patches', count, total):
-                        if not done:
+                        if not self._has_begun:
                             self._note_start(time.monotonic() - started)
-                        done = self._show(count / total * (PREDICTING if refines else 1))
+                        self._show(count / total * (PREDICTING if refines else 1))
                     case ('sweep', sweep, sweeps):
-                        done = self._show(PREDICTING + (1 - PREDICTING) * sweep / sweeps)
+                        self._show(PREDICTING + (1 - PREDICTING) * sweep / sweeps)
                     case ('speed', key, seconds):
                         self._session.speeds.note(key, seconds)
-                    case ('partial', outcome):
-                        yield ReconstructOutput(_saveable(output_product(product, outcome)), progress=done)
+                    case ('partial', image):
+                        context.show_image(image)
                     case ('result', outcome):
                         result = self._deliver(product, outcome)
                         logger.info(
@@ -100,16 +105,19 @@ class InferenceRun:
 
     def _note_start(self, seconds: float) -> None:
         """Keep how long it took until the first patterns were there."""
+        self._has_begun = True
         modes, job = len(self._job.scan.product.probe[0]), self._job
         key = start_key(self._model.config.model, job.config, job.execution, modes)
         self._session.speeds.note(key, seconds)
 
-    def _show(self, fraction: float) -> int:
-        """Move the bar; the last step belongs to the result."""
-        done = min(int(self.goal * fraction), self.goal - 1)
-        self._context.show_progress(done, self.goal)
-        self._context.show_time_left(self._time_left.text(fraction))
-        return done
+    def _show(self, fraction: float) -> None:
+        """Move the bar, as often as anybody can see; the last step belongs to the result."""
+        text, now = self._time_left.text(fraction), time.monotonic()
+        if now - self._told < HEARTBEAT_S:
+            return
+        self._told = now
+        self._context.show_progress(min(int(self.goal * fraction), self.goal - 1), self.goal)
+        self._context.show_time_left(text)
 
     def _deliver(self, product: Product, outcome: Outcome) -> Product:
         losses = tuple(
@@ -119,6 +127,11 @@ class InferenceRun:
             if math.isfinite(value) and value > 0
         )
         remarks = [f'Model: {printable(self._model.path)}']
+        simulated = self._model.simulated_epochs
+        if simulated:
+            remarks.append(remark_on_simulated(simulated))
+        if outcome.uncertainty is not None:
+            self._context.keep_map(outcome.uncertainty)
         result = output_product(product, replace(outcome, losses=losses), remarks)
         if self._context.output_file is not None:
             data = product_data(result)

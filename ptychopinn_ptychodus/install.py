@@ -60,6 +60,7 @@ def install() -> bool:
     core.ModelCore.batch_mode_execute = execute
     core.ProcessingCore = HostedProcessingCore  # type: ignore[attr-defined]
     core.PtychoPINNReconstructorLibrary = PtychoPINNLibrary  # type: ignore[attr-defined]
+    compat.measure_scans_at_once()
     _replace_panel()
     return True
 

@@ -53,6 +53,8 @@ class LoadedModel:
     epochs: int
     deviance: float | None
     """Training deviance per pixel of its last epoch."""
+    simulated_epochs: int = 0
+    """So many of its first epochs were on simulated objects."""
 
     @classmethod
     def open(cls, path: Path) -> LoadedModel:
@@ -74,6 +76,7 @@ class LoadedModel:
             backend=archive.backend,
             epochs=len(archive.history),
             deviance=last.get('training_deviance'),
+            simulated_epochs=sum(1 for record in archive.history if record.get('simulated')),
         )
 
     @property

@@ -16,6 +16,7 @@ from .panel_head import ForecastView, ModelView, PresetView
 from .panel_rows import BackendView, ChoiceView, DeviceView, FoldersView
 from .session import Session
 from .settings import ReconstructorSettings
+from .wheel import let_wheel_scroll
 
 __all__ = ['PanelFactory']
 
@@ -57,6 +58,7 @@ def _build(session: Session, file_dialog_factory: Any, model_type: str) -> QWidg
             row = _row(views, field, settings, tool_tip(field, settings, defaults), file_dialog_factory)
             builder.add_view_controller(row, field.label, group=field.group)
     widget: QWidget = builder.build_widget()
+    let_wheel_scroll(widget)
     return widget
 
 

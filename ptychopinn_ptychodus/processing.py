@@ -11,12 +11,14 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 from ptychodus.api.product import LossValue
-from ptychodus.api.reconstruct import ReconstructorLibrary
+from ptychodus.api.reconstruct import ReconstructorLibrary, ReconstructOutput
 from ptychodus.api.settings import SettingsRegistry
 from ptychodus.model.processing import ProcessingCore, ProcessingTaskMonitor
 from ptychodus.model.processing.monitor import ReconstructBackgroundTask, TrainBackgroundTask
@@ -30,6 +32,8 @@ from ptycho_engine.printable import printable
 from . import compat
 from .child import ChildCrashed
 from .library import PtychoPINNLibrary
+from .live import LiveImage, LiveImages, thinned
+from .pictures import map_picture
 from .reconstructor import PtychoPINNReconstructor
 from .run_context import RunContext
 from .settings_gate import SettingsGate
@@ -43,6 +47,8 @@ logger = logging.getLogger('ptychopinn')
 DEFAULT_ALGORITHM = 'ptychopinn_pinn'
 NO_ALGORITHM = 'none_none'
 SETTINGS_FILE = 'settings.ini'
+PIXEL_SIZE_LOGGER = 'ptychodus.model.product.object.item'
+"""Where Ptychodus warns of an object whose pixels are not those of the scan's geometry."""
 
 OurTask = ReconstructBackgroundTask | TrainBackgroundTask
 
@@ -54,7 +60,12 @@ class _HostedRun(RunContext):
     monitor: ProcessingTaskMonitor | None = None
     task_manager: TaskManager | None = None
     window: WindowLink = field(default_factory=WindowLink)
-    _losses: tuple[Sequence[LossValue], Sequence[LossValue]] | None = None
+    item: Any = None
+    """Of the list of products: where the result of a reconstruction goes."""
+    pixel: Any = None
+    """Size of the object's pixels."""
+    images: LiveImages[Any] | None = None
+    _losses: tuple[Sequence[LossValue], Sequence[LossValue], int] | None = None
     """What is to be plotted at the window's next tick."""
 
     def stop_requested(self) -> bool:
@@ -73,12 +84,51 @@ class _HostedRun(RunContext):
         if self.window.page is not None:
             self.in_window(functools.partial(self.window.page.show_time_left, text))
 
-    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
+    @property
+    def shows_images(self) -> bool:
+        # In batch mode every object that is told of would leave a numbered file.
+        return self.images is not None and self.output_file is None
+
+    def begin_images(self) -> None:
+        """Make ready for images of the object, where there is a window."""
+        page = self.window.page
+        if page is None or self.item is None:
+            return
+        self.in_window(functools.partial(page.begin_images, self.item))
+        self.images = LiveImages(
+            lambda image: page.prepare_image(image, self.pixel),
+            lambda prepared: page.draw_image(self.item, prepared),
+            self.in_window,
+        )
+
+    def end_images(self) -> None:
+        """Let no image come after the result."""
+        if self.images is not None and self.window.page is not None:
+            self.images.close()
+            self.in_window(self.window.page.end_images)
+
+    def show_image(self, image: LiveImage) -> None:
+        if self.images is not None:
+            self.images.offer(image)
+
+    def show_waiting_image(self) -> None:
+        if self.images is not None:
+            self.images.look()
+
+    def keep_map(self, uncertainty: npt.NDArray[np.float32]) -> None:
+        page = self.window.page
+        if page is not None and self.item is not None:
+            picture = map_picture(thinned(uncertainty), 'Uncertainty', 'cividis', ' of the amplitude')
+            self.in_window(functools.partial(page.keep_map, self.item, picture))
+
+    def show_losses(
+        self, training: Sequence[LossValue], validation: Sequence[LossValue], simulated: int
+    ) -> None:
         page = self.window.page
         if page is None:
             return
         waiting = self._losses is not None
-        self._losses = list(training), list(validation)
+        self._losses = list(training), list(validation), simulated
         # Quick epochs come faster than the window's ticks; only the last is drawn.
         if not waiting:
             self.in_window(functools.partial(self._plot, page))
@@ -104,6 +154,26 @@ def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
     return candidate if isinstance(candidate, PtychoPINNReconstructor) else None
 
 
+class _HostedMonitor:
+    """Ptychodus' monitor as its task sees it, which puts a result into the list of products."""
+
+    def __init__(self, monitor: ProcessingTaskMonitor) -> None:
+        self._monitor = monitor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._monitor, name)
+
+    def __enter__(self) -> ProcessingTaskMonitor:
+        self._monitor.__enter__()
+        return cast(ProcessingTaskMonitor, self)
+
+    def __exit__(self, *failure: Any) -> None:
+        self._monitor.__exit__(*failure)
+
+    def update_product(self, item: Any, result: ReconstructOutput) -> None:
+        self._monitor.update_product(cast(Any, compat.UpdatedItem(item)), result)
+
+
 class _HostedTask:
     """Runs a task of ours in Ptychodus' worker thread."""
 
@@ -118,16 +188,24 @@ class _HostedTask:
         # Ptychodus prints a failing task; the dataclass would print its arrays.
         return f'{type(self._task).__name__}({self._reconstructor.name})'
 
+    def _with_monitor(self) -> None:
+        task, monitor = self._task, _HostedMonitor(self._task.task_monitor)
+        replace(task, task_monitor=cast(ProcessingTaskMonitor, monitor))()
+
     def __call__(self) -> None:
-        self._reconstructor.context = _HostedRun(
+        context = _HostedRun(
             reconstruct_input=self._task.reconstruct_input,
             output_file=getattr(self._task, 'output_product_file', None),
             monitor=self._task.task_monitor,
             task_manager=self._core.task_manager,
             window=self._core.window,
+            item=getattr(self._task, 'product_item', None),
+            pixel=self._task.reconstruct_input.product.object_.get_pixel_geometry(),
         )
+        self._reconstructor.context = context
+        context.begin_images()
         try:
-            self._task()
+            self._with_monitor()
         except (EngineError, ChildCrashed, OSError) as error:
             # The monitor has recorded it, so a caller that waits gets the exception itself.
             self._core.tell_failure(self._task, error)
@@ -136,11 +214,41 @@ class _HostedTask:
             self._core.tell_failure(self._task, error)
             raise
         else:
-            if not self._reconstructor.context.delivered:
+            if not context.delivered:
                 self._core.discard(self._task)
         finally:
+            context.end_images()
             self._reconstructor.context = RunContext()
             self._core.refresh()
+
+
+class _SaidOnce(logging.Filter):
+    """Lets a warning of Ptychodus through once per run; it comes with every change of a product.
+
+    Parameters
+    ----------
+    is_ours : callable
+        Returns whether one of our algorithms is chosen; the others' warnings are left alone.
+    """
+
+    def __init__(self, is_ours: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_ours = is_ours
+        self._said: set[tuple[object, ...]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not self._is_ours():
+            return True
+        # The first argument names what has built the object, which changes in a run.
+        arguments = record.args[1:] if isinstance(record.args, tuple) else record.args
+        key = (record.msg, arguments)
+        said = key in self._said
+        self._said.add(key)
+        return not said
+
+    def forget(self) -> None:
+        """Begin a new run."""
+        self._said.clear()
 
 
 class _TaskGate:
@@ -184,6 +292,12 @@ class HostedProcessingCore(ProcessingCore):
         self.window = ours[0].session.window if ours else WindowLink()
         self._input_directory: Path | None = None
         self._unknown_algorithm = ''
+        self._said_once = _SaidOnce(
+            lambda: isinstance(self.algorithm_parameter.get_current_reconstructor(), PtychoPINNReconstructor)
+        )
+        logging.getLogger(PIXEL_SIZE_LOGGER).addFilter(self._said_once)
+        self._run_window_tasks = task_manager.run_foreground_tasks
+        task_manager.run_foreground_tasks = self._serve_window  # type: ignore[method-assign]
         self._watch_algorithm()
         if self.algorithm_parameter.get_value() == NO_ALGORITHM:
             # Otherwise the window shows its first entry as if it were chosen, and it does nothing.
@@ -206,6 +320,11 @@ class HostedProcessingCore(ProcessingCore):
                 self.window.page.show_failure('Reading the settings', sentence)
 
         self.task_manager.put_foreground_task(tell)
+
+    def _serve_window(self) -> None:
+        """Do what runs have put on the window's queue, but not in the middle of a click."""
+        if not self.window.waits:
+            self._run_window_tasks()
 
     def _watch_algorithm(self) -> None:
         """Remember an algorithm that was asked for and does not exist; Ptychodus drops it without a word."""
@@ -316,5 +435,6 @@ class HostedProcessingCore(ProcessingCore):
         """Let the window see at its next tick what a run has changed: log, bar, Infer button."""
         self.task_manager.put_foreground_task(self.processing_api.task_monitor.notify_observers)
         self.task_manager.put_foreground_task(self.algorithm_parameter.notify_observers)
+        self.task_manager.put_foreground_task(self._said_once.forget)
         if self.window.page is not None:
             self.task_manager.put_foreground_task(functools.partial(self.window.page.show_time_left, ''))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput
 
@@ -15,6 +17,7 @@ from ptycho_engine.errors import EngineError
 
 from .child import Message
 from .forecast import spoken_time
+from .live import LiveImage
 
 __all__ = ['HEARTBEAT_S', 'TICK_S', 'WORKER', 'RunContext', 'TimeLeft', 'raise_failure']
 
@@ -51,8 +54,27 @@ class RunContext:
     def show_log(self) -> None:
         """Bring new log lines into the window, which otherwise looks only when the bar moves."""
 
-    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
-        """Plot the deviances of a running training."""
+    def show_losses(
+        self, training: Sequence[LossValue], validation: Sequence[LossValue], simulated: int
+    ) -> None:
+        """Plot the deviances of a running training.
+
+        Its first `simulated` epochs are on simulated objects.
+        """
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether anybody looks at the object while it is being made."""
+        return False
+
+    def show_image(self, image: LiveImage) -> None:
+        """Show the object of a running reconstruction, when there is time for it."""
+
+    def show_waiting_image(self) -> None:
+        """Show the image for which there was no time before, if there is time now."""
+
+    def keep_map(self, uncertainty: npt.NDArray[np.float32]) -> None:
+        """Keep the map (H, W) of a result's uncertainty, in units of its amplitude, to be looked at."""
 
     def in_window(self, task: Callable[[], None]) -> None:
         """Run `task` in the window's thread, because it changes what the window shows."""

@@ -50,6 +50,8 @@ class _Progress:
     last: float = field(default_factory=time.monotonic)
     """When the last one was done, or the run began."""
     epochs_told: int = 0
+    simulated: int = 0
+    """Last epoch on simulated objects."""
     training: list[LossValue] = field(default_factory=list)
     validation: list[LossValue] = field(default_factory=list)
 
@@ -61,6 +63,8 @@ class _Progress:
         self.started, self.fraction, self.last = True, fraction, now
 
     def add_epoch(self, event: EpochDone) -> None:
+        if event.simulated:
+            self.simulated = event.epoch
         for losses, value in (
             (self.training, event.training_deviance),
             (self.validation, event.validation_deviance),
@@ -190,7 +194,7 @@ class TrainingRun:
         if len(progress.training) > progress.epochs_told:
             progress.epochs_told = len(progress.training)
             self._context.show_log()
-            self._context.show_losses(progress.training, progress.validation)
+            self._context.show_losses(progress.training, progress.validation, progress.simulated)
 
     def _note(self, message: Message | None, progress: _Progress) -> None:
         match message:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ptychodus.api.product import LossValue
 
 if TYPE_CHECKING:
+    from .live import LiveImage
     from .loaded_model import ScanFacts
+    from .pictures import Picture
 
 __all__ = ['Page', 'WindowLink']
 
@@ -22,8 +25,28 @@ class Page(Protocol):
     def show_failure(self, run: str, sentence: str) -> None:
         """Show why a background run has failed."""
 
-    def show_losses(self, training: Sequence[LossValue], validation: Sequence[LossValue]) -> None:
-        """Plot the deviances of a running training."""
+    def show_losses(
+        self, training: Sequence[LossValue], validation: Sequence[LossValue], simulated: int
+    ) -> None:
+        """Plot the deviances of a running training.
+
+        Its first `simulated` epochs are on simulated objects.
+        """
+
+    def begin_images(self, item: Any) -> None:
+        """Expect images of a reconstruction whose result goes into `item` of the list of products."""
+
+    def end_images(self) -> None:
+        """Expect no more."""
+
+    def prepare_image(self, image: LiveImage, pixel: Any) -> Any:
+        """Return what is to be drawn of an image; called in the run's thread."""
+
+    def draw_image(self, item: Any, prepared: Any) -> None:
+        """Draw what was prepared."""
+
+    def keep_map(self, item: Any, picture: Picture) -> None:
+        """Keep the map of a result's uncertainty."""
 
     def show_time_left(self, text: str) -> None:
         """Show how long the run will take; the bar as usual for an empty text."""
@@ -40,7 +63,18 @@ class WindowLink:
 
     def __init__(self) -> None:
         self.page: Page | None = None
+        self.waits = False
+        """Whether a click is being worked on, in which the list of products must not change."""
         self._listeners: list[Callable[[], None]] = []
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within it, what runs have put on the window's queue waits."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever the chosen product, the loaded model or a measured speed has changed."""

@@ -30,6 +30,7 @@ from ptycho_engine.io.mapping import MappedArray
 
 from .child import Channel, Supervisor
 from .conversion import Outcome, product_data
+from .live import live_image
 from .meters import InferenceMeter, TrainingMeter
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
                     meter.sweep(event.sweep)
                     channel.put(('sweep', event.sweep, event.n_sweeps))
                 case PartialObject() if task.partial_objects and _is_finite(event.reconstruction):
-                    channel.put(('partial', _outcome(event.reconstruction)))
+                    channel.put(('partial', live_image(np.asarray(event.reconstruction.object_array))))
                 case Reconstructed():
                     for key, seconds in meter.speeds():
                         channel.put(('speed', key, seconds))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import HERE, Finished
-from window_checks import check_frameless, check_models, check_run, check_trouble
+from window_checks import check_frameless, check_looks, check_models, check_run, check_trouble
 
 pytestmark = [pytest.mark.ptychodus, pytest.mark.gui, pytest.mark.usefixtures('window_libraries')]
 
@@ -49,7 +49,7 @@ def run_story(tell: Callable[..., Report]) -> Report:
 
 
 def test_the_story_of_a_run(run_story: Report) -> None:
-    """API-01, API-04, API-24, API-31 to API-33, API-61 to API-64, API-66, API-68."""
+    """API-01, API-04, API-24, API-31 to API-33, API-61 to API-64, API-66, API-68, API-81 to API-84."""
     check_run(run_story)
     assert run_story['frameworks'] == []
     assert run_story['children_left'] == 0
@@ -107,6 +107,11 @@ def test_the_story_of_models(tell: Callable[..., Report], scan_with_models: Path
 def test_the_story_without_a_framework(tell: Callable[..., Report]) -> None:
     """API-61, API-65."""
     check_frameless(tell('frameless', PYTHONPATH=f'{HERE / "frameless"}{os.pathsep}{HERE.parents[1]}'))
+
+
+def test_what_is_drawn_and_said_without_a_run(tell: Callable[..., Report]) -> None:
+    """API-81 (Object page), API-84, API-85."""
+    check_looks(tell('looks'))
 
 
 def test_closing_the_window_ends_training_and_keeps_the_model(tell: Callable[..., Report]) -> None:

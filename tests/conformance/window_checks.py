@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ['check_frameless', 'check_models', 'check_run', 'check_trouble', 'check_wrong_data']
+__all__ = [
+    'check_frameless',
+    'check_looks',
+    'check_models',
+    'check_run',
+    'check_trouble',
+    'check_wrong_data',
+]
 
 Report = dict[str, Any]
 
@@ -51,7 +58,14 @@ def check_run(report: Report) -> None:
     assert len(last) == 1
     assert ' per epoch on this CPU, at most ' in report['forecast']
 
-    assert report['updates'] >= 2, 'no part of the object was shown'
+    assert report['images'], 'no part of the object was shown'
+    assert report['tab'] == 1
+    for word in ('Fit: deviance ', 'held out', 'Resolution: details of ', 'Uncertainty: '):
+        assert word in report['quality']
+    # A product that is opened has no pixel size before it is bound to its dataset.
+    assert report['quality_reopened'].splitlines()[::2] == report['quality'].splitlines()[::2]
+    assert report['map'][0].startswith('Uncertainty, ')
+    assert report['stages'] == ['on simulated objects', 'on the scan', 'training']
     assert 'sim_ptychopinn_pinn' in report['products']
     assert report['plot_of_result'] == [report['epochs']]
     assert ' on this CPU.' in report['forecast_of_inference']
@@ -139,3 +153,27 @@ def check_frameless(report: Report) -> None:
     assert report['pane_after_inference'].count(sentence) == 2
     assert report['products_kept']
     assert report['files'] == []
+
+
+def check_looks(report: Report) -> None:
+    """Wheel, plots, the Object page, and a warning that is said once."""
+    assert report['no_losses'] == [False, 'No losses']
+    assert report['fields'] > 20
+    assert report['fields_that_take_the_wheel'] == []
+    assert report['field_that_was_clicked']
+
+    assert report['out_of_sight']
+    assert report['drawn'] == [667, 500, 3.0]
+    for key in ('drawn_elsewhere', 'drawn_by_ptychodus', 'drawn_for_a_product_that_is_gone'):
+        assert report[key] == 1.0, key
+
+    for name in ('flat', 'steep'):
+        assert report[f'{name}_labels_inside']
+        assert report[f'{name}_epochs'] == [1, 2, 3, 4, 5, 6]
+        assert len([text for text in report[f'{name}_ticks'] if text]) >= 3
+        assert not any('\\times' in text or 'e' in text for text in report[f'{name}_ticks'])
+    assert (report['flat_scale'], report['steep_scale']) == ('linear', 'log')
+    assert report['legend'] == ['on simulated objects', 'on the scan', 'training', 'validation']
+    assert report['plot_of_another_product'] == ['sim', False]
+    # Twice for two sizes, and again after a run; 1.5 has no such warning.
+    assert report['warnings'] in ([1, 1, 2, 3], [0, 0, 0, 0])

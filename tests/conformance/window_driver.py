@@ -90,7 +90,7 @@ class Window:
             self.app.processEvents()
             time.sleep(0.01)
 
-    def until(self, condition: Callable[[], bool], timeout: float = 60.0) -> float:
+    def until(self, condition: Callable[[], bool], timeout: float = 300.0) -> float:
         start = time.monotonic()
         while not condition():
             if time.monotonic() - start > timeout:
@@ -110,7 +110,7 @@ class Window:
         self.answers['directory'] = directory
         self.actions.train_button.click()
 
-    def finish(self, timeout: float = 90.0) -> list[int]:
+    def finish(self, timeout: float = 400.0) -> list[int]:
         """Wait for the run to end; return the positions of the bar on the way."""
         seen: list[int] = []
         started = [False]

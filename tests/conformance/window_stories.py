@@ -55,15 +55,24 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     report['forecast'] = window.line('Train:')
 
     window.settings.engine.inference_batch_size.set_value(4)
-    updates = count_updates(window)
+    drawn = count_images(window)
     window.actions.reconstruct_button.click()
     report['bar_inference'] = window.finish()
-    report['updates'] = len(updates)
+    report['images'] = len(drawn)
     report['products'] = window.products()
     report['pane'] = window.pane()
-    report['plot_of_result'] = [len(line.get_xdata()) for line in window.status.axes.get_lines()]
     report['forecast_of_inference'] = window.line('Infer:')
+    report['quality'] = window.page._area.quality()
+    report['tab'] = window.page._area._tabs.currentIndex()
     window.shoot(work / 'inferred.png')
+    window.page._area._tabs.setCurrentIndex(2)
+    window.shoot(work / 'uncertainty.png')
+    report['map'] = window.page._area._map.titles()
+    window.page._area._tabs.setCurrentIndex(0)
+    window.spin(0.3)
+    report['plot_of_result'] = [len(line.get_xdata()) for line in window.status.axes.get_lines()]
+    report['stages'] = [text.get_text() for text in window.status.axes.get_legend().get_texts()]
+    window.shoot(work / 'losses.png')
     return {**report, **save_and_open(window, work)}
 
 
@@ -82,16 +91,16 @@ def plotted(window: Window) -> dict[str, list[int]]:
     return {line.get_label(): [int(x) for x in line.get_xdata()] for line in lines}
 
 
-def count_updates(window: Window) -> list[int]:
-    """Return a list that grows with each object that the window is given."""
-    seen: list[int] = []
-    update = window.monitor.update_product
+def count_images(window: Window) -> list[str]:
+    """Return a list that grows with each image of the object that is drawn while it is made."""
+    seen: list[str] = []
+    draw = window.page._area.draw
 
-    def counted(item: Any, result: Any) -> None:
-        seen.append(result.progress)
-        update(item, result)
+    def counted(item: Any, prepared: Any) -> None:
+        draw(item, prepared)
+        seen.append(window.page._area._image.titles()[0])
 
-    window.monitor.update_product = counted
+    window.page._area.draw = counted
     return seen
 
 
@@ -110,6 +119,9 @@ def save_and_open(window: Window, work: Path) -> dict[str, Any]:
     index = window.model.product_core.product_api.open_product(work / 'saved.h5')
     window.spin(1.2)
     report['reopened'] = window.products()[index]
+    window.view.processing_action.trigger()
+    window.choose(report['reopened'])
+    report['quality_reopened'] = window.page._area.quality()
     window.view.object_action.trigger()
     tree = window.view.object_view.tree_view
     tree.setCurrentIndex(tree.model().index(window.products().index(RESULT), 0))
@@ -235,8 +247,10 @@ def turn_probe(window: Window) -> tuple[str, str]:
     item = window.model.product_core.product_repository[window.products().index('sim')].get_probe_item()
     old, before = item.get_probes(), window.text()
     item.assign(ProbeSequence(old.get_array()[..., ::-1] ** 2, None, old.get_pixel_geometry()))
+    window.spin(0.1)
     after = window.text()
     item.assign(old)
+    window.spin(0.1)
     return before, after
 
 
@@ -294,6 +308,131 @@ def frameless(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     return report
 
 
+def looks(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """What is drawn and said without a run: wheel, plots, the Object page, a warning."""
+    from PyQt5.QtWidgets import QComboBox, QSlider, QSpinBox
+
+    report: dict[str, Any] = {}
+    window.load(scan)
+    window.spin(0.2)
+    axes = window.status.axes
+    report['no_losses'] = [axes.axison, *(text.get_text() for text in axes.texts)]
+
+    fields = [x for kind in (QSpinBox, QComboBox, QSlider) for x in window.panel().findChildren(kind)]
+    report['fields'] = len(fields)
+    report['fields_that_take_the_wheel'] = [str(x) for x in fields if turn_wheel(window, x)]
+    box = window.panel().findChildren(QSpinBox)[1]
+    box.setFocus()
+    window.spin(0.1)
+    report['field_that_was_clicked'] = turn_wheel(window, box)
+
+    report |= images_on_the_object_page(window)
+    report |= plots(window)
+    report |= warnings_of_pixels(window)
+    return report
+
+
+def turn_wheel(window: Window, field: Any) -> bool:
+    """Turn the wheel over a field by a notch; return whether the field takes it or the panel gets it."""
+    from PyQt5.QtCore import QPoint, QPointF, Qt
+    from PyQt5.QtGui import QWheelEvent
+
+    here, there = QPointF(5, 5), QPointF(field.mapToGlobal(QPoint(5, 5)))
+    notch = QPoint(0, -120)
+    event = QWheelEvent(here, there, QPoint(), notch, Qt.NoButton, Qt.NoModifier, Qt.NoScrollPhase, False)
+    value = field.property('value') or field.property('currentIndex')
+    window.app.sendEvent(field, event)
+    changed = (field.property('value') or field.property('currentIndex')) != value
+    return changed or event.isAccepted()
+
+
+def images_on_the_object_page(window: Window) -> dict[str, Any]:
+    """Draw an image of a run while the Object page shows its product, and then another product."""
+    from ptychopinn_ptychodus.live import live_image
+
+    repository = window.model.product_core.product_repository
+    index = window.products().index('sim')
+    item, area, picture = (
+        repository[index],
+        window.page._area,
+        window.controller._object_image_controller.get_item(),
+    )
+    image = live_image(np.full((1500, 2000), 0.5 + 0.1j, np.complex64))
+    pixel = item.get_object_item().get_object().get_pixel_geometry()
+    area.begin(item)
+    report: dict[str, Any] = {'out_of_sight': area.prepare(image, pixel).rendered is None}
+    window.view.object_action.trigger()
+    tree = window.view.object_view.tree_view
+    tree.setCurrentIndex(tree.model().index(index, 0))
+    window.spin(0.1)
+    area.draw(item, area.prepare(image, pixel))
+    area.draw(item, area.prepare(image, pixel))
+    report['drawn'] = [picture.pixmap().width(), picture.pixmap().height(), picture.scale()]
+    tree.setCurrentIndex(tree.model().index(1 - index, 0))
+    report['drawn_elsewhere'] = area.draw(item, area.prepare(image, pixel)) or picture.scale()
+    tree.setCurrentIndex(tree.model().index(index, 0))
+    report['drawn_by_ptychodus'] = picture.scale()
+    window.page.draw_image(object(), area.prepare(image, pixel))
+    report['drawn_for_a_product_that_is_gone'] = picture.scale()
+    area.end()
+    window.view.processing_action.trigger()
+    return report
+
+
+def plots(window: Window) -> dict[str, Any]:
+    """Plot losses over little and over much; return labels, scales and whether the labels are inside."""
+    from ptychodus.api.product import LossValue
+
+    report: dict[str, Any] = {}
+    figure, axes = window.status.figure, window.status.axes
+    for name, last in (('flat', 0.9), ('steep', 0.001)):
+        losses = [LossValue(n, 0.96 - (0.96 - last) * (n - 1) / 5) for n in range(1, 7)]
+        window.page.show_losses(losses, losses[:3], 2)
+        window.spin(0.3)
+        window.status.figure_canvas.draw()
+        room, inside = figure.bbox, axes.get_tightbbox()
+        report[f'{name}_labels_inside'] = bool(
+            room.x0 <= inside.x0 and room.y0 <= inside.y0 and inside.x1 <= room.x1 and inside.y1 <= room.y1
+        )
+        report[f'{name}_scale'] = axes.get_yscale()
+        report[f'{name}_epochs'] = [float(x) for x in axes.get_xticks() if 0.5 <= x <= 6.5]
+        report[f'{name}_ticks'] = [tick.get_text() for tick in axes.get_yticklabels()]
+    report['legend'] = [text.get_text() for text in axes.get_legend().get_texts()]
+    window.choose('Unnamed')
+    window.choose('sim')
+    report['plot_of_another_product'] = [axes.get_title(), axes.axison]
+    return report
+
+
+def warnings_of_pixels(window: Window) -> dict[str, Any]:
+    """Let Ptychodus build an object of other pixels than the scan's several times."""
+    import logging
+
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    log, listener = logging.getLogger('ptychodus.model.product.object.item'), Listener()
+    log.addHandler(listener)
+    item = window.model.product_core.product_repository[window.products().index('sim')]
+    distance = item.get_metadata_item().detector_distance_m
+    counts = []
+    for change in (1.1, 1.0, 1.1):
+        distance.set_value(distance.get_value() * change)
+        for _ in range(5):
+            item.get_object_item().rebuild()
+        counts.append(len(said))
+    window.model.processing_core.refresh()
+    window.spin(1.5)
+    for _ in range(5):
+        item.get_object_item().rebuild()
+    counts.append(len(said))
+    log.removeHandler(listener)
+    return {'warnings': counts}
+
+
 def close(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     """Closing the window while it trains."""
     window.load(scan)
@@ -311,4 +450,5 @@ STORIES: dict[str, Callable[[Window, Path, Path], dict[str, Any]]] = {
     'remembered': remembered,
     'frameless': frameless,
     'close': close,
+    'looks': looks,
 }

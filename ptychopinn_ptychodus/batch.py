@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho_engine.errors import EngineError
+from ptycho_engine.io.preflight import require_writable
 
 from .processing import HostedProcessingCore
 
@@ -30,6 +31,8 @@ def with_plain_failures(execute: BatchFunction) -> BatchFunction:
         if not isinstance(core, HostedProcessingCore):
             return execute(model, action, input_directory, output_directory)
         try:
+            # Ptychodus itself would make the folder, and end in a traceback.
+            require_writable(output_directory)
             with core.batch_run(input_directory):
                 return execute(model, action, input_directory, output_directory)
         except EngineError as error:

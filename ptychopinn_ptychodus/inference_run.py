@@ -14,6 +14,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptycho_engine.errors import EngineError
 from ptycho_engine.files.product import write_product
 from ptycho_engine.files.product_extras import with_uncertainty
+from ptycho_engine.io.preflight import require_file_writable
 from ptycho_engine.io.text import storable
 from ptycho_engine.printable import printable
 
@@ -47,6 +48,9 @@ class InferenceRun:
     def __init__(
         self, session: Session, model: LoadedModel, context: RunContext, parameters: ReconstructInput
     ) -> None:
+        if context.output_file is not None:
+            for path in result_files(context.output_file):
+                require_file_writable(path)
         self._session = session
         self._model = model
         self._context = context

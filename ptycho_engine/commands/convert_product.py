@@ -22,6 +22,7 @@ from ..files.product_exchange import (
     ExportMeta,
     export_product_from_rawdata,
 )
+from ..io.preflight import require_file_writable
 from .paragraph import say
 
 logger = logging.getLogger('ptychopinn.commands')
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Convert and say what was written."""
+    require_file_writable(options.output_product, inputs=[options.input_npz])
     stated = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
     meta = ExportMeta(
         name=options.input_npz.stem if options.name is None else options.name,

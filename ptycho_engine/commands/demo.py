@@ -22,12 +22,13 @@ from ..config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, Train
 from ..data.scan import load_scan
 from ..errors import ConfigError
 from ..figures import comparison_figure, save_figure
-from ..files.archive import load_archive
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, load_archive
 from ..files.product import read_product, write_product
+from ..io.preflight import require_writable
 from ..pipeline.quality import scan_box, score
 from ..pipeline.simulated import ObjectVariety, SimulatedScans
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
-from ..simulate.directory import settings_text, write_scan
+from ..simulate.directory import FILES, settings_text, write_scan
 from .paragraph import say
 from .reconstruct import run_reconstruction
 from .table import scores_table
@@ -71,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
     execution = PyTorchExecutionConfig(
         enable_checkpointing=False, logger_backend='none', enable_progress_bar=not options.quiet
     )
+    require_writable(output, (ARCHIVE_NAME, CHECKPOINT_NAME, 'product.h5', 'demo.png'))
+    require_writable(output / 'scan', FILES)
     _simulate(output / 'scan', options.points, options.seed)
     scan = load_scan(output / 'scan')
     truth = read_product(output / 'scan' / 'truth.h5').object_array[0]

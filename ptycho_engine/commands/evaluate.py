@@ -26,7 +26,8 @@ from pathlib import Path
 
 from ..data.scan import Scan, load_scan
 from ..figures import comparison_figure, save_figure
-from ..io.atomic import atomic_path, require_writable
+from ..io.atomic import atomic_path
+from ..io.preflight import require_writable
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
 from ..printable import printable
 from .paragraph import beside, say
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Score every result, write table and figures, print the table."""
-    require_writable(options.output)
+    require_writable(options.output, TABLES)
     truth = read_object(options.truth, truth=True)
     scan = None if options.scan is None else load_scan(options.scan)
     report_scores([read_object(path) for path in options.results], truth, scan, options.output)
@@ -57,6 +58,7 @@ def report_scores(
     results: Sequence[ObjectFile], truth: ObjectFile, scan: Scan | None, directory: Path
 ) -> None:
     """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table."""
+    require_writable(directory, [f'{name}.png' for name in unique([result.name for result in results])])
     evaluations = [evaluate(result, truth, scan) for result in results]
     names = unique([evaluation.name for evaluation in evaluations])
     rows = [{**e.to_row(), 'name': printable(name)} for e, name in zip(evaluations, names, strict=True)]

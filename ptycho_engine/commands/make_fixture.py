@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from ..files.fixture import MINIMUM_SUBSET, make_fixture
+from ..io.preflight import require_file_writable
 from .paragraph import say
 
 
@@ -37,5 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the fixture and its description."""
+    for path in (options.output, options.metadata_out):
+        if path is not None:
+            require_file_writable(path)
     record = make_fixture(options.source, options.output, options.subset_size, options.metadata_out)
     say(f'Wrote {record["subset_size"]} positions to {options.output}, SHA-256 {record["sha256_checksum"]}.')

@@ -22,11 +22,14 @@ from ..data.domain import MeasurementDomain
 from ..data.npz import AxisOrder
 from ..data.pretreatment import pretreat
 from ..data.raw_data import RawData
-from ..data.scan import Scan, load_scan
+from ..data.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan, load_scan
 from ..data.scan_directory import write_scan_directory
 from ..errors import DataValueError
+from ..io.preflight import require_file_writable, require_writable
 from .options import add_verify
 from .paragraph import say
+
+SCAN_FILES = (DIFFRACTION_FILE, PRODUCT_FILE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Load, treat and write."""
+    if options.output.suffix == '.npz':
+        require_file_writable(options.output, inputs=[options.input])
+    else:
+        require_writable(
+            options.output, SCAN_FILES, inputs=[options.input, *(options.input / name for name in SCAN_FILES)]
+        )
     scan = _load(options)
     before = scan.raw.N
     scan = pretreat(scan, binning=options.bin)

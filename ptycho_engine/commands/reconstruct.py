@@ -33,10 +33,11 @@ from ..data.scan import Scan, is_ptychodus_directory, load_scan, verify_scan
 from ..errors import ConfigError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
-from ..files.archive import ModelArchive, load_archive
+from ..files.archive import ModelArchive, find_archive, load_archive
 from ..files.product import write_product
 from ..files.product_exchange import ExportMeta, product_of_rawdata
-from ..io.atomic import atomic_path, require_writable
+from ..io.atomic import atomic_path
+from ..io.preflight import require_room, require_writable
 from ..pipeline.evaluate import ObjectFile, read_object
 from ..pipeline.quality import require_comparable, scan_box
 from ..pipeline.reconstruct import reconstruct, require_fit
@@ -81,11 +82,15 @@ def run(options: argparse.Namespace) -> None:
     if options.verify:
         for path in options.inputs:
             verify_scan(path)
-    directories = _directories(options.inputs, options.output, archive)
+    read = [*options.inputs, find_archive(options.model)]
+    if options.truth is not None:
+        read.append(options.truth)
+    directories = _directories(options.inputs, options.output, archive, read)
     for path, directory in zip(options.inputs, directories, strict=True):
         scan = _load(path, archive)
         if truth is not None:
             _require_comparable(truth, scan)
+        require_room(directory, _result_bytes(scan), 'the results')
         result = run_reconstruction(scan, archive, config, execution)
         write_results(directory, scan, result)
         if options.quiet or not sys.stdout.isatty():
@@ -96,7 +101,9 @@ def run(options: argparse.Namespace) -> None:
             report_scores([read_object(directory / PRODUCT)], truth, scan, directory)
 
 
-def _directories(inputs: Sequence[Path], output: Path, archive: ModelArchive) -> list[Path]:
+def _directories(
+    inputs: Sequence[Path], output: Path, archive: ModelArchive, read: Sequence[Path]
+) -> list[Path]:
     """Return where the results of each scan go.
 
     Several scans are all looked at before the first is reconstructed; none is kept, for there may be many.
@@ -110,8 +117,18 @@ def _directories(inputs: Sequence[Path], output: Path, archive: ModelArchive) ->
             raise ConfigError(
                 f'{directory} holds a scan, whose product.h5 would be lost; give another --output.'
             )
-        require_writable(directory)
+        require_writable(directory, FILES, inputs=read)
     return directories
+
+
+def _result_bytes(scan: Scan) -> int:
+    """Return about how much the arrays and the product of a result take."""
+    assert scan.product is not None
+    height, width = scan.grid.shape
+    # As complex in both files, with two maps in the one and one in the other.
+    pixels = height * width * (2 * 8 + 3 * 4)
+    extras = len(scan.product.extras.image) + sum(size for _, size in scan.product.extras.large)
+    return pixels + 2 * scan.product.probe.nbytes + 2 * scan.product.position_x_m.nbytes + extras
 
 
 def _load(path: Path, archive: ModelArchive) -> Scan:

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from ..config import ModelConfig, TrainingConfig
 from ..errors import DataValueError
+from ..io.preflight import require_writable
 from ..simulate import OBJECT_FAMILIES, SCAN_PATTERNS
-from ..simulate.directory import settings_text, write_scan
+from ..simulate.directory import FILES, settings_text, write_scan
 from ..simulate.recipe import PROBE_KINDS, Recipe
 from .paragraph import say
 
@@ -140,6 +141,7 @@ def run(options: argparse.Namespace) -> None:
         )
     # Made for its checks: a run refuses in settings.ini what `train` refuses.
     TrainingConfig(ModelConfig(gridsize=options.gridsize), nepochs=options.epochs, seed=options.seed)
+    require_writable(options.output, FILES, inputs=[] if options.source is None else [options.source])
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     raw = recipe.simulate()
     write_scan(

@@ -20,15 +20,20 @@ examples:
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import Scan, load_training_scans
 from ..errors import ConfigError
 from ..events import ModelSaved
-from ..files.archive import ModelArchive, load_archive
-from ..io.atomic import require_writable
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, load_archive
+from ..io.preflight import require_room, require_writable
+from ..network.plan import build_plan
 from ..pipeline.simulated import UNKNOWN, ObjectVariety, SimulatedScans
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
@@ -39,6 +44,10 @@ from .options import add_settings, add_verify, read_settings, write_settings
 from .paragraph import say
 
 SETTINGS_FILE = 'train.toml'
+
+ASSUMED_SIZE = 64
+MODELS_SAVED = 10
+"""Times the size of the weights: model, and two checkpoints with weights, best weights and two moments."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +122,8 @@ def run(options: argparse.Namespace) -> None:
     source: Sequence[Scan] | TrainingSource
     source = _simulated(options, config) if options.simulate_from else _measured(options)
     initial = None if options.start_from is None else load_archive(options.start_from)
-    require_writable(options.output)
+    require_writable(options.output, (ARCHIVE_NAME, CHECKPOINT_NAME, SETTINGS_FILE))
+    require_room(options.output, _saved_bytes(config), 'model and checkpoints')
     saved, stopped = run_training(
         source,
         config,
@@ -127,6 +137,14 @@ def run(options: argparse.Namespace) -> None:
     say(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped:
         raise KeyboardInterrupt
+
+
+def _saved_bytes(config: TrainingConfig) -> int:
+    """Return about how much a training writes: the model, and checkpoints with the optimiser's memory."""
+    # Its size hardly depends on that of the patterns, which only the scans know.
+    model = replace(config.model, N=config.model.N or ASSUMED_SIZE)
+    weights = sum(math.prod(shape) for shape in build_plan(model).weight_shapes().values())
+    return weights * np.dtype(np.float32).itemsize * MODELS_SAVED
 
 
 def _measured(options: argparse.Namespace) -> list[Scan]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['atomic_path', 'require_writable']
+__all__ = ['atomic_path']
 
 
 @contextmanager
@@ -30,18 +30,3 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def require_writable(folder: Path) -> None:
-    """Check that a folder can be made or written to, before hours of work end in an error; makes nothing.
-
-    Raises
-    ------
-    NotADirectoryError, PermissionError
-        If a file is in the way, or writing is not allowed.
-    """
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise NotADirectoryError(f'{folder} cannot be an output directory: {existing} is a file.')
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f'{folder} cannot be an output directory: {existing} may not be written to.')

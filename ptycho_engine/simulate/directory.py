@@ -14,7 +14,10 @@ from ..io.atomic import atomic_path
 from ..physics.geometry import ObjectGrid, wavelength_m
 from .detector import without_truth
 
-__all__ = ['settings_text', 'write_scan']
+__all__ = ['FILES', 'settings_text', 'write_scan']
+
+FILES = ('scan.npz', 'diffraction.h5', 'product.h5', 'truth.h5', 'settings.ini')
+"""What :func:`write_scan` writes."""
 
 
 def settings_text(epochs: int, gridsize: int) -> str:

@@ -204,7 +204,11 @@ def test_an_output_that_cannot_be_is_told_before_the_work(directory, model, tmp_
         code, error = said([*words, '--output', blocked / 'out', '--quiet'], capsys)
         assert (code, len(error.splitlines())) == (FAILURE, 1)
         assert f'{blocked} is a file' in error
-    monkeypatch.setattr('ptycho_engine.io.atomic.os.access', lambda *_: False)
+
+    def refused(*arguments, **options):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('ptycho_engine.io.preflight.tempfile.NamedTemporaryFile', refused)
     for words in commands:
         code, error = said([*words, '--output', tmp_path / 'out', '--quiet'], capsys)
         assert code == FAILURE
@@ -262,3 +266,62 @@ def test_what_is_not_foreseen_keeps_its_traceback(monkeypatch, tmp_path):
     monkeypatch.setattr('ptycho_engine.commands.inspect.run', fail)
     with pytest.raises(RuntimeError, match='a mistake of ours'):
         main(['inspect', str(tmp_path)])
+
+
+def writing_commands(directory, model, out):
+    """Yield each command that writes, and a file that it would write."""
+    npz = directory / 'scan.npz'
+    yield ['train', directory, '--output', out], 'wts.h5.zip'
+    yield ['reconstruct', directory, '--model', model, '--output', out], 'reconstruction.npz'
+    truth = directory / 'truth.h5'
+    yield ['evaluate', truth, '--truth', truth, '--output', out], 'scores.json'
+    yield ['prepare', directory, '--output', out], 'diffraction.h5'
+    yield ['prepare', directory, '--output', out / 'scan.npz'], 'scan.npz'
+    yield ['convert-product', '--input-npz', npz, '--output-product', out / 'p.h5'], 'p.h5'
+    yield ['make-fixture', '--source', npz, '--output', out / 'f.npz'], 'f.npz'
+    yield ['simulate', '--points', '2x2', '--size', '16', '--output', out], 'truth.h5'
+    yield ['demo', '--output', out], 'demo.png'
+
+
+def test_out_01_every_command_tries_its_output_before_it_computes(directory, model, tmp_path, capsys):
+    for number, (words, name) in enumerate(writing_commands(directory, model, tmp_path / 'x')):
+        out = tmp_path / f'out{number}'
+        (out / name).mkdir(parents=True)
+        words = [str(word).replace(str(tmp_path / 'x'), str(out)) for word in words]
+        code, error = said([*words, '--quiet'], capsys)
+        assert (code, len(error.splitlines())) == (FAILURE, 1), (words, error)
+        assert f'{out / name} cannot be written: a folder has that name' in error
+        assert [path.name for path in out.rglob('*')] == [name]
+        blocked = tmp_path / f'file{number}'
+        blocked.write_text('')
+        words = [str(word).replace(str(out), str(blocked / 'out')) for word in words]
+        code, error = said([*words, '--quiet'], capsys)
+        assert (code, len(error.splitlines())) == (FAILURE, 1), (words, error)
+        assert f'{blocked} is a file' in error
+
+
+def test_out_02_no_command_replaces_what_it_reads(directory, model, tmp_path, capsys):
+    scan = shutil.copytree(directory, tmp_path / 'scan')
+    before = {path.name: path.read_bytes() for path in scan.iterdir()}
+    npz = scan / 'scan.npz'
+    for words in (
+        ['prepare', scan, '--output', scan],
+        ['prepare', npz, '--output', npz],
+        ['convert-product', '--input-npz', npz, '--output-product', npz],
+        ['simulate', '--from', npz, '--output', scan],
+        ['make-fixture', '--source', npz, '--output', npz],
+    ):
+        code, error = said([*words, '--quiet'], capsys)
+        assert (code, len(error.splitlines())) == (MISTAKE, 1), (words, error)
+    assert {path.name: path.read_bytes() for path in scan.iterdir()} == before
+
+
+def test_out_03_no_room_is_told_before_the_run(directory, model, tmp_path, capsys, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr('ptycho_engine.io.preflight.shutil.disk_usage', lambda _: usage)
+    out = tmp_path / 'out'
+    for words in (['train', directory], ['reconstruct', directory, '--model', model]):
+        code, error = said([*words, '--output', out, '--quiet'], capsys)
+        assert (code, len(error.splitlines())) == (FAILURE, 1)
+        assert 'has room for 0.0 MB' in error
+    assert not out.exists()

@@ -247,6 +247,16 @@ def test_long_steps_and_several_modes_leave_no_gaps(cases: Cases) -> None:
     np.testing.assert_array_equal(numbered.object_.get_array(), product.object_array)
 
 
+@pytest.mark.parametrize('action', ['train', 'reconstruct'])
+def test_out_01_a_folder_that_cannot_be_written_is_one_sentence(
+    scan_copy: Path, ptychodus: Run, action: str
+) -> None:
+    blocked = scan_copy.parent / 'file'
+    blocked.write_text('')
+    run = ptychodus('-b', action, '-i', scan_copy, '-o', blocked / 'OUT')
+    assert f'OUT cannot be an output directory: {blocked} is a file' in failure(run)
+
+
 def test_failed_run_leaves_the_old_product(cases: Cases) -> None:
     """API-57."""
     assert (cases.out('corrupt') / 'product.h5').read_bytes() == b'earlier'

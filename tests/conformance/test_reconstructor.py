@@ -13,7 +13,7 @@ pytest.importorskip('ptychodus.api.reconstruct')
 from conftest import Trained
 from ptychodus.api.reconstruct import TrainableReconstructor
 
-from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError
+from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError, OutputError
 from ptycho_engine.files.archive import load_archive
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.session import Session
@@ -40,6 +40,23 @@ def test_training_needs_data(reconstructor: PtychoPINNReconstructor, tmp_path: P
     """API-46."""
     with pytest.raises(DataFileNotFoundError, match='holds no training data'):
         next(reconstructor.train(tmp_path, tmp_path))
+
+
+def test_out_01_the_output_is_tried_before_the_child_starts(
+    reconstructor: PtychoPINNReconstructor, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that takes no model costs no training."""
+
+    def started(*_: object) -> None:
+        raise AssertionError('the child was started')
+
+    monkeypatch.setattr('ptychopinn_ptychodus.training_run.Child', started)
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OutputError, match='file is a file'):
+        next(reconstructor.train(scan, tmp_path / 'file' / 'out'))
+    (tmp_path / 'model.zip').mkdir()
+    with pytest.raises(OutputError, match=r'model\.zip cannot be written: a folder has that name'):
+        next(reconstructor.train(scan, tmp_path))
 
 
 def test_a_product_alone_trains_on_simulated_objects(

@@ -54,7 +54,7 @@ MOST_MEMBERS = 10_000
 ENCRYPTED = 1
 """Flag of a member of a zip file."""
 
-METADATA_CHARACTERS = 1 << 20
+METADATA_CHARACTERS = 4 << 20
 """Of the JSON of ``_metadata``; what JSON makes of them takes a hundred times the room."""
 
 MOST_NAMES = 30

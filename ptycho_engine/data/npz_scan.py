@@ -16,6 +16,7 @@ from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
+from ..io.regular import regular_state
 from .domain import MeasurementDomain, decide_domain, stated_photons
 from .known_patches import KnownPatches
 from .npz import (
@@ -62,6 +63,7 @@ def read_npz_scan(
     ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``.
     """
     names = read_headers(path)
+    state = regular_state(path)
     if patterns_file is None:
         key = choose_pattern_key(names, str(path))
         if set(PATTERN_KEYS) <= set(names):
@@ -70,6 +72,7 @@ def read_npz_scan(
     else:
         stack = open_patterns(patterns_file)
     arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
+    state.require(regular_state(path), path)
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))

@@ -5,6 +5,7 @@ Names and meanings are stated in ``specs/data_contracts.md`` (PRODUCT-*).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,12 @@ Compression = Literal['lzf', 'gzip']
 
 ATTRIBUTE_LIMIT_BYTES = 60_000
 """HDF5 keeps attributes below 64 KiB in compact storage; larger ones cannot be written."""
+
+MOST_NUMBERS = 1 << 24
+"""Of one kind in a product: positions, OPR weights, losses."""
+
+LARGE_OBJECT, SPARSEST = 1 << 26, 64
+"""Pixels of a layer of the object: the first, or so many times those of all patterns side by side."""
 
 FORMAT_ID = 'ptychodus-product'
 FORMAT_VERSION = 1
@@ -115,6 +122,7 @@ def _read(file: Hdf5Group, path: Path, with_extras: bool) -> ProductData:
     probe = _dataset(file, ('probe',), path)
     of_object, of_probe = file.attributes_of('object'), file.attributes_of('probe')
     positions = _positions(file, path)
+    area = math.prod(probe.shape[-2:])
     weights = _array(file, ('opr_weights',), path)
     if weights is None and 'opr_weights' in of_probe:
         weights = np.asarray(of_probe['opr_weights'])
@@ -127,7 +135,7 @@ def _read(file: Hdf5Group, path: Path, with_extras: bool) -> ProductData:
         'comments': read_text(file, 'comments'),
         'detector_distance_m': _number(attributes, ('detector_object_distance_m',), None, path),
         'photon_energy_eV': _number(attributes, ENERGY, None, path),
-        'object_array': _image(obj, path),
+        'object_array': _image(obj, path, LARGE_OBJECT, SPARSEST * len(positions['position_x_m']) * area),
         'object_pixel_width_m': _number(of_object, ('pixel_width_m',), None, path, 'object'),
         'object_pixel_height_m': _number(of_object, ('pixel_height_m',), None, path, 'object'),
         'object_center_x_m': _number(of_object, ('center_x_m',), None, path, 'object'),
@@ -195,10 +203,15 @@ def _dataset(file: Hdf5Group, names: tuple[str, ...], source: Path) -> Any:
     )
 
 
-def _image(dataset: Any, source: Path) -> npt.NDArray[Any]:
+def _image(dataset: Any, source: Path, *most: int) -> npt.NDArray[Any]:
     if dataset.dtype.kind != 'c':
         raise ProductError(
             f'{source}: {dataset.name.strip("/")!r} is of type {dataset.dtype}; expected complex numbers.'
+        )
+    if most and math.prod(dataset.shape[-2:]) > max(most):
+        raise ProductError(
+            f'{source}: {dataset.name.strip("/")!r} has shape {dataset.shape}; expected at most {max(most)} '
+            'pixels for so few positions.'
         )
     return np.asarray(dataset[()])
 
@@ -211,6 +224,8 @@ def _array(file: Hdf5Group, names: tuple[str, ...], source: Path) -> npt.NDArray
     dataset = file.dataset(name)
     if dataset.dtype.kind not in 'iufb':
         raise ProductError(f'{source}: {name!r} is of type {dataset.dtype}; expected real numbers.')
+    if dataset.size > MOST_NUMBERS:
+        raise ProductError(f'{source}: {name!r} has shape {dataset.shape}; no scan has so many positions.')
     return np.asarray(dataset[()])
 
 

@@ -15,7 +15,16 @@ from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.text import is_utf8
 from ..printable import printable
 from .bundle import BUNDLE
-from .product import ATTENUATION, ENERGY, LAYER_SPACING, LOSSES, OPTIONAL_NUMBERS, TEXTS, read_product
+from .product import (
+    ATTENUATION,
+    ENERGY,
+    LAYER_SPACING,
+    LOSSES,
+    MOST_NUMBERS,
+    OPTIONAL_NUMBERS,
+    TEXTS,
+    read_product,
+)
 from .product_extras import DAMAGE
 from .product_text import read_text
 
@@ -241,6 +250,9 @@ class _Checks:
             return None
         if dataset.ndim != dimensions:
             yield f'{name} has shape {dataset.shape}; expected {dimensions} dimension{"s"[: dimensions - 1]}'
+            return None
+        if dataset.size > MOST_NUMBERS:
+            yield f'{name} has shape {dataset.shape}; no scan has so many positions'
             return None
         try:
             return dataset[()]

@@ -88,7 +88,7 @@ class FileArray:
             If the file was written since it was opened.
         """
         n, *frame = self.shape
-        chosen = np.asarray(np.arange(n)[rows])
+        chosen = _indices(rows, n)
         flat = chosen.ravel()
         height = range(*window[0].indices(frame[0])) if frame else range(1)
         row_bytes = int(np.prod(frame[1:], dtype=object)) * self.dtype.itemsize
@@ -129,3 +129,16 @@ class FileArray:
             data = os.read(self._descriptor, len(target))
         target[: len(data)] = data
         return len(data)
+
+
+def _indices(rows: Any, n: int) -> npt.NDArray[np.int64]:
+    """Return the non-negative indices that `rows` mean of an axis of length `n`."""
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(n))
+    chosen = np.asarray(rows)
+    if chosen.dtype.kind not in 'iu' or chosen.size == 0:
+        return np.asarray(np.arange(n)[rows])
+    low, high = int(chosen.min()), int(chosen.max())
+    if low < -n or high >= n:
+        raise IndexError(f'index {low if low < -n else high} is out of bounds for {n} frames')
+    return np.where(chosen < 0, chosen + n, chosen) if low < 0 else chosen

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
-from ..data.npz import parse_metadata, read_arrays
+from ..data.npz import METADATA_CHARACTERS, parse_metadata, read_arrays
 from ..data.scan import Scan
 from ..errors import DataFileNotFoundError, DataValueError
-from ..files.product import is_hdf5_name, read_product
+from ..files.product import MOST_NUMBERS, is_hdf5_name, read_product
 from ..physics.geometry import place_patches
 from ..physics.probe import as_mode_stack, mode_intensity
 from .prepared import PreparedScan
@@ -89,7 +89,8 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
         return ObjectFile(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments))
-    arrays = read_arrays(path, ('objectGuess',), ('probeGuess', 'xcoords', 'ycoords', '_metadata'))
+    most = {'xcoords': MOST_NUMBERS, 'ycoords': MOST_NUMBERS, '_metadata': METADATA_CHARACTERS}
+    arrays = read_arrays(path, ('objectGuess',), ('probeGuess', *most), most)
     obj = as_numbers(arrays['objectGuess'], np.complex64, f'{path}: objectGuess')
     if obj.ndim != 2:
         raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')

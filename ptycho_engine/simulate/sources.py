@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..arrays import as_column, as_numbers
 from ..data.npz import read_arrays
 from ..errors import DataValueError
-from ..files.product import is_hdf5_name, read_product
+from ..files.product import MOST_NUMBERS, is_hdf5_name, read_product
 from ..io.damage import reading
 from ..io.npy import read_body, read_header
 from ..io.regular import open_regular
@@ -77,7 +77,8 @@ def read_positions(
     if path.suffix in TEXT:
         x, y = _read_columns(path)
     else:
-        arrays = read_arrays(path, ('xcoords', 'ycoords'))
+        most = dict.fromkeys(('xcoords', 'ycoords'), MOST_NUMBERS)
+        arrays = read_arrays(path, tuple(most), most=most)
         x, y = (as_column(arrays[name], f'{path}: {name}') for name in ('xcoords', 'ycoords'))
     if x.shape != y.shape or len(x) == 0 or not np.isfinite(x + y).all():
         raise DataValueError(

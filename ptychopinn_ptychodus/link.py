@@ -47,8 +47,8 @@ def plugin_source() -> Path:
     path = Path(__file__).parent / 'plugins' / PLUGIN_FILE
     if not path.is_file():
         raise LinkError(
-            'This installation has lost its plugin file; run: pip install --force-reinstall --no-deps '
-            f'{DISTRIBUTION}'
+            'This installation has lost its plugin file; in the folder of the project run: '
+            'python -m pip install --force-reinstall --no-deps .'
         )
     return path
 
@@ -108,7 +108,8 @@ def _folder_of_other(python: Path) -> Path:
         ) from None
     if not report['ours']:
         raise LinkError(
-            f'{python} has Ptychodus but not this package; run: {python} -m pip install {DISTRIBUTION}'
+            f'{python} has Ptychodus but not this package; in the folder of the project run: '
+            f'{python} -m pip install .'
         )
     return Path(report['folder'])
 

@@ -1,19 +1,29 @@
 """What the README shows works as it stands, with fewer epochs."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from ptycho_engine.backends.base import FRAMEWORKS
 from ptycho_engine.commands import main
 from ptycho_engine.files.archive import load_archive
 from tests.conftest import small_scan
 
-README = Path(__file__).parents[1] / 'README.md'
+ROOT = Path(__file__).parents[1]
+README = ROOT / 'README.md'
+OWN = 'ptychopinn-ptychodus'
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf'```{language}\n(.*?)```', README.read_text(), flags=re.DOTALL)
+    found = re.findall(rf'^ *```{language}\n(.*?)^ *```', README.read_text(), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
 
 
 @pytest.fixture
@@ -53,19 +63,26 @@ QUICK = [
 ]
 
 
+def commands() -> list[list[str]]:
+    """Return all shell commands of the README, as words."""
+    text = '\n'.join(blocks('sh')).replace('\\\n', ' ')
+    parts = [part for line in text.splitlines() for part in line.split('&&')]
+    return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+def quick(words: list[str]) -> list[str]:
+    """Return a command of ours with fewer epochs and points."""
+    extra = {'train': QUICK, 'simulate': [] if '--points' in words else ['--points', '25']}
+    return [*words, *extra.get(words[0], []), '--quiet']
+
+
 def test_the_shell_examples_run(inside):
-    """All but `demo`, which `.ci/run` runs, and `ptychodus -b`, which the conformance tests run."""
-    lines = [
-        line.split('#')[0].strip()
-        for block in re.findall(r'```sh\n(.*?)```', README.read_text(), flags=re.DOTALL)
-        for line in block.splitlines()
-    ]
-    ours = [line.split()[1:] for line in lines if line.startswith('ptychopinn ')]
+    """All of ours but `demo`, which `.ci/run` runs."""
+    ours = [words[1:] for words in commands() if words[0] == 'ptychopinn' and words[1] != 'demo']
     for words in ours:
-        extra = QUICK if words[0] == 'train' else []
         # A scan of 25 patterns may well have something to be said about it.
         allowed = {0, 1} if words[0] == 'doctor' else {0}
-        assert main([*words, *extra, '--quiet']) in allowed, words
+        assert main(quick(words)) in allowed, words
     assert {words[0] for words in ours} == {
         *('simulate', 'prepare', 'make-fixture', 'doctor', 'train', 'inspect', 'reconstruct', 'evaluate'),
         *('convert-product', 'validate-product'),
@@ -78,6 +95,64 @@ def test_the_shell_examples_run(inside):
         'spiral/scan.npz',
     ):
         assert (inside / made).is_file(), made
+
+
+def test_the_batch_example_runs(inside):
+    """By the program that the user runs, with fewer epochs; the simulation is in this process."""
+    script = Path(sys.executable).with_name('ptychodus')
+    if not script.is_file():
+        pytest.skip('Ptychodus is not installed')
+    (block,) = (block for block in blocks('sh') if 'ptychodus -b' in block)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    for program, *words in lines:
+        if program == 'ptychopinn':
+            assert main(quick(words)) == 0
+            settings = inside / 'IN' / 'settings.ini'
+            text = settings.read_text().replace('NumEpochs = 20', 'NumEpochs = 1')
+            settings.write_text(f'{text}\n[PtychoPINNEngine]\nSimulatedEpochs = 1\nNumGroups = 16\n')
+            continue
+        run = [str(script), *words] if program == 'ptychodus' else [program, *words]
+        done = subprocess.run(
+            run, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (inside / 'OUT' / 'product.h5').is_file()
+
+
+def test_each_command_is_run_somewhere():
+    """Here, by `.ci/run`, or, what opens a window, by the conformance tests."""
+    continuous = (ROOT / '.ci' / 'run').read_text()
+    for words in commands():
+        if words[0] == 'ptychopinn':
+            assert words[1] != 'demo' or 'ptychopinn demo' in continuous
+        elif words[:4] == ['python', '-m', 'pip', 'install']:
+            assert words[4:6] == ['-c', 'constraints.txt'], words
+            (what,) = (word for word in words[6:] if word != '-e')
+            assert what.startswith('.['), f'{what} is on no package index'
+            assert what.rstrip(']') in continuous, f'.ci/run does not install {what}'
+        elif words[0] == 'pytest':
+            assert ' '.join(words[1:]) in continuous
+        else:
+            assert words in (['ptychodus'], ['cp', 'OUT/model.zip', 'IN/']) or words[:2] == [
+                'ptychodus',
+                '-b',
+            ]
+
+
+def test_install_commands_name_what_can_be_had():
+    """The package itself is on no index; what it needs is, and is not older than what is claimed."""
+    texts = [README.read_text(), *(path.read_text() for path in ROOT.glob('pty*/**/*.py'))]
+    assert not [line for text in texts for line in text.splitlines() if 'install' in line and OWN in line]
+    extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+    assert FRAMEWORKS['tensorflow'][2] == f'pip install "{extras["tensorflow"][0]}"'
+
+
+def test_the_readme_names_files_that_the_reader_has():
+    made = {'ptychopinn-demo', 'IN', 'OUT'}
+    for words in commands():
+        for word in words:
+            if word.endswith('.npz') and words[words.index(word) - 1] not in ('--output', '--output-npz'):
+                assert word.split('/')[0] in made, words
 
 
 def test_the_settings_example_is_what_simulate_writes(inside):

@@ -33,7 +33,7 @@ AGC_SMALLEST_NORM = 1e-3
 
 FRAMEWORKS = {
     'pytorch': ('PyTorch', 'torch', 'pip install torch'),
-    'tensorflow': ('TensorFlow', 'tensorflow', 'pip install "ptychopinn-ptychodus[tensorflow]"'),
+    'tensorflow': ('TensorFlow', 'tensorflow', 'pip install "tensorflow>=2.21"'),
 }
 """Title, package and install command of each backend's framework."""
 

@@ -5,7 +5,7 @@ Ptychodus from 1.2 on. Pixel sizes that are not given are estimated, and the com
 --include-diffraction the patterns travel along in the group /raw_data.
 
 example:
-  ptychopinn convert-product --input-npz run.npz --output-product product.h5 \\
+  ptychopinn convert-product --input-npz scan.npz --output-product product.h5 \\
     --object-pixel-size-m 5e-8
 """
 

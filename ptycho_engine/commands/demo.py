@@ -13,6 +13,7 @@ example:
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 
@@ -98,6 +99,30 @@ def run(options: argparse.Namespace) -> None:
     say(*scores_table(rows))
     say(f'Wrote {output}/: product.h5, {model_path.name}, demo.png, scan/')
     say(f'{time.perf_counter() - tic:.0f} s in all.')
+    if not options.quiet:
+        say(*_next_steps(output))
+
+
+def _next_steps(output: Path) -> list[str]:
+    """Return how to read the scores, and commands that go on with what the demo has left."""
+    demo, scan, result = (shlex.quote(str(path)) for path in (output, output / 'scan', output / 'result'))
+    return [
+        '',
+        'NRMSE is the error (0 is perfect), SSIM the likeness of amplitude and phase (1 is perfect),',
+        'FRC50 the finest detail in cycles per pixel (0.5 is the finest that there can be).',
+        '',
+        'What to try next:',
+        f'  look at {demo}/demo.png',
+        '  the same model again, from the command line, and what is wrong with data if something is:',
+        f'    ptychopinn reconstruct {scan} --model {demo} --output {result}',
+        f'    ptychopinn doctor {scan}',
+        '  the window of Ptychodus; open product.h5 on its Products page:',
+        '    ptychodus',
+        '  Ptychodus without its window; this trains first, on the scan itself:',
+        f'    ptychodus -b train -i {scan} -o {demo}/trained',
+        f'    cp {demo}/trained/model.zip {scan}/',
+        f'    ptychodus -b reconstruct -i {scan} -o {demo}/reconstructed',
+    ]
 
 
 def _simulate(directory: Path, points: int, seed: int) -> None:

@@ -10,8 +10,11 @@ examples:
 from __future__ import annotations
 
 import argparse
+import importlib.util
 
 from .host import HostError, host_commands
+
+WINDOW_TOOLKIT = 'PyQt5'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +28,14 @@ def run(options: argparse.Namespace) -> int:
     Raises
     ------
     HostError
-        If Ptychodus is not installed or too old.
+        If Ptychodus is not installed, too old, or without what its window needs.
     """
     commands = host_commands()
     reason = commands.why_not()
     if reason is not None:
         raise HostError(f'{reason}; pip install "ptychodus[gui]".')
+    if importlib.util.find_spec(WINDOW_TOOLKIT) is None:
+        raise HostError(
+            f'The window needs {WINDOW_TOOLKIT}, which is not installed; pip install "ptychodus[gui]".'
+        )
     return int(commands.gui_main(options.arguments))

@@ -26,5 +26,7 @@ def host_commands() -> Any:
         If it is not installed.
     """
     if importlib.util.find_spec(HOST) is None:
-        raise HostError(f'{HOST} is not installed; pip install ptychopinn-ptychodus.')
+        raise HostError(
+            f"{HOST} is not installed; in the folder of the project run: python -m pip install '.[gui]'"
+        )
     return importlib.import_module(f'{HOST}.commands')

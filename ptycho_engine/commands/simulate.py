@@ -14,7 +14,7 @@ the output directory
 examples:
   ptychopinn simulate --output scan --object siemens --scan spiral --points 400
   ptychopinn simulate --output scan --probe zone-plate --modes 3
-  ptychopinn simulate --output scan --from run.npz --photons 1e4
+  ptychopinn simulate --output scan --from other/scan.npz --photons 1e4
 """
 
 from __future__ import annotations

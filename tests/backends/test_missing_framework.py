@@ -65,7 +65,7 @@ assert not set(sys.modules) & set(blocked)
             'pytorch',
             (
                 'TensorFlow backend selected but tensorflow is not installed; run: '
-                'pip install "ptychopinn-ptychodus[tensorflow]"'
+                'pip install "tensorflow>=2.21"'
             ),
         ),
     ],

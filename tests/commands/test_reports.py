@@ -232,6 +232,17 @@ def test_gui_hands_its_words_to_ptychodus(monkeypatch, capsys):
     assert 'Ptychodus is not installed; pip install' in capsys.readouterr().err
 
 
+def test_gui_says_what_the_window_lacks(monkeypatch, capsys):
+    from ptycho_engine.commands import gui
+
+    host = importlib.import_module('ptychopinn_ptychodus.commands')
+    monkeypatch.setattr(host, 'why_not', lambda: None)
+    monkeypatch.setattr(host, 'gui_main', lambda words: pytest.fail('it was started'))
+    monkeypatch.setattr(gui, 'WINDOW_TOOLKIT', 'no_such_toolkit')
+    assert main(['gui']) == 2
+    assert 'pip install "ptychodus[gui]"' in capsys.readouterr().err
+
+
 def test_without_the_adapter_the_commands_say_so(monkeypatch, capsys):
     from ptycho_engine.commands import host
 

@@ -15,7 +15,7 @@ from ..io.atomic import atomic_path
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from .npz import require_keys
-from .stored import hdf5_stack
+from .stack_files import hdf5_stack
 
 __all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
 

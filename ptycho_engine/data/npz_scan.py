@@ -30,7 +30,8 @@ from .npz import (
     read_headers,
 )
 from .patterns import Patterns
-from .stored import COMPLEX, StoredStack, hdf5_stack, open_npy_stack, open_npz_stack
+from .stack_files import hdf5_stack, open_npy_stack, open_npz_stack
+from .stored import COMPLEX, StoredStack
 
 __all__ = ['in_canonical_order', 'read_npz_scan', 'single_mask']
 

@@ -13,7 +13,8 @@ from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..physics.geometry import ObjectGrid
 from .npz import require_keys
-from .stored import StoredStack, hdf5_stack
+from .stack_files import hdf5_stack
+from .stored import StoredStack
 
 __all__ = ['is_training_file', 'read_training_file']
 

@@ -14,7 +14,7 @@ from ..data.npz import AxisOrder, parse_metadata
 from ..data.npz_scan import FEW, in_canonical_order, single_mask
 from ..data.patterns import Patterns
 from ..data.raw_data import RawData
-from ..data.stored import hdf5_stack
+from ..data.stack_files import hdf5_stack
 from ..errors import EngineError, ProductError
 from ..io.damage import reading
 from ..io.hdf5 import Attributes, Hdf5Group, open_hdf5

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from .. import __version__
 from ..data.npz import ArrayHeader, read_headers
 from ..data.raw_data import RawData
-from ..data.stored import open_npz_stack
+from ..data.stack_files import open_npz_stack
 from ..errors import ConfigError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
 from ..physics.forward import predict_intensity

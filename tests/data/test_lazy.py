@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptycho_engine.commands import main
-from ptycho_engine.data import npz, stored
+from ptycho_engine.data import npz, stack_files, stored
 from ptycho_engine.data.diffraction_file import read_diffraction_file
 from ptycho_engine.data.known_patches import KnownPatches
 from ptycho_engine.data.memmap import MemmapDatasetBridge
@@ -23,7 +23,8 @@ from ptycho_engine.data.patterns import Patterns
 from ptycho_engine.data.pretreatment import bin_scan
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
-from ptycho_engine.data.stored import StoredStack, open_hdf5_stack, open_npy_stack, open_npz_stack
+from ptycho_engine.data.stack_files import open_hdf5_stack, open_npy_stack, open_npz_stack
+from ptycho_engine.data.stored import StoredStack
 from ptycho_engine.errors import DataValueError, EngineError
 from ptycho_engine.examine.data import examine_scan
 from ptycho_engine.io.file_array import FileArray
@@ -278,7 +279,8 @@ def test_mem_08_opening_reads_neither_patterns_nor_labels_nor_what_nobody_knows(
     read, real = [], npz._read_member
     monkeypatch.setattr(npz, '_read_member', lambda *given: [read.append(given[-1]), real(*given)][1])
     monkeypatch.setattr(StoredStack, '__getitem__', never)
-    monkeypatch.setattr(stored, '_staging', never)
+    monkeypatch.setattr(stored, 'staging', never)
+    monkeypatch.setattr(stack_files, 'staging', never)
     bridge = MemmapDatasetBridge(tmp_path / 'x.npz')
     Scan.from_raw(bridge.raw_data)
     assert sorted(read) == ['_metadata', 'probeGuess', 'xcoords', 'ycoords']
@@ -338,9 +340,9 @@ def test_mem_05_what_is_wrong_with_labels_is_said_when_they_are_read(tmp_path):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from ptycho_engine.data import stored
+from ptycho_engine.data import stack_files, stored
 stored.MEMORY_LIMIT_BYTES = 0
-stack = stored.open_npz_stack(__import__('pathlib').Path(sys.argv[1]), 'd')
+stack = stack_files.open_npz_stack(__import__('pathlib').Path(sys.argv[1]), 'd')
 stack[0]
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -12,6 +13,9 @@ __all__ = ['ESCAPED_BYTES', 'escape', 'plain_arguments', 'printable']
 LONGEST = 6000
 """Characters shown of one text by default: a sentence with the longest path that there is."""
 
+LONG_WORD = re.compile(r'[^\s/\\]{257,}')
+"""What is longer than a name in a path can be is a value that says no more in full."""
+
 ESCAPED_BYTES = range(0xDC80, 0xDD00)
 """What Python's ``surrogateescape`` makes of the bytes 0x80 to 0xff where they are not UTF-8."""
 
@@ -21,7 +25,7 @@ def printable(text: object, limit: int = LONGEST) -> str:
 
     Control and escape characters, line breaks, overrides of the direction of writing, invisible
     characters and bytes that are not UTF-8 become escapes, as ``\x1b``, ``\n`` or ``\u202e``. Of more
-    than `limit` characters the middle is left out.
+    than `limit` characters the middle is left out, and of longer words than a path has names.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def printable(text: object, limit: int = LONGEST) -> str:
     limit : int
         Characters at most, before escaping; at least 3.
     """
-    shown = str(text)
+    shown = LONG_WORD.sub(lambda word: f'{word[0][:40]}…{word[0][-20:]}', str(text))
     if len(shown) > limit:
         head = (limit - 1) // 2
         shown = f'{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}'

@@ -68,27 +68,30 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
                 'that of a pattern.'
             )
         small = {name: np.asarray(dataset[()]) for name, dataset in stored.items()}
-    obj = small['object']
-    if obj.ndim == 2:
-        obj = obj[np.newaxis]
-    pixel_width_m, pixel_height_m = (float(small[f'object_pixel_{side}_m']) for side in ('width', 'height'))
-    height, width = obj.shape[-2:]
-    grid = ObjectGrid(height, width, pixel_width_m=pixel_width_m, pixel_height_m=pixel_height_m)
-    x_px, y_px = small['probe_position_x_px'], small['probe_position_y_px']
-    x_m, y_m = ProductData.positions_m(x_px, y_px, grid)
-    product = ProductData(
-        name=path.stem,
-        comments='',
-        detector_distance_m=float(small['detector_object_distance_m']),
-        photon_energy_eV=float(small['photon_energy_eV']),
-        object_array=obj,
-        object_pixel_width_m=pixel_width_m,
-        object_pixel_height_m=pixel_height_m,
-        probe=small['probe'],
-        probe_pixel_width_m=pixel_width_m,
-        probe_pixel_height_m=pixel_height_m,
-        position_x_m=x_m,
-        position_y_m=y_m,
-        position_indexes=np.arange(len(x_m)),
-    )
+    with reading(f'{path} is not a training file of Ptychodus'):
+        obj = small['object']
+        if obj.ndim == 2:
+            obj = obj[np.newaxis]
+        pixel_width_m, pixel_height_m = (
+            float(small[f'object_pixel_{side}_m']) for side in ('width', 'height')
+        )
+        height, width = obj.shape[-2:]
+        grid = ObjectGrid(height, width, pixel_width_m=pixel_width_m, pixel_height_m=pixel_height_m)
+        x_px, y_px = small['probe_position_x_px'], small['probe_position_y_px']
+        x_m, y_m = ProductData.positions_m(x_px, y_px, grid)
+        product = ProductData(
+            name=path.stem,
+            comments='',
+            detector_distance_m=float(small['detector_object_distance_m']),
+            photon_energy_eV=float(small['photon_energy_eV']),
+            object_array=obj,
+            object_pixel_width_m=pixel_width_m,
+            object_pixel_height_m=pixel_height_m,
+            probe=small['probe'],
+            probe_pixel_width_m=pixel_width_m,
+            probe_pixel_height_m=pixel_height_m,
+            position_x_m=x_m,
+            position_y_m=y_m,
+            position_indexes=np.arange(len(x_m)),
+        )
     return counts, np.asarray(small['bad_pixels'], dtype=bool), product

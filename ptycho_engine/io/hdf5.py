@@ -214,7 +214,8 @@ class Hdf5Group:
         """Whether the group holds such a link, wherever that leads; groups on the way are followed."""
         *path, last = [part for part in str(name).split('/') if part] or ['.']
         group: Any = self.get('/'.join(path)) if path else self
-        return isinstance(group, Hdf5Group) and bool(group._id.links.exists(encoded(last)))
+        with reading(f'{self.title()} cannot be read'):
+            return isinstance(group, Hdf5Group) and bool(group._id.links.exists(encoded(last)))
 
     def __getitem__(self, name: str) -> Hdf5Group | h5py.Dataset:
         found = self.get(name)

@@ -53,9 +53,18 @@ def test_what_steers_a_terminal_is_shown_as_its_escape(text, shown):
 
 def test_of_a_long_text_both_ends_are_shown():
     """TEXT-02."""
-    shown = printable('begin' + 'x' * 10**6 + 'end', limit=20)
+    shown = printable('begin ' + 'x ' * 10**6 + 'end', limit=20)
     assert len(shown) == 20
     assert shown.startswith('begin')
     assert shown.endswith('end')
     assert '…' in shown
     assert printable('x' * 20, limit=20) == 'x' * 20
+
+
+def test_a_value_longer_than_any_name_is_cut_and_the_sentence_around_it_is_not():
+    """TEXT-02."""
+    path = '/'.join(['n' * 255] * 10)
+    shown = printable(f'{path}: epochs is {"9" * 5000}; expected a whole number.')
+    assert shown.startswith(f'{path}: epochs is 9')
+    assert shown.endswith('9; expected a whole number.')
+    assert len(shown) < len(path) + 150

@@ -1,0 +1,85 @@
+"""What is handed on: a wheel with all that the packages hold, and a source archive that makes the same."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+build = pytest.importorskip('hatchling.build', reason='pip install hatchling')
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ('ptycho_engine', 'ptychopinn_ptychodus')
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """Return the folder of an unpacked source archive."""
+    folder = tmp_path_factory.mktemp('sdist')
+    name = _within(ROOT, build.build_sdist, folder)
+    with tarfile.open(folder / name) as archive:
+        archive.extractall(folder, filter='data')
+    return folder / name.removesuffix('.tar.gz')
+
+
+def _within(place, make, folder):
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        return make(str(folder))
+    finally:
+        os.chdir(before)
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith('/RECORD')}
+
+
+def test_the_source_archive_makes_the_same_wheel(source, tmp_path):
+    for name in ('from-project', 'from-archive'):
+        (tmp_path / name).mkdir()
+    ours = tmp_path / 'from-project' / _within(ROOT, build.build_wheel, tmp_path / 'from-project')
+    theirs = tmp_path / 'from-archive' / _within(source, build.build_wheel, tmp_path / 'from-archive')
+    held = contents(ours)
+    assert held == contents(theirs)
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
+    }
+    assert there == {name for name in held if name.startswith(PACKAGES) and '.dist-info/' not in name}
+
+
+def test_the_source_archive_holds_what_its_readme_uses(source):
+    for name in ('README.md', 'LICENSE', 'constraints.txt', 'specs/demo.png', 'pyproject.toml', '.ci/run'):
+        assert (source / name).is_file(), name
+
+
+def test_each_dependency_has_a_lower_bound_that_can_be_tested():
+    """`.ci/oldest.py` reads them; the tested set lies above, and names each dependency once."""
+    text = (ROOT / 'pyproject.toml').read_text()
+    needs = [Requirement(item) for item in tomllib.loads(text)['project']['dependencies']]
+    tested = _pins((ROOT / 'constraints.txt').read_text())
+    oldest = _pins(subprocess.check_output([sys.executable, str(ROOT / '.ci' / 'oldest.py')], text=True))
+    for need in needs:
+        (bound,) = need.specifier
+        assert bound.operator == '>=', need
+        assert oldest[canonicalize_name(need.name)] == bound.version, need
+        assert Version(tested[canonicalize_name(need.name)]) >= Version(bound.version), need
+    assert oldest.keys() == tested.keys()
+
+
+def _pins(text):
+    lines = [line.split('==') for line in text.splitlines() if line and not line.startswith('#')]
+    pins = {canonicalize_name(name): release for name, release in lines}
+    assert len(pins) == len(lines)
+    return pins

@@ -19,6 +19,7 @@ __all__ = [
     'DataValueError',
     'DivergedError',
     'EngineError',
+    'FolderInUseError',
     'OutputError',
     'ProductError',
     'is_out_of_memory',
@@ -78,6 +79,10 @@ class BackendUnavailableError(EngineError, RuntimeError):
 
 class DivergedError(EngineError, ArithmeticError):
     """Training came to a loss, or a reconstruction to an object, that is not finite, with nothing to keep."""
+
+
+class FolderInUseError(EngineError):
+    """Another process writes into the folder."""
 
 
 class Cancelled(EngineError):

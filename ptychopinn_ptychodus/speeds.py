@@ -52,7 +52,7 @@ class SpeedBook:
         kept = dict(list(speeds.items())[-LARGEST_NUMBER:])
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self._path) as temporary:
+            with atomic_path(self._path, durable=False) as temporary:
                 temporary.write_text(json.dumps(kept, indent=0), encoding='utf-8')
         except OSError as error:
             logger.debug('The measured speed is not kept: %s', error)

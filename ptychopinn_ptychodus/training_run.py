@@ -213,6 +213,9 @@ class TrainingRun:
             case ('model_saved', path):
                 progress.saved = True
                 self._context.in_window(lambda: self._load(Path(path)))
+            case ('model_beside', _):
+                # The engine has said where it lies; the earlier model stays the loaded one.
+                progress.saved = True
             case _:
                 raise_failure(message)
 

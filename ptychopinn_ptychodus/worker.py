@@ -7,7 +7,6 @@ the messages ``failed``, ``model_saved`` or ``result``.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from ptycho_engine.arrays import all_finite
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import EngineError
 from ptycho_engine.files.product import ProductData
-from ptycho_engine.io.atomic import atomic_path
+from ptycho_engine.io.atomic import discard_temporaries
 from ptycho_engine.io.mapping import MappedArray
 
 from .child import Channel, Supervisor
@@ -119,7 +118,7 @@ class ReconstructJob:
 
 
 class _StopFlag:
-    """Turns true when the parent asks for it, when the parent is gone, or at SIGTERM.
+    """Turns true when the parent asks for it, when the parent is gone, or at SIGTERM and SIGHUP.
 
     Without a parent and without work worth keeping the process ends at once, wherever it is.
     """
@@ -127,6 +126,8 @@ class _StopFlag:
     def __init__(self, supervisor: Supervisor) -> None:
         self._event = threading.Event()
         self._has_work = False
+        self.signal: signal.Signals | None = None
+        """The signal that came, unless the parent had asked before."""
         self._supervisor = supervisor
         # Ctrl-C in a terminal reaches parent and child; the parent decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -136,9 +137,20 @@ class _StopFlag:
         return self._event.is_set()
 
     def keep_work_at_termination(self) -> None:
-        """From now on SIGTERM means "finish early", and so does the end of the parent."""
+        """From now on SIGTERM and SIGHUP mean "finish early", and so does the end of the parent."""
+        if self._has_work:
+            return
         self._has_work = True
-        signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+        for name in ('SIGTERM', 'SIGHUP'):
+            number = getattr(signal, name, None)
+            # By nohup, for one, it is to be ignored from the start.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._finish)
+
+    def _finish(self, signum: int, frame: object) -> None:
+        if not self._event.is_set():
+            self.signal = signal.Signals(signum)
+            self._event.set()
 
     def _watch(self) -> None:
         parent = parent_process()
@@ -155,11 +167,15 @@ class _StopFlag:
         if self._has_work:
             self._event.set()
             threading.Event().wait(ORPHAN_GRACE_S)
+        discard_temporaries()
         os._exit(1)
 
 
 def run_training(supervisor: Supervisor, channel: Channel) -> None:
     """Train. Messages: ``progress``, ``epoch EpochDone``, ``speed``, then ``model_saved path`` or ``failed``.
+
+    Where an earlier model was not to be replaced the message is ``model_beside path``. After a signal
+    ``failed`` follows: what was asked for is not done.
 
     The archive lies as ``wts.h5.zip`` and, identical, as ``model.zip`` in the output directory; until then
     ``checkpoint.zip`` holds the best model so far. It stays where a run was stopped, which it lets go on.
@@ -169,7 +185,7 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
-        from ptycho_engine.files.archive import CHECKPOINT_NAME, load_archive
+        from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, load_archive
         from ptycho_engine.pipeline.simulated import SimulatedScans
         from ptycho_engine.pipeline.train import train
 
@@ -184,8 +200,10 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
             should_stop=stop,
             initial=None if task.initial is None else load_archive(task.initial),
             resume=task.resume,
+            copies=[MODEL_FILE],
         )
         meter = TrainingMeter(task.config, execution, scans[0])
+        epochs = 'before the end of its first epoch'
         for event in events:
             match event:
                 case BatchDone():
@@ -194,16 +212,21 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
                     done = (event.epoch - 1 + event.fraction) / event.n_epochs
                     channel.put(('progress', done))
                 case EpochDone():
+                    epochs = f'in epoch {event.epoch} of {event.n_epochs}'
                     channel.put(('epoch', event))
                     for key, seconds in meter.epoch(event.seconds):
                         channel.put(('speed', key, seconds))
-                case ModelSaved():
-                    copy = task.output_path / MODEL_FILE
-                    with atomic_path(copy) as temporary:
-                        shutil.copyfile(event.path, temporary)
+                case ModelSaved(path) if path.name != ARCHIVE_NAME:
+                    channel.put(('model_beside', path))
+                case ModelSaved(path):
                     if not stop():
-                        event.path.with_name(CHECKPOINT_NAME).unlink(missing_ok=True)
-                    channel.put(('model_saved', copy))
+                        path.with_name(CHECKPOINT_NAME).unlink(missing_ok=True)
+                    channel.put(('model_saved', path.with_name(MODEL_FILE)))
+        if stop.signal is not None:
+            raise EngineError(
+                f'The training was ended by the signal {stop.signal.name} {epochs}; the best model so far is '
+                'saved, and "Start from: checkpoint" goes on.'
+            )
 
 
 def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:

@@ -37,6 +37,8 @@ EXIT_USAGE = 2
 EXIT_CANCELLED = 130
 EXIT_BROKEN_PIPE = 141
 """What a shell says of other tools when the reader of their output goes away: 128 and the signal SIGPIPE."""
+SIGNALLED = 128
+"""The exit code is this plus the number of the signal that ended the run, as shells have it."""
 
 
 def build_parser(chosen: str | None = None) -> CommandParser:
@@ -76,7 +78,8 @@ def build_parser(chosen: str | None = None) -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns its exit code.
 
-    0, 1 (failure), 2 (a mistake in the input), 130 (interrupted), or 141 where nobody reads what is printed.
+    0, 1 (failure), 2 (a mistake in the input), 141 where nobody reads what is printed, or, after a signal,
+    128 and its number: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP).
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -170,20 +173,22 @@ def _parse(words: list[str]) -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> int:
     """Run what was asked for, and say in one sentence what went wrong."""
     from ..errors import Cancelled, EngineError, OutputError, is_out_of_memory
+    from .interrupt import end_on_signals
     from .options import in_flags
     from .paragraph import complain
 
     try:
-        code: int | None = options.run(options)
+        with end_on_signals():
+            code: int | None = options.run(options)
     except Cancelled as error:
         complain(f'ptychopinn {options.command}: {error}')
         return EXIT_CANCELLED
     except EngineError as error:
         complain(f'ptychopinn {options.command}: {in_flags(str(error))}')
         return EXIT_FAILURE if isinstance(error, OutputError) else EXIT_USAGE
-    except KeyboardInterrupt:
-        complain(f'ptychopinn {options.command}: interrupted')
-        return EXIT_CANCELLED
+    except KeyboardInterrupt as error:
+        complain(f'ptychopinn {options.command}: {str(error) or "interrupted"}')
+        return SIGNALLED + getattr(error, 'signum', EXIT_CANCELLED - SIGNALLED)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -82,8 +82,8 @@ def run(options: argparse.Namespace) -> None:
 
     source = SimulatedScans(scan, config, variety=ObjectVariety(FAMILIES, absorption=0.6, phase=0.8))
     model_path, stopped = run_training(source, config, output, execution)
-    if stopped:
-        raise KeyboardInterrupt
+    if stopped is not None:
+        raise stopped
     archive = load_archive(model_path)
     result = run_reconstruction(scan, archive, InferenceConfig(), execution)
     assert scan.product is not None

@@ -26,8 +26,9 @@ from pathlib import Path
 
 from ..data.scan import Scan, load_scan
 from ..figures import comparison_figure, save_figure
-from ..io.atomic import atomic_path
+from ..io.folder_lock import sole_writer, tidy
 from ..io.preflight import require_writable
+from ..io.staging import Staging, staged
 from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
 from ..printable import printable
 from .paragraph import beside, say
@@ -51,20 +52,28 @@ def run(options: argparse.Namespace) -> None:
     require_writable(options.output, TABLES)
     truth = read_object(options.truth, truth=True)
     scan = None if options.scan is None else load_scan(options.scan)
-    report_scores([read_object(path) for path in options.results], truth, scan, options.output)
+    for path in options.results:
+        tidy(path if path.is_dir() else path.parent)
+    results = [read_object(path) for path in options.results]
+    with sole_writer(options.output, 'ptychopinn evaluate'):
+        report_scores(results, truth, scan, options.output)
 
 
 def report_scores(
     results: Sequence[ObjectFile], truth: ObjectFile, scan: Scan | None, directory: Path
 ) -> None:
-    """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table."""
+    """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table.
+
+    The directory is held by the caller (:func:`~ptycho_engine.io.folder_lock.sole_writer`).
+    """
     require_writable(directory, [f'{name}.png' for name in unique([result.name for result in results])])
     evaluations = [evaluate(result, truth, scan) for result in results]
     names = unique([evaluation.name for evaluation in evaluations])
     rows = [{**e.to_row(), 'name': printable(name)} for e, name in zip(evaluations, names, strict=True)]
-    _write_table(directory, rows)
-    for result, evaluation, name in zip(results, evaluations, names, strict=True):
-        _draw(directory / f'{name}.png', result, truth, evaluation)
+    with staged(directory) as staging:
+        _write_table(staging, rows)
+        for result, evaluation, name in zip(results, evaluations, names, strict=True):
+            _draw(staging.path(f'{name}.png'), result, truth, evaluation)
     say(*scores_table(rows))
     for evaluation, name in zip(evaluations, names, strict=True):
         if evaluation.account:
@@ -87,14 +96,13 @@ def unique(names: Sequence[str]) -> list[str]:
     return result
 
 
-def _write_table(directory: Path, rows: list[dict[str, object]]) -> None:
+def _write_table(staging: Staging, rows: list[dict[str, object]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
     for name, content in zip(TABLES, (text.getvalue(), json.dumps(rows, indent=2) + '\n'), strict=True):
-        with atomic_path(directory / name) as temporary:
-            temporary.write_text(content, encoding='utf-8')
+        staging.path(name).write_text(content, encoding='utf-8')
 
 
 def _draw(path: Path, result: ObjectFile, truth: ObjectFile, evaluation: Evaluation) -> None:

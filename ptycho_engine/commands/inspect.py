@@ -21,6 +21,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
 from ..files.archive import ModelArchive, find_archive, last_stage, load_archive, read_manifest
 from ..files.origin import ScanOrigin, origins_to_json
+from ..io.folder_lock import tidy
 from .paragraph import beside, say, say_json
 
 LABEL_WIDTH = 13
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the summary."""
+    tidy(options.model if options.model.is_dir() else options.model.parent)
     path = find_archive(options.model)
     manifest, archive = read_manifest(path), load_archive(path)
     if options.json:

@@ -36,8 +36,9 @@ from ..figures import object_figure, save_figure
 from ..files.archive import ModelArchive, find_archive, load_archive
 from ..files.product import write_product
 from ..files.product_exchange import ExportMeta, product_of_rawdata
-from ..io.atomic import atomic_path
+from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
+from ..io.staging import staged
 from ..pipeline.evaluate import ObjectFile, read_object
 from ..pipeline.quality import require_comparable, scan_box
 from ..pipeline.reconstruct import reconstruct, require_fit
@@ -49,6 +50,7 @@ from .paragraph import say
 
 PRODUCT = 'product.h5'
 FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
+COMMAND = 'ptychopinn reconstruct'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,19 +88,22 @@ def run(options: argparse.Namespace) -> None:
     if options.truth is not None:
         read.append(options.truth)
     directories = _directories(options.inputs, options.output, archive, read)
-    for path, directory in zip(options.inputs, directories, strict=True):
-        scan = _load(path, archive)
-        if truth is not None:
-            _require_comparable(truth, scan)
-        require_room(directory, _result_bytes(scan), 'the results')
-        result = run_reconstruction(scan, archive, config, execution)
-        write_results(directory, scan, result)
-        if options.quiet or not sys.stdout.isatty():
-            # On a terminal the log has just said it.
-            say(result.comments)
-        say(f'Wrote {", ".join(FILES)} to {directory}.')
-        if truth is not None:
-            report_scores([read_object(directory / PRODUCT)], truth, scan, directory)
+    with ExitStack() as held:
+        for directory in directories:
+            held.enter_context(sole_writer(directory, COMMAND))
+        for path, directory in zip(options.inputs, directories, strict=True):
+            scan = _load(path, archive)
+            if truth is not None:
+                _require_comparable(truth, scan)
+            require_room(directory, _result_bytes(scan), 'the results')
+            result = run_reconstruction(scan, archive, config, execution)
+            write_results(directory, scan, result)
+            if options.quiet or not sys.stdout.isatty():
+                # On a terminal the log has just said it.
+                say(result.comments)
+            say(f'Wrote {", ".join(FILES)} to {directory}.')
+            if truth is not None:
+                report_scores([read_object(directory / PRODUCT)], truth, scan, directory)
 
 
 def _directories(
@@ -163,8 +168,8 @@ def run_reconstruction(
 
     Raises
     ------
-    Cancelled
-        If Ctrl-C stopped it.
+    Cancelled, Terminated
+        If Ctrl-C or another signal stopped it.
     """
     with stop_on_interrupt() as stopped:
         for event in reconstruct(scan, archive, config, execution=execution, should_stop=stopped):
@@ -174,16 +179,16 @@ def run_reconstruction(
 
 
 def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
-    """Write arrays, picture and product in place of those of an earlier run, and remove its scores."""
+    """Write arrays, picture and product together, in place of those of an earlier run and its scores."""
     assert scan.product is not None
     grid = result.grid
     x, y = scan.raw.xcoords - grid.origin_x, scan.raw.ycoords - grid.origin_y
     if result.position_shift is not None:
         dy, dx = result.position_shift.T
         x, y = x + dx, y + dy
-    with ExitStack() as stack:
-        # All are written before the first is renamed: a folder never holds results of two runs.
-        arrays, picture, product = (stack.enter_context(atomic_path(directory / name)) for name in FILES)
+    with staged(directory, remove=(*TABLES, f'{directory.resolve().name}.png')) as staging:
+        # The product comes first, for it is what others may be looking at.
+        product, arrays, picture = (staging.path(name) for name in (PRODUCT, *FILES[:2]))
         write_arrays(
             arrays,
             {
@@ -198,5 +203,3 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
         )
         save_figure(object_figure(result, scan_box(x, y, grid.shape)), picture)
         write_product(product, result.to_product(scan.product))
-        for name in (*TABLES, f'{directory.resolve().name}.png'):
-            (directory / name).unlink(missing_ok=True)

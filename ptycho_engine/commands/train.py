@@ -1,7 +1,8 @@
 """Train a network on scans and write the model wts.h5.zip, and train.toml, which repeats the run.
 
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), or a directory of NPZ
-files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far.
+files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far; so
+do SIGTERM and SIGHUP, as of a queueing system or a closed connection. One run may write into DIR at a time.
 
 With --simulate-from no scan is needed: objects of several kinds are simulated under the probe, the positions
 and the photon level of a product (with or without diffraction.h5) or of an NPZ file with a probe. The model
@@ -30,7 +31,7 @@ import numpy as np
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..data.scan import Scan, load_training_scans
 from ..errors import ConfigError
-from ..events import ModelSaved
+from ..events import EpochDone, ModelSaved
 from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, load_archive
 from ..io.preflight import require_room, require_writable
 from ..network.plan import build_plan
@@ -135,8 +136,8 @@ def run(options: argparse.Namespace) -> None:
         started=lambda: write_settings(options.output / SETTINGS_FILE, [config, execution], options.words),
     )
     say(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
-    if stopped:
-        raise KeyboardInterrupt
+    if stopped is not None:
+        raise stopped
 
 
 def _saved_bytes(config: TrainingConfig) -> int:
@@ -186,10 +187,11 @@ def run_training(
     initial: ModelArchive | None = None,
     resume: bool = False,
     started: Callable[[], None] | None = None,
-) -> tuple[Path, bool]:
-    """Train; return the model's path and whether Ctrl-C cut the training short.
+) -> tuple[Path, KeyboardInterrupt | None]:
+    """Train; return the model's path and, if a signal cut the training short, what is to be raised then.
 
-    `started` is called once nothing more can be wrong with what was asked for.
+    `started` is called once nothing more can be wrong with what was asked for, and again where the output
+    directory was removed meanwhile.
     """
     saved = output
     with stop_on_interrupt() as stopped:
@@ -197,8 +199,9 @@ def run_training(
             scans, config, output, execution=execution, should_stop=stopped, initial=initial, resume=resume
         )
         for number, event in enumerate(events):
-            if number == 0 and started is not None:
+            gone = isinstance(event, EpochDone | ModelSaved) and not (output / SETTINGS_FILE).is_file()
+            if (number == 0 or gone) and started is not None:
                 started()
             if isinstance(event, ModelSaved):
                 saved = event.path
-        return saved, stopped()
+        return saved, stopped.interruption

@@ -129,7 +129,7 @@ def cached_neighbours(
     }
     for path in paths:
         try:
-            with atomic_path(path) as temporary, temporary.open('wb') as stream:
+            with atomic_path(path, durable=False) as temporary, temporary.open('wb') as stream:
                 np.savez(stream, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             reason = error

@@ -14,6 +14,8 @@ from ..errors import DataFileNotFoundError, DataValueError
 from ..files.bundle import holds_patterns
 from ..files.product import ProductData, is_hdf5_name, read_product
 from ..files.product_exchange import import_product_to_rawdata, known_object
+from ..io.atomic import is_hidden
+from ..io.folder_lock import tidy
 from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
 from .groups_cache import CACHE_SUFFIX
@@ -37,6 +39,8 @@ logger = logging.getLogger('ptychopinn.data')
 
 DIFFRACTION_FILE = 'diffraction.h5'
 PRODUCT_FILE = 'product.h5'
+NAMES_TOLD = 20
+"""So many scans of a folder are named in the log."""
 
 MOST_PIXELS, SPARSEST = 1 << 28, 64
 """The pixels between the outermost patterns may be more than the first only where the patterns, side by side,
@@ -174,6 +178,7 @@ def _load_hdf5(path: Path) -> Scan:
 
 
 def _load_directory(path: Path) -> Scan:
+    tidy(path)
     patterns = read_diffraction_file(path / DIFFRACTION_FILE)
     product = read_product(path / PRODUCT_FILE)
     product, chosen = _join(product, patterns.indexes, path)
@@ -238,15 +243,16 @@ def is_ptychodus_directory(path: Path) -> bool:
 def find_training_scans(path: Path | str) -> list[Path]:
     """Return what :func:`load_training_scans` would load from a directory or file.
 
-    Only the names of the datasets in HDF5 files are looked at.
+    Hidden files and folders are no data: what is unfinished is hidden. Only the names of the datasets in
+    HDF5 files are looked at.
     """
     path = Path(path)
     if not path.is_dir():
         return [path] if path.exists() else []
     if is_ptychodus_directory(path):
         return [path]
-    archives = (item for item in path.glob('*.npz') if not item.name.endswith(CACHE_SUFFIX))
-    inside = list(path.iterdir())
+    inside = [item for item in path.iterdir() if not is_hidden(item)]
+    archives = (item for item in inside if item.suffix == '.npz' and not item.name.endswith(CACHE_SUFFIX))
     files = (
         item for item in inside if is_hdf5_name(item) and (is_training_file(item) or holds_patterns(item))
     )
@@ -259,7 +265,7 @@ def load_training_scans(path: Path | str, *, verify: bool = False) -> list[Scan]
 
     That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files, the HDF5 training data of
     Ptychodus and the products that hold their patterns; else the pairs in its folders. A path to one file is
-    accepted too. `verify` is as for :func:`load_scan`.
+    accepted too. What is taken from a directory is said in the log. `verify` is as for :func:`load_scan`.
 
     Raises
     ------
@@ -271,7 +277,13 @@ def load_training_scans(path: Path | str, *, verify: bool = False) -> list[Scan]
         raise DataFileNotFoundError(
             f'{path}: there is no such file or directory; give an NPZ file or a Ptychodus directory.'
         )
+    if path.is_dir():
+        tidy(path)
     found = find_training_scans(path)
+    if found and found != [path]:
+        names = ', '.join(item.name for item in found[:NAMES_TOLD])
+        more = f' and {len(found) - NAMES_TOLD} more' if len(found) > NAMES_TOLD else ''
+        logger.info('%s: taking %s%s.', path, names, more)
     if not found:
         raise DataFileNotFoundError(
             f'{path} holds no training data: expected diffraction.h5 and product.h5, or *.npz or *.h5 files '

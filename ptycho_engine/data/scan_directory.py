@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from ..errors import DataValueError
 from ..files.product import write_product
+from ..io.folder_lock import sole_writer
+from ..io.staging import staged
 from ..physics.geometry import wavelength_m
 from .diffraction_file import AssembledPatterns, write_diffraction_file
 from .patterns import AmplitudeStack
@@ -35,6 +37,8 @@ class _Counts:
 
 def write_scan_directory(directory: Path, scan: Scan) -> None:
     """Write counts and product of a scan, in blocks, for Ptychodus and for every command of ours.
+
+    They replace those of an earlier scan together.
 
     Raises
     ------
@@ -65,5 +69,6 @@ def write_scan_directory(directory: Path, scan: Scan) -> None:
         detector_pixel_width_m=far / product.object_pixel_width_m,
         detector_pixel_height_m=far / product.object_pixel_height_m,
     )
-    write_diffraction_file(directory / DIFFRACTION_FILE, patterns)
-    write_product(directory / PRODUCT_FILE, product)
+    with sole_writer(directory, 'ptychopinn'), staged(directory) as staging:
+        write_product(staging.path(PRODUCT_FILE), product)
+        write_diffraction_file(staging.path(DIFFRACTION_FILE), patterns)

@@ -14,10 +14,11 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import ConfigError
@@ -47,12 +48,17 @@ class RunLogger(Protocol):
 
 
 def log_epochs(
-    events: Iterator[Event], execution: PyTorchExecutionConfig, config: TrainingConfig, folder: Path
+    events: Iterator[Event],
+    execution: PyTorchExecutionConfig,
+    config: TrainingConfig,
+    folder: Path,
+    earlier: Sequence[dict[str, float]] = (),
 ) -> Iterator[Event]:
     """Pass events on and record the epochs among them as ``execution.logger_backend`` says.
 
     Nothing is written before the first epoch is done. A record that cannot be kept any longer, as on a full
-    disk, ends with a warning; the run does not.
+    disk, ends with a warning; the run does not. `earlier` are the epochs of a resumed run that were done
+    before, read when the first new one is recorded.
 
     Raises
     ------
@@ -71,7 +77,7 @@ def log_epochs(
         for event in events:
             if isinstance(event, EpochDone) and kind != 'none':
                 try:
-                    record = record or _open(kind, config, folder, event.epoch)
+                    record = record or _open(kind, config, folder, event.epoch, earlier)
                     record.epoch(event)
                 except OSError as error:
                     kind = 'none'
@@ -89,10 +95,16 @@ def log_epochs(
                 logger.warning('The record of the epochs could not be completed (%s).', error)
 
 
-def _open(kind: str, config: TrainingConfig, folder: Path, first_epoch: int) -> RunLogger:
+def _open(
+    kind: str,
+    config: TrainingConfig,
+    folder: Path,
+    first_epoch: int,
+    earlier: Sequence[dict[str, float]],
+) -> RunLogger:
     folder.mkdir(parents=True, exist_ok=True)
     if kind == 'csv':
-        return _CsvLogger(folder / HISTORY_NAME, first_epoch)
+        return _CsvLogger(folder / HISTORY_NAME, first_epoch, earlier)
     if kind == 'tensorboard':
         return _TensorBoardLogger(folder / TENSORBOARD_FOLDER)
     return _MlflowLogger(config, folder)
@@ -108,28 +120,59 @@ def _metrics(done: EpochDone) -> dict[str, float]:
 
 
 class _CsvLogger:
-    """One line for each epoch, written when it is done; a resumed run goes on below its earlier epochs."""
+    """One line for each epoch, written when it is done; a resumed run goes on below its earlier epochs.
 
-    def __init__(self, path: Path, first_epoch: int) -> None:
-        rows = []
-        if first_epoch > 1 and path.is_file():
-            with path.open(newline='', encoding='utf-8') as stream:
-                rows = [row for row in csv.DictReader(stream) if int(row['epoch']) < first_epoch]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator='\n', extrasaction='ignore')
-        writer.writeheader()
-        writer.writerows(rows)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding='utf-8')
-        self._stream = path.open('a', encoding='utf-8', newline='')
-        self._writer = csv.DictWriter(self._stream, COLUMNS, lineterminator='\n', restval='')
+    An epoch that was killed between its checkpoint and its line gets its line then. The file is written anew
+    where it is gone.
+    """
+
+    def __init__(self, path: Path, first_epoch: int, earlier: Sequence[dict[str, float]]) -> None:
+        self._path = path
+        known = _csv_rows(path) if first_epoch > 1 else {}
+        for record in earlier:
+            known.setdefault(int(record['epoch']), {**record, 'epoch': int(record['epoch'])})
+        self._rows = [known[epoch] for epoch in sorted(known) if epoch < first_epoch]
+        self._stream: TextIO | None = None
 
     def epoch(self, done: EpochDone) -> None:
-        self._writer.writerow({'epoch': done.epoch, **_metrics(done)})
+        row = {'epoch': done.epoch, **_metrics(done)}
+        self._rows.append(row)
+        if self._stream is None or not self._path.exists():
+            self._write_anew()
+            return
+        self._stream.write(_csv_text([row]))
         self._stream.flush()
 
+    def _write_anew(self) -> None:
+        self.close(failed=False)
+        with atomic_path(self._path) as temporary:
+            temporary.write_text(_csv_text([dict(zip(COLUMNS, COLUMNS, strict=True)), *self._rows]), 'utf-8')
+        self._stream = self._path.open('a', encoding='utf-8', newline='')
+
     def close(self, *, failed: bool) -> None:
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _csv_rows(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the lines of a record by their epochs, without those that a crash has left unreadable."""
+    rows: dict[int, dict[str, Any]] = {}
+    try:
+        text = path.read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return rows
+    for row in csv.DictReader(io.StringIO(text.replace('\0', ''))):
+        with suppress(TypeError, ValueError):
+            if None not in row.values():
+                rows[int(row['epoch'])] = row
+    return rows
+
+
+def _csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, lineterminator='\n', restval='', extrasaction='ignore').writerows(rows)
+    return text.getvalue()
 
 
 class _TensorBoardLogger:

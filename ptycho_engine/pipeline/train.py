@@ -18,8 +18,9 @@ from ..config.precedence import with_execution
 from ..data.scan import Scan
 from ..errors import ArchiveError, Cancelled, ConfigError, DataValueError, DivergedError
 from ..events import BatchDone, EpochDone, Event, ModelSaved
-from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, MODEL_FORMAT, ModelArchive, save_archive
-from ..files.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..files.archive import MODEL_FORMAT, ModelArchive
+from ..files.checkpoint import save_checkpoint
+from ..io.folder_lock import FolderLock, sole_writer
 from ..network.plan import initial_weights, training_plan
 from .approach import Approach
 from .best_models import keep_best_models
@@ -27,15 +28,13 @@ from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
+from .saving import PREVIOUS_CHECKPOINT_NAME, find_checkpoint, replace_checkpoint, save_model
 from .sources import GroupedScan, TrainingSource
 from .stages import Stage, plan_stages
 
 __all__ = ['PREVIOUS_CHECKPOINT_NAME', 'train']
 
 logger = logging.getLogger('ptychopinn.train')
-
-PREVIOUS_CHECKPOINT_NAME = 'checkpoint.previous.zip'
-"""Where the checkpoint of an earlier run in the same folder is put aside."""
 
 
 def train(
@@ -47,11 +46,13 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     initial: ModelArchive | None = None,
     resume: bool = False,
+    copies: Sequence[str] = (),
 ) -> Iterator[Event]:
     """Train a network and write ``output_dir/wts.h5.zip``; iterate to make it run.
 
     After each epoch ``output_dir/checkpoint.zip`` holds all that is needed to go on and the best model so
-    far. It stays when the run has ended, so that a run can be made longer.
+    far. It stays when the run has ended, so that a run can be made longer. A run that is stopped in its first
+    epoch leaves an earlier model as it is, and writes its own as ``wts.stopped.h5.zip``.
 
     Parameters
     ----------
@@ -68,9 +69,11 @@ def train(
     initial : ModelArchive, optional
         A model to start from.
     resume : bool
-        Go on from the checkpoint in `output_dir`, as if the run had never ended; start from the beginning
-        where there is none. Only `nepochs` and `early_stop_patience` may differ; the schedule is that of the
-        new `nepochs`.
+        Go on from the checkpoint in `output_dir`, as if the run had never ended; from the one before it where
+        that is missing or damaged; start from the beginning where there is none. Only `nepochs` and
+        `early_stop_patience` may differ; the schedule is that of the new `nepochs`.
+    copies : sequence of str
+        Names besides ``wts.h5.zip`` under which the same model is to lie in `output_dir`.
 
     Yields
     ------
@@ -83,6 +86,8 @@ def train(
     ------
     EngineError
         With a sentence, before anything is written.
+    FolderInUseError
+        If another process writes into `output_dir`.
     DivergedError
         If the loss was not finite in the first epoch: there is no model worth keeping.
     Cancelled
@@ -90,8 +95,10 @@ def train(
     """
     execution = execution or PyTorchExecutionConfig()
     config, folder = with_execution(config, execution), Path(output_dir)
-    events = _train(scans, config, folder, execution, should_stop or (lambda: False), initial, resume)
-    recorded = log_epochs(events, execution, config, folder)
+    earlier: list[dict[str, float]] = []
+    stop = should_stop or (lambda: False)
+    events = _train(scans, config, folder, execution, stop, initial, resume, copies, earlier)
+    recorded = log_epochs(events, execution, config, folder, earlier)
     return show_progress(recorded, execution.enable_progress_bar)
 
 
@@ -103,8 +110,26 @@ def _train(
     stop: Callable[[], bool],
     initial: ModelArchive | None,
     resume: bool,
+    copies: Sequence[str],
+    earlier: list[dict[str, float]],
 ) -> Iterator[Event]:
-    checkpoint = _checkpoint(folder / CHECKPOINT_NAME) if resume else None
+    """Hold the folder and run; `earlier` receives the epochs that were done before, if any."""
+    with sole_writer(folder, 'a training') as lock:
+        yield from _train_in(lock, scans, config, execution, stop, initial, resume, copies, earlier)
+
+
+def _train_in(
+    lock: FolderLock,
+    scans: Sequence[Scan] | TrainingSource,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    stop: Callable[[], bool],
+    initial: ModelArchive | None,
+    resume: bool,
+    copies: Sequence[str],
+    earlier: list[dict[str, float]],
+) -> Iterator[Event]:
+    path, checkpoint = find_checkpoint(lock.folder) if resume else (lock.folder, None)
     if checkpoint is not None:
         simulated_epochs = checkpoint.progress.simulated_epochs
     else:
@@ -115,17 +140,20 @@ def _train(
     with closing(_start(config, len(stages[0].source.reference.probe), execution, initial)) as backend:
         run = TrainingRun(config, backend, stages, simulated_epochs)
         if checkpoint is not None:
-            check_resumable(checkpoint, config, stages[-1].source, folder / CHECKPOINT_NAME)
+            check_resumable(checkpoint, config, stages[-1].source, path)
             run.restore(checkpoint)
+            earlier.extend(dict(record) for record in run.history)
+            earlier[-1]['best'] = float(run.stale == 0)
             logger.info('Resuming after epoch %d of %d.', run.epoch, run.stage.total)
-        yield from _run(run, folder, execution, stop, own_checkpoint=checkpoint is not None)
+        yield from _run(run, lock, execution, stop, copies, own_checkpoint=checkpoint is not None)
 
 
 def _run(
     run: TrainingRun,
-    folder: Path,
+    lock: FolderLock,
     execution: PyTorchExecutionConfig,
     stop: Callable[[], bool],
+    copies: Sequence[str],
     *,
     own_checkpoint: bool,
 ) -> Iterator[Event]:
@@ -144,8 +172,9 @@ def _run(
                 break
             if outcome is None:
                 break
+            _require_folder(lock)
             if outcome.whole and keep:
-                _save_checkpoint(run, folder, keep, put_aside=not own_checkpoint)
+                _save_checkpoint(run, lock.folder, keep, put_aside=not own_checkpoint)
                 own_checkpoint = True
             yield outcome.done
             if not outcome.whole or stop():
@@ -164,9 +193,8 @@ def _run(
     if not run.history:
         # The folder may hold the model of an earlier run.
         raise Cancelled('The training was stopped before its first step; no model was written.')
-    path = folder / ARCHIVE_NAME
-    save_archive(path, run.model())
-    yield ModelSaved(path)
+    _require_folder(lock)
+    yield ModelSaved(save_model(lock.folder, run, copies))
 
 
 @dataclass(frozen=True)
@@ -275,14 +303,6 @@ def _start(
     return backend
 
 
-def _checkpoint(path: Path) -> Checkpoint | None:
-    """Read the checkpoint to go on from, if there is one."""
-    if not path.is_file():
-        logger.warning('There is no %s to resume from; starting from the beginning.', path)
-        return None
-    return load_checkpoint(path)
-
-
 def _judge_start(
     run: TrainingRun, validation: list[GroupedScan], approach: Approach, stop: Callable[[], bool]
 ) -> None:
@@ -297,16 +317,18 @@ def _judge_start(
 
 def _save_checkpoint(run: TrainingRun, folder: Path, keep: int, *, put_aside: bool) -> None:
     """Write the checkpoint, and the models of the best epochs. A full disk does not end the training."""
-    path = folder / CHECKPOINT_NAME
     try:
-        if put_aside and path.is_file():
-            # It may be all that is left of an earlier run in the same folder.
-            aside = path.replace(folder / PREVIOUS_CHECKPOINT_NAME)
-            logger.info('The checkpoint of an earlier run is now %s.', aside)
-        save_checkpoint(path, run.checkpoint())
+        replace_checkpoint(folder, lambda path: save_checkpoint(path, run.checkpoint()), put_aside=put_aside)
         keep_best_models(folder, run, keep)
     except (OSError, ArchiveError) as error:
         logger.warning('No checkpoint was written in epoch %d (%s); training goes on.', run.epoch, error)
+
+
+def _require_folder(lock: FolderLock) -> None:
+    """Make the output directory again where it was removed while the run went on."""
+    if not lock.folder.is_dir():
+        logger.warning('%s was removed while the training ran; it is made again.', lock.folder)
+        lock.renew()
 
 
 def _diverged(run: TrainingRun, learning_rate: float) -> None:

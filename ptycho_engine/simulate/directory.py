@@ -10,7 +10,8 @@ import numpy as np
 from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
 from ..data.raw_data import RawData
 from ..files.product import ProductData, write_product
-from ..io.atomic import atomic_path
+from ..io.folder_lock import sole_writer
+from ..io.staging import staged
 from ..physics.geometry import ObjectGrid, wavelength_m
 from .detector import without_truth
 
@@ -48,8 +49,6 @@ def write_scan(
     assert truth is not None
     given = raw if with_truth else without_truth(raw)
     assert given.objectGuess is not None
-    given.to_file(directory / 'scan.npz')
-
     counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
     smallest_type = np.promote_types(np.uint16, np.min_scalar_type(int(counts.max())))
     detector_pixel_m = wavelength_m(photon_energy_eV) * detector_distance_m / (raw.N * pixel_size_m)
@@ -60,8 +59,6 @@ def write_scan(
         detector_pixel_width_m=detector_pixel_m,
         detector_pixel_height_m=detector_pixel_m,
     )
-    write_diffraction_file(directory / 'diffraction.h5', patterns)
-
     height, width = truth.shape
     grid = ObjectGrid(height, width, pixel_width_m=pixel_size_m, pixel_height_m=pixel_size_m)
     x_m, y_m = ProductData.positions_m(raw.xcoords, raw.ycoords, grid)
@@ -81,8 +78,10 @@ def write_scan(
         position_y_m=y_m,
         position_indexes=np.arange(len(raw)),
     )
-    write_product(directory / 'product.h5', product)
     truthful = replace(product, object_array=truth, comments='the true object of a simulated scan')
-    write_product(directory / 'truth.h5', truthful)
-    with atomic_path(directory / 'settings.ini') as temporary:
-        temporary.write_text(settings)
+    with sole_writer(directory, 'ptychopinn'), staged(directory) as staging:
+        write_product(staging.path('product.h5'), product)
+        write_diffraction_file(staging.path('diffraction.h5'), patterns)
+        given.to_file(staging.path('scan.npz'))
+        write_product(staging.path('truth.h5'), truthful)
+        staging.path('settings.ini').write_text(settings, encoding='utf-8')

@@ -326,3 +326,54 @@ def test_interrupt_keeps_the_best_model(
         # On a machine that is busy with other things; bench_adapter.py measures it.
         assert time.monotonic() - start < 15
     assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
+
+
+@linux
+def test_a_signal_to_the_child_saves_the_model_and_is_a_failure(
+    scan_copy: Path, ptychodus_plugin: Path, environment: dict[str, str]
+) -> None:
+    """API-38."""
+    out = scan_copy.parent / 'OUT'
+    write_settings(scan_copy, LONG['train'])
+    with long_run('train', scan_copy, out, environment) as process:
+        (child,) = children(process.pid)
+        os.kill(child, signal.SIGTERM)
+        rest = process.stdout.read() if process.stdout else ''
+        assert process.wait(60) == 1
+    assert 'The training was ended by the signal SIGTERM in epoch' in rest
+    assert 'Traceback' not in rest
+    assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
+
+
+@linux
+def test_a_closed_connection_saves_the_model(
+    scan_copy: Path, ptychodus_plugin: Path, environment: dict[str, str]
+) -> None:
+    """API-38: SIGHUP goes to the parent and the child."""
+    out = scan_copy.parent / 'OUT'
+    write_settings(scan_copy, LONG['train'])
+    with long_run('train', scan_copy, out, environment) as process:
+        (child,) = children(process.pid)
+        for pid in (process.pid, child):
+            os.kill(pid, signal.SIGHUP)
+        assert seconds_until_gone(child, 60) is not None
+    assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
+
+
+@linux
+def test_a_run_that_is_stopped_in_its_first_epoch_leaves_the_models_of_its_folder(
+    scan_copy: Path, trained: Trained, environment: dict[str, str]
+) -> None:
+    """API-39."""
+    out = scan_copy.parent / 'OUT'
+    shutil.copytree(trained.out, out)
+    before = (out / 'model.zip').read_bytes()
+    many = {'PtychoPINNTraining': {'NumEpochs': '3', 'NumSamples': '1000000', 'BatchSize': '1'}}
+    write_settings(scan_copy, many)
+    with long_run('train', scan_copy, out, environment, until='Training ') as process:
+        (child,) = children(process.pid)
+        time.sleep(5)
+        os.kill(child, signal.SIGTERM)
+        process.communicate(timeout=120)
+        assert process.returncode == 1
+    assert (out / 'model.zip').read_bytes() == (out / 'wts.h5.zip').read_bytes() == before

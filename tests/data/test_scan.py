@@ -1,3 +1,6 @@
+import itertools
+import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +18,7 @@ from ptycho_engine.data.scan_directory import write_scan_directory
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError, ProductError
 from ptycho_engine.files.product import read_product, write_product
 from ptycho_engine.files.product_exchange import export_product_from_rawdata
+from ptycho_engine.io import staging
 from ptycho_engine.simulate.directory import settings_text, write_scan
 from ptycho_engine.simulate.template import load_templates
 from tests.conftest import small_scan
@@ -148,3 +152,75 @@ def test_oblong_patterns_and_foreign_products_are_refused(directory):
     (directory / 'product.h5').write_text('no')
     with pytest.raises(ProductError, match='not a readable HDF5'):
         load_scan(directory)
+
+
+def test_disk_06_hidden_files_are_no_data_and_what_is_taken_is_told(directory, tmp_path, caplog):
+    caplog.set_level('INFO')
+    folder = tmp_path / 'many'
+    folder.mkdir()
+    for name in ('b.npz', 'a.npz', '.hidden.npz', '.scan.npz.0000.npz'):
+        shutil.copy(directory / 'scan.npz', folder / name)
+    (folder / '.pair').mkdir()
+    for name in ('diffraction.h5', 'product.h5'):
+        shutil.copy(directory / name, folder / '.pair')
+    (folder / '.half.npz').write_bytes(b'half')
+    assert [path.name for path in find_training_scans(folder)] == ['a.npz', 'b.npz']
+    assert len(load_training_scans(folder)) == 2
+    assert f'{folder}: taking a.npz, b.npz' in caplog.text
+
+
+def test_disk_06_a_folder_is_read_while_a_file_is_written_there(directory, tmp_path):
+    folder = tmp_path / 'growing'
+    folder.mkdir()
+    shutil.copy(directory / 'scan.npz', folder / 'a.npz')
+    raw = load_scan(folder / 'a.npz').raw
+    done, at_work = threading.Event(), 0
+
+    def write():
+        for number in itertools.count():
+            if done.is_set():
+                return
+            raw.to_file(folder / f'b{number}.npz')
+            (folder / f'b{number}.npz').rename(tmp_path / 'elsewhere.npz')
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(200):
+            at_work += any(path.suffix == '.part' for path in folder.iterdir())
+            assert find_training_scans(folder)[0] == folder / 'a.npz'
+            assert all(path.name[0] in 'ab' for path in find_training_scans(folder))
+    finally:
+        done.set()
+        thread.join()
+    # Some must have been read in the middle of writing, or the test proves nothing.
+    assert at_work > 2
+    assert [path.name for path in folder.iterdir()] == ['a.npz']
+    assert len(load_training_scans(folder)) == 1
+
+
+def test_disk_04_a_scan_that_was_being_replaced_is_completed_before_it_is_read(directory, tmp_path, caplog):
+    scan = load_scan(directory)
+    out = tmp_path / 'out'
+    write_scan_directory(out, scan)
+    half = replace(scan, raw=scan.raw.select(np.arange(5)), product=replace_positions(scan.product, 5))
+    finish, name = staging._finish, staging.__name__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f'{name}._finish', lambda folder: None)
+        write_scan_directory(out, half)
+    assert finish is staging._finish
+    assert (out / staging.COMPLETE).is_dir()
+    assert len(load_scan(out).raw) == 5
+    assert 'they are complete now' in caplog.text
+    assert sorted(path.name for path in out.iterdir()) == ['diffraction.h5', 'product.h5']
+
+
+def replace_positions(product, n):
+    return replace(
+        product,
+        position_indexes=product.position_indexes[:n],
+        position_x_m=product.position_x_m[:n],
+        position_y_m=product.position_y_m[:n],
+        position_photon_counts=None,
+        opr_weights=None,
+    )

@@ -1,6 +1,8 @@
 """Checkpoints and resume: a run that was cut goes on as if it had not been, on every backend."""
 
+import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -480,3 +482,67 @@ def test_threads_that_prepare_batches_change_nothing(scan, tmp_path):
         execution = replace(CPU, num_workers=workers)
         epochs_of(train([scan], config, tmp_path / str(workers), execution=execution))
     assert_same_run(tmp_path / '3', tmp_path / '0')
+
+
+def test_run_05_there_is_a_checkpoint_at_every_moment(scan, cut, tmp_path, monkeypatch):
+    """The earlier one is put aside only when the new one is whole, and by a second name."""
+    whole = (cut / 'checkpoint.zip').read_bytes()
+    (tmp_path / 'checkpoint.zip').write_bytes(whole)
+    replace_file, moments = Path.replace, []
+
+    def watched(self, target):
+        moments.append((tmp_path / 'checkpoint.zip').exists())
+        found = replace_file(self, target)
+        moments.append((tmp_path / 'checkpoint.zip').exists())
+        return found
+
+    monkeypatch.setattr(Path, 'replace', watched)
+    epochs_of(train([scan], SMALL, tmp_path, execution=CPU), until=1)
+    assert len(moments) >= 4
+    assert all(moments)
+    assert (tmp_path / PREVIOUS_CHECKPOINT_NAME).read_bytes() == whole
+
+
+def test_run_05_a_full_disk_leaves_the_earlier_checkpoint_where_it_is(scan, cut, tmp_path, monkeypatch):
+    whole = (cut / 'checkpoint.zip').read_bytes()
+    (tmp_path / 'checkpoint.zip').write_bytes(whole)
+
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('ptycho_engine.pipeline.train.save_checkpoint', fail)
+    epochs_of(train([scan], SMALL, tmp_path, execution=CPU), until=2)
+    assert (tmp_path / 'checkpoint.zip').read_bytes() == whole
+    assert not (tmp_path / PREVIOUS_CHECKPOINT_NAME).exists()
+
+
+@pytest.mark.parametrize('present', [None, b'damaged'])
+def test_run_08_a_run_resumes_from_the_checkpoint_before(scan, cut, tmp_path, caplog, present):
+    shutil.copy(cut / 'checkpoint.zip', tmp_path / PREVIOUS_CHECKPOINT_NAME)
+    if present is not None:
+        (tmp_path / 'checkpoint.zip').write_bytes(present)
+    done = load_checkpoint(cut / 'checkpoint.zip').progress.epoch
+    rest = epochs_of(train([scan], SMALL, tmp_path, execution=CPU, resume=True), until=done + 1)
+    assert [epoch.epoch for epoch in rest] == [done + 1]
+    assert f'Going on from {tmp_path / PREVIOUS_CHECKPOINT_NAME} instead.' in caplog.text
+    assert load_checkpoint(tmp_path / 'checkpoint.zip').progress.epoch == done + 1
+
+
+def test_run_08_the_history_has_the_epochs_of_the_checkpoint(scan, tmp_path):
+    """A process killed between checkpoint and line, or a machine that lost half a line."""
+    epochs_of(train([scan], SMALL, tmp_path / 'whole', execution=CPU))
+    epochs_of(train([scan], SMALL, tmp_path / 'cut', execution=CPU), until=3)
+    path = tmp_path / 'cut' / 'history.csv'
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(''.join(lines[:2]) + lines[2][:7])
+    epochs_of(train([scan], SMALL, tmp_path / 'cut', execution=CPU, resume=True))
+
+    def rows(folder):
+        with (tmp_path / folder / 'history.csv').open(newline='') as stream:
+            return [
+                {name: float(value) for name, value in row.items() if name not in ('seconds', 'best')}
+                for row in csv.DictReader(stream)
+            ]
+
+    assert len(rows('cut')) == SMALL.nepochs
+    assert rows('cut') == [pytest.approx(row, rel=1e-5) for row in rows('whole')]

@@ -1,5 +1,8 @@
 import logging
 import math
+import shutil
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -8,7 +11,7 @@ import pytest
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
-from ptycho_engine.errors import ArchiveError, Cancelled, DataValueError
+from ptycho_engine.errors import ArchiveError, Cancelled, DataValueError, FolderInUseError
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved, PatchesDone, Reconstructed
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.pipeline.approach import Approach
@@ -236,3 +239,71 @@ def test_every_gridsize_trains_and_reconstructs(blind, tmp_path, gridsize):
     (*_, last) = reconstruct(blind, load_archive(tmp_path))
     assert np.isfinite(last.reconstruction.object_array).all()
     assert last.reconstruction.n_patterns == len(blind.raw)
+
+
+def stopped_after(batches):
+    """Return when to stop, and the list to put batches into."""
+    seen = []
+    return (lambda: len(seen) >= batches), seen
+
+
+@pytest.mark.parametrize('copies', [(), ('model.zip',)])
+def test_run_09_a_run_stopped_in_its_first_epoch_leaves_an_earlier_model_alone(
+    blind, trained, tmp_path, caplog, copies
+):
+    shutil.copy(trained[1] / 'wts.h5.zip', tmp_path)
+    before = (tmp_path / 'wts.h5.zip').read_bytes()
+    for name in copies:
+        (tmp_path / name).write_bytes(before)
+    stop, seen = stopped_after(2)
+    for event in train([blind], SMALL, tmp_path, should_stop=stop, copies=copies):
+        seen.append(event) if isinstance(event, BatchDone) else None
+    assert event == ModelSaved(tmp_path / 'wts.stopped.h5.zip')
+    assert load_archive(event.path).weights
+    for name in ('wts.h5.zip', *copies):
+        assert (tmp_path / name).read_bytes() == before
+    assert f'{tmp_path / "wts.h5.zip"} stays the earlier model' in caplog.text
+
+
+def test_run_09_without_an_earlier_model_it_is_the_model(blind, tmp_path, caplog):
+    stop, seen = stopped_after(2)
+    for event in train([blind], SMALL, tmp_path, should_stop=stop, copies=['model.zip']):
+        seen.append(event) if isinstance(event, BatchDone) else None
+    assert event == ModelSaved(tmp_path / 'wts.h5.zip')
+    assert (tmp_path / 'model.zip').read_bytes() == event.path.read_bytes()
+    assert 'hardly learned anything' in caplog.text
+
+
+def test_run_09_a_completed_epoch_replaces_it(blind, tmp_path):
+    (tmp_path / 'wts.h5.zip').write_bytes(b'a model of an earlier run')
+    ended = []
+    for event in train([blind], SMALL, tmp_path, should_stop=lambda: bool(ended)):
+        ended.append(event) if isinstance(event, EpochDone) else None
+    assert event == ModelSaved(tmp_path / 'wts.h5.zip')
+    assert load_archive(tmp_path).weights
+    assert not (tmp_path / 'wts.stopped.h5.zip').exists()
+
+
+def test_run_10_a_folder_that_is_removed_is_made_again(blind, tmp_path, caplog):
+    folder = tmp_path / 'out'
+    for event in train([blind], SMALL, folder):
+        if isinstance(event, EpochDone) and event.epoch == 2:
+            shutil.rmtree(folder)
+    assert f'{folder} was removed while the training ran; it is made again.' in caplog.text
+    assert sorted(path.name for path in folder.iterdir()) == ['checkpoint.zip', 'history.csv', 'wts.h5.zip']
+    lines = (folder / 'history.csv').read_text().splitlines()
+    assert [line.split(',')[0] for line in lines] == ['epoch', '1', '2', '3']
+
+
+def test_disk_05_two_runs_do_not_write_into_one_folder(blind, tmp_path):
+    code = (
+        'import sys; from pathlib import Path; from ptycho_engine.io.folder_lock import sole_writer\n'
+        'with sole_writer(Path(sys.argv[1]), "a training"): print("held", flush=True); sys.stdin.read()'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(FolderInUseError, match=f'is being written by process {holder.pid}'):
+            next(train([blind], SMALL, tmp_path))
+        assert list(tmp_path.iterdir()) == []
+        holder.stdin.close()

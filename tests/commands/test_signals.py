@@ -1,0 +1,228 @@
+"""SIGTERM, SIGHUP and Ctrl-C end each command in good order, with nothing left over (CFG-18)."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ptycho_engine.commands import interrupt, main
+from ptycho_engine.commands.interrupt import Requests, Terminated, end_on_signals, stop_on_interrupt
+from ptycho_engine.errors import Cancelled
+from ptycho_engine.files.archive import load_archive
+from ptycho_engine.files.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals')
+
+LONG = ['--epochs', '1000', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '2']
+LONG += ['--groups', '48']
+PATIENCE_S = 300
+CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
+
+
+@contextmanager
+def start(*words: object, **options) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, '-m', 'ptycho_engine', *map(str, words)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        try:
+            yield process
+        finally:
+            # Where the test went wrong; it would run for hours.
+            process.kill()
+
+
+def wait_for(process: subprocess.Popen[str], word: str) -> str:
+    seen = ''
+    assert process.stderr is not None
+    for line in process.stderr:
+        seen += line
+        if word in line:
+            return seen
+    raise AssertionError(seen)
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGHUP])
+def test_cfg_18_a_training_saves_its_best_model(directory, tmp_path, signum):
+    with start('train', directory, '--output', tmp_path, *LONG) as process:
+        wait_for(process, 'Epoch 2/')
+        process.send_signal(signum)
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == CODES[signum]
+    assert 'Saved the model to' in out
+    kept = {'checkpoint.zip', 'history.csv', 'train.toml', 'wts.h5.zip'}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert len(load_archive(tmp_path).history) >= 2
+    assert load_checkpoint(tmp_path / 'checkpoint.zip').progress.epoch >= 2
+
+
+def test_cfg_18_a_training_whose_terminal_is_gone_saves_its_best_model(directory, tmp_path):
+    """Every word to it would be an error then."""
+    master, slave = pty.openpty()
+    command = [sys.executable, '-m', 'ptycho_engine', 'train', str(directory), '--output', str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, *LONG], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    seen = b''
+    while b'Epoch 2/' not in seen:
+        seen += os.read(master, 1000)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE_S) == 129
+    assert len(load_archive(tmp_path).history) >= 2
+
+
+def test_cfg_18_what_is_ignored_from_the_start_stays_ignored(directory, tmp_path):
+    def ignore():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with start('train', directory, '--output', tmp_path, *LONG, preexec_fn=ignore) as process:
+        wait_for(process, 'Epoch 1/')
+        process.send_signal(signal.SIGHUP)
+        wait_for(process, 'Epoch 3/')
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 143
+
+
+def test_cfg_18_a_stopped_reconstruction_leaves_nothing(directory, model, tmp_path):
+    out = tmp_path / 'out'
+    words = ['reconstruct', directory, '--model', model, '--output', out, '--refine-iterations', '100000']
+    with start(*words) as process:
+        wait_for(process, 'work on one object')
+        time.sleep(1)
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 143
+    assert not out.exists()
+
+
+HALF = """
+import sys, time
+from ptycho_engine.commands import main
+from ptycho_engine.data import npz
+
+def slow(path, frames, **_):
+    from ptycho_engine.io.atomic import atomic_path
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b'half')
+        print('writing', flush=True)
+        time.sleep(60)
+
+import ptycho_engine.data.raw_data as raw_data
+raw_data.write_arrays = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize('signum', CODES)
+def test_cfg_18_no_temporary_file_is_left_in_the_middle_of_writing(directory, tmp_path, signum):
+    out = tmp_path / 'small.npz'
+    out.write_bytes(b'earlier')
+    command = [sys.executable, '-c', HALF, 'prepare', str(directory), '--crop', '32', '--output', str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'writing\n'
+        process.send_signal(signum)
+        process.communicate(timeout=30)
+    assert process.returncode == CODES[signum]
+    assert [path.name for path in tmp_path.iterdir()] == ['small.npz']
+    assert out.read_bytes() == b'earlier'
+
+
+def test_cfg_18_the_second_signal_ends_at_once():
+    with stop_on_interrupt() as stopped:
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_cfg_18_a_terminal_that_closes_sends_two_signals_for_one():
+    with stop_on_interrupt() as stopped:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert isinstance(stopped.interruption, Terminated)
+        time.sleep(interrupt.SAME_S)
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGHUP)
+
+
+def test_cfg_18_a_cancelled_run_ends_with_the_code_of_its_signal():
+    def cancelled():
+        with stop_on_interrupt():
+            signal.raise_signal(signal.SIGTERM)
+            raise Cancelled('no model was written')
+
+    with pytest.raises(Terminated, match='no model was written') as raised:
+        cancelled()
+    assert raised.value.signum == signal.SIGTERM
+
+
+def test_cfg_18_the_process_ends_after_a_while_whatever_it_does(tmp_path):
+    code = (
+        'import sys, time; from pathlib import Path; from ptycho_engine.commands import interrupt\n'
+        'from ptycho_engine.io.atomic import new_temporary\n'
+        'interrupt.GRACE_S = 0.5\n'
+        'with interrupt.stop_on_interrupt(), new_temporary(Path(sys.argv[1])) as temporary:\n'
+        '    temporary.write_text("half"); print("busy", flush=True)\n'
+        '    while True: time.sleep(0.1)\n'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'busy\n'
+        process.terminate()
+        assert process.wait(20) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_18_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with end_on_signals(), stop_on_interrupt():
+        assert isinstance(getattr(signal.getsignal(signal.SIGTERM), '__self__', None), Requests)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_run_10_a_removed_folder_gets_its_settings_again(directory, tmp_path, monkeypatch):
+    from ptycho_engine.commands import train as command
+
+    folder, real = tmp_path / 'out', command.train
+
+    def removing(*args, **kwargs):
+        for event in real(*args, **kwargs):
+            yield event
+            if getattr(event, 'epoch', 0) == 1 and isinstance(event, command.EpochDone):
+                for path in folder.iterdir():
+                    path.unlink()
+                folder.rmdir()
+
+    monkeypatch.setattr(command, 'train', removing)
+    options = ['--epochs', '2', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '2']
+    assert (
+        main(['train', str(directory), '--output', str(folder), *options, '--groups', '48', '--quiet']) == 0
+    )
+    assert (folder / 'train.toml').is_file()
+    assert (folder / 'history.csv').read_text().count('\n') == 3
+
+
+def test_disk_05_two_reconstructions_into_one_folder(directory, model, tmp_path):
+    out = tmp_path / 'out'
+    words = ['reconstruct', str(directory), '--model', str(model), '--output', str(out)]
+    with start(*words, '--refine-iterations', '100000') as process:
+        wait_for(process, 'work on one object')
+        with start(*words) as other:
+            _, error = other.communicate(timeout=PATIENCE_S)
+        assert other.returncode == 2
+        assert f'is being written by process {process.pid} (' in error.replace('\n', ' ')
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert Path(directory).is_dir()

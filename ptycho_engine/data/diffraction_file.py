@@ -80,10 +80,10 @@ def write_diffraction_file(path: Path, patterns: AssembledPatterns) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         file.create_dataset('indexes', data=patterns.indexes)
         counts = patterns.counts
-        # One chunk for each pattern, so that any of them can be read by itself.
-        chunks = (1, *counts.shape[1:]) if len(counts) else None
+        # One chunk for each pattern, so that any of them can be read by itself, with its checksum.
+        packed = {'chunks': (1, *counts.shape[1:]), 'compression': 'lzf', 'fletcher32': True}
         dataset = file.create_dataset(
-            'patterns', counts.shape, counts.dtype, chunks=chunks, compression='lzf' if chunks else None
+            'patterns', counts.shape, counts.dtype, **(packed if len(counts) else {})
         )
         for part in blocks(len(counts), block_length(counts.shape[-1])):
             dataset[part] = counts[part]

@@ -71,6 +71,18 @@ def test_verify_03_hdf5_is_checked_where_it_has_checksums_and_else_said(tmp_path
         load_scan(path, verify=True)
 
 
+def test_verify_05_directories_of_our_own_have_checksums(tmp_path):
+    path = tmp_path / 'scan'
+    assert main(['simulate', '--output', str(path), '--points', '3x3', '--size', '32', '--quiet']) == 0
+    with h5py.File(path / 'diffraction.h5') as file:
+        place = file['patterns'].id.get_chunk_info(4).byte_offset
+    data = bytearray((path / 'diffraction.h5').read_bytes())
+    data[place + 100] ^= 1
+    (path / 'diffraction.h5').write_bytes(data)
+    with pytest.raises(DataValueError, match=r"diffraction\.h5: 'patterns' cannot be read"):
+        load_scan(path)
+
+
 @pytest.mark.parametrize('command', ['prepare', 'train', 'reconstruct', 'doctor'])
 def test_verify_04_every_command_that_reads_scans_can_check_them(npz, tmp_path, capsys, command, monkeypatch):
     monkeypatch.setattr(stored, 'MEMORY_LIMIT_BYTES', 0)

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import re
 import sys
 import threading
 import time
@@ -30,10 +29,11 @@ from ptycho_engine.errors import EngineError, is_out_of_memory
 from ptycho_engine.io.mapping import MappedArray
 from ptycho_engine.printable import printable
 
+from .child_errors import ChildErrors, cause_of
 from .compat import child_main
 from .handover import receive_array, send_array
 
-__all__ = ['Channel', 'Child', 'ChildCrashed', 'Message', 'Supervisor']
+__all__ = ['Channel', 'Child', 'ChildCrashed', 'ChildDied', 'Message', 'Supervisor']
 
 logger = logging.getLogger('ptychopinn')
 
@@ -41,18 +41,13 @@ Message = tuple[Any, ...]
 STOP = 'stop'
 TERMINATE_GRACE_S = 5.0
 
-RAISED = re.compile(r'[\w.]*(Error|Exception|Interrupt)\b')
-"""How the line of a traceback begins that names the exception; its text may have more lines."""
-
 
 class ChildCrashed(RuntimeError):
     """The child ended with an unexpected error; the text is one sentence, the traceback is in the log."""
 
 
-def _cause(traceback: str) -> str:
-    """Return the line of a traceback that says what was wrong."""
-    lines = [line for line in traceback.strip().splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if RAISED.match(line)), lines[-1] if lines else '')
+class ChildDied(EngineError):
+    """The child ended without a word: it was killed, or could not start."""
 
 
 class Channel:
@@ -126,12 +121,14 @@ class Child:
         self._childs_ends = (child_messages, child_control)
         self._job = ForkingPickler.dumps((job, array is not None))
         self._array = array
+        self._errors = ChildErrors()
         self._finished = False
         self._ended = threading.Event()
         self._trouble: EngineError | None = None
 
     def __enter__(self) -> Self:
-        self._process.start()
+        with self._errors.given_to_child():
+            self._process.start()
         # With our copies closed, the end of the child shows as the end of the pipe, and the reverse.
         for connection in self._childs_ends:
             connection.close()
@@ -170,6 +167,7 @@ class Child:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._errors.close()
         self._control.close()
         self._messages.close()
         # When the program ends, multiprocessing may have collected the child first; to this object it then
@@ -194,12 +192,15 @@ class Child:
         ------
         ChildCrashed
             If the child raised an unexpected exception.
+        ChildDied
+            If the child died without a word.
         EngineError
-            If the child died without a word, or the array cannot be handed over.
+            If the array cannot be handed over.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while deadline is None or time.monotonic() < deadline:
             ready = wait([self._messages, self._process.sentinel], timeout=tick_s)
+            self._errors.pass_on()
             if self._trouble is not None:
                 raise self._trouble
             if self._messages not in ready and not (ready and self._messages.poll()):
@@ -229,15 +230,23 @@ class Child:
                     raise EngineError(
                         'PtychoPINN ran out of memory; choose a smaller batch size, or fewer filters.'
                     )
-                cause = printable(_cause(str(traceback)) or kind)
+                cause = printable(cause_of(str(traceback)) or kind)
                 raise ChildCrashed(f'PtychoPINN failed unexpectedly ({cause}).')
         return message
 
-    def _died(self) -> EngineError:
+    def _died(self) -> ChildDied:
         self._process.join(TERMINATE_GRACE_S)
         code = self._process.exitcode
-        cause = f'by signal {-code}' if code is not None and code < 0 else f'with code {code}'
-        return EngineError(
+        killed = code is not None and code < 0
+        raised = '' if killed else self._errors.why_not_started()
+        if raised:
+            return ChildDied(
+                f'The PtychoPINN process could not do its work: {printable(raised)}. If that file is not part of an '
+                'installed package, a file of yours has the name of a package; rename it, or start Ptychodus '
+                'in another folder.'
+            )
+        cause = f'by signal {-(code or 0)}' if killed else f'with code {code}'
+        return ChildDied(
             f'The PtychoPINN process ended without a result ({cause}); if the machine ran out of memory, '
             'choose a smaller batch size.'
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ __all__ = [
     'remove_product',
     'result_files',
     'scan_facts',
+    'why_no_scan',
     'why_unsupported',
 ]
 
@@ -311,7 +313,72 @@ def scan_facts(item: Any) -> ScanFacts | None:
     if probe is not None:
         # Modes that vary over the scan (OPR) beyond the first are not used.
         probe = probe[0] if probe.ndim == 4 else probe.reshape(-1, *probe.shape[-2:])
-    return ScanFacts(n=_matched(data.get_indexes(), product), height=height, width=width, probe=probe)
+    dark, finite = _light(data)
+    if probe is not None:
+        finite = finite and bool(np.isfinite(probe).all())
+    return ScanFacts(
+        n=_matched(data.get_indexes(), product),
+        height=height,
+        width=width,
+        probe=probe,
+        dark=dark,
+        finite=finite,
+        object_known=_varies(product),
+        folder=_folder(dataset),
+        name=item.get_name(),
+        sample=np.array(data.get_pattern(0)),
+    )
+
+
+def why_no_scan(item: Any | None) -> str:
+    """Return what a product of the list lacks, where :func:`scan_facts` knows nothing of it."""
+    if item is None:
+        return 'Choose a product.'
+    name = item.get_name()
+    if item.is_failed():
+        return f'The product "{name}" could not be made; see the log.'
+    if item.is_pending():
+        return f'The product "{name}" is still being loaded.'
+    if item.get_dataset() is None:
+        return f'The product "{name}" has no diffraction dataset: choose one for it on the Products page.'
+    return f'The diffraction dataset of "{name}" holds no patterns yet.'
+
+
+LOOK_S = 0.2
+"""How long the window may be busy with looking for counts in the patterns."""
+
+
+def _light(data: Any) -> tuple[bool, bool]:
+    """Return whether all patterns are dark, and whether those looked at are finite."""
+    valid = ~np.asarray(data.get_bad_pixels(), dtype=bool)
+    n, end = data.get_patterns_shape()[0], time.monotonic() + LOOK_S
+    for index in range(n):
+        pattern = np.asarray(data.get_pattern(index))
+        if not np.isfinite(pattern).all():
+            return False, False
+        if pattern[valid].any():
+            return False, True
+        if time.monotonic() > end:
+            return False, True
+    return True, True
+
+
+def _varies(product: Product) -> bool:
+    try:
+        array = np.asarray(product.object_.get_array())
+    except (AttributeError, ValueError):
+        return False
+    if array.size == 0:
+        return False
+    # Most objects show it in a few of their pixels.
+    few, first = array[..., ::16, ::16], array.flat[0]
+    return any(bool(np.abs(part - first).max() > 1e-6) for part in (few, array))
+
+
+def _folder(dataset: Any) -> Path | None:
+    """Return the folder of the file that a dataset was read from, if Ptychodus has kept it."""
+    path = getattr(dataset.get_metadata(), 'file_path', None)
+    return path.parent if isinstance(path, Path) and path.is_file() else None
 
 
 def _matched(pattern_indexes: npt.NDArray[Any], product: Product) -> int:

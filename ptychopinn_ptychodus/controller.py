@@ -6,8 +6,10 @@ Another algorithm's page is left as it is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 from ptychodus.api.product import LossValue
 from ptychodus.controller.helpers import connect_triggered_signal
@@ -17,15 +19,21 @@ from ptychodus.view.widgets import ExceptionDialog
 from PyQt5.QtCore import Qt, QTimer
 from PyQt5.QtWidgets import QMessageBox
 
+from ptycho_engine.errors import ConfigError, EngineError
+
 from .aside import aside
-from .compat import scan_facts
+from .compat import scan_facts, why_no_scan
+from .fields import TIP_WIDTH
+from .following import follow_last_line
 from .live import LiveImage
 from .loaded_model import ScanFacts
 from .panel import PanelFactory
 from .pictures import Picture
+from .readiness import scan_obstacle, training_obstacle
 from .reconstructor import PtychoPINNReconstructor
 from .result_area import PreparedImage, ResultArea
 from .session import Session
+from .training_start import Folders, Question, ask_for_folders, folders_of_product
 from .window import WindowLink
 
 __all__ = ['HostedProcessingController']
@@ -69,6 +77,7 @@ class HostedProcessingController(ProcessingController):
         self._prepare_scans_aside()
         self._watch = _watch_scans(self._scan_has_changed)
         self._product_repository.add_observer(self._watch)
+        follow_last_line(self._status_view.text_edit)
         self._session.window.changed()
 
     # What Ptychodus calls
@@ -85,6 +94,55 @@ class HostedProcessingController(ProcessingController):
         super()._update(observable)
         if self._session is not None and observable is self._session.memory.parameter:
             self._tell_change()
+
+    def _train(self) -> None:
+        ours = self._our_reconstructor()
+        remote = self._compute_view_controller
+        if ours is None or remote.is_globus_button_checked() or remote.is_genesis_button_checked():
+            super()._train()
+            return
+        obstacle, scan = self.why_no_training(), self.current_scan()
+        if obstacle or scan is None:
+            self.show_failure('Training', obstacle or self.why_no_scan())
+            return
+        chosen = self._file_dialog_factory.get_existing_directory_path(
+            self._view, 'Folder for the Model; or With Data to Train On'
+        )
+        if not chosen:
+            return
+        settings = self._our_session().settings
+        with self._failures_shown('Training'):
+            folders = ask_for_folders(chosen, scan, settings, self._ask)
+            if folders is not None:
+                self._start_training(folders)
+
+    def _start_training(self, folders: Folders) -> None:
+        self._processing_api.train(
+            folders.data,
+            folders.model,
+            product_index=self._product_view_controller.get_widget().currentIndex(),
+        )
+        self._sync_model_to_view()
+
+    @contextmanager
+    def _failures_shown(self, run: str) -> Iterator[None]:
+        """Show a refusal as a failed run is shown."""
+        try:
+            yield
+        except (EngineError, OSError) as error:
+            logger.error('%s', error)
+            self.show_failure(run, str(error))
+        self._show_log()
+
+    def _ask(self, question: Question) -> int:
+        dialog = QMessageBox(QMessageBox.Icon.Question, 'PtychoPINN', question.text, parent=self._view)
+        dialog.setInformativeText(question.details)
+        buttons = [dialog.addButton(text, QMessageBox.ButtonRole.AcceptRole) for text in question.answers]
+        dialog.addButton(QMessageBox.StandardButton.Cancel)
+        dialog.setDefaultButton(cast(Any, buttons[0]))
+        dialog.exec_()
+        clicked = dialog.clickedButton()
+        return next((number for number, button in enumerate(buttons) if button is clicked), -1)
 
     def _load_model(self) -> None:
         super()._load_model()
@@ -110,24 +168,24 @@ class HostedProcessingController(ProcessingController):
             self._area.refresh()
 
     def _offer_actions(self) -> None:
-        """Enable *Infer* when and only when a model is loaded that fits the chosen product."""
+        """Enable *Infer* and *Train* when and only when they can work; else their tool tips say why not."""
         ours = self._our_reconstructor()
         button = self._actions_view.reconstruct_button
         self._save_model_action.setVisible(ours is not None)
+        train = self._actions_view.train_button
         if ours is None:
             button.setToolTip('')
+            train.setToolTip('')
             return
-        scan = self.current_scan()
-        obstacle = (
-            'Choose a product with its diffraction dataset.' if scan is None else ours.why_not_ready(scan)
-        )
-        button.setEnabled(obstacle is None)
-        button.setToolTip(obstacle or '')
+        for item, obstacle, tip in (
+            (button, self.why_no_inference(), 'Reconstruct the chosen product with the loaded model.'),
+            (train, self.why_no_training(), 'Train a network, in a folder that is asked for.'),
+        ):
+            item.setEnabled(obstacle is None)
+            item.setToolTip(textwrap.fill(obstacle or tip, TIP_WIDTH))
         self._save_model_action.setEnabled(ours.is_model_loaded())
-        # Ptychodus forgets these two where only the algorithm has changed.
-        others: list[Any] = [self._actions_view.train_button, self._export_training_data_action]
-        for item in others:
-            item.setEnabled(scan is not None)
+        # Ptychodus forgets it where only the algorithm has changed.
+        cast(Any, self._export_training_data_action).setEnabled(self.current_scan() is not None)
 
     def _our_reconstructor(self) -> PtychoPINNReconstructor | None:
         current = self._algorithm_parameter.get_current_reconstructor()
@@ -157,6 +215,80 @@ class HostedProcessingController(ProcessingController):
             self._scan = scan_facts(self._product_repository[index]) if known else None
             self._scan_is_known = True
         return self._scan
+
+    def why_no_scan(self) -> str:
+        """Return what is missing where :meth:`current_scan` is None."""
+        return why_no_scan(self._current_item())
+
+    def _current_item(self) -> Any | None:
+        index = self._product_view_controller.get_widget().currentIndex()
+        return self._product_repository[index] if 0 <= index < len(self._product_repository) else None
+
+    def why_no_training(self) -> str | None:
+        """Return why *Train* is grey, or None where it is not."""
+        ours = self._our_reconstructor()
+        if ours is None:
+            return None
+        session = self._our_session()
+        pending = session.queue.training()
+        if pending is not None:
+            return f'{pending} is not over; wait for it, or press Stop.'
+        return training_obstacle(
+            session.settings, ours.name.casefold(), self.current_scan(), self.why_no_scan()
+        )
+
+    def why_no_inference(self) -> str | None:
+        """Return why *Infer* is grey, or None where it is not."""
+        ours, scan = self._our_reconstructor(), self.current_scan()
+        if ours is None:
+            return None
+        if scan is None:
+            return self.why_no_scan()
+        if self._our_session().queue.training() is not None:
+            # It will use the model of that training.
+            return scan_obstacle(scan)
+        return ours.why_not_ready(scan)
+
+    def why_not_train_and_infer(self) -> str | None:
+        """Return why *Train and infer* is grey, or None where it is not."""
+        if self.model_serves():
+            return self.why_no_inference()
+        obstacle = self.why_no_training()
+        if obstacle is None and self._our_session().settings.train_on() == 'folder':
+            obstacle = '"Train on" is set to folder, so press Train, which asks for it.'
+        return obstacle
+
+    def model_serves(self) -> bool:
+        """Return whether the loaded model is for the chosen product, so that training would be a waste."""
+        ours, scan = self._our_reconstructor(), self.current_scan()
+        model = None if ours is None else ours.model
+        if ours is None or scan is None or model is None:
+            return False
+        settings = self._our_session().settings
+        if model.why_unusable(scan) or model.remark(scan):
+            return False
+        try:
+            config = settings.training_config(ours.name.casefold())
+            return settings.start_from() == 'scratch' and not model.network_differences(config.model)
+        except EngineError:
+            return False
+
+    def train_and_infer(self) -> None:
+        """Train on the chosen product, if the loaded model is not for it, and reconstruct it."""
+        scan, settings = self.current_scan(), self._our_session().settings
+        with self._failures_shown('Training'):
+            obstacle = self.why_not_train_and_infer()
+            if obstacle or scan is None:
+                raise ConfigError(obstacle or self.why_no_scan())
+            if not self.model_serves():
+                folders = folders_of_product(scan, settings)
+                logger.info('The model of "%s" goes to %s.', scan.name, folders.model)
+                self._start_training(folders)
+            self._reconstruct()
+
+    def _our_session(self) -> Session:
+        assert self._session is not None
+        return self._session
 
     def show_failure(self, run: str, sentence: str) -> None:
         """Open a dialog that does not wait for an answer; a later failure takes its place."""

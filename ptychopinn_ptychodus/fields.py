@@ -15,7 +15,7 @@ from ptycho_engine.config.training import BACKENDS
 
 from .settings import START_FROM, TRAIN_ON, ReconstructorSettings
 
-__all__ = ['FIELDS', 'Field', 'tool_tip']
+__all__ = ['FIELDS', 'TIP_WIDTH', 'Field', 'tool_tip']
 
 TIP_WIDTH = 100
 
@@ -37,6 +37,10 @@ class Field:
     """What a choice offers."""
     model_type: str = ''
     """The algorithm that has it, 'pinn' or 'supervised'; empty for both."""
+    architecture: str = ''
+    """The architecture that has it, 'unrolled' or 'cnn'; empty for both. Another does not show it."""
+    advanced: bool = True
+    """Whether it is under *Advanced*, out of sight until that is opened."""
 
     def parameter(self, settings: ReconstructorSettings) -> Parameter[Any]:
         """Return the setting that the row shows."""
@@ -68,192 +72,217 @@ def _range(field: Field, settings: ReconstructorSettings, defaults: Reconstructo
 
 FIELDS = (
     Field(
-        *('Data', 'choice', 'engine', 'train_on', 'Train on:'),
-        'auto: the scans in the folder that "Train" asks for, or the current product if it holds none.\n'
-        'product: the current product; the folder only takes the model. folder: the scans in the folder.\n'
-        'simulation: no scan at all, but simulated objects under the probes, positions and photon levels of '
-        'what the folder holds (product.h5 will do), or of the current product.',
+        *('Reconstruction', 'number', 'engine', 'refine_iterations', 'Refine [iterations]:'),
+        "Iterations over all patterns that fit the network's image to the measured counts, at most. A flat "
+        'start '
+        'is tried too;\nwhat best predicts pixels that were not fitted is kept. 0: the image of the network '
+        'alone.',
+        advanced=False,
+    ),
+    Field(
+        *('Reconstruction', 'switch', 'engine', 'refine_probe', 'Refine probe:'),
+        'Correct the probe too; the result has the new one.\n'
+        'A probe that is some way out of focus wants about 40 iterations.',
+        advanced=False,
+    ),
+    Field(
+        *('Reconstruction', 'switch', 'engine', 'refine_positions', 'Refine positions:'),
+        'Correct the scan positions too; the result has the new ones.\n'
+        'Errors of a pixel want about 60 iterations.',
+        advanced=False,
+    ),
+    Field(
+        *('Training', 'choice', 'engine', 'train_on', 'Train on:'),
+        'auto: the scan in the folder that "Train" asks for, or the chosen product if that folder holds '
+        'none. '
+        'Where it holds another scan than the chosen product, you are asked.\n'
+        'product: the chosen product; the folder only takes the model. folder: the scans in the folder.\n'
+        'simulation: no measured pattern, but simulated objects with the probe, positions and photons of the '
+        'product, or of a product.h5 in the folder.',
         TRAIN_ON,
+        advanced=False,
     ),
     Field(
-        *('Data', 'folders', 'engine', 'more_training_data', 'And on:'),
-        'More folders or files to train on in the same run, separated by semicolons: exported *.npz files, '
-        'or diffraction.h5 with product.h5.\nAll patterns must have one size.',
+        *('Training', 'choice', 'engine', 'start_from', 'Start from:'),
+        'scratch: a fresh network. model: the loaded model, trained further.\n'
+        'checkpoint: go on with a training that was stopped, in its folder, as if it had never stopped.',
+        START_FROM,
+        advanced=False,
     ),
     Field(
-        *('Model', 'choice', 'engine', 'architecture', 'Architecture:'),
-        'unrolled: steps of a classical solver, each corrected by a small network; knows the probe.\n'
+        *('Training', 'number', 'engine', 'simulated_epochs', 'Simulated epochs first:'),
+        'Before the measured patterns the network learns from simulated objects, whose truth is known, with '
+        "the scan's own probe, positions, photons and bad pixels.\nNot where it starts from a model. 0: "
+        'none.',
+        model_type='pinn',
+        advanced=False,
+    ),
+    Field(
+        *('Training', 'number', 'training', 'nepochs', 'Epochs:'),
+        'How often the network sees the patterns of an epoch. Training ends earlier when patterns that were '
+        'kept out of it are predicted no better.',
+        advanced=False,
+    ),
+    Field(
+        *('Training', 'number', 'engine', 'n_groups', 'Patterns per epoch:'),
+        'Drawn anew for each epoch (so many sets of g × g patterns at a grid size g above 1). 0: all.',
+        advanced=False,
+    ),
+    Field(
+        *('Network', 'choice', 'engine', 'architecture', 'Architecture:'),
+        'unrolled: iterations of a classical solver, each corrected by a small network; knows the probe.\n'
         'cnn: the encoder and decoders of the first PtychoPINN; sees the patterns only.',
         ARCHITECTURES,
+        advanced=False,
     ),
     Field(
-        *('Model', 'number', 'model', 'gridsize', 'Grid size:'),
+        *('Computer', 'choice', 'engine', 'backend', 'Backend:'),
+        'Library that computes, in training and reconstruction; a model runs on either.',
+        BACKENDS,
+        advanced=False,
+    ),
+    Field(
+        *('Computer', 'choice', 'engine', 'accelerator', 'Compute on:'),
+        'auto: a GPU where there is one, else the CPU.',
+        ACCELERATORS,
+        advanced=False,
+    ),
+    Field(
+        *('More on reconstruction', 'choice', 'engine', 'refine_method', 'Refine by:'),
+        'accelerated: fits the photon statistics of the counts, with momentum, and keeps the object smooth.\n'
+        'rpie: regularised PIE, which begins to fit the noise sooner.',
+        REFINE_METHODS,
+    ),
+    Field(
+        *('More on reconstruction', 'decimal', 'engine', 'refine_smoothing', 'Refine smoothing:'),
+        'Total variation of the accelerated method, in units of the photon noise: more for smoother images. '
+        '0: none.',
+    ),
+    Field(
+        *('More on reconstruction', 'number', 'engine', 'inference_batch_size', 'Patterns at a time:'),
+        'Changes memory and speed, not the result. Halve it if the memory runs out.',
+    ),
+    Field(
+        *('More on training', 'folders', 'engine', 'more_training_data', 'And on:'),
+        'More folders or files to train on in the same run, separated by semicolons: *.npz files of "Export '
+        'Training Data", or diffraction.h5 with product.h5.\nAll patterns must have one size.',
+    ),
+    Field(
+        *('More on training', 'power of two', 'training', 'batch_size', 'Batch size:'),
+        'Patterns from which the network learns in one step. More are faster on a GPU; with fewer it learns '
+        'more from each. Halve it if the memory runs out.',
+    ),
+    Field(
+        *('More on training', 'decimal', 'engine', 'learning_rate', 'Learning rate:'),
+        'Size of the largest step of the training. Lower it if the loss jumps.',
+    ),
+    Field(
+        *('More on training', 'fraction', 'engine', 'validation_fraction', 'Validation fraction:'),
+        'Fraction of the patterns that the network never learns from, so that they can judge it.',
+    ),
+    Field(
+        *('More on training', 'number', 'engine', 'early_stop_patience', 'Patience [epochs]:'),
+        'Training ends after so many epochs in which the patterns that judge it were predicted no better; '
+        'the '
+        'best model is kept.',
+    ),
+    Field(
+        *('More on training', 'number', 'engine', 'seed', 'Seed:'),
+        'Start of all random choices: the same seed repeats a run.',
+    ),
+    Field(
+        *('What the network minimises', 'fraction', 'training', 'nll_weight', 'Photon statistics (NLL):'),
+        'Weight of the Poisson deviance between predicted and measured counts, per pixel; it is 1 at the '
+        'noise. '
+        'The usual choice.',
+        model_type='pinn',
+    ),
+    Field(
+        *('What the network minimises', 'fraction', 'training', 'mae_weight', 'Amplitude (MAE):'),
+        'Weight of the mean error of the predicted diffraction amplitudes (roots of the counts).',
+        model_type='pinn',
+    ),
+    Field(
+        *('What the network minimises', 'fraction', 'training', 'realspace_mae_weight', 'Object (MAE):'),
+        'Weight of the error against a known object; needs training data that hold one.',
+        model_type='pinn',
+    ),
+    Field(
+        *('What the network minimises', 'fraction', 'training', 'realspace_weight', 'Smoothness (TV):'),
+        'Weight of the total variation of the object; smooths the image.',
+        model_type='pinn',
+    ),
+    Field(
+        *('More on the network', 'number', 'model', 'gridsize', 'Grid size:'),
         'g × g neighbouring patterns are solved together, so that their overlap helps; at 1 each pattern by '
         'itself.\nMemory and time grow with g².',
     ),
     Field(
-        *('Model', 'number', 'model', 'n_filters_scale', 'Filters scale:'),
-        'Width of the network. Twice the width takes about three times the time.',
+        *('More on the network', 'number', 'inference', 'n_nearest_neighbors', 'Neighbours:'),
+        'Out of how many nearest positions the g × g patterns are drawn. Matters at a grid size above 1 '
+        'only.',
     ),
     Field(
-        *('Model', 'number', 'engine', 'physics_steps', 'Physics steps:'),
-        'Steps of "apply the measured modulus" alone before the network corrects anything. They are cheap.\n'
-        'Only architecture unrolled.',
+        *('More on the network', 'number', 'model', 'n_filters_scale', 'Width:'),
+        'Twice the width takes about three times the time.',
     ),
     Field(
-        *('Model', 'number', 'engine', 'unrolled_steps', 'Unrolled steps:'),
-        'Steps of "apply the measured modulus, then correct by a small CNN". Time grows in proportion. Only '
-        'architecture unrolled.',
+        *('More on the network', 'number', 'engine', 'physics_steps', 'Iterations before:'),
+        'Iterations that only fit the measured amplitudes, before the network corrects anything. They are '
+        'cheap.',
+        architecture='unrolled',
     ),
     Field(
-        *('Model', 'switch', 'model', 'object_big', 'Merge groups:'),
-        'Let the patterns of a group, and in the end of the whole scan, work on one object.',
+        *('More on the network', 'number', 'engine', 'unrolled_steps', 'Corrections:'),
+        'How often the network corrects the image, between iterations that fit the measured amplitudes. The '
+        'time grows in proportion.',
+        architecture='unrolled',
     ),
     Field(
-        *('Model', 'switch', 'training', 'probe_trainable', 'Learn probe:'),
-        'Learn a correction of the probe while training; it goes into the product.',
+        *('More on the network', 'switch', 'model', 'object_big', 'Joint object:'),
+        'Let neighbouring patterns, and in the end those of the whole scan, share one object.',
     ),
     Field(
-        *('Model', 'switch', 'model', 'probe_mask', 'Mask probe:'),
-        "Remove the light of the probe outside a disk of half the pattern's width.",
+        *('More on the network', 'switch', 'training', 'probe_trainable', 'Learn probe:'),
+        'Learn a correction of the probe while training; the result has it.',
     ),
     Field(
-        *('Model', 'decimal', 'model', 'gaussian_smoothing_sigma', 'Smooth probe [px]:'),
+        *('More on the network', 'switch', 'model', 'probe_mask', 'Mask probe:'),
+        "Remove the probe outside a disk of half the pattern's width.",
+    ),
+    Field(
+        *('More on the network', 'decimal', 'model', 'gaussian_smoothing_sigma', 'Smooth probe [px]:'),
         'Standard deviation of a Gaussian that smooths the probe; 0 for none.',
     ),
     Field(
-        *('Only architecture cnn', 'choice', 'model', 'amp_activation', 'Amplitude activation:'),
+        *('Architecture cnn', 'choice', 'model', 'amp_activation', 'Amplitude activation:'),
         'sigmoid is bounded; softplus and relu are not negative; swish may fall below zero.',
         AMPLITUDE_ACTIVATIONS,
+        architecture='cnn',
     ),
     Field(
-        *('Only architecture cnn', 'decimal', 'model', 'probe_scale', 'Amplitude range:'),
+        *('Architecture cnn', 'decimal', 'model', 'probe_scale', 'Amplitude range:'),
         'Largest amplitude of sigmoid, slope of the others, if the mean is 1; at least 2.',
+        architecture='cnn',
     ),
     Field(
-        *('Only architecture cnn', 'switch', 'model', 'pad_object', 'Decode the centre:'),
+        *('Architecture cnn', 'switch', 'model', 'pad_object', 'Decode the centre:'),
         'Decode the central half of each patch in full and the rest coarsely: less work.',
+        architecture='cnn',
     ),
     Field(
-        *('Only architecture cnn', 'switch', 'model', 'probe_big', 'Decode the outer part:'),
+        *('Architecture cnn', 'switch', 'model', 'probe_big', 'Decode the outer part:'),
         'Predict the outer part of each patch too; otherwise it stays flat.',
+        architecture='cnn',
     ),
     Field(
-        *('Only architecture cnn', 'switch', 'training', 'intensity_scale_trainable'),
-        'Train intensity scale:',
+        *('Architecture cnn', 'switch', 'training', 'intensity_scale_trainable', 'Train intensity scale:'),
         'Learn one factor between predicted and measured counts.',
+        architecture='cnn',
     ),
     Field(
-        *('Training', 'choice', 'engine', 'start_from', 'Start from:'),
-        'scratch: fresh weights. model: the weights of the loaded model, which must be the same network.\n'
-        'checkpoint: go on with the run that was stopped in the folder that "Train" asks for, as if it had '
-        'never stopped.',
-        START_FROM,
-    ),
-    Field(
-        *('Training', 'number', 'engine', 'simulated_epochs', 'Simulated epochs first:'),
-        'Before the measured patterns the network learns from simulated objects, whose truth is known, under '
-        "the scan's own probe, positions, photon level and bad pixels.\nNot where it starts from a model. "
-        '0: none.',
-        model_type='pinn',
-    ),
-    Field(
-        *('Training', 'number', 'training', 'nepochs', 'Epochs:'),
-        'Passes over the chosen patterns. Training ends earlier when validation stops improving.',
-    ),
-    Field(
-        *('Training', 'number', 'engine', 'n_groups', 'Patterns per epoch:'),
-        'Drawn afresh for each epoch; groups of g × g patterns where the grid size g is above 1. 0: all.',
-    ),
-    Field(
-        *('Training', 'power of two', 'training', 'batch_size', 'Batch size:'),
-        'Patterns (or groups) per step. Larger batches are faster on a GPU; smaller ones learn more from '
-        'each pattern.',
-    ),
-    Field(
-        *('Training', 'decimal', 'engine', 'learning_rate', 'Learning rate:'),
-        'Largest learning rate of AdamW. Lower it if the loss jumps.',
-    ),
-    Field(
-        *('Training', 'fraction', 'engine', 'validation_fraction', 'Validation fraction:'),
-        'Fraction of the patterns that is kept out of training and judges the model.',
-    ),
-    Field(
-        *('Training', 'number', 'engine', 'early_stop_patience', 'Patience [epochs]:'),
-        'Training ends after this many epochs without a better validation loss; the best model is kept.',
-    ),
-    Field(
-        *('Training', 'number', 'engine', 'seed', 'Seed:'),
-        'Of the initial weights and of the choice and order of patterns.',
-    ),
-    Field(
-        *('Loss weights', 'fraction', 'training', 'nll_weight', 'Poisson (NLL):'),
-        'Poisson deviance between predicted and measured counts, per pixel; 1 is at the noise. The usual '
-        'choice.',
-        model_type='pinn',
-    ),
-    Field(
-        *('Loss weights', 'fraction', 'training', 'mae_weight', 'Amplitude (MAE):'),
-        'Mean absolute error of the predicted diffraction amplitudes.',
-        model_type='pinn',
-    ),
-    Field(
-        *('Loss weights', 'fraction', 'training', 'realspace_mae_weight', 'Object (MAE):'),
-        'Error against a known object; needs training data that hold one.',
-        model_type='pinn',
-    ),
-    Field(
-        *('Loss weights', 'fraction', 'training', 'realspace_weight', 'Smoothness (TV):'),
-        'Total variation of the object; smooths the image.',
-        model_type='pinn',
-    ),
-    Field(
-        *('Inference', 'number', 'engine', 'inference_batch_size', 'Batch size:'),
-        'Patterns (or groups) at a time. Changes memory and speed, not the result.',
-    ),
-    Field(
-        *('Inference', 'number', 'inference', 'n_nearest_neighbors', 'Neighbours:'),
-        'Nearest positions from which a group is drawn; used where the grid size is above 1, in '
-        'training too.',
-    ),
-    Field(
-        *('Inference', 'number', 'engine', 'refine_iterations', 'Refine [sweeps]:'),
-        "Sweeps of physics over all patterns after the network, at most. The network's image and a flat one "
-        'are both tried;\nwhat best predicts pixels that were not fitted is kept. 0: network only.',
-    ),
-    Field(
-        *('Inference', 'choice', 'engine', 'refine_method', 'Refine by:'),
-        'accelerated: Poisson likelihood with momentum and total variation.\n'
-        'rpie: regularised PIE, which fits the noise sooner.',
-        REFINE_METHODS,
-    ),
-    Field(
-        *('Inference', 'decimal', 'engine', 'refine_smoothing', 'Refine smoothing:'),
-        'Total variation of the accelerated method, in units of the photon noise. 0: none.',
-    ),
-    Field(
-        *('Inference', 'switch', 'engine', 'refine_probe', 'Refine probe:'),
-        'Change the probe too once one start has been chosen; the product gets the new one.\n'
-        'A probe that is some way out of focus wants about 40 sweeps.',
-    ),
-    Field(
-        *('Inference', 'switch', 'engine', 'refine_positions', 'Refine positions:'),
-        'Change the scan positions too; the product gets the new ones.\n'
-        'Errors of a pixel want about 60 sweeps.',
-    ),
-    Field(
-        *('Device', 'choice', 'engine', 'backend', 'Backend:'),
-        'Framework that trains and reconstructs; a model runs on either.',
-        BACKENDS,
-    ),
-    Field(
-        *('Device', 'choice', 'engine', 'accelerator', 'Compute on:'),
-        'auto: a GPU where there is one, else the CPU.',
-        ACCELERATORS,
-    ),
-    Field(
-        *('Device', 'choice', 'engine', 'precision', 'Precision:'),
-        'Arithmetic of the convolutions; the physics is in single precision, but in double with 64-true.',
+        *('More on the computer', 'choice', 'engine', 'precision', 'Precision:'),
+        'Number of bits of the network; the physics is in single precision, but in double with 64-true.',
         PRECISIONS,
     ),
 )

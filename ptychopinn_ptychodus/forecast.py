@@ -10,6 +10,7 @@ from ptycho_engine.errors import EngineError
 
 from .choices import computes_on
 from .loaded_model import LoadedModel, ScanFacts
+from .readiness import training_obstacle
 from .settings import ReconstructorSettings
 from .speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
 
@@ -17,23 +18,23 @@ __all__ = ['inference_forecast', 'spoken_time', 'training_forecast']
 
 
 def training_forecast(
-    settings: ReconstructorSettings, model_type: str, scan: ScanFacts | None, speeds: SpeedBook
+    settings: ReconstructorSettings,
+    model_type: str,
+    scan: ScanFacts | None,
+    speeds: SpeedBook,
+    why_no_scan: str = 'Choose a product.',
 ) -> str:
-    """Return what a training on the chosen product will do; a wrong setting is told instead."""
-    try:
-        config, execution = settings.training_config(model_type), settings.execution_config()
-        start, data = settings.start_from(), settings.train_on()
-        if data == 'folder':
-            return 'Train: on the scans in the folder that you choose then.'
-    except EngineError as error:
-        return f'Train: {error}'
-    if scan is None:
-        return 'Train: choose a product with its diffraction dataset.'
-    if scan.height != scan.width:
-        return f'Train: the patterns are {scan.height}×{scan.width} pixels and must be square.'
+    """Return what a training on the chosen product will do, or why it cannot be done."""
+    obstacle = training_obstacle(settings, model_type, scan, why_no_scan)
+    if obstacle or scan is None:
+        return f'Train: {obstacle or why_no_scan}'
+    config, execution = settings.training_config(model_type), settings.execution_config()
+    start, data = settings.start_from(), settings.train_on()
+    if data == 'folder':
+        return 'Train: on the scans in the folder that you choose then.'
     gridsize, trained = config.model.gridsize, scan.n - round(scan.n * config.validation_fraction)
     groups = trained if config.n_groups is None else config.n_groups
-    unit = 'groups' if gridsize > 1 else 'patterns'
+    unit = f'sets of {gridsize}×{gridsize} patterns' if gridsize > 1 else 'patterns'
     alone = data == 'simulation'
     line = (
         f'Train: {"simulated objects in place of " * alone}{scan.n} patterns, {scan.height}×{scan.width}, '
@@ -57,13 +58,17 @@ def training_forecast(
 
 
 def inference_forecast(
-    settings: ReconstructorSettings, model: LoadedModel | None, scan: ScanFacts | None, speeds: SpeedBook
+    settings: ReconstructorSettings,
+    model: LoadedModel | None,
+    scan: ScanFacts | None,
+    speeds: SpeedBook,
+    why_no_scan: str = 'Choose a product.',
 ) -> str:
     """Return what an inference with the loaded model on the chosen product will do."""
+    if scan is None:
+        return f'Infer: {why_no_scan}'
     if model is None:
         return 'Infer: train or load a model first.'
-    if scan is None:
-        return 'Infer: choose a product with its diffraction dataset.'
     obstacle = model.why_unusable(scan)
     if obstacle:
         return f'Infer: {obstacle}'

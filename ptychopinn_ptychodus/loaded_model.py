@@ -38,6 +38,18 @@ class ScanFacts:
     """Size of a pattern in pixels."""
     probe: npt.NDArray[np.complexfloating[Any, Any]] | None = None
     """(P, h, w) incoherent probe modes."""
+    dark: bool = False
+    """Whether no pattern has a count in a valid pixel; False where that would take long to find out."""
+    finite: bool = True
+    """Whether the probe, and the patterns that were looked at, are all numbers."""
+    object_known: bool = True
+    """Whether the product's object is more than a flat start."""
+    folder: Path | None = None
+    """Where the file with the patterns lies, if it is known."""
+    name: str = ''
+    """The product's."""
+    sample: npt.NDArray[Any] | None = None
+    """(h, w) counts of the first pattern."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from PyQt5.QtWidgets import QWidget
 from .compat import parameter_views
 from .fields import FIELDS, Field, tool_tip
 from .library import PtychoPINNLibrary
+from .panel_advanced import AdvancedView, show_rows_of_architecture
 from .panel_head import ForecastView, ModelView, PresetView
 from .panel_rows import BackendView, ChoiceView, DeviceView, FoldersView
 from .session import Session
@@ -48,16 +49,23 @@ class PanelFactory(ReconstructorViewControllerFactory):
 
 def _build(session: Session, file_dialog_factory: Any, model_type: str) -> QWidget:
     views = parameter_views()
-    builder = views.ParameterViewBuilder(file_dialog_factory)
     settings, defaults = session.settings, ReconstructorSettings.with_defaults()
-    builder.add_view_controller_to_top(ForecastView(session, model_type))
-    builder.add_view_controller_to_top(PresetView(settings))
-    builder.add_view_controller_to_top(ModelView(session, model_type))
+    shown, advanced = (views.ParameterViewBuilder(file_dialog_factory) for _ in range(2))
+    shown.add_view_controller_to_top(ForecastView(session, model_type))
+    shown.add_view_controller_to_top(PresetView(settings))
+    by_architecture = []
     for field in FIELDS:
         if field.model_type in ('', model_type):
             row = _row(views, field, settings, tool_tip(field, settings, defaults), file_dialog_factory)
+            builder = advanced if field.advanced else shown
             builder.add_view_controller(row, field.label, group=field.group)
-    widget: QWidget = builder.build_widget()
+            if field.architecture:
+                by_architecture.append((row.get_widget(), field.architecture))
+    rest = AdvancedView(advanced.build_widget(add_stretch=False))
+    shown.add_view_controller_to_bottom(rest)
+    shown.add_view_controller_to_bottom(ModelView(session, model_type))
+    widget: QWidget = shown.build_widget()
+    show_rows_of_architecture(settings.engine.architecture, by_architecture)
     let_wheel_scroll(widget)
     return widget
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
@@ -20,7 +22,10 @@ from PyQt5.QtWidgets import (
 from ptycho_engine.errors import EngineError
 
 from .compat import parameter_views
+from .fields import TIP_WIDTH
 from .forecast import inference_forecast, training_forecast
+from .loaded_model import ScanFacts
+from .model_folder import default_folder
 from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
 from .session import Session
 from .settings import ADOPTABLE, ReconstructorSettings
@@ -42,7 +47,7 @@ def _text_label(tip: str) -> QLabel:
 
 
 class ForecastView(_ViewController, Observer):  # type: ignore[misc]
-    """Two lines: what Train and Infer would do now, and how long they would take."""
+    """What runs and waits; what Train and Infer would do, and how long it would take; one click for both."""
 
     def __init__(self, session: Session, model_type: str) -> None:
         super().__init__()
@@ -51,9 +56,15 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         self._widget = QGroupBox('What a run will do')
         tip = 'Times are those of earlier runs of such a network on patterns of this size on this machine.'
         self._training, self._inference = _text_label(tip), _text_label(tip)
+        self._queue = _text_label(
+            'The runs of PtychoPINN in their order. Stop ends the first and drops the others.'
+        )
+        self._both = QPushButton('Train and infer')
+        self._both.clicked.connect(self._train_and_infer)
+        self._place: tuple[str, Path | None, Path] | None = None
         layout = QVBoxLayout(self._widget)
-        layout.addWidget(self._training)
-        layout.addWidget(self._inference)
+        for widget in (self._queue, self._both, self._training, self._inference):
+            layout.addWidget(widget)
         for group in session.settings.groups():
             group.add_observer(self)
         session.window.on_change(self._show)
@@ -65,10 +76,46 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
 
     def _show(self) -> None:
         session, scan = self._session, self._session.window.current_scan()
-        self._training.setText(training_forecast(session.settings, self._model_type, scan, session.speeds))
-        self._inference.setText(
-            inference_forecast(session.settings, session.memory.current, scan, session.speeds)
+        missing = session.window.why_no_scan()
+        self._training.setText(
+            training_forecast(session.settings, self._model_type, scan, session.speeds, missing)
         )
+        self._inference.setText(
+            inference_forecast(session.settings, session.memory.current, scan, session.speeds, missing)
+        )
+        queued = session.queue.sentence()
+        self._queue.setText(queued)
+        self._queue.setVisible(bool(queued))
+        self._show_both(scan)
+
+    def _show_both(self, scan: ScanFacts | None) -> None:
+        page = self._session.window.page
+        obstacle = None if page is None else page.why_not_train_and_infer()
+        self._both.setEnabled(page is not None and obstacle is None)
+        if obstacle or page is None or scan is None:
+            tip = obstacle or ''
+        elif page.model_serves():
+            tip = (
+                'Reconstructs the chosen product at once: the loaded model is for its patterns and probe. To '
+                'train a new one all the same, press Train.'
+            )
+        else:
+            tip = (
+                'Trains on the chosen product, then reconstructs it. No folder is asked for: the model goes '
+                f'to {self._default(scan)}, or beside it under the next number where one is there already.'
+            )
+        self._both.setToolTip(textwrap.fill(tip, TIP_WIDTH))
+
+    def _default(self, scan: ScanFacts) -> Path:
+        # Kept, because finding out whether a folder can be written to takes a file.
+        if self._place is None or self._place[:2] != (scan.name, scan.folder):
+            self._place = scan.name, scan.folder, default_folder(scan.name, scan.folder)
+        return self._place[2]
+
+    def _train_and_infer(self) -> None:
+        page = self._session.window.page
+        if page is not None:
+            page.train_and_infer()
 
     def _update(self, observable: Observable) -> None:
         self._show()
@@ -84,12 +131,14 @@ class PresetView(_ViewController, Observer):  # type: ignore[misc]
         self._combo.addItems([*PRESETS, CUSTOM])
         self._combo.setToolTip(
             'fast: a first look. balanced: the defaults. best: several times the time of balanced.\n'
-            'Sets both kinds of epochs, patterns per epoch, filters scale, unrolled steps and refinement; '
+            'Sets epochs, patterns per epoch, the size of the network and the iterations of the refinement; '
             '"custom" where these are changed.'
         )
         self._combo.textActivated.connect(self._choose)
-        self._widget = QGroupBox('Preset')
-        QFormLayout(self._widget).addRow('Quality:', self._combo)
+        self._widget = QWidget()
+        layout = QFormLayout(self._widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addRow('Preset:', self._combo)
         self._show()
         for parameter in preset_parameters(settings).values():
             parameter.add_observer(self)

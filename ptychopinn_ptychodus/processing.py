@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +27,7 @@ from ptychodus.model.processing.monitor import ReconstructBackgroundTask, TrainB
 from ptychodus.model.product import ProductAPI
 from ptychodus.model.task_manager import BackgroundTask, TaskManager
 
-from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, EngineError
+from ptycho_engine.errors import ArchiveNotFoundError, Cancelled, ConfigError, EngineError
 from ptycho_engine.files.archive import ARCHIVE_NAME
 from ptycho_engine.printable import printable
 
@@ -36,6 +38,7 @@ from .live import LiveImage, LiveImages, thinned
 from .pictures import map_picture
 from .reconstructor import PtychoPINNReconstructor
 from .run_context import RunContext
+from .run_queue import QueuedRun, RunQueue
 from .settings_gate import SettingsGate
 from .window import Page, WindowLink
 from .worker import MODEL_FILE
@@ -65,12 +68,19 @@ class _HostedRun(RunContext):
     pixel: Any = None
     """Size of the object's pixels."""
     images: LiveImages[Any] | None = None
+    run: QueuedRun | None = None
     _losses: tuple[Sequence[LossValue], Sequence[LossValue], int] | None = None
     """What is to be plotted at the window's next tick."""
 
     def stop_requested(self) -> bool:
         stop = self.monitor is not None and self.monitor.is_stopping
+        # Ptychodus forgets a Stop that comes before its monitor has noticed the run.
+        stop = stop or (self.run is not None and self.run.stopped)
         return stop or (self.task_manager is not None and self.task_manager.is_stopping)
+
+    def model_made(self, path: Path) -> None:
+        if self.run is not None:
+            self.run.made = path
 
     def show_progress(self, done: int, goal: int) -> None:
         if self.monitor is not None:
@@ -178,9 +188,14 @@ class _HostedTask:
     """Runs a task of ours in Ptychodus' worker thread."""
 
     def __init__(
-        self, task: OurTask, reconstructor: PtychoPINNReconstructor, core: HostedProcessingCore
+        self,
+        task: OurTask,
+        run: QueuedRun,
+        reconstructor: PtychoPINNReconstructor,
+        core: HostedProcessingCore,
     ) -> None:
         self._task = task
+        self._run = run
         self._reconstructor = reconstructor
         self._core = core
 
@@ -201,11 +216,14 @@ class _HostedTask:
             window=self._core.window,
             item=getattr(self._task, 'product_item', None),
             pixel=self._task.reconstruct_input.product.object_.get_pixel_geometry(),
+            run=self._run,
+            model_file=None if self._run.after is None else self._run.after.made,
         )
         self._reconstructor.context = context
         context.begin_images()
         try:
-            self._with_monitor()
+            if self._has_turn():
+                self._with_monitor()
         except (EngineError, ChildCrashed, OSError) as error:
             # The monitor has recorded it, so a caller that waits gets the exception itself.
             self._core.tell_failure(self._task, error)
@@ -219,7 +237,23 @@ class _HostedTask:
         finally:
             context.end_images()
             self._reconstructor.context = RunContext()
+            self._core.queue.remove(self._run)
             self._core.refresh()
+
+    def _has_turn(self) -> bool:
+        """Return whether the run may begin; a caller that waits for one that may not gets the reason."""
+        run = self._run
+        if run.stopped:
+            reason = f'{run} was stopped before it began.'
+        elif run.after is not None and run.after.made is None:
+            reason = f'{run} is not run, because the training before it has left no model.'
+            # No dialog: that of the training, with the cause, is open.
+            logger.error('%s', reason)
+        else:
+            return True
+        with suppress(Cancelled), self._task.task_monitor:
+            raise Cancelled(reason)
+        return False
 
 
 class _SaidOnce(logging.Filter):
@@ -290,6 +324,8 @@ class HostedProcessingCore(ProcessingCore):
         self._product_api = product_api
         ours = [library for library in algorithm_libraries if isinstance(library, PtychoPINNLibrary)]
         self.window = ours[0].session.window if ours else WindowLink()
+        self.queue = ours[0].session.queue if ours else RunQueue()
+        self.queue.on_change(self._tell_queue)
         self._input_directory: Path | None = None
         self._unknown_algorithm = ''
         self._said_once = _SaidOnce(
@@ -302,6 +338,7 @@ class HostedProcessingCore(ProcessingCore):
         if self.algorithm_parameter.get_value() == NO_ALGORITHM:
             # Otherwise the window shows its first entry as if it were chosen, and it does nothing.
             self.algorithm_parameter.set_value(DEFAULT_ALGORITHM)
+        self._stop_all_with_stop()
         gate.core = self
         self._settings_gate = (
             SettingsGate(
@@ -325,6 +362,26 @@ class HostedProcessingCore(ProcessingCore):
         """Do what runs have put on the window's queue, but not in the middle of a click."""
         if not self.window.waits:
             self._run_window_tasks()
+
+    def _stop_all_with_stop(self) -> None:
+        """Let Stop end what runs and what waits, for the user sees one list of runs."""
+        monitor = self.processing_api.task_monitor
+        stop = monitor.stop_processing
+
+        def stop_all(*_: object) -> None:
+            waiting = self.queue.stop()
+            stop()
+            for run in waiting:
+                logger.info('%s is not run either, because Stop was pressed.', run)
+
+        monitor.stop_processing = stop_all  # type: ignore[method-assign]
+
+    def _tell_queue(self) -> None:
+        """Let the window show the queue: at once where we are in its thread, else at its next tick."""
+        if threading.current_thread() is threading.main_thread():
+            self.window.changed()
+        else:
+            self.task_manager.put_foreground_task(self.window.changed)
 
     def _watch_algorithm(self) -> None:
         """Remember an algorithm that was asked for and does not exist; Ptychodus drops it without a word."""
@@ -373,7 +430,10 @@ class HostedProcessingCore(ProcessingCore):
                 self._settings_gate.require_followed()
             if isinstance(task, ReconstructBackgroundTask):
                 self._find_model(reconstructor)
-                reconstructor.check_ready(task.reconstruct_input)
+                if self.queue.training() is None:
+                    reconstructor.check_ready(task.reconstruct_input)
+            elif isinstance(task, TrainBackgroundTask):
+                reconstructor.check_trainable(Path(task.output_path))
         except EngineError as error:
             self.discard(task)
             if self._input_directory is None:
@@ -381,7 +441,16 @@ class HostedProcessingCore(ProcessingCore):
                 logger.error('%s', error)
                 self.processing_api.task_monitor.notify_observers()
             raise
-        return _HostedTask(cast(OurTask, task), reconstructor, self)
+        ours = cast(OurTask, task)
+        return _HostedTask(ours, self._queue(ours, reconstructor), reconstructor, self)
+
+    def _queue(self, task: OurTask, reconstructor: PtychoPINNReconstructor) -> QueuedRun:
+        name = task.reconstruct_input.product.metadata.name
+        if isinstance(task, TrainBackgroundTask):
+            return self.queue.add('Train', name)
+        # The result is listed under a name of its own by now.
+        suffix = rf'_ptychopinn_{reconstructor.name.casefold()}(-\d+)?$'
+        return self.queue.add('Infer', re.sub(suffix, '', name))
 
     def _check_algorithm(self, reconstructor: PtychoPINNReconstructor | None) -> None:
         """In batch mode, do not run another algorithm than the one that the settings name."""

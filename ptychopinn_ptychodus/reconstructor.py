@@ -21,6 +21,7 @@ from .choices import require_backend
 from .conversion import raw_data
 from .inference_run import InferenceRun
 from .loaded_model import LoadedModel, ScanFacts
+from .model_folder import require_checkpoint, require_writable
 from .run_context import RunContext
 from .session import Session
 from .training_run import TRAINING_GOAL, TrainingRun
@@ -113,9 +114,10 @@ class PtychoPINNReconstructor(TrainableReconstructor):
     def why_not_ready(self, scan: ScanFacts) -> str | None:
         """Return why a scan cannot be reconstructed, in a sentence; None if it can."""
         model = self.model
-        if model is None:
-            return self._session.memory.problem or 'No model is loaded; train one, or choose "Load Model...".'
-        return model.why_unusable(scan)
+        return self._no_model() if model is None else model.why_unusable(scan)
+
+    def _no_model(self) -> str:
+        return self._session.memory.problem or 'No model is loaded; train one, or choose "Load Model...".'
 
     def check_ready(self, parameters: ReconstructInput) -> LoadedModel:
         """Check what can be known before a child is started; return the model to use.
@@ -125,11 +127,11 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         EngineError
             If there is no model, the model is of another pattern size, or a setting is wrong.
         """
-        n, height, width = parameters.diffraction_patterns.shape
-        obstacle = self.why_not_ready(ScanFacts(n, height, width))
-        model = self.model
+        path = self.context.model_file
+        model = self.model if path is None else LoadedModel.open(path)
         if model is None:
-            raise ArchiveNotFoundError(obstacle)
+            raise ArchiveNotFoundError(self._no_model())
+        obstacle = model.why_unusable(ScanFacts(*parameters.diffraction_patterns.shape))
         if obstacle:
             raise ArchiveError(obstacle)
         require_backend(self._session.settings.inference_config().backend)
@@ -149,6 +151,19 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         yield from run.follow()
 
     # Training
+
+    def check_trainable(self, output_path: Path) -> None:
+        """Check what can be known of a training before a child is started.
+
+        Raises
+        ------
+        EngineError
+            If a setting is wrong, the folder cannot be written to, or there is no run to go on with.
+        """
+        self._session.settings.training_config(self._name.casefold())
+        require_writable(output_path)
+        if self._session.settings.start_from() == 'checkpoint':
+            require_checkpoint(output_path)
 
     def get_training_data_file_filter(self) -> str:
         """Return the filter of the export dialog."""

@@ -38,12 +38,17 @@ class RunContext:
     """The product and dataset chosen in Ptychodus."""
     output_file: Path | None = None
     """Where batch mode wants the result, exactly; None in the window."""
+    model_file: Path | None = None
+    """The model of the training that was queued before; None for the loaded one."""
     delivered: bool = False
     """Set by the run: whether it has given its result."""
 
     def stop_requested(self) -> bool:
         """Return whether the user pressed Stop or closed the program."""
         return False
+
+    def model_made(self, path: Path) -> None:
+        """Take note of the model that a training has left."""
 
     def show_progress(self, done: int, goal: int) -> None:
         """Move the progress bar without yielding."""

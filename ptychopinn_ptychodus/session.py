@@ -1,10 +1,11 @@
-"""What the two algorithms share: the loaded model, measured speeds, and the window."""
+"""What the two algorithms share: the loaded model, measured speeds, the queued runs, and the window."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .loaded_model import ModelMemory
+from .run_queue import RunQueue
 from .settings import ReconstructorSettings
 from .speeds import SpeedBook
 from .window import WindowLink
@@ -20,6 +21,7 @@ class Session:
     memory: ModelMemory
     speeds: SpeedBook
     window: WindowLink
+    queue: RunQueue = field(default_factory=RunQueue)
 
     @classmethod
     def of(cls, settings: ReconstructorSettings) -> Session:

@@ -19,11 +19,13 @@ from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, DataFileNotF
 from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME
 from ptycho_engine.io.preflight import require_writable
 
-from .child import Child, Message
+from .child import Child, ChildDied, Message
 from .choices import require_backend
+from .model_folder import held_models
 from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
 from .session import Session
 from .settings import ADOPTABLE
+from .training_start import NO_DATA
 from .worker import MODEL_FILE, ScanPayload, TrainJob
 
 if TYPE_CHECKING:
@@ -106,6 +108,11 @@ class TrainingRun:
         initial = self._model_to_continue(config) if start == 'model' else None
         for remark in settings.remarks(model_type):
             logger.warning('%s', remark)
+        held = held_models(output_path)
+        if held and start != 'checkpoint':
+            logger.info(
+                '%s holds an earlier model (%s), which this run replaces.', output_path, ', '.join(held)
+            )
         inputs, current = self._sources(input_path)
         self._patterns = None if current is None else current.diffraction_patterns
         self._job = TrainJob(
@@ -156,7 +163,7 @@ class TrainingRun:
                     '*.npz or *.h5 files as written by "Export Training Data", or diffraction.h5 with '
                     'product.h5.'
                 )
-        found = [] if choice == 'product' else find(folder)
+        found = [] if choice == 'product' or folder == NO_DATA else find(folder)
         if found:
             logger.info('Training on what %s holds: %s.', folder, ', '.join(path.name for path in found))
             return (folder, *others), None
@@ -167,7 +174,8 @@ class TrainingRun:
                 'files as written by "Export Training Data", or a product with its dataset in Ptychodus.'
             )
         logger.info(
-            'Training on the current product%s.', '' if choice == 'product' else f'; {folder} holds no data'
+            'Training on the current product%s.',
+            '' if choice == 'product' or folder == NO_DATA else f'; {folder} holds no data',
         )
         return tuple(others), current
 
@@ -186,12 +194,24 @@ class TrainingRun:
                         told = time.monotonic()
                         self._tell(progress)
                         yield progress.output()
+            except ChildDied as error:
+                raise self._with_checkpoint(error) from None
             except GeneratorExit:
                 # Ptychodus saw Stop at its own look after a yield.
                 self._finish_early(child, progress)
                 raise
         self._tell(progress)
         yield TrainOutput(list(progress.training), list(progress.validation), progress=TRAINING_GOAL)
+
+    def _with_checkpoint(self, error: ChildDied) -> ChildDied:
+        """Say what is left of a run that was killed."""
+        checkpoint = self._job.output_path / CHECKPOINT_NAME
+        if not checkpoint.is_file():
+            return error
+        return ChildDied(
+            f'{error} {checkpoint} holds the best model so far: open it with "Load Model...", or go on from '
+            'its last whole epoch with "Start from" set to checkpoint.'
+        )
 
     def _tell(self, progress: _Progress) -> None:
         """Show what is new since the last look."""
@@ -212,6 +232,7 @@ class TrainingRun:
                 self._session.speeds.note(key, seconds)
             case ('model_saved', path):
                 progress.saved = True
+                self._context.model_made(Path(path))
                 self._context.in_window(lambda: self._load(Path(path)))
             case ('model_beside', _):
                 # The engine has said where it lies; the earlier model stays the loaded one.

@@ -22,6 +22,18 @@ class Page(Protocol):
     def current_scan(self) -> ScanFacts | None:
         """Return what is known of the product that is chosen, or None where it has no patterns."""
 
+    def why_no_scan(self) -> str:
+        """Return what is missing where :meth:`current_scan` is None."""
+
+    def why_not_train_and_infer(self) -> str | None:
+        """Return why that cannot be done now, or None."""
+
+    def model_serves(self) -> bool:
+        """Return whether the loaded model is for the chosen product."""
+
+    def train_and_infer(self) -> None:
+        """Train on the chosen product, if no model for it is loaded, and reconstruct it."""
+
     def show_failure(self, run: str, sentence: str) -> None:
         """Show why a background run has failed."""
 
@@ -88,3 +100,7 @@ class WindowLink:
     def current_scan(self) -> ScanFacts | None:
         """Return what is known of the product that is chosen; None without a window."""
         return None if self.page is None else self.page.current_scan()
+
+    def why_no_scan(self) -> str:
+        """Return what the chosen product lacks to be worked on."""
+        return 'Choose a product.' if self.page is None else self.page.why_no_scan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ IN_CI = os.environ.get('CI', '').casefold() == 'true'
 PLUGIN = 'ptychopinn_reconstructor.py'
 PATIENCE_S = 600
 """After this a command counts as hanging; a busy machine may take ten times as long as a quiet one."""
+STORY_S = 500
+"""The same for a story of the window."""
 
 sys.path.insert(0, str(HERE))
 
@@ -157,3 +161,22 @@ def scan_copy(scan: Path, tmp_path: Path) -> Path:
     import shutil
 
     return Path(shutil.copytree(scan, tmp_path / 'IN'))
+
+
+@pytest.fixture(scope='module')
+def tell(
+    scan_with_models: Path, python: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
+    """Return a function that plays a story and returns its report."""
+
+    cache = str(tmp_path_factory.mktemp('cache'))
+
+    def play(story: str, directory: Path = scan_with_models, **variables: str) -> dict[str, Any]:
+        work = tmp_path_factory.mktemp(story)
+        variables = {'XDG_CACHE_HOME': cache, **variables}
+        run = python(HERE / 'window_driver.py', story, directory, work, timeout=STORY_S, **variables)
+        assert run.code == 0, run.log
+        report: dict[str, Any] = json.loads((work / 'report.json').read_text())
+        return {**report, 'work': work, 'log': run.log}
+
+    return play

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 pytest.importorskip('ptychodus.model.processing')
 
 from ptycho_engine.errors import EngineError
-from ptychopinn_ptychodus.child import Child, ChildCrashed, _cause
+from ptychopinn_ptychodus.child import Child, ChildCrashed, ChildDied
+from ptychopinn_ptychodus.child_errors import cause_of
 from ptychopinn_ptychodus.training_run import TrainingRun, _Progress
 
 pytestmark = pytest.mark.ptychodus
@@ -49,6 +51,32 @@ def test_a_child_that_the_interpreter_has_collected_already_is_no_error() -> Non
     assert child._control.closed
 
 
+def test_a_child_that_dies_at_import_says_which_file_is_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """API-35: a file of the user with the name of a package stops the child before it can say so."""
+    # The child imports it to know how to talk to us, long before any code of ours runs.
+    (tmp_path / 'numpy.py').write_text('raise ImportError("not the numpy you meant")')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Child('json:loads', None) as child, pytest.raises(ChildDied) as caught:
+        list(child.messages(0.1, timeout_s=60))
+    sentence = str(caught.value)
+    assert 'ImportError: not the numpy you meant' in sentence
+    assert str(tmp_path / 'numpy.py') in sentence
+    assert 'memory' not in sentence
+    # What it wrote is not kept from the terminal.
+    assert capfd.readouterr().err.count('not the numpy you meant') == 2
+
+
+def test_a_child_that_is_killed_is_told_as_before() -> None:
+    """API-35."""
+    with Child('time:sleep', None) as child:
+        process = child._process
+        process.kill()
+        with pytest.raises(ChildDied, match=r'without a result \(by signal 9\)'):
+            list(child.messages(0.1, timeout_s=60))
+
+
 @pytest.mark.parametrize(
     ('traceback', 'cause'),
     [
@@ -61,7 +89,7 @@ def test_a_child_that_the_interpreter_has_collected_already_is_no_error() -> Non
     ],
 )
 def test_the_cause_is_the_line_that_names_the_exception(traceback: str, cause: str) -> None:
-    assert _cause(traceback).startswith(cause)
+    assert cause_of(traceback).startswith(cause)
 
 
 def test_memory_that_ran_out_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:

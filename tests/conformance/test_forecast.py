@@ -48,7 +48,9 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
     settings.engine.n_groups.set_value(0)
     settings.training.batch_size.set_value(16)
     line = training_forecast(settings, 'pinn', SCAN, speeds)
-    assert line.startswith('Train: 529 patterns, 64×64, grid size 2: 503 groups per epoch; how long')
+    assert line.startswith(
+        'Train: 529 patterns, 64×64, grid size 2: 503 sets of 2×2 patterns per epoch; how long'
+    )
     config = settings.training_config('pinn')
     known = replace(config, model=replace(config.model, N=64))
     speeds.note(training_key(known, settings.execution_config(), 1), 1.25)
@@ -70,8 +72,8 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
 
 def test_forecast_tells_what_is_wrong(settings: ReconstructorSettings, speeds: SpeedBook) -> None:
     """API-66."""
-    assert 'choose a product' in training_forecast(settings, 'pinn', None, speeds)
-    assert 'must be square' in training_forecast(settings, 'pinn', replace(SCAN, height=32), speeds)
+    assert training_forecast(settings, 'pinn', None, speeds, 'None.') == 'Train: None.'
+    assert 'needs square ones' in training_forecast(settings, 'pinn', replace(SCAN, height=32), speeds)
     settings.engine.train_on.set_value('folder')
     assert 'in the folder' in training_forecast(settings, 'pinn', SCAN, speeds)
     settings.engine.train_on.set_value('barrel')
@@ -173,8 +175,8 @@ def test_tool_tips_say_limits_and_default(settings: ReconstructorSettings) -> No
     """API-61."""
     tips = {f.label: tool_tip(f, settings, ReconstructorSettings.with_defaults()) for f in FIELDS}
     assert tips['Grid size:'].endswith('From 1 to 5; default 1.')
-    assert tips['Refine [sweeps]:'].endswith('At least 0; default 25.')
-    assert tips['Merge groups:'].endswith('Default: on.')
+    assert tips['Refine [iterations]:'].endswith('At least 0; default 25.')
+    assert tips['Joint object:'].endswith('Default: on.')
     assert tips['Backend:'].endswith('Default: pytorch.')
     assert all(len(line) <= 100 for tip in tips.values() for line in tip.splitlines())
 

@@ -134,7 +134,7 @@ def check_models(report: Report) -> None:
     assert 'another probe than this product has' in report['probe_turned']['after']
     assert report['without_patterns'] == {
         'enabled': False,
-        'why_not': 'Choose a product with its diffraction dataset.',
+        'why_not': 'The product "sim-1" has no diffraction dataset: choose one for it on the Products page.',
     }
     assert report['presets']['fast'][0] < report['presets']['balanced'][0] < report['presets']['best'][0]
     assert report['presets']['balanced'] == [50, 25]

@@ -38,6 +38,7 @@ class Window:
         self.view.resize(1500, 1000)
         self._answer_dialogs()
         self.answers: dict[str, Path] = {}
+        self.pictures = Path()
         self.page = self.controller._processing_controller
         self.actions = self.page._actions_view
         self.status = self.view.processing_status_view
@@ -162,7 +163,28 @@ class Window:
     def infer(self) -> dict[str, Any]:
         """Return whether Infer can be pressed, and what its tool tip says."""
         button = self.actions.reconstruct_button
-        return {'enabled': button.isEnabled(), 'why_not': button.toolTip()}
+        tip = '' if button.isEnabled() else ' '.join(button.toolTip().split())
+        return {'enabled': button.isEnabled(), 'why_not': tip}
+
+    def answer(self, text: str, seconds: float = 20.0) -> list[str]:
+        """Press a button of the next question, as soon as there is one; its sentences come into the list."""
+        from PyQt5.QtCore import QTimer
+        from PyQt5.QtWidgets import QMessageBox
+
+        said: list[str] = []
+        end = time.monotonic() + seconds
+
+        def look() -> None:
+            dialog = self.app.activeModalWidget()
+            if isinstance(dialog, QMessageBox):
+                said.append(f'{dialog.text()} {dialog.informativeText()}')
+                dialog.grab().save(str(self.pictures / f'question-{len(list(self.pictures.iterdir()))}.png'))
+                next(button for button in dialog.buttons() if button.text().strip('&') == text).click()
+            elif time.monotonic() < end:
+                QTimer.singleShot(50, look)
+
+        QTimer.singleShot(50, look)
+        return said
 
     def failure(self) -> str:
         """Return what the dialog of a failed run says; empty where there is none."""
@@ -180,14 +202,16 @@ class Window:
 
 
 def main() -> int:
-    import window_stories
+    from training_stories import TRAINING_STORIES
+    from window_stories import STORIES
 
     story, scan, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     window = Window(scan)
+    window.pictures = work
     window.model.__enter__()
     closed = False
     try:
-        report = window_stories.STORIES[story](window, scan, work)
+        report = {**STORIES, **TRAINING_STORIES}[story](window, scan, work)
         closed = story == 'close'
     finally:
         if not closed:

@@ -184,7 +184,7 @@ def wrong_data(window: Window, work: Path) -> dict[str, Any]:
     np.savez(work / 'npz' / 'scan.npz', xcoords=np.zeros(3), ycoords=np.zeros(3), probeGuess=np.zeros((8, 8)))
     window.settings.engine.start_from.set_value('scratch')
     window.train(work / 'npz')
-    window.finish()
+    window.until(lambda: bool(window.failure()), 10)
     window.shoot(work / 'failure.png')
     return {
         'bad_npz_pane': window.pane(),

@@ -1,0 +1,145 @@
+"""From the click on *Train* to the folders that a training reads from and writes to. Knows no Qt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_engine.data.scan import find_training_scans, load_scan
+
+from .loaded_model import ScanFacts
+from .model_folder import (
+    default_folder,
+    free_folder,
+    held_models,
+    latest_checkpoint,
+    require_checkpoint,
+    require_writable,
+)
+from .settings import ReconstructorSettings
+
+if TYPE_CHECKING:
+    from ptycho_engine.data.scan import Scan
+
+__all__ = ['NO_DATA', 'Folders', 'Question', 'ask_for_folders', 'folders_of_product']
+
+NO_DATA = Path(os.devnull)
+"""In place of a folder with data: train on the chosen product, whatever the folder of the model holds."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What only the user can decide."""
+
+    text: str
+    details: str
+    answers: tuple[str, ...]
+    """All but *Cancel*."""
+
+
+Ask = Callable[[Question], int]
+"""Returns the number of the answer, or -1 for *Cancel*."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a training reads and writes."""
+
+    data: Path
+    model: Path
+
+
+def folders_of_product(scan: ScanFacts, settings: ReconstructorSettings) -> Folders:
+    """Return the folders of a training on the chosen product for which no folder is asked.
+
+    The model never takes the place of another: it goes to a folder with the next number. A run that was
+    stopped goes on in the folder where it was.
+
+    Raises
+    ------
+    EngineError
+        If there is no place for it, or no run to go on with.
+    """
+    default = default_folder(scan.name, scan.folder)
+    if settings.start_from() == 'checkpoint':
+        folder = latest_checkpoint(default)
+        require_checkpoint(folder)
+    else:
+        folder = free_folder(default)
+    require_writable(folder)
+    return Folders(NO_DATA, folder)
+
+
+def ask_for_folders(
+    folder: Path, scan: ScanFacts, settings: ReconstructorSettings, ask: Ask
+) -> Folders | None:
+    """Return the folders of a training in a folder that the user has chosen; None where they cancel.
+
+    Raises
+    ------
+    EngineError
+        If the folder cannot be written to, its data cannot be read, or there is no run to go on with.
+    """
+    require_writable(folder)
+    goes_on = settings.start_from() == 'checkpoint'
+    if goes_on:
+        require_checkpoint(folder)
+    data = _data(folder, scan, settings.train_on(), ask)
+    if data is None:
+        return None
+    held = held_models(folder)
+    if not held or goes_on:
+        return Folders(data, folder)
+    beside = free_folder(folder / 'model')
+    answer = ask(
+        Question(
+            f'{folder} holds the model of another training already ({", ".join(held)}).',
+            f'Keep both: the new model goes to {beside}.\nReplace: the model that is there is lost.',
+            ('Keep both', 'Replace'),
+        )
+    )
+    return None if answer < 0 else Folders(data, (beside, folder)[answer])
+
+
+def _data(folder: Path, scan: ScanFacts, train_on: str, ask: Ask) -> Path | None:
+    """Return where the patterns come from; ask where a folder holds those of another scan."""
+    if train_on not in ('auto', 'folder'):
+        return folder
+    found = find_training_scans(folder)
+    if not found:
+        return folder
+    first = load_scan(found[0])
+    sizes = first.raw.N, scan.height
+    if train_on == 'folder' and sizes[0] == sizes[1]:
+        return folder
+    if len(found) == 1 and _same(first, folder, scan):
+        return folder
+    others = f' and {len(found) - 1} more' if len(found) > 1 else ''
+    details = (
+        f'Found: {found[0].name if found[0] != folder else "diffraction.h5 with product.h5"}{others}, '
+        f'{len(first.raw)} patterns of {first.raw.N}×{first.raw.N} pixels.\nThe chosen product "{scan.name}" '
+        f'has {scan.n} patterns of {scan.height}×{scan.width} pixels.'
+    )
+    if sizes[0] != sizes[1]:
+        details += '\nA model of the one cannot be used on the other: their patterns differ in size.'
+    here, product = "Train on the folder's data", f'Train on "{scan.name}"'
+    answers = (here,) if train_on == 'folder' else (here, product)
+    answer = ask(Question(f'{folder} holds data of another scan than the chosen product.', details, answers))
+    return None if answer < 0 else (folder, NO_DATA)[answer]
+
+
+def _same(other: Scan, folder: Path, scan: ScanFacts) -> bool:
+    """Return whether the only scan of a folder is that of the chosen product."""
+    if (scan.n, scan.height, scan.width) != (len(other.raw), other.raw.N, other.raw.N):
+        return False
+    if scan.folder is not None and scan.folder.resolve() == folder.resolve():
+        return True
+    if scan.sample is None:
+        return False
+    amplitude = np.asarray(other.raw.diffraction[:1][0], dtype=np.float64)
+    return bool(np.allclose(amplitude**2, scan.sample, rtol=1e-3, atol=0.5))

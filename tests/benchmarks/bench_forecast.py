@@ -1,0 +1,71 @@
+"""CPU time of training steps, patterns and iterations, from which ``reference_speeds.py`` guesses other machines.
+
+Run with one thread: ``OMP_NUM_THREADS=1 python tests/benchmarks/bench_forecast.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'conformance'))
+
+from scan_maker import simulated_scan
+
+from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.events import BatchDone, EpochDone, PatchesDone, Reconstructed, SweepDone
+from ptycho_engine.files.archive import load_archive
+from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.pipeline.train import train
+from ptychopinn_ptychodus.reference_speeds import core_seconds
+
+SETTINGS = (
+    (64, {'n_filters_scale': 2, 'unrolled_steps': 4}),
+    (64, {'n_filters_scale': 2, 'unrolled_steps': 2}),
+    (64, {'n_filters_scale': 1, 'unrolled_steps': 2}),
+    (64, {'n_filters_scale': 2, 'unrolled_steps': 6}),
+    (64, {'architecture': 'cnn', 'n_filters_scale': 2}),
+    (128, {'n_filters_scale': 1, 'unrolled_steps': 2}),
+)
+
+
+def main() -> None:
+    print(f'one core: {core_seconds():.4f} s')
+    for size, network in SETTINGS:
+        scan = Scan.from_raw(simulated_scan(size=size, grid=8))
+        config = TrainingConfig(
+            model=ModelConfig(**network), nepochs=1, simulated_epochs=1, n_groups=32, validation_fraction=0.05
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            steps, begin = 0, time.process_time()
+            for event in train([scan], config, Path(folder)):
+                if isinstance(event, BatchDone):
+                    steps += 1
+                elif isinstance(event, EpochDone):
+                    print(
+                        size,
+                        network,
+                        f'epoch {event.epoch}: {(time.process_time() - begin) / steps:.3f} s per step',
+                    )
+                    steps, begin = 0, time.process_time()
+            archive = load_archive(Path(folder) / 'wts.h5.zip')
+        begin = time.process_time()
+        for event in reconstruct(scan, archive, InferenceConfig(refine_iterations=25)):
+            if isinstance(event, PatchesDone):
+                network_s = time.process_time() - begin
+            elif isinstance(event, SweepDone):
+                sweeps, refined_s = event.sweep, time.process_time() - begin
+            elif isinstance(event, Reconstructed):
+                per_sweep = (refined_s - network_s) / sweeps / len(scan.raw)
+                print(
+                    size,
+                    network,
+                    f'network {network_s:.2f} s, iteration {per_sweep * 1e3:.3f} ms per pattern',
+                )
+
+
+if __name__ == '__main__':
+    main()

@@ -244,9 +244,10 @@ class HostedProcessingController(ProcessingController):
             return None
         if scan is None:
             return self.why_no_scan()
-        if self._our_session().queue.training() is not None:
+        obstacle = scan_obstacle(scan)
+        if obstacle or self._our_session().queue.training() is not None:
             # It will use the model of that training.
-            return scan_obstacle(scan)
+            return obstacle
         return ours.why_not_ready(scan)
 
     def why_not_train_and_infer(self) -> str | None:

@@ -11,6 +11,7 @@ from ptycho_engine.errors import EngineError
 from .choices import computes_on
 from .loaded_model import LoadedModel, ScanFacts
 from .readiness import training_obstacle
+from .reference_speeds import guessed_inference, guessed_training
 from .settings import ReconstructorSettings
 from .speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
 
@@ -45,12 +46,17 @@ def training_forecast(
     known = _with_size(config, scan.width)
     step = speeds.seconds(training_key(known, execution, modes))
     where = computes_on(config.backend, execution.accelerator)
-    if step is None:
-        return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
-    epoch = step * math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
+    steps = math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
     two_stages = model_type == 'pinn' and not alone and start != 'model'
     simulated = config.simulated_epochs if two_stages else 0
     epochs = f'{simulated} simulated and {config.nepochs}' if simulated else f'{config.nepochs}'
+    if step is None:
+        machine = speeds.machine()
+        if machine is None:
+            return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
+        whole = guessed_training(config, scan.width, steps * (simulated + config.nepochs), machine)
+        return f'{line}, {_roughly(whole, where)} for {epochs} epochs.'
+    epoch = step * steps
     return (
         f'{line}, about {spoken_time(epoch)} per epoch on this {where}, at most '
         f'{spoken_time(epoch * (simulated + config.nepochs))} for {epochs} epochs.'
@@ -78,7 +84,7 @@ def inference_forecast(
         return f'Infer: {error}'
     where = computes_on(config.backend, execution.accelerator)
     sweeps = config.refine_iterations
-    line = f'Infer: {scan.n} patterns' + (f', then at most {sweeps} sweeps of refinement' if sweeps else '')
+    line = f'Infer: {scan.n} patterns' + (f', then at most {sweeps} refinement iterations' if sweeps else '')
     modes = 1 if scan.probe is None else len(scan.probe)
     network = (model.config.model, config, execution, modes)
     start = speeds.seconds(start_key(*network))
@@ -86,9 +92,19 @@ def inference_forecast(
     pattern = speeds.seconds(inference_key(*network)) if rest else 0.0
     sweep = speeds.seconds(refinement_key(scan.width, config, execution, modes)) if sweeps else 0.0
     if start is None or pattern is None or sweep is None:
-        return f'{line}; how long that takes on this {where} is measured in the first run.'
+        machine = speeds.machine()
+        if machine is None:
+            return f'{line}; how long that takes on this {where} is measured in the first run.'
+        return f'{line}: {_roughly(guessed_inference(model.config.model, config, scan.n, machine), where)}.'
     seconds = start + rest * pattern + scan.n * sweeps * sweep
     return f'{line}: about {spoken_time(seconds)} on this {where}.'
+
+
+def _roughly(seconds: float, where: str) -> str:
+    """Return a guess as one would say it; it is a CPU's."""
+    if where == 'GPU':
+        return f'less than {spoken_time(seconds)}, which a CPU would take (the first run measures this GPU),'
+    return f'roughly {spoken_time(seconds)} on this CPU (a guess until the first run has measured it)'
 
 
 def _with_size(config: TrainingConfig, size: int) -> TrainingConfig:

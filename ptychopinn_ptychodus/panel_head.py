@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
+from PyQt5.QtCore import QTimer
 from PyQt5.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -34,6 +35,9 @@ from .window import Page
 __all__ = ['ForecastView', 'ModelView', 'PresetView']
 
 _ViewController: Any = parameter_views().ParameterViewController
+
+
+MACHINE_MS = 500
 
 
 def _text_label(tip: str) -> QLabel:
@@ -69,10 +73,18 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
             group.add_observer(self)
         session.window.on_change(self._show)
         self._show()
+        self._await_machine()
 
     def get_widget(self) -> QWidget:
         """Return the box."""
         return self._widget
+
+    def _await_machine(self) -> None:
+        """Show the forecast anew once it is known how fast this machine is."""
+        if self._session.speeds.machine() is None:
+            QTimer.singleShot(MACHINE_MS, self._await_machine)
+        else:
+            self._show()
 
     def _show(self) -> None:
         session, scan = self._session, self._session.window.current_scan()
@@ -80,9 +92,12 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         self._training.setText(
             training_forecast(session.settings, self._model_type, scan, session.speeds, missing)
         )
-        self._inference.setText(
-            inference_forecast(session.settings, session.memory.current, scan, session.speeds, missing)
+        inference = inference_forecast(
+            session.settings, session.memory.current, scan, session.speeds, missing
         )
+        if scan is not None and session.queue.training() is not None:
+            inference = 'Infer: with the model of the training that runs or waits.'
+        self._inference.setText(inference)
         queued = session.queue.sentence()
         self._queue.setText(queued)
         self._queue.setVisible(bool(queued))

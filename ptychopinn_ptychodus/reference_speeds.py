@@ -6,22 +6,32 @@ two or three, and is replaced by measured times as soon as there are any.
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from statistics import median
 
 import numpy as np
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 
-__all__ = ['core_seconds', 'guessed_inference', 'guessed_step']
+__all__ = ['core_seconds', 'guessed_inference', 'guessed_training', 'scale_of']
 
-CORE_S = 0.0100
+CORE_S = 0.0053
 """What :func:`core_seconds` was on the machine of the constants below, all in CPU seconds at 64×64 pixels."""
 
-STEP_S, CORRECTION_S, CNN_S = 0.0, 0.0, 0.0
-START_S = 0.0
-PATTERN_S, PATTERN_CORRECTION_S, PATTERN_CNN_S = 0.0, 0.0, 0.0
-ITERATION_S = 0.0
+BATCH, PIXELS, WIDTH, ITERATIONS = 4, 64 * 64, 2, 64
+"""The batch, pattern, width and iterations before the network that they were measured with."""
+STEP_S, STEP_CORRECTION_S, STEP_CNN_S = 0.12, 0.0245, 0.16
+"""A training step: its iterations, each of its corrections; or all of it with `cnn`."""
+WIDTH_POWER = 1.3
+"""How the time of a correction grows with the width."""
+START_S = 6.0
+"""From the click until the first patterns are predicted."""
+PATTERN_SHARE = 0.25
+"""What predicting a pattern takes of its share of a training step."""
+ITERATION_S = 0.3e-3
+"""An iteration of the refinement, for each pattern."""
 
 BENCHMARK_S = 0.2
 MOST_CORES = 8
@@ -29,12 +39,41 @@ MOST_CORES = 8
 
 
 def core_seconds() -> float:
-    """Return the time of a small Fourier transform on one core of this machine; takes about 0.2 s."""
+    """Return the CPU time of a small Fourier transform on this machine; takes about 0.2 s.
+
+    CPU time, so that other programs do not count.
+    """
     array = np.random.default_rng(0).standard_normal((32, 64, 64)).astype(np.complex64)
-    best, end = float('inf'), time.perf_counter() + BENCHMARK_S
+    times, end = [], time.perf_counter() + BENCHMARK_S
     while time.perf_counter() < end:
-        begin = time.perf_counter()
+        begin = time.thread_time()
         np.abs(np.fft.ifft2(np.fft.fft2(array))).sum()
-        # The shortest of many is what the machine can do when nothing else is in the way.
-        best = min(best, time.perf_counter() - begin)
-    return best
+        times.append(time.thread_time() - begin)
+    return max(median(times), 1e-6)
+
+
+def scale_of(seconds: float) -> float:
+    """Return how many times longer this machine takes, from :func:`core_seconds`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return seconds / CORE_S / math.sqrt(min(cores, MOST_CORES))
+
+
+def guessed_training(config: TrainingConfig, size: int, steps: int, scale: float) -> float:
+    """Return the seconds that a training of so many steps on `size`×`size` pixels may take on a CPU."""
+    model = config.model
+    patterns: float = config.batch_size / BATCH * model.gridsize**2
+    return scale * (START_S + steps * patterns * _batch(model) * size**2 / PIXELS)
+
+
+def _batch(model: ModelConfig) -> float:
+    width = float((model.n_filters_scale / WIDTH) ** WIDTH_POWER)
+    if model.architecture == 'cnn':
+        return STEP_CNN_S * width
+    return STEP_S * model.physics_steps / ITERATIONS + STEP_CORRECTION_S * model.unrolled_steps * width
+
+
+def guessed_inference(model: ModelConfig, config: InferenceConfig, n: int, scale: float) -> float:
+    """Return the seconds that the reconstruction of `n` patterns may take on a CPU."""
+    pixels = model.N**2 / PIXELS
+    pattern = PATTERN_SHARE * _batch(model) / BATCH + ITERATION_S * config.refine_iterations
+    return scale * (START_S + n * pattern * pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from ptycho_engine.data.groups_cache import user_cache_folder
 from ptycho_engine.io.atomic import atomic_path
 
 from .choices import computes_on
+from .reference_speeds import core_seconds, scale_of
 
-__all__ = ['SpeedBook', 'inference_key', 'refinement_key', 'start_key', 'training_key']
+__all__ = ['MACHINE_KEY', 'SpeedBook', 'inference_key', 'refinement_key', 'start_key', 'training_key']
 
 logger = logging.getLogger('ptychopinn')
 
 FILE_NAME = 'speeds.json'
+MACHINE_KEY = 'machine'
 LARGEST_NUMBER = 500
 """Speeds that are kept; the oldest go first."""
 
@@ -36,6 +39,7 @@ class SpeedBook:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = user_cache_folder() / FILE_NAME if path is None else path
+        self._measuring: threading.Thread | None = None
 
     def seconds(self, key: str) -> float | None:
         """Return the seconds that something took when it was last done, or None."""
@@ -43,6 +47,19 @@ class SpeedBook:
         if isinstance(value, int | float) and math.isfinite(value) and value > 0:
             return float(value)
         return None
+
+    def machine(self) -> float | None:
+        """Return how many times longer this machine takes than the one of ``reference_speeds.py``.
+
+        None until that is known; the first call begins to measure it, beside what the program does.
+        """
+        known = self.seconds(MACHINE_KEY)
+        if known is None and self._measuring is None:
+            self._measuring = threading.Thread(
+                target=lambda: self.note(MACHINE_KEY, scale_of(core_seconds())), daemon=True
+            )
+            self._measuring.start()
+        return known
 
     def note(self, key: str, seconds: float) -> None:
         """Remember how long something took."""

@@ -1,4 +1,4 @@
-"""CPU time of training steps, patterns and iterations, from which ``reference_speeds.py`` guesses other machines.
+"""CPU time of training steps, patterns and iterations, for the constants of ``reference_speeds.py``.
 
 Run with one thread: ``OMP_NUM_THREADS=1 python tests/benchmarks/bench_forecast.py``.
 """

@@ -21,8 +21,16 @@ from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, train
 from ptychopinn_ptychodus.loaded_model import LoadedModel, ModelMemory, ScanFacts, probe_fingerprint
 from ptychopinn_ptychodus.meters import InferenceMeter, TrainingMeter
 from ptychopinn_ptychodus.presets import CUSTOM, PRESETS, apply_preset, preset_shown
+from ptychopinn_ptychodus.reference_speeds import guessed_training
 from ptychopinn_ptychodus.settings import ADOPTABLE, ReconstructorSettings
-from ptychopinn_ptychodus.speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
+from ptychopinn_ptychodus.speeds import (
+    MACHINE_KEY,
+    SpeedBook,
+    inference_key,
+    refinement_key,
+    start_key,
+    training_key,
+)
 
 pytestmark = pytest.mark.ptychodus
 
@@ -95,7 +103,7 @@ def test_inference_forecast(settings: ReconstructorSettings, speeds: SpeedBook, 
     speeds.note(refinement_key(64, config, execution, 1), 1e-3)
     line = inference_forecast(settings, model, SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
     # 5 s + 465 patterns + 25 sweeps of 529 patterns.
-    assert line == 'Infer: 529 patterns, then at most 25 sweeps of refinement: about 23 s on this CPU.'
+    assert line == 'Infer: 529 patterns, then at most 25 refinement iterations: about 23 s on this CPU.'
     assert '32×32 patterns' not in line
     small = ScanFacts(529, 32, 32)
     assert 'is for 64×64 patterns' in inference_forecast(settings, model, small, speeds)
@@ -121,6 +129,38 @@ def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings)
         refinement_key(64, settings.inference_config(), execution, 1),
     }
     assert min(keys.values()) >= 0
+
+
+def test_before_the_first_run_the_time_is_guessed(
+    settings: ReconstructorSettings, speeds: SpeedBook, tmp_path: Path
+) -> None:
+    """API-66: from the speed of one core; twice the speed, twice the pixels and a GPU are seen in it."""
+    speeds.note(MACHINE_KEY, 1.0)
+    line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
+    # 70 epochs of 128 steps of 0.218 s.
+    assert line.endswith(
+        ', roughly 33 min on this CPU (a guess until the first run has measured it) for 20 simulated and 50 '
+        'epochs.'
+    )
+    speeds.note(MACHINE_KEY, 0.5)
+    assert 'roughly 16 min' in training_forecast(settings, 'pinn', SCAN, speeds).replace(
+        '\N{NO-BREAK SPACE}', ' '
+    )
+    model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64))))
+    assert ': roughly ' in inference_forecast(settings, model, SCAN, speeds)
+    config = settings.training_config('pinn')
+    few, many = (guessed_training(config, 64, steps, 1.0) for steps in (0, 10))
+    assert guessed_training(config, 128, 10, 1.0) - few == pytest.approx(4 * (many - few))
+
+
+def test_the_speed_of_the_machine_is_measured_beside_the_window(speeds: SpeedBook) -> None:
+    """API-66."""
+    assert speeds.machine() is None
+    assert speeds._measuring is not None
+    speeds._measuring.join(60)
+    measured = speeds.machine()
+    assert measured is not None
+    assert measured > 0
 
 
 def test_damaged_speeds_are_no_trouble(tmp_path: Path) -> None:

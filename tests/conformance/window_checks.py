@@ -31,9 +31,7 @@ def check_run(report: Report) -> None:
         'enabled': False,
         'why_not': 'No model is loaded; train one, or choose "Load Model...".',
     }
-    assert (
-        'Train: 64 patterns, 64×64, grid size 1: 32 patterns per epoch; how long an epoch' in report['panel']
-    )
+    assert 'Train: 64 patterns, 64×64, grid size 1: 32 patterns per epoch, roughly ' in report['panel']
 
     assert report['bar_while_training']
     assert '% ' in report['time_left'].replace(',', ' ')

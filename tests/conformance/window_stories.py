@@ -28,6 +28,7 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     report['chosen'] = combo.currentText()
     report['infer_without_product'] = window.infer()
     window.load(scan)
+    window.until(lambda: 'roughly' in window.line('Train:'))
     report['panel'] = window.text()
     report['infer_at_first'] = window.infer()
 

@@ -241,7 +241,8 @@ class Child:
         raised = '' if killed else self._errors.why_not_started()
         if raised:
             return ChildDied(
-                f'The PtychoPINN process could not do its work: {printable(raised)}. If that file is not part of an '
+                f'The PtychoPINN process could not do its work: {printable(raised)}. If that file is not '
+                f'part of an '
                 'installed package, a file of yours has the name of a package; rename it, or start Ptychodus '
                 'in another folder.'
             )

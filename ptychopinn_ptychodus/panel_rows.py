@@ -117,6 +117,7 @@ class FoldersView(_ViewController, Observer):  # type: ignore[misc]
         button.setToolTip('Add a folder.')
         button.clicked.connect(self._add)
         self._widget = QWidget()
+        self._widget.setToolTip(tip)
         layout = QHBoxLayout(self._widget)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._edit)

@@ -344,7 +344,7 @@ def why_no_scan(item: Any | None) -> str:
     return f'The diffraction dataset of "{name}" holds no patterns yet.'
 
 
-LOOK_S = 0.2
+LOOK_S = 0.05
 """How long the window may be busy with looking for counts in the patterns."""
 
 

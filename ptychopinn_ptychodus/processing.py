@@ -11,36 +11,29 @@ import functools
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
-from ptychodus.api.product import LossValue
-from ptychodus.api.reconstruct import ReconstructorLibrary, ReconstructOutput
+from ptychodus.api.reconstruct import ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
-from ptychodus.model.processing import ProcessingCore, ProcessingTaskMonitor
+from ptychodus.model.processing import ProcessingCore
 from ptychodus.model.processing.monitor import ReconstructBackgroundTask, TrainBackgroundTask
 from ptychodus.model.product import ProductAPI
 from ptychodus.model.task_manager import BackgroundTask, TaskManager
 
-from ptycho_engine.errors import ArchiveNotFoundError, Cancelled, ConfigError, EngineError
+from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, EngineError
 from ptycho_engine.files.archive import ARCHIVE_NAME
 from ptycho_engine.printable import printable
 
 from . import compat
-from .child import ChildCrashed
+from .hosted_run import HostedTask, OurTask
 from .library import PtychoPINNLibrary
-from .live import LiveImage, LiveImages, thinned
-from .pictures import map_picture
 from .reconstructor import PtychoPINNReconstructor
-from .run_context import RunContext
 from .run_queue import QueuedRun, RunQueue
 from .settings_gate import SettingsGate
-from .window import Page, WindowLink
+from .window import WindowLink
 from .worker import MODEL_FILE
 
 __all__ = ['DEFAULT_ALGORITHM', 'HostedProcessingCore']
@@ -53,105 +46,6 @@ SETTINGS_FILE = 'settings.ini'
 PIXEL_SIZE_LOGGER = 'ptychodus.model.product.object.item'
 """Where Ptychodus warns of an object whose pixels are not those of the scan's geometry."""
 
-OurTask = ReconstructBackgroundTask | TrainBackgroundTask
-
-
-@dataclass
-class _HostedRun(RunContext):
-    """A run inside Ptychodus."""
-
-    monitor: ProcessingTaskMonitor | None = None
-    task_manager: TaskManager | None = None
-    window: WindowLink = field(default_factory=WindowLink)
-    item: Any = None
-    """Of the list of products: where the result of a reconstruction goes."""
-    pixel: Any = None
-    """Size of the object's pixels."""
-    images: LiveImages[Any] | None = None
-    run: QueuedRun | None = None
-    _losses: tuple[Sequence[LossValue], Sequence[LossValue], int] | None = None
-    """What is to be plotted at the window's next tick."""
-
-    def stop_requested(self) -> bool:
-        stop = self.monitor is not None and self.monitor.is_stopping
-        # Ptychodus forgets a Stop that comes before its monitor has noticed the run.
-        stop = stop or (self.run is not None and self.run.stopped)
-        return stop or (self.task_manager is not None and self.task_manager.is_stopping)
-
-    def model_made(self, path: Path) -> None:
-        if self.run is not None:
-            self.run.made = path
-
-    def show_progress(self, done: int, goal: int) -> None:
-        if self.monitor is not None:
-            self.monitor.update_progress(done, goal)
-
-    def show_log(self) -> None:
-        if self.monitor is not None:
-            self.in_window(self.monitor.notify_observers)
-
-    def show_time_left(self, text: str) -> None:
-        if self.window.page is not None:
-            self.in_window(functools.partial(self.window.page.show_time_left, text))
-
-    @property
-    def shows_images(self) -> bool:
-        # In batch mode every object that is told of would leave a numbered file.
-        return self.images is not None and self.output_file is None
-
-    def begin_images(self) -> None:
-        """Make ready for images of the object, where there is a window."""
-        page = self.window.page
-        if page is None or self.item is None:
-            return
-        self.in_window(functools.partial(page.begin_images, self.item))
-        self.images = LiveImages(
-            lambda image: page.prepare_image(image, self.pixel),
-            lambda prepared: page.draw_image(self.item, prepared),
-            self.in_window,
-        )
-
-    def end_images(self) -> None:
-        """Let no image come after the result."""
-        if self.images is not None and self.window.page is not None:
-            self.images.close()
-            self.in_window(self.window.page.end_images)
-
-    def show_image(self, image: LiveImage) -> None:
-        if self.images is not None:
-            self.images.offer(image)
-
-    def show_waiting_image(self) -> None:
-        if self.images is not None:
-            self.images.look()
-
-    def keep_map(self, uncertainty: npt.NDArray[np.float32]) -> None:
-        page = self.window.page
-        if page is not None and self.item is not None:
-            picture = map_picture(thinned(uncertainty), 'Uncertainty', 'cividis', ' of the amplitude')
-            self.in_window(functools.partial(page.keep_map, self.item, picture))
-
-    def show_losses(
-        self, training: Sequence[LossValue], validation: Sequence[LossValue], simulated: int
-    ) -> None:
-        page = self.window.page
-        if page is None:
-            return
-        waiting = self._losses is not None
-        self._losses = list(training), list(validation), simulated
-        # Quick epochs come faster than the window's ticks; only the last is drawn.
-        if not waiting:
-            self.in_window(functools.partial(self._plot, page))
-
-    def _plot(self, page: Page) -> None:
-        losses, self._losses = self._losses, None
-        if losses is not None:
-            page.show_losses(*losses)
-
-    def in_window(self, task: Callable[[], None]) -> None:
-        if self.task_manager is not None:
-            self.task_manager.put_foreground_task(task)
-
 
 def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
     """Return the reconstructor of a task of ours, None for everybody else's."""
@@ -162,98 +56,6 @@ def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
     else:
         return None
     return candidate if isinstance(candidate, PtychoPINNReconstructor) else None
-
-
-class _HostedMonitor:
-    """Ptychodus' monitor as its task sees it, which puts a result into the list of products."""
-
-    def __init__(self, monitor: ProcessingTaskMonitor) -> None:
-        self._monitor = monitor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._monitor, name)
-
-    def __enter__(self) -> ProcessingTaskMonitor:
-        self._monitor.__enter__()
-        return cast(ProcessingTaskMonitor, self)
-
-    def __exit__(self, *failure: Any) -> None:
-        self._monitor.__exit__(*failure)
-
-    def update_product(self, item: Any, result: ReconstructOutput) -> None:
-        self._monitor.update_product(cast(Any, compat.UpdatedItem(item)), result)
-
-
-class _HostedTask:
-    """Runs a task of ours in Ptychodus' worker thread."""
-
-    def __init__(
-        self,
-        task: OurTask,
-        run: QueuedRun,
-        reconstructor: PtychoPINNReconstructor,
-        core: HostedProcessingCore,
-    ) -> None:
-        self._task = task
-        self._run = run
-        self._reconstructor = reconstructor
-        self._core = core
-
-    def __repr__(self) -> str:
-        # Ptychodus prints a failing task; the dataclass would print its arrays.
-        return f'{type(self._task).__name__}({self._reconstructor.name})'
-
-    def _with_monitor(self) -> None:
-        task, monitor = self._task, _HostedMonitor(self._task.task_monitor)
-        replace(task, task_monitor=cast(ProcessingTaskMonitor, monitor))()
-
-    def __call__(self) -> None:
-        context = _HostedRun(
-            reconstruct_input=self._task.reconstruct_input,
-            output_file=getattr(self._task, 'output_product_file', None),
-            monitor=self._task.task_monitor,
-            task_manager=self._core.task_manager,
-            window=self._core.window,
-            item=getattr(self._task, 'product_item', None),
-            pixel=self._task.reconstruct_input.product.object_.get_pixel_geometry(),
-            run=self._run,
-            model_file=None if self._run.after is None else self._run.after.made,
-        )
-        self._reconstructor.context = context
-        context.begin_images()
-        try:
-            if self._has_turn():
-                self._with_monitor()
-        except (EngineError, ChildCrashed, OSError) as error:
-            # The monitor has recorded it, so a caller that waits gets the exception itself.
-            self._core.tell_failure(self._task, error)
-        except Exception as error:
-            # Ptychodus' own line with the traceback does not reach the log pane.
-            self._core.tell_failure(self._task, error)
-            raise
-        else:
-            if not context.delivered:
-                self._core.discard(self._task)
-        finally:
-            context.end_images()
-            self._reconstructor.context = RunContext()
-            self._core.queue.remove(self._run)
-            self._core.refresh()
-
-    def _has_turn(self) -> bool:
-        """Return whether the run may begin; a caller that waits for one that may not gets the reason."""
-        run = self._run
-        if run.stopped:
-            reason = f'{run} was stopped before it began.'
-        elif run.after is not None and run.after.made is None:
-            reason = f'{run} is not run, because the training before it has left no model.'
-            # No dialog: that of the training, with the cause, is open.
-            logger.error('%s', reason)
-        else:
-            return True
-        with suppress(Cancelled), self._task.task_monitor:
-            raise Cancelled(reason)
-        return False
 
 
 class _SaidOnce(logging.Filter):
@@ -442,7 +244,7 @@ class HostedProcessingCore(ProcessingCore):
                 self.processing_api.task_monitor.notify_observers()
             raise
         ours = cast(OurTask, task)
-        return _HostedTask(ours, self._queue(ours, reconstructor), reconstructor, self)
+        return HostedTask(ours, self._queue(ours, reconstructor), reconstructor, self)
 
     def _queue(self, task: OurTask, reconstructor: PtychoPINNReconstructor) -> QueuedRun:
         name = task.reconstruct_input.product.metadata.name

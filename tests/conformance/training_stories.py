@@ -39,7 +39,7 @@ def infer(window: Window, product: str = 'sim') -> None:
     window.choose(product)
 
 
-def idle(window: Window, timeout: float = 120.0) -> None:
+def idle(window: Window, timeout: float = 400.0) -> None:
     """Wait until nothing runs or waits, and the window has seen it."""
     queue = window.model.ptychopinn_reconstructor_library.session.queue
     window.until(lambda: not queue.sentence() and not window.monitor.is_processing, timeout)

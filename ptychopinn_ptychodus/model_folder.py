@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from ptycho_engine.errors import ArchiveNotFoundError, ConfigError
+from ptycho_engine.errors import ArchiveNotFoundError, EngineError
 from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME
+from ptycho_engine.io.preflight import require_writable
 
 from .worker import MODEL_FILE
 
 __all__ = [
+    'MODELS',
     'default_folder',
     'free_folder',
     'held_models',
     'is_writable',
     'latest_checkpoint',
     'require_checkpoint',
-    'require_writable',
 ]
 
 CHECKPOINTS = (CHECKPOINT_NAME, 'checkpoint.previous.zip')
@@ -83,32 +83,12 @@ def _user_data_folder() -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """Return whether files can be made in a folder, which may have to be made first; nothing is left."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    """Return whether a model can be saved in a folder, which may have to be made first; nothing is left."""
     try:
-        # By trial, because rights say nothing of a file system that is mounted read-only.
-        with tempfile.TemporaryFile(dir=existing, prefix='.ptychopinn-'):
-            return True
-    except OSError:
+        require_writable(folder, MODELS)
+    except EngineError:
         return False
-
-
-def require_writable(folder: Path) -> None:
-    """Check that a model can be saved in a folder.
-
-    Raises
-    ------
-    ConfigError
-        If not.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f'{folder} is a file; choose a folder for the model.')
-    if not is_writable(folder):
-        raise ConfigError(
-            f'{folder} cannot be written to, so no model can be saved there; choose another folder.'
-        )
+    return True
 
 
 def require_checkpoint(folder: Path) -> None:

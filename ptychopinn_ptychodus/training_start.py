@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_engine.data.scan import find_training_scans, load_scan
+from ptycho_engine.io.preflight import require_writable
 
 from .loaded_model import ScanFacts
 from .model_folder import (
+    MODELS,
     default_folder,
     free_folder,
     held_models,
     latest_checkpoint,
     require_checkpoint,
-    require_writable,
 )
 from .settings import ReconstructorSettings
 
@@ -71,7 +72,7 @@ def folders_of_product(scan: ScanFacts, settings: ReconstructorSettings) -> Fold
         require_checkpoint(folder)
     else:
         folder = free_folder(default)
-    require_writable(folder)
+    require_writable(folder, MODELS)
     return Folders(NO_DATA, folder)
 
 
@@ -85,7 +86,7 @@ def ask_for_folders(
     EngineError
         If the folder cannot be written to, its data cannot be read, or there is no run to go on with.
     """
-    require_writable(folder)
+    require_writable(folder, MODELS)
     goes_on = settings.start_from() == 'checkpoint'
     if goes_on:
         require_checkpoint(folder)

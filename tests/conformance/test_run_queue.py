@@ -12,7 +12,7 @@ pytest.importorskip('ptychodus.api.settings')
 
 from scan_maker import simulated_scan, write_scan
 
-from ptycho_engine.errors import ArchiveNotFoundError, ConfigError
+from ptycho_engine.errors import ArchiveNotFoundError, OutputError
 from ptychopinn_ptychodus import model_folder
 from ptychopinn_ptychodus.loaded_model import ScanFacts
 from ptychopinn_ptychodus.readiness import scan_obstacle, training_obstacle
@@ -96,7 +96,7 @@ def test_a_folder_is_looked_at_first(tmp_path: Path, settings: ReconstructorSett
         assert ask_for_folders(data, replace(SCAN, n=9, **same), settings, first) == Folders(data, data)
     assert not asked
     (tmp_path / 'file').touch()
-    with pytest.raises(ConfigError, match='is a file'):
+    with pytest.raises(OutputError, match='is a file'):
         ask_for_folders(tmp_path / 'file', SCAN, settings, first)
 
 

@@ -97,7 +97,7 @@ def test_folders_are_looked_at_before_a_training(tell: Tell, own_scan: Path) -> 
 
     assert report['no_checkpoint'].startswith('Training failed. "Start from" is set to checkpoint, but ')
     assert not report['no_checkpoint_ran']
-    assert 'cannot be written to' in report['read_only']
+    assert 'cannot be an output directory' in report['read_only']
     assert not report['read_only_ran']
 
 

@@ -69,7 +69,7 @@ def report_scores(
     require_writable(directory, [f'{name}.png' for name in unique([result.name for result in results])])
     evaluations = [evaluate(result, truth, scan) for result in results]
     names = unique([evaluation.name for evaluation in evaluations])
-    rows = [{**e.to_row(), 'name': printable(name)} for e, name in zip(evaluations, names, strict=True)]
+    rows = [_plain({**e.to_row(), 'name': name}) for e, name in zip(evaluations, names, strict=True)]
     with staged(directory) as staging:
         _write_table(staging, rows)
         for result, evaluation, name in zip(results, evaluations, names, strict=True):
@@ -80,6 +80,11 @@ def report_scores(
             say(*beside(f'{name}: ', evaluation.account))
     pictures = ', '.join(f'{name}.png' for name in names)
     say(f'Wrote {", ".join(TABLES)} and {pictures} to {directory}.')
+
+
+def _plain(row: dict[str, object]) -> dict[str, object]:
+    """Return a row whose names and paths every program can read, whatever bytes they hold."""
+    return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, EngineError
 from ..io.atomic import atomic_path
+from ..io.text import encode
 from .grouping import neighbours_needed
 from .neighbours import NOBODY, Neighbourhood, find_neighbours, rounded_positions
 from .npz import read_arrays
@@ -69,18 +70,25 @@ def cache_paths(dataset: Path, gridsize: int, K: int) -> tuple[Path, Path]:
         beside = dataset / f'{dataset.name}.{ending}'
     else:
         beside = dataset.with_name(f'{dataset.stem}.{ending}')
-    place = hashlib.sha256(str(dataset).encode()).hexdigest()[:12]
+    place = hashlib.sha256(encode(str(dataset))).hexdigest()[:12]
     return beside, user_cache_folder() / f'{dataset.stem}-{place}.{ending}'
 
 
 def user_cache_folder() -> Path:
-    """Return the folder in which this user's caches of PtychoPINN lie; it may not be there yet."""
+    """Return the folder in which this user's caches of PtychoPINN lie; it may not be there yet.
+
+    Of a user without a home it is one that cannot be made.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path(os.devnull)
     if sys.platform == 'win32':
-        base = os.environ.get('LOCALAPPDATA') or Path.home() / 'AppData' / 'Local'
+        base = os.environ.get('LOCALAPPDATA') or home / 'AppData' / 'Local'
     elif sys.platform == 'darwin':
-        base = Path.home() / 'Library' / 'Caches'
+        base = home / 'Library' / 'Caches'
     else:
-        base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+        base = os.environ.get('XDG_CACHE_HOME') or home / '.cache'
     return Path(base) / 'ptychopinn'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import tempfile
@@ -17,6 +18,11 @@ from ..errors import EngineError
 from .file_array import WHOLE, Window
 
 __all__ = ['MappedArray', 'MemoryArray', 'Scratch', 'scratch_array', 'scratch_file']
+
+logger = logging.getLogger('ptychopinn.files')
+
+_told: set[str] = set()
+"""Values of TMPDIR that cannot be used, and were told to be so."""
 
 
 class Scratch(Protocol):
@@ -112,6 +118,7 @@ def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
     EngineError
         If there is no room for it.
     """
+    _say_where_scratch_is()
     with tempfile.TemporaryFile(prefix='ptychopinn-') as file:
         try:
             # Reserved beforehand: a full disk would otherwise kill the process at some later write. One byte
@@ -126,6 +133,14 @@ def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
                 f'({error.strerror}); set TMPDIR to a folder with more room.'
             ) from error
         yield cast(BinaryIO, file)
+
+
+def _say_where_scratch_is() -> None:
+    """Say where scratch files lie if not in the folder of ``TMPDIR``, which Python may pass over."""
+    wanted, used = os.environ.get('TMPDIR'), tempfile.gettempdir()
+    if wanted and os.path.abspath(wanted) != os.path.abspath(used) and wanted not in _told:
+        _told.add(wanted)
+        logger.warning('TMPDIR is %s, which cannot be used; scratch files lie in %s.', wanted, used)
 
 
 def scratch_array(

@@ -30,3 +30,19 @@ def test_mem_04_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeyp
     with pytest.raises(EngineError, match=r'A test needs 8\.0 GB of scratch space in .*TMPDIR'):
         scratch_array((1000, 1000, 1000), np.float64, 'A test')
     assert not list(tmp_path.iterdir())
+
+
+def test_mem_04_a_temporary_folder_that_cannot_be_used_is_said_once(tmp_path, monkeypatch, caplog):
+    """Python passes over such a TMPDIR without a word."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    scratch_array((10,), np.float64, 'A test')
+    assert not caplog.records
+    monkeypatch.setenv('TMPDIR', '/nonexistent')
+    for _ in range(2):
+        scratch_array((10,), np.float64, 'A test')
+    (record,) = caplog.records
+    assert (
+        record.getMessage()
+        == f'TMPDIR is /nonexistent, which cannot be used; scratch files lie in {tmp_path}.'
+    )

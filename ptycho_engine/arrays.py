@@ -26,7 +26,9 @@ def as_numbers(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.ND
     if array.dtype.kind not in ('biufc' if wanted.kind == 'c' else 'biuf'):
         kind = 'numbers' if wanted.kind == 'c' else 'real numbers'
         raise DataValueError(f'{name} is of type {array.dtype}; expected {kind}.')
-    return np.ascontiguousarray(array, dtype=wanted)
+    with np.errstate(over='ignore', invalid='ignore'):
+        # What does not fit in becomes infinite, which those who want it finite refuse.
+        return np.ascontiguousarray(array, dtype=wanted)
 
 
 def as_column(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:

@@ -84,7 +84,7 @@ def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
     # A single pattern has a box of a single pixel: draw all.
     part = box if min(result.object_array[box].shape) > 1 else (slice(None), slice(None))
     inside = result.object_array[part]
-    phase = np.angle(inside * np.conj(inside.mean() or 1))
+    phase = np.angle(inside * np.conj(inside.mean(dtype=np.complex128) or 1))
     for axis, image, name, cmap in (
         (axes[0], np.abs(inside), 'amplitude', 'gray'),
         (axes[1], phase, 'phase (rad)', 'viridis'),

@@ -7,7 +7,17 @@ from dataclasses import dataclass, fields
 from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer, check_number
 
-__all__ = ['AMPLITUDE_ACTIVATIONS', 'ARCHITECTURES', 'MODEL_TYPES', 'ModelConfig']
+__all__ = [
+    'AMPLITUDE_ACTIVATIONS',
+    'ARCHITECTURES',
+    'MODEL_TYPES',
+    'SIZE_MULTIPLE',
+    'SMALLEST_SIZE',
+    'ModelConfig',
+]
+
+SMALLEST_SIZE, SIZE_MULTIPLE = 32, 8
+"""Sides of the patterns that networks are for: at least the first, and a multiple of the second."""
 
 ARCHITECTURES = ('unrolled', 'cnn')
 MODEL_TYPES = ('pinn', 'supervised')
@@ -77,10 +87,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         owner = type(self).__name__
         if self.N != 0:
-            check_integer(owner, 'N', self.N, 32)
-            if self.N % 8:
+            check_integer(owner, 'N', self.N, SMALLEST_SIZE)
+            if self.N % SIZE_MULTIPLE:
                 raise ConfigError(
-                    f'{owner}.N is {self.N}; expected a multiple of 8 from 32 up. Crop or pad the patterns.'
+                    f'{owner}.N is {self.N}; expected a multiple of {SIZE_MULTIPLE} from {SMALLEST_SIZE} up. '
+                    'Crop or pad the patterns.'
                 )
         check_integer(owner, 'gridsize', self.gridsize, 1, 5)
         check_integer(owner, 'n_filters_scale', self.n_filters_scale, 1, 4)

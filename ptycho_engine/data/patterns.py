@@ -122,7 +122,9 @@ class Patterns(LazyFrames[np.float32]):
         return n, height // self._binning, width // self._binning
 
     def _read(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        values = self._stack[rows].astype(np.float32, copy=False)
+        with np.errstate(over='ignore', invalid='ignore'):
+            # What does not fit in becomes infinite, and is refused as such.
+            values = self._stack[rows].astype(np.float32, copy=False)
         if self._bad.any():
             values[:, self._bad] = 0
         check_amplitudes(values, self._source, 'counts' if self._counts else 'values')
@@ -191,8 +193,8 @@ def check_amplitudes(values: npt.NDArray[np.float32], source: str, what: str = '
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataValueError(
-            f'{source}: diffraction holds NaN or infinite values; mark those pixels in bad_pixels or mend '
-            'them.'
+            f'{source}: diffraction holds NaN or infinite values, or such beyond single precision (3.4e38); '
+            'mark those pixels in bad_pixels or mend them.'
         )
     if low < 0:
         raise DataValueError(

@@ -276,7 +276,7 @@ def _remark(product: ProductData, text: str) -> str:
 
 
 def _check_light(raw: RawData, inner: slice, binning: int) -> None:
-    light = np.abs(raw.probeGuess) ** 2
+    light = np.abs(raw.probeGuess.astype(np.complex128)) ** 2
     cut = 1 - float(light[:, inner, inner].sum() / light.sum())
     size = raw.N // binning
     if cut > CUT_LIGHT_LIMIT:

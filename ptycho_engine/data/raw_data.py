@@ -24,6 +24,9 @@ from .verification import verify_file
 
 __all__ = ['MeasurementDomain', 'RawData']
 
+FARTHEST_PX = 1e9
+"""Coordinates beyond which double precision does not tell positions a millionth of a pixel apart."""
+
 
 @dataclass(frozen=True)
 class RawData:
@@ -137,9 +140,17 @@ class RawData:
             if isinstance(value, np.ndarray):
                 check_finite(value, f'{self.source}: {name}')
         for name in ('xcoords', 'ycoords'):
-            if not np.isfinite(getattr(self, name)).all():
+            values = getattr(self, name)
+            if not np.isfinite(values).all():
                 raise DataValueError(
                     f'{self.source}: {name} holds NaN or infinite values; remove those positions.'
+                )
+            farthest = float(np.abs(values).max())
+            if farthest > FARTHEST_PX:
+                raise DataValueError(
+                    f'{self.source}: {name} reaches {farthest:.3g}, beyond {FARTHEST_PX:.0e} object pixels; '
+                    'positions must be in object pixels (metres divided by the pixel size of the object), '
+                    'with their origin near the object.'
                 )
 
     def _checked(self, amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -54,7 +54,8 @@ class Scan:
     Raises
     ------
     DataValueError
-        If the scan has no patterns, or its positions are so far apart that they are of another unit.
+        If the scan has no patterns, or its positions are so far apart, or from the object, that they are of
+        another unit.
     """
 
     raw: RawData
@@ -71,6 +72,26 @@ class Scan:
                 f'{len(raw)} patterns of {raw.N}×{raw.N} pixels do not overlap; they must be in object '
                 'pixels (metres divided by the pixel size of the object).'
             )
+        self._require_near()
+
+    def _require_near(self) -> None:
+        """Check that patches touch the object, and that none is so far off that it cannot be made larger."""
+        raw, grid = self.raw, self.grid
+        x, y = raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y
+        reach = raw.N / 2
+        touching = (x > -reach) & (x < grid.width - 1 + reach) & (y > -reach) & (y < grid.height - 1 + reach)
+        off = np.maximum(np.maximum(-x, x - (grid.width - 1)), np.maximum(-y, y - (grid.height - 1)))
+        farthest = max(float(off.max()) + reach, 0.0)
+        canvas = (grid.height + 2 * farthest) * (grid.width + 2 * farthest)
+        most = max(MOST_PIXELS, SPARSEST * len(raw) * raw.N**2, 4 * grid.height * grid.width)
+        if touching.any() and canvas <= most:
+            return
+        where = f'are up to {farthest:.4g} pixels off' if touching.any() else 'lie so that no pattern touches'
+        raise DataValueError(
+            f'{raw.source}: the positions {where} the object of {grid.height}×{grid.width} pixels (x from '
+            f'{x.min():.4g} to {x.max():.4g}, y from {y.min():.4g} to {y.max():.4g}); they must be in object '
+            'pixels, counted from its first one.'
+        )
 
     @classmethod
     def from_raw(cls, raw: RawData) -> Scan:

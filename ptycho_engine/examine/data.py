@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..blocks import block_length, blocks, first_to_last
+from ..config.model import SIZE_MULTIPLE, SMALLEST_SIZE
 from ..data.known_patches import KnownPatches
 from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
 from ..data.scan import Scan, find_training_scans, load_scan
 from ..errors import EngineError
 from ..physics.geometry import place_patches
-from ..physics.probe import mode_intensity
-from ..physics.scaling import measure_scale
+from ..physics.probe import relative_intensity
+from ..pipeline.doubts import find_doubts, light_is_scarce, positions_off
+from ..pipeline.prepared import PreparedScan
 from .findings import Finding, Grade
 from .geometry import judge_geometry
 
@@ -71,9 +72,11 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
     Raises
     ------
     DataValueError
-        If the patterns hold NaN or negative values, or `Y` NaN.
+        If the patterns hold NaN or negative values or no counts, or `Y` NaN, or the probe sends no light to
+        the good pixels.
     """
     raw = scan.raw
+    prepared = PreparedScan(scan)
     chosen = first_to_last(len(raw), LOOKED_AT)
     amplitude = np.asarray(raw.diffraction[chosen])
     if isinstance(raw.Y, KnownPatches):
@@ -81,12 +84,23 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
         for part in blocks(len(raw), block_length(raw.N)):
             raw.Y[part]
     yield _content(scan)
+    if raw.N < SMALLEST_SIZE or raw.N % SIZE_MULTIPLE:
+        yield Finding(
+            Grade.STOP,
+            'size',
+            f'patterns of {raw.N}×{raw.N} pixels fit no network; their side must be a multiple of '
+            f'{SIZE_MULTIPLE} from {SMALLEST_SIZE} up: crop them (ptychopinn prepare --crop).',
+        )
     yield from _units(amplitude, raw.good)
-    yield from _light(raw, amplitude)
-    yield from _probe(raw)
+    yield from _light(prepared, amplitude)
+    yield from _probe(prepared)
     yield from _places(scan)
     yield from _overlap(raw)
-    yield from _agreement(raw)
+    for topic, text in find_doubts(prepared).items():
+        # Of single positions that lie off the object there was a word already.
+        if topic != 'positions':
+            yield Finding(Grade.CAUTION, topic, text)
+    yield from _agreement(prepared)
 
 
 def _content(scan: Scan) -> Finding:
@@ -120,7 +134,8 @@ def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> I
         yield Finding(Grade.FINE, 'units', 'the values look like amplitudes, the square root of counts.')
 
 
-def _light(raw: RawData, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding]:
+def _light(prepared: PreparedScan, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding]:
+    raw = prepared.scan.raw
     counts = np.square(amplitude, dtype=np.float64) * raw.good
     totals = counts.sum(axis=(1, 2))
     median = float(np.median(totals))
@@ -130,11 +145,14 @@ def _light(raw: RawData, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding
         f'{median:.3g} counts in a pattern (median; {totals.min():.3g} to {totals.max():.3g}), '
         f'{counts.max():.3g} in the brightest pixel.',
     )
+    if not raw.good.any():
+        yield Finding(Grade.STOP, 'bad pixels', 'every pixel is marked as bad; mend bad_pixels.')
+    # Raises where all are dark.
+    scarce = light_is_scarce(prepared.scale)
     empty = int((totals <= EMPTY * median).sum())
-    if empty:
-        grade = Grade.STOP if not totals.any() else Grade.CAUTION
+    if empty and not scarce:
         yield Finding(
-            grade,
+            Grade.CAUTION,
             'empty patterns',
             f'{empty} of {len(totals)} patterns looked at are empty; leave them out, with their positions.',
         )
@@ -146,15 +164,14 @@ def _light(raw: RawData, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding
             Grade.CAUTION,
             'saturation',
             f'{saturated} of {len(totals)} patterns looked at have {TIED} and more pixels at exactly the '
-            f'largest value, {brightest:.0f} counts, as a saturated detector gives; expose shorter, or mark '
+            f'largest value, {brightest:.10g} counts, as a saturated detector gives; expose shorter, or mark '
             'those pixels in bad_pixels.',
         )
-    if not raw.good.any():
-        yield Finding(Grade.STOP, 'bad pixels', 'every pixel is marked as bad; mend bad_pixels.')
 
 
-def _probe(raw: RawData) -> Iterator[Finding]:
-    intensity = mode_intensity(raw.probeGuess)
+def _probe(prepared: PreparedScan) -> Iterator[Finding]:
+    raw, scale = prepared.scan.raw, prepared.scale
+    intensity = relative_intensity(raw.probeGuess)
     size = raw.N
     axis = np.arange(size) - (size - 1) / 2
     total = float(intensity.sum())
@@ -162,7 +179,6 @@ def _probe(raw: RawData) -> Iterator[Finding]:
     dy = float((intensity.sum(axis=1) * axis).sum() / total)
     rim = max(size // 16, 1)
     inside = float(intensity[rim:-rim, rim:-rim].sum())
-    scale = measure_scale(raw.diffraction, raw.probeGuess, raw.bad_pixels)
     text = (
         f'about {probe_width(raw):.0f} px wide; times {scale.probe_scale:.3g} it gives the measured counts.'
     )
@@ -185,7 +201,7 @@ def _probe(raw: RawData) -> Iterator[Finding]:
 
 def probe_width(raw: RawData) -> float:
     """Return the diameter in pixels of a disk with the probe's effective area, (ΣI)² / ΣI²."""
-    intensity = mode_intensity(raw.probeGuess).astype(np.float64)
+    intensity = relative_intensity(raw.probeGuess)
     area = float(intensity.sum() ** 2 / (intensity**2).sum())
     return 2 * float(np.sqrt(area / np.pi))
 
@@ -193,25 +209,11 @@ def probe_width(raw: RawData) -> float:
 def _places(scan: Scan) -> Iterator[Finding]:
     raw, grid = scan.raw, scan.grid
     x, y = raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y
-
-    def off(columns: npt.NDArray[Any], rows: npt.NDArray[Any]) -> int:
-        return int(((columns < 0) | (columns > grid.width - 1) | (rows < 0) | (rows > grid.height - 1)).sum())
-
     corner = place_patches(x, y, raw.N).corner
     reaching = int(((corner < 0) | (corner + raw.N > np.array(grid.shape))).any(axis=1).sum())
-    outside = off(x, y)
+    outside, text = positions_off(scan)
     if outside:
-        hint = (
-            'with x and y swapped all would lie on it; exchange xcoords and ycoords'
-            if off(y, x) == 0
-            else 'check the unit (object pixels) and the origin (the first pixel of objectGuess)'
-        )
-        yield Finding(
-            Grade.CAUTION,
-            'positions',
-            f'{outside} of {len(raw)} positions lie off the object of {grid.height}×{grid.width} pixels: x '
-            f'from {x.min():.4g} to {x.max():.4g}, y from {y.min():.4g} to {y.max():.4g}; {hint}.',
-        )
+        yield Finding(Grade.CAUTION, 'positions', text)
     elif reaching:
         yield Finding(
             Grade.CAUTION,
@@ -225,11 +227,6 @@ def _places(scan: Scan) -> Iterator[Finding]:
 
 def _overlap(raw: RawData) -> Iterator[Finding]:
     if len(raw) < 2:
-        yield Finding(
-            Grade.CAUTION,
-            'overlap',
-            'there is one pattern only, so nothing overlaps; a reconstruction of it is hardly determined.',
-        )
         return
     distance = nearest_distances(np.stack([raw.xcoords, raw.ycoords], axis=1))
     step, width = float(np.median(distance)), probe_width(raw)
@@ -258,10 +255,13 @@ def _overlap(raw: RawData) -> Iterator[Finding]:
         yield Finding(Grade.FINE, 'overlap', f'{text}; gridsize 2 is worth its time.')
 
 
-def _agreement(raw: RawData) -> Iterator[Finding]:
+def _agreement(prepared: PreparedScan) -> Iterator[Finding]:
+    raw = prepared.scan.raw
     if len(raw) < 9:
         return
-    verdict = judge_geometry(raw)
+    verdict = judge_geometry(raw, prepared.scale)
+    if verdict is None:
+        return
     given = verdict.residuals['as given']
     if verdict.better is None:
         yield Finding(

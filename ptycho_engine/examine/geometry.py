@@ -18,7 +18,7 @@ from ..data.raw_data import RawData
 from ..physics.forward import cut_patches, epie_step, exit_waves, far_field
 from ..physics.geometry import ObjectGrid, place_patches
 from ..physics.probe import fourier_shift, mode_intensity
-from ..physics.scaling import measure_scale
+from ..physics.scaling import ScaleRecord
 from ..pipeline.stitch import Stitcher
 
 __all__ = ['HYPOTHESES', 'Verdict', 'judge_geometry']
@@ -29,7 +29,8 @@ ROUNDS = 8
 CLEAR = 0.8
 """Another hypothesis must bring the residual below this part of that of the data as given."""
 
-FloatArray = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.floating[Any]]
+ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 Change = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray, FloatArray]]
 
 HYPOTHESES: dict[str, Change] = {
@@ -52,19 +53,26 @@ class Verdict:
     """The name of that hypothesis; None where the data as given fit best or nothing is clear."""
 
 
-def judge_geometry(raw: RawData) -> Verdict:
-    """Try every hypothesis on a compact part of the scan.
+def judge_geometry(raw: RawData, scale: ScaleRecord) -> Verdict | None:
+    """Try every hypothesis on a compact part of the scan; None where that is dark.
 
     Parameters
     ----------
     raw : RawData
         A scan with patterns.
+    scale : ScaleRecord
+        Measured on it.
     """
     part = _compact_part(raw)
+    measured = np.asarray(part.diffraction[:], dtype=np.float64) / scale.unit
+    light = float((measured[:, part.good] ** 2).sum())
+    if not light > 0:
+        return None
+    probe = part.probeGuess.astype(np.complex128) * scale.gauge
     residuals = {}
     for name, change in HYPOTHESES.items():
-        amplitude, x, y = change(np.asarray(part.diffraction[:]), part.xcoords, part.ycoords)
-        residuals[name] = _residual(part, amplitude, x, y)
+        amplitude, x, y = change(measured, part.xcoords, part.ycoords)
+        residuals[name] = float(np.sqrt(_misfit(part, probe, amplitude, x, y) / light))
     best = min(residuals, key=lambda name: residuals[name])
     clear = residuals[best] < CLEAR * residuals['as given']
     return Verdict(residuals, best if clear else None)
@@ -78,15 +86,13 @@ def _compact_part(raw: RawData) -> RawData:
     return raw.select(np.sort(np.argsort(distance, kind='stable')[:count]))
 
 
-def _residual(part: RawData, amplitude: FloatArray, x: FloatArray, y: FloatArray) -> float:
-    """Return the relative amplitude error after some object updates of all patterns together."""
-    scale = measure_scale(part.diffraction, part.probeGuess, part.bad_pixels)
-    probe = part.probeGuess * np.complex64(scale.probe_scale)
+def _misfit(part: RawData, probe: ComplexArray, amplitude: FloatArray, x: FloatArray, y: FloatArray) -> float:
+    """Return the squared amplitude error after some object updates of all patterns together."""
     good = part.good
     grid = ObjectGrid.around_scan(x, y, part.N)
     placement = place_patches(x - grid.origin_x, y - grid.origin_y, part.N)
     weight = mode_intensity(fourier_shift(probe[None], placement.remainder[:, None]))
-    obj: npt.NDArray[np.complexfloating[Any, Any]] = np.ones(grid.shape, np.complex64)
+    obj: npt.NDArray[np.complexfloating[Any, Any]] = np.ones(grid.shape, np.complex128)
     for _ in range(ROUNDS):
         patches = cut_patches(obj, placement, part.N)
         revised = epie_step(patches, probe, placement.remainder, amplitude, good)
@@ -95,5 +101,4 @@ def _residual(part: RawData, amplitude: FloatArray, x: FloatArray, y: FloatArray
         obj = stitcher.result()
     waves = exit_waves(cut_patches(obj, placement, part.N), probe, placement.remainder)
     predicted = np.sqrt(mode_intensity(far_field(waves)))
-    error = ((predicted - amplitude) ** 2 * good).sum()
-    return float(np.sqrt(error / (amplitude**2 * good).sum()))
+    return float(((predicted - amplitude) ** 2 * good).sum())

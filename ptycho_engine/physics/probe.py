@@ -13,7 +13,14 @@ from ..arrays import as_numbers
 from ..config.model import ModelConfig
 from ..errors import DataValueError
 
-__all__ = ['as_mode_stack', 'condition_probe', 'correct_probe', 'fourier_shift', 'mode_intensity']
+__all__ = [
+    'as_mode_stack',
+    'condition_probe',
+    'correct_probe',
+    'fourier_shift',
+    'mode_intensity',
+    'relative_intensity',
+]
 
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 
@@ -40,9 +47,14 @@ def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.c
         )
     stack = as_numbers(array, np.complex64, name)
     if not np.isfinite(stack).all():
-        raise DataValueError(f'{name} holds NaN or infinite values; mend the probe first.')
+        raise DataValueError(
+            f'{name} holds NaN or infinite values, or such beyond single precision (3.4e38); mend the probe '
+            'first.'
+        )
     if not np.any(stack):
-        raise DataValueError(f'{name} is zero everywhere; give a probe with some illumination.')
+        raise DataValueError(
+            f'{name} is zero everywhere in single precision (below 1e-45); give a probe with some light.'
+        )
     return stack
 
 
@@ -83,13 +95,22 @@ def correct_probe(
             f'of the scan has shape {probe.shape}; give a probe with as many modes, or a model without '
             'probe_trainable.'
         )
-    unit = np.sqrt(mode_intensity(probe).max())
+    unit = np.sqrt(mode_intensity(probe.astype(np.complex128)).max())
     return np.asarray(probe + unit * (correction[..., 0] + 1j * correction[..., 1]), dtype=np.complex64)
 
 
 def mode_intensity(probe: ComplexArray) -> npt.NDArray[Any]:
     """Return the illumination summed over incoherent modes: (..., P, N, N) -> (..., N, N)."""
     return np.asarray((np.abs(probe) ** 2).sum(axis=-3))
+
+
+def relative_intensity(probe: ComplexArray) -> npt.NDArray[np.float64]:
+    """Return the illumination (N, N) of modes (P, N, N) relative to its brightest pixel.
+
+    Unlike :func:`mode_intensity` it fits in whatever the units of the probe.
+    """
+    intensity = mode_intensity(probe.astype(np.complex128))
+    return np.asarray(intensity / intensity.max(), dtype=np.float64)
 
 
 def fourier_shift(images: ComplexArray, shift: npt.ArrayLike) -> ComplexArray:

@@ -3,6 +3,9 @@
 Ptychography fixes probe and object only up to a factor. The engine multiplies the probe by ``q`` so that
 the flat object of amplitude 1 predicts the mean measured counts; the object's amplitude is then about 1.
 A result is returned in the gauge of the given probe, object times ``q``.
+
+Numbers that no detector counts are taken for relative ones: divided by a unit before anything is computed of
+them, so that their squares stay within single precision. The object does not depend on it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,21 @@ import numpy.typing as npt
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataValueError
 
-__all__ = ['ScaleRecord', 'measure_scale']
+__all__ = ['MOST_COUNTS', 'PRESUMED_COUNTS', 'ScaleRecord', 'measure_scale']
+
+MOST_COUNTS = 1e14
+"""Mean counts of a pattern beyond which they are taken for relative numbers. Single precision knows a pixel's
+share of so many no better than photon noise would let it, and squares of them still fit in."""
+
+FAINTEST_PIXEL = 0.5
+"""Counts that the brightest pixel of a scan must hold; where a photon was counted there is one with 1."""
+
+PRESUMED_COUNTS = 1e6
+"""Mean counts of a pattern that are presumed where the numbers are no counts, as their noise is not known."""
+
+LARGEST_FACTOR = 1e35
+"""Largest amplitude of the object in the units of the given probe, and least of its inverse: both must stay
+well within single precision."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +46,23 @@ class ScaleRecord:
     """Mean over patterns of the counts in good pixels."""
     input_scale: float
     """``sqrt((N/2)^2 / mean sum A^2)``: factor from measured amplitude to network input."""
+    unit: float = 1.0
+    """Measured amplitude that the engine counts as 1: not 1 where the numbers are relative ones. It follows
+    from the scan and is kept nowhere."""
+
+    @property
+    def gauge(self) -> float:
+        """Factor from the given probe to that of the engine."""
+        return self.probe_scale / self.unit
+
+    @property
+    def engine_counts(self) -> float:
+        """Mean counts of a pattern as the engine takes them."""
+        return self.mean_counts / self.unit**2
 
     def to_dict(self) -> dict[str, float]:
         """Return plain numbers for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != 'unit'}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ScaleRecord:
@@ -63,15 +93,19 @@ def measure_scale(
     Raises
     ------
     DataValueError
-        If the good pixels hold no counts, or the probe sends no light to them.
+        If the good pixels hold no counts, the probe sends no light to them, or the object would not be
+        within single precision in the units of the probe.
     """
     good = np.ones(amplitude.shape[-2:], bool) if bad_pixels is None else ~bad_pixels
-    total = 0.0
+    total = brightest = 0.0
     for part in blocks(len(amplitude), block_length(amplitude.shape[-1])):
         block = np.asarray(amplitude[part])[:, good]
         total += float(np.einsum('ij,ij->', block, block, dtype=np.float64))
+        brightest = max(brightest, float(block.max(initial=0)) ** 2)
     mean_counts = total / max(len(amplitude), 1)
-    far_field = np.fft.fftshift(np.fft.fft2(probe, norm='ortho'), axes=(-2, -1))
+    # Squares of a probe in the smallest or the largest numbers of single precision need double.
+    waves = probe.astype(np.complex128)
+    far_field = np.fft.fftshift(np.fft.fft2(waves, norm='ortho'), axes=(-2, -1))
     predicted = float((np.abs(far_field) ** 2).sum(axis=0)[good].sum())
     if not mean_counts > 0:
         raise DataValueError(
@@ -83,8 +117,24 @@ def measure_scale(
             'The probe sends no light to the good pixels; check the probe and the bad-pixel mask.'
         )
     n = amplitude.shape[-1]
+    probe_scale = float(np.sqrt(mean_counts / predicted))
+    if not 1 / LARGEST_FACTOR <= probe_scale <= LARGEST_FACTOR:
+        raise DataValueError(
+            f'The probe must be multiplied by {probe_scale:.3g} to predict the measured counts, and so much '
+            'would be the object, beyond single precision; give probe and patterns in more alike units.'
+        )
     return ScaleRecord(
-        probe_scale=float(np.sqrt(mean_counts / predicted)),
+        probe_scale=probe_scale,
         mean_counts=mean_counts,
         input_scale=float((n / 2) / np.sqrt(mean_counts)),
+        unit=_unit(mean_counts, brightest),
     )
+
+
+def _unit(mean_counts: float, brightest: float) -> float:
+    """Return the measured amplitude that is to count as 1 (GAU-05)."""
+    if mean_counts > MOST_COUNTS:
+        return float(np.sqrt(mean_counts / MOST_COUNTS))
+    if brightest < FAINTEST_PIXEL:
+        return float(np.sqrt(mean_counts / PRESUMED_COUNTS))
+    return 1.0

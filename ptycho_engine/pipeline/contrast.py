@@ -71,7 +71,7 @@ def measured_contrast(template: PreparedScan, photons: float) -> Contrast | None
     """
     raw = template.scan.raw
     most = most_patterns(JUDGED_PATTERNS, JUDGED_PIXELS, raw.N, fewest=2)
-    amplitude = np.asarray(raw.diffraction[evenly_spread(len(raw), most)])
+    amplitude = template.amplitude(evenly_spread(len(raw), most))
     if len(amplitude) < 2 or (amplitude == amplitude[0]).all():
         return None
     good = template.good

@@ -17,7 +17,7 @@ from ..data.scan import Scan
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.product import MOST_NUMBERS, is_hdf5_name, read_product
 from ..physics.geometry import place_patches
-from ..physics.probe import as_mode_stack, mode_intensity
+from ..physics.probe import as_mode_stack, relative_intensity
 from .prepared import PreparedScan
 from .quality import Scores, scan_box, score
 from .reconstruct import judge_fit
@@ -202,7 +202,7 @@ def _coverage(result: ObjectFile, box: tuple[slice, slice]) -> float | None:
     if result.probe is None or result.x is None or result.y is None:
         return None
     size = result.probe.shape[-1]
-    intensity = mode_intensity(result.probe)
+    intensity: npt.NDArray[Any] = relative_intensity(result.probe)
     corner = place_patches(result.x, result.y, size).corner
     stitcher = Stitcher(result.object_array.shape)
     for part in blocks(len(corner), block_length(size)):

@@ -41,11 +41,11 @@ def scan_patterns(
     multiple : int
         The sides of the canvas are multiples of this; it grows at its end.
     """
-    raw, good, margin = prepared.scan.raw, prepared.good, prepared.margin
+    good, margin = prepared.good, prepared.margin
     height, width = (-(-(side + 2 * margin) // multiple) * multiple for side in prepared.scan.grid.shape)
 
     def amplitude(chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return np.where(good, raw.diffraction[chosen], np.float32(0))
+        return np.where(good, prepared.amplitude(chosen), np.float32(0))
 
     return ScanPatterns(
         probe=prepared.illumination.probe,

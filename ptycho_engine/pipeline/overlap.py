@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import oaconvolve
 
-from ..physics.probe import mode_intensity
+from ..physics.probe import relative_intensity
 from .prepared import PreparedScan
 
 __all__ = ['SPARSE_OVERLAP', 'overlap_of', 'scan_overlap']
@@ -47,9 +47,9 @@ def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
 
 def scan_overlap(prepared: PreparedScan) -> float:
     """Return how many patterns of a scan fall on a pixel where it is densest, without reading them."""
-    intensity = mode_intensity(prepared.probe)
+    intensity = relative_intensity(prepared.probe).astype(np.float32)
     corner = prepared.placement.corner - prepared.placement.corner.min(axis=0)
     visits = np.zeros(corner.max(axis=0) + 1, np.float32)
     np.add.at(visits, tuple(corner.T), 1)
-    light = np.maximum(oaconvolve(visits, intensity.astype(np.float32)), 0)
-    return overlap_of(light, float(intensity.max()))
+    light = np.maximum(oaconvolve(visits, intensity), 0)
+    return overlap_of(light, 1.0)

@@ -36,7 +36,7 @@ class PreparedScan:
     has_truth: bool = False
     """Whether the scan's object is the truth and may serve as labels."""
     known_scale: ScaleRecord | None = None
-    """Scales of the scan that this one is a part of."""
+    """Scales of the scan that this one is a part of, or that it is with another probe."""
 
     @cached_property
     def scale(self) -> ScaleRecord:
@@ -77,8 +77,15 @@ class PreparedScan:
     @cached_property
     def illumination(self) -> Illumination:
         """The probe in the engine's gauge and the mask."""
-        probe = self.probe * np.complex64(self.scale.probe_scale)
-        return Illumination(probe, self.good, self.scale.input_scale)
+        scale = self.scale
+        probe = (self.probe.astype(np.complex128) * scale.gauge).astype(np.complex64)
+        return Illumination(probe, self.good, scale.input_scale * scale.unit)
+
+    def amplitude(self, chosen: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+        """Return the amplitudes (..., N, N) of some patterns, in the units in which the engine counts."""
+        values = np.ascontiguousarray(self.scan.raw.diffraction[chosen])
+        unit = self.scale.unit
+        return values if unit == 1 else (values.astype(np.float64) / unit).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.scan.raw)
@@ -93,10 +100,9 @@ class PreparedScan:
 
         `extent` is that of all groups of the pass; None where these are all.
         """
-        raw = self.scan.raw
         return Batch(
             illumination=self.illumination,
-            amplitude=self.with_bad_filled(np.ascontiguousarray(raw.diffraction[groups])),
+            amplitude=self.with_bad_filled(self.amplitude(groups)),
             corner=self.placement.corner[groups],
             remainder=self.placement.remainder[groups].astype(np.float32),
             extent=self.extent(groups) if extent is None else extent,
@@ -138,11 +144,12 @@ class PreparedScan:
         """
         raw = self.scan.raw
         if probe is not None:
-            raw = replace(raw, probeGuess=probe / np.complex64(self.scale.probe_scale))
+            own = (probe.astype(np.complex128) / self.scale.gauge).astype(np.complex64)
+            raw = replace(raw, probeGuess=own)
         if position_shift is not None:
             dy, dx = position_shift.T
             raw = replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
-        return PreparedScan(replace(self.scan, raw=raw))
+        return PreparedScan(replace(self.scan, raw=raw), known_scale=self.scale)
 
     def part(self, members: npt.NDArray[np.int64]) -> PreparedScan:
         """Return some patterns (k,) of the scan in memory, on the part of its grid that they reach."""

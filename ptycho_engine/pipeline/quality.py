@@ -64,11 +64,21 @@ class Alignment:
 
 
 def scan_box(x: npt.ArrayLike, y: npt.ArrayLike, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return (rows, columns) of the bounding box of positions in pixels, cut to the image."""
-    xs, ys = np.asarray(x), np.asarray(y)
-    top, bottom = max(int(np.ceil(ys.min())), 0), min(int(np.floor(ys.max())) + 1, shape[0])
-    left, right = max(int(np.ceil(xs.min())), 0), min(int(np.floor(xs.max())) + 1, shape[1])
-    return slice(top, bottom), slice(left, right)
+    """Return (rows, columns) of the bounding box of positions in pixels, cut to the image.
+
+    Where they lie between two pixels along an axis it is the nearer one.
+    """
+    rows, columns = (_span(np.asarray(axis), side) for axis, side in zip((y, x), shape, strict=True))
+    return rows, columns
+
+
+def _span(positions: npt.NDArray[np.floating[Any]], side: int) -> slice:
+    """Return the pixels of an axis between the outermost positions; none where these lie off the image."""
+    first, last = int(np.ceil(positions.min())), int(np.floor(positions.max()))
+    if last < first:
+        first = last = int(np.rint(positions.mean()))
+    first, stop = max(first, 0), min(last + 1, side)
+    return slice(first, max(stop, first))
 
 
 def require_comparable(truth: tuple[int, ...], result: tuple[int, ...], box: tuple[slice, slice]) -> None:

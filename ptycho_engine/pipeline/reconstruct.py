@@ -27,6 +27,7 @@ from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
 from ..printable import printable
 from .coupled import WholeScan
+from .doubts import warn_of_doubts
 from .predict import predict_groups, predict_whole
 from .prepared import PreparedScan
 from .progress import show_progress
@@ -100,6 +101,7 @@ def _reconstruct(
         model,
         archive.weights.get(PROBE_CORRECTION),
     )
+    warn_of_doubts(prepared)
     warn_if_off_centre(prepared.scan.raw)
     with closing(create_backend(config.backend, execution)) as backend:
         result = yield from _run(backend, prepared, archive, config, stop, tic)
@@ -256,16 +258,16 @@ def judge_fit(
     """
     raw = prepared.scan.raw
     chosen = evenly_spread(len(raw), most_patterns(most, JUDGED_PIXELS, raw.N))
-    padded = prepared.pad(object_array)
+    padded = prepared.pad(object_array / np.float32(prepared.scale.probe_scale))
     good = prepared.good
-    probe = raw.probeGuess
+    probe = prepared.illumination.probe
     rate = np.empty((len(chosen), raw.N, raw.N), np.float32)
     count = np.empty_like(rate)
     for part in blocks(len(chosen), block_length(raw.N, len(probe))):
         members = chosen[part]
         remainder = prepared.placement.remainder[members]
         rate[part] = predict_intensity(prepared.cut(padded, members), probe, remainder)
-        count[part] = np.square(raw.diffraction[members])
+        count[part] = np.square(prepared.amplitude(members))
     factor = count[:, good].sum(dtype=np.float64) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
     values = [
         deviance(count[part], rate[part] * factor, good) for part in blocks(len(chosen), block_length(raw.N))

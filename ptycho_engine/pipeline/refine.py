@@ -102,7 +102,7 @@ class Refinement:
     @property
     def sentence(self) -> str:
         """What happened, for logs and comments."""
-        change = f'held-out deviance {self.deviance_before:.4g} → {self.deviance_after:.4g}'
+        change = f'held-out deviance {_in_words(self.deviance_before)} → {_in_words(self.deviance_after)}'
         if not self.kept:
             return f'refinement did not improve on the network and was dropped ({change})'
         mean = ', averaged with the network' if self.averaged else ''
@@ -209,7 +209,7 @@ def refine(
     light, learned = physics.to_host(first.weight), bool((padded != 1).any())
     overlap = overlap_of(light, patterns.brightest)
     starts, most = _starts(course, padded, warm, first.weight, overlap=overlap, learned=learned)
-    best = _Best(warm, before, patterns)
+    best = _Best(warm, before if math.isfinite(before) else math.inf, patterns)
     trial = 0
     if len(starts) > 1:
         trial = _trial_length(config.refine_iterations, most if course.accelerated else 1)
@@ -249,7 +249,7 @@ def refine(
         averaged=averaged,
         sweeps=sweeps,
         deviance_before=before,
-        deviance_after=best.value,
+        deviance_after=best.value if kept else before,
         seconds=time.perf_counter() - tic,
     )
     logger.info('%s. %.1f s.', result.sentence.capitalize(), result.seconds)
@@ -347,6 +347,10 @@ def _trial(
     )
     best.offer(ahead.current, reached[chosen], course.patterns)
     return chosen, ahead
+
+
+def _in_words(deviance: float) -> str:
+    return f'{deviance:.4g}' if math.isfinite(deviance) else 'not a finite number'
 
 
 def _judged(name: str, value: float) -> float:

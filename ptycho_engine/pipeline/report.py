@@ -95,7 +95,7 @@ class QualityReport:
     @property
     def sentence(self) -> str:
         """One line for the log and the product's comments."""
-        parts = [f'deviance {self.deviance:.4g} per pixel', f'coverage {self.coverage:.1%}']
+        parts = [_deviance_in_words(self.deviance), f'coverage {self.coverage:.1%}']
         if math.isfinite(self.frc50):
             parts.append(f'odd/even FRC50 of the network {self.frc50:.3g}/px')
         if math.isfinite(self.uncertainty):
@@ -103,6 +103,12 @@ class QualityReport:
         if self.refinement:
             parts.append(self.refinement)
         return '; '.join(parts) + '.'
+
+
+def _deviance_in_words(value: float) -> str:
+    if math.isfinite(value):
+        return f'deviance {value:.4g} per pixel'
+    return 'its deviance is no finite number, so that nothing can be said of how well it fits'
 
 
 def measure_quality(

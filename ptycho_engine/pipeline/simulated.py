@@ -86,6 +86,10 @@ class ObjectVariety:
             )
 
 
+LEAST_LIGHT = 30.0
+"""Mean counts of all patterns of a simulated object together, at least: of none nothing can be learned."""
+
+
 class SimulatedScans:
     """Parts of given scans on simulated objects; the truth serves as labels.
 
@@ -231,7 +235,10 @@ class SimulatedScans:
             probe,
             x - (x.min() + x.max()) / 2 + (shape[1] - 1) / 2,
             y - (y.min() + y.max()) / 2 + (shape[0] - 1) / 2,
-            photons=self._photons[template] * variety.photon_factor ** doses.uniform(-1, 1),
+            photons=max(
+                self._photons[template] * variety.photon_factor ** doses.uniform(-1, 1),
+                LEAST_LIGHT / len(near),
+            ),
             rng=doses,
             bad_pixels=raw.bad_pixels,
         )
@@ -269,4 +276,4 @@ def with_truth(config: TrainingConfig) -> TrainingConfig:
 
 def _photons_of(template: PreparedScan) -> float:
     """Return the mean counts per pattern of a scan, those in bad pixels added as the probe has them."""
-    return float(template.scale.probe_scale**2 * np.sum(np.abs(template.probe) ** 2, dtype=np.float64))
+    return float(np.sum(np.abs(template.illumination.probe) ** 2, dtype=np.float64))

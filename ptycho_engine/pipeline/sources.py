@@ -19,6 +19,7 @@ from ..data.neighbours import Neighbourhood
 from ..data.scan import Scan
 from ..errors import DataValueError
 from ..files.origin import ScanOrigin
+from .doubts import warn_of_doubts
 from .identity import combined, scan_origin
 from .overlap import scan_overlap
 from .parts import GROUPS_OF_PART, WHOLE_PIXELS, Part, draw_part
@@ -145,10 +146,11 @@ class MeasuredScans:
                     f'{"supervised training" if supervised else "realspace_mae_weight > 0"} needs; give '
                     'a scan whose objectGuess (or product object) is a reconstruction, or train PINN.'
                 )
-        for scan in scans:
-            warn_if_off_centre(scan.raw)
         self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
         self._selections = select_patterns([scan.raw for scan in scans], config, config.validation_fraction)
+        for prepared in self._prepared:
+            warn_of_doubts(prepared)
+            warn_if_off_centre(prepared.scan.raw)
 
     @property
     def reference(self) -> PreparedScan:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.ndimage import zoom
 
 from ..errors import DataValueError
-from ..physics.probe import as_mode_stack, mode_intensity
+from ..physics.probe import as_mode_stack, mode_intensity, relative_intensity
 
 __all__ = [
     'defocused_probe',
@@ -224,7 +224,7 @@ def vary_probe(probe: npt.ArrayLike, rng: np.random.Generator, strength: float) 
 def illuminated_width(probe: npt.ArrayLike) -> float:
     """Return the equivalent width in pixels of a probe's intensity, ``sqrt((sum I)² / sum I²)``."""
     array = np.asarray(probe)
-    intensity = mode_intensity(array if array.ndim == 3 else array[np.newaxis]).astype(np.float64)
+    intensity = relative_intensity(array if array.ndim == 3 else array[np.newaxis])
     return float(np.sqrt(intensity.sum() ** 2 / (intensity**2).sum()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,7 +92,7 @@ def _load(path: Path, photons: float | None) -> Scan:
         return _with_flat_patterns(raw, _photons_of_product(product, photons, path), product)
     if path.suffix == '.npy' or (path.suffix == '.npz' and not set(PATTERN_KEYS) & set(read_headers(path))):
         raw = _scan_of_probe(path)
-        power = float(np.sum(np.abs(raw.probeGuess) ** 2, dtype=np.float64))
+        power = _power(raw.probeGuess)
         return _with_flat_patterns(raw, _photons_of_probe(power, photons, path))
     return load_scan(path)
 
@@ -123,8 +124,11 @@ def _photons_of_product(product: ProductData, photons: float | None, path: Path)
     if photons is None and product.position_photon_counts is not None:
         photons = float(np.mean(product.position_photon_counts)) or None
     photons = photons or product.probe_photon_count or None
-    power = float(np.sum(np.abs(product.probe[0]) ** 2, dtype=np.float64))
-    return _photons_of_probe(power, photons, path)
+    return _photons_of_probe(_power(product.probe[0]), photons, path)
+
+
+def _power(probe: npt.NDArray[Any]) -> float:
+    return float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
 
 
 def _photons_of_probe(power: float, photons: float | None, path: Path) -> float:

@@ -10,6 +10,7 @@ from ptycho_engine.data.scan import Scan
 from ptycho_engine.examine.data import examine_path, examine_scan
 from ptycho_engine.examine.findings import Grade
 from ptycho_engine.examine.geometry import HYPOTHESES, judge_geometry
+from ptycho_engine.physics.scaling import measure_scale
 from tests.conftest import small_scan
 
 
@@ -113,7 +114,7 @@ def test_saturated_patterns(good):
 
 
 def test_one_pattern(good):
-    assert 'one pattern only' in troubles(good.select([24]))['overlap']
+    assert 'one pattern only' in troubles(good.select([24]))['places']
 
 
 def test_missing_and_broken_files(tmp_path, good):
@@ -130,8 +131,9 @@ def test_missing_and_broken_files(tmp_path, good):
 
 def test_every_hypothesis_undoes_itself(good):
     """Each mix-up is found whatever the data: what is tried is what is wrong."""
+    scale = measure_scale(good.diffraction, good.probeGuess)
     for name in list(HYPOTHESES)[1:]:
         amplitude, x, y = HYPOTHESES[name](good.diffraction, good.xcoords, good.ycoords)
         mixed = replace(good, diffraction=amplitude, xcoords=x, ycoords=y, objectGuess=None)
-        assert judge_geometry(mixed).better == name
-    assert judge_geometry(good).better is None
+        assert judge_geometry(mixed, scale).better == name
+    assert judge_geometry(good, scale).better is None

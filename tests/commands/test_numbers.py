@@ -4,11 +4,13 @@ Clauses GAU-05, DIR-05, DIR-06 and DOUBT-01, over files of 16 patterns of 32×32
 """
 
 import json
+import shutil
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -238,3 +240,98 @@ def test_a_result_or_a_sentence(name, network, tmp_path, capsys):
     """GAU-05, DIR-05, DIR-06, DOUBT-01: doctor, train and reconstruct agree about every scan."""
     fault = FAULTS[name]
     check(fault, written(tmp_path / 'scan.npz', fault.changes), network, tmp_path, capsys)
+
+
+def in_directory(source: Path, folder: Path, patterns: Any = None, product: Any = None) -> Path:
+    """Copy a Ptychodus directory with some of its arrays changed by functions of them."""
+    shutil.copytree(source, folder)
+    for path, changes in (('diffraction.h5', patterns), ('product.h5', product)):
+        for name, change in (changes or {}).items():
+            with h5py.File(folder / path, 'r+') as file:
+                old = file[name]
+                attributes, values = dict(old.attrs), change(old[()])
+                del file[name]
+                file.create_dataset(name, data=values).attrs.update(attributes)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory) -> Path:
+    """A sound Ptychodus directory."""
+    folder = tmp_path_factory.mktemp('pair')
+    words = ['--size', '32', '--points', '16', '--step-px', '4', '--photons', '1e4']
+    assert run(['simulate', *words, '--output', folder, '--quiet']) == 0
+    return folder
+
+
+@dataclass(frozen=True)
+class PairFault(Fault):
+    """What is wrong with a Ptychodus directory: functions of its arrays."""
+
+    patterns: dict[str, Any] = field(default_factory=dict)
+    product: dict[str, Any] = field(default_factory=dict)
+
+
+def times(factor: float, dtype: type) -> Any:
+    return lambda values: (values * np.float64(factor)).astype(dtype)
+
+
+X_M, Y_M = 'probe_position_x_m', 'probe_position_y_m'
+ZEROS = {X_M: np.zeros_like, Y_M: np.zeros_like}
+PAIR_FAULTS = {
+    'nothing': PairFault(),
+    'counts to 3e38': PairFault(
+        patterns={'patterns': lambda c: (c / c.max() * 3e38).astype(np.float32)}, doubt=RELATIVE
+    ),
+    'counts × 1e25': PairFault(patterns={'patterns': times(1e25, np.float32)}, doubt=RELATIVE),
+    'counts × 1e-20': PairFault(patterns={'patterns': times(1e-20, np.float64)}, doubt=NO_COUNTS),
+    'counts zero': PairFault(patterns={'patterns': np.zeros_like}, stop=DARK),
+    'probe × 1e30': PairFault(product={'probe': times(1e30, np.complex128)}),
+    'probe × 1e-30': PairFault(product={'probe': times(1e-30, np.complex64)}),
+    'probe zero': PairFault(product={'probe': np.zeros_like}, stop='zero everywhere'),
+    'all at one place': PairFault(product=ZEROS, doubt=PLACE),
+    'positions × 1e9': PairFault(product={X_M: times(1e9, np.float64)}, stop=FAR),
+    'positions × 1e300': PairFault(product={X_M: times(1e300, np.float64)}, stop=FAR),
+    'positions NaN': PairFault(product={X_M: times(np.nan, np.float64)}, stop=NOT_FINITE),
+    'object NaN': PairFault(product={'object': times(np.nan, np.complex64)}),
+    'object zero': PairFault(product={'object': np.zeros_like}),
+}
+
+
+@pytest.mark.parametrize('name', PAIR_FAULTS)
+def test_a_result_or_a_sentence_for_a_ptychodus_directory(name, pair, network, tmp_path, capsys):
+    """The same of diffraction.h5 and product.h5."""
+    fault = PAIR_FAULTS[name]
+    scan = in_directory(pair, tmp_path / 'scan.npz', fault.patterns, fault.product)
+    check(fault, scan, network, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['0.1 photons', 'amplitudes × 1e25', 'probe × 1e30', 'probe × 1e-30', 'one pattern', 'all at one place'],
+)
+def test_tensorflow_says_the_same(name, network, tmp_path, capsys):
+    pytest.importorskip('tensorflow')
+    fault = FAULTS[name]
+    check(fault, written(tmp_path / 'scan.npz', fault.changes), network, tmp_path, capsys, 'tensorflow')
+
+
+@pytest.mark.parametrize(('size', 'fits'), [(40, True), (36, False), (24, False)])
+def test_a_size_that_no_network_is_for(size, fits, tmp_path, capsys):
+    """DOUBT-01: doctor names the size that training refuses."""
+    small = small_scan(points=3, size=size)
+    small.to_file(tmp_path / 'scan.npz')
+    code = run(['doctor', '--data-only', '--quiet', tmp_path / 'scan.npz'])
+    assert ('fit no network' in ' '.join(capsys.readouterr().out.split())) is not fits
+    assert code == (0 if fits else FAILURE)
+    words = [
+        'train',
+        tmp_path / 'scan.npz',
+        '--output',
+        tmp_path / 'm',
+        *TRAIN,
+        '--simulated-epochs',
+        '0',
+        '--quiet',
+    ]
+    assert run(words) == (0 if fits else MISTAKE)

@@ -122,8 +122,6 @@ def _how_well(history: Sequence[Mapping[str, float]]) -> str:
     if not judged:
         return 'not measured'
     best = min(judged, key=lambda record: record[f'{key}_loss'])
-    deviance = best.get(f'{key}_deviance', float('nan'))
-    return (
-        f'{key} deviance {deviance:.4g} per pixel (about 1 is the noise), {key} loss '
-        f'{best[f"{key}_loss"]:.4g}, best in epoch {best["epoch"]:.0f}'
-    )
+    deviance = best.get(f'{key}_deviance')
+    known = 'unknown' if deviance is None else f'{deviance:.4g} per pixel (about 1 is the noise)'
+    return f'{key} deviance {known}, {key} loss {best[f"{key}_loss"]:.4g}, best in epoch {best["epoch"]:.0f}'

@@ -6,7 +6,7 @@ A checkpoint holds the same members and more, so that it serves as a model too (
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,8 @@ MOST_MODES = 1000
 MOST_RECORDS = 50_000
 """Of a history; of a longer one the last are kept."""
 LONGEST_REASON = 400
-LARGEST_SCALE = 1e30
+LARGEST_SCALE = 1e90
+"""Squares of what single precision holds, summed over a pattern (GAU-05), are below it."""
 LARGEST_SIDE = 1 << 15
 
 
@@ -288,8 +289,8 @@ def _scale(file: SealedZip) -> ScaleRecord:
     values = parse_object(file.read('scale.json', OBJECT_BYTES), file.path)
     return ScaleRecord(
         **{
-            item.name: number(values.get(item.name), f'{what}, {item.name}', 1 / LARGEST_SCALE, LARGEST_SCALE)
-            for item in fields(ScaleRecord)
+            name: number(values.get(name), f'{what}, {name}', 1 / LARGEST_SCALE, LARGEST_SCALE)
+            for name in ScaleRecord.KEPT
         }
     )
 

@@ -12,6 +12,9 @@ from .stated import number, text, whole_number
 
 __all__ = ['ScanOrigin', 'origins_from_json', 'origins_to_json']
 
+LARGEST_COUNTS = 1e90
+"""Squares of what single precision holds, summed over a pattern (GAU-05), are below it."""
+
 
 @dataclass(frozen=True)
 class ScanOrigin:
@@ -50,7 +53,7 @@ def origins_from_json(values: Any, path: Path) -> tuple[ScanOrigin, ...]:
         ScanOrigin(
             name=text(value.get('name'), f'{what}, name'),
             patterns=whole_number(value.get('patterns'), f'{what}, patterns', 1),
-            mean_counts=number(value.get('mean_counts'), f'{what}, mean_counts', 0),
+            mean_counts=number(value.get('mean_counts'), f'{what}, mean_counts', 0, LARGEST_COUNTS),
             step_px=None if value.get('step_px') is None else number(value['step_px'], f'{what}, step_px', 0),
             identity=text(value.get('identity'), f'{what}, identity'),
         )

@@ -10,8 +10,8 @@ them, so that their squares stay within single precision. The object does not de
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,9 @@ well within single precision."""
 class ScaleRecord:
     """Scales measured on one scan."""
 
+    KEPT: ClassVar[tuple[str, ...]] = ('probe_scale', 'mean_counts', 'input_scale')
+    """What a model keeps of it."""
+
     probe_scale: float
     """``q``: the given probe times q predicts the measured counts with an object of amplitude 1."""
     mean_counts: float
@@ -55,23 +58,9 @@ class ScaleRecord:
         """Factor from the given probe to that of the engine."""
         return self.probe_scale / self.unit
 
-    @property
-    def engine_counts(self) -> float:
-        """Mean counts of a pattern as the engine takes them."""
-        return self.mean_counts / self.unit**2
-
     def to_dict(self) -> dict[str, float]:
         """Return plain numbers for JSON."""
-        return {name: value for name, value in asdict(self).items() if name != 'unit'}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ScaleRecord:
-        """Rebuild a record from :meth:`to_dict`."""
-        return cls(
-            probe_scale=float(values['probe_scale']),
-            mean_counts=float(values['mean_counts']),
-            input_scale=float(values['input_scale']),
-        )
+        return {name: getattr(self, name) for name in self.KEPT}
 
 
 def measure_scale(

@@ -342,7 +342,7 @@ def _trial(
     logger.info(
         'After %d sweeps the held-out deviance is %s; the %s start goes on.',
         length,
-        ', '.join(f'{value:.4g} from the {name} start' for name, value in reached.items()),
+        ', '.join(f'{_in_words(value)} from the {name} start' for name, value in reached.items()),
         chosen,
     )
     best.offer(ahead.current, reached[chosen], course.patterns)

@@ -199,7 +199,7 @@ def check(
     """Ask `doctor`, train and reconstruct, and compare what they say."""
     capsys.readouterr()
     code = run(['doctor', '--data-only', '--quiet', scan])
-    said = ' '.join(capsys.readouterr().out.split())
+    said = ' '.join(''.join(capsys.readouterr()).split())
     assert code == (FAILURE if fault.stop else 0), said
     for words in (fault.stop, fault.doubt, fault.caution):
         assert words in said
@@ -293,7 +293,7 @@ PAIR_FAULTS = {
     'positions × 1e9': PairFault(product={X_M: times(1e9, np.float64)}, stop=FAR),
     'positions × 1e300': PairFault(product={X_M: times(1e300, np.float64)}, stop=FAR),
     'positions NaN': PairFault(product={X_M: times(np.nan, np.float64)}, stop=NOT_FINITE),
-    'object NaN': PairFault(product={'object': times(np.nan, np.complex64)}),
+    'object NaN': PairFault(product={'object': times(np.nan, np.complex64)}, doubt='the object holds NaN'),
     'object zero': PairFault(product={'object': np.zeros_like}),
 }
 

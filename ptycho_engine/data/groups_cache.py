@@ -46,6 +46,8 @@ __all__ = [
 logger = logging.getLogger('ptychopinn.data')
 
 CACHE_SUFFIX = '.groups_cache.npz'
+CHECKSUM_LENGTH = 64
+"""Of a SHA-256 in hexadecimal; its characters count as values where the size of an array is bounded."""
 
 VERSION = 1
 """Of the way neighbours are found; part of the checksum."""
@@ -177,7 +179,7 @@ def scan_neighbourhood(
 def _read(path: Path, n: int, gridsize: int, K: int, checksum: str) -> npt.NDArray[np.int32] | None:
     """Return the neighbours in a cache file, or None where it is missing, damaged or of something else."""
     shapes = {'all_groups': (n, gridsize**2), 'further_neighbors': (n, K - gridsize**2 + 1)}
-    most = {'dataset_checksum': 1, **{name: math.prod(shape) for name, shape in shapes.items()}}
+    most = {'dataset_checksum': CHECKSUM_LENGTH, **{name: math.prod(shape) for name, shape in shapes.items()}}
     try:
         stated = read_arrays(path, ('dataset_checksum',), most=most)['dataset_checksum']
         if str(stated) != checksum:

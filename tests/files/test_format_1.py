@@ -3,6 +3,8 @@
 import hashlib
 import json
 import lzma
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -45,6 +47,16 @@ def test_arc_10_a_model_of_format_1_is_read_to_the_bit(tmp_path):
     again = load_archive(tmp_path / 'wts.h5.zip')
     assert digest(again.weights) == EXPECTED['model']
     assert again.history == model.history
+
+
+def test_arc_10_it_is_read_without_the_hdf5_library():
+    code = (
+        'import sys; from ptycho_engine.files.archive import load_archive; '
+        "load_archive(sys.argv[1]); print('h5py' in sys.modules)"
+    )
+    path = FORMAT_1 / 'wts.h5.zip'
+    run = subprocess.run([sys.executable, '-c', code, path], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == 'False'
 
 
 def test_arc_10_a_checkpoint_of_format_1_is_read_to_the_bit_with_its_double_precision(

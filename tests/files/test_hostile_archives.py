@@ -9,7 +9,7 @@ import pytest
 
 from ptycho_engine.files.archive import save_archive
 from ptycho_engine.files.checkpoint import save_checkpoint
-from tests.files.hostile_archives import CASES, CHECKPOINT, MODEL, MODEL_1, write_all
+from tests.files.hostile_archives import CASES, CHECKPOINT, MODEL, MODEL_1, REASONS, write_all
 from tests.files.test_archive import FORMAT_1, tiny_model
 from tests.files.test_checkpoint import tiny_checkpoint
 
@@ -57,6 +57,7 @@ def test_arc_08_a_hostile_archive_is_refused_by_every_reader_in_one_sentence(out
         assert sentence.isprintable()
         assert sentence.endswith('.')
         assert len(sentence) < 1500
+        assert REASONS.get(title, '') in sentence
 
 
 @pytest.mark.parametrize('title', CASES)

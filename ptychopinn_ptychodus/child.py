@@ -125,6 +125,7 @@ class Child:
         self._finished = False
         self._ended = threading.Event()
         self._trouble: EngineError | None = None
+        self._handover = threading.Thread(target=self._hand_over, name='ptychopinn-job', daemon=True)
 
     def __enter__(self) -> Self:
         with self._errors.given_to_child():
@@ -133,7 +134,7 @@ class Child:
         for connection in self._childs_ends:
             connection.close()
         # Not among the arguments of the process: a large job would hold us here, and Stop would have to wait.
-        threading.Thread(target=self._hand_over, name='ptychopinn-job', daemon=True).start()
+        self._handover.start()
         return self
 
     def _hand_over(self) -> None:
@@ -168,6 +169,8 @@ class Child:
             self._process.kill()
             self._process.join()
         self._errors.close()
+        # It ends with the child, at its next write, and must not meet a pipe that is closed.
+        self._handover.join(TERMINATE_GRACE_S)
         self._control.close()
         self._messages.close()
         # When the program ends, multiprocessing may have collected the child first; to this object it then

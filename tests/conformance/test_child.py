@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 pytest.importorskip('ptychodus.model.processing')
@@ -37,6 +39,23 @@ def test_waiting_is_interrupted_and_leaving_ends_the_child() -> None:
         assert pid is not None
     with pytest.raises(ValueError, match='closed'):
         process.is_alive()
+
+
+def test_the_end_of_a_run_waits_for_what_is_being_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop at the start: no thread is left that uses a pipe which is closed."""
+    closed: list[bool] = []
+
+    def hand_over_slowly(array: object, connection: Any, pid: int, cancelled: Callable[[], bool]) -> bool:
+        while not cancelled():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        closed.append(connection.closed)
+        return False
+
+    monkeypatch.setattr('ptychopinn_ptychodus.child.send_array', hand_over_slowly)
+    with Child('time:sleep', None, np.zeros(3)):
+        pass
+    assert closed == [False]
 
 
 def test_a_child_that_the_interpreter_has_collected_already_is_no_error() -> None:

@@ -13,7 +13,7 @@ import pytest
 from batch_table import release_scan
 from conftest import HERE, runner, write_models
 from releases import SUPPORTED, environment_of, unpack
-from window_checks import check_frameless, check_models, check_run, check_wrong_data
+from window_checks import check_frameless, check_looks, check_models, check_run, check_wrong_data
 
 pytestmark = [
     pytest.mark.ptychodus,
@@ -57,6 +57,11 @@ def test_the_stories_of_a_session(tell: Callable[..., Report]) -> None:
     check_models(report['models'])
     assert report['frameworks'] == []
     assert report['children_left'] == 0
+
+
+def test_what_is_drawn_and_said_without_a_run(tell: Callable[..., Report]) -> None:
+    """API-81 (Object page), API-84, API-85."""
+    check_looks(tell('looks'))
 
 
 def test_the_story_without_a_framework(tell: Callable[..., Report]) -> None:

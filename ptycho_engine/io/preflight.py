@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, OutputError
+from .atomic import new_temporary
 
 __all__ = ['require_file_writable', 'require_room', 'require_writable']
 
@@ -112,7 +112,7 @@ def _is_there(path: Path) -> bool:
 
 @contextmanager
 def _hidden_file(folder: Path) -> Any:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix='.ptychopinn-', suffix='.part') as file:
+    with new_temporary(folder) as path, path.open('xb') as file:
         yield file
 
 

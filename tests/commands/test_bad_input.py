@@ -208,7 +208,7 @@ def test_an_output_that_cannot_be_is_told_before_the_work(directory, model, tmp_
     def refused(*arguments, **options):
         raise PermissionError(13, 'Permission denied')
 
-    monkeypatch.setattr('ptycho_engine.io.preflight.tempfile.NamedTemporaryFile', refused)
+    monkeypatch.setattr('ptycho_engine.io.preflight.new_temporary', refused)
     for words in commands:
         code, error = said([*words, '--output', tmp_path / 'out', '--quiet'], capsys)
         assert code == FAILURE

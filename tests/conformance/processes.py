@@ -25,12 +25,9 @@ UNDER_WAY = {'train': 'Epoch 3/', 'reconstruct': 'work on one object'}
 
 @contextmanager
 def long_run(
-    action: str, scan: Path, out: Path, environment: dict[str, str], until: str = ''
+    action: str, scan: Path, out: Path, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start batch mode on a directory with the settings of ``LONG`` and wait until it is under way.
-
-    That is when it has said `until`, or what shows that it has been at work for a while.
-    """
+    """Start batch mode on a directory with the settings of ``LONG`` and wait until it is under way."""
     process = subprocess.Popen(
         [str(SCRIPT), '-b', action, '-i', str(scan), '-o', str(out)],
         env=environment,
@@ -45,7 +42,7 @@ def long_run(
         seen = []
         for line in process.stdout:
             seen.append(line)
-            if (until or UNDER_WAY[action]) in line:
+            if UNDER_WAY[action] in line:
                 break
         else:
             raise AssertionError(''.join(seen))

@@ -358,22 +358,3 @@ def test_a_closed_connection_saves_the_model(
             os.kill(pid, signal.SIGHUP)
         assert seconds_until_gone(child, 60) is not None
     assert names(out) == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
-
-
-@linux
-def test_a_run_that_is_stopped_in_its_first_epoch_leaves_the_models_of_its_folder(
-    scan_copy: Path, trained: Trained, environment: dict[str, str]
-) -> None:
-    """API-39."""
-    out = scan_copy.parent / 'OUT'
-    shutil.copytree(trained.out, out)
-    before = (out / 'model.zip').read_bytes()
-    many = {'PtychoPINNTraining': {'NumEpochs': '3', 'NumSamples': '1000000', 'BatchSize': '1'}}
-    write_settings(scan_copy, many)
-    with long_run('train', scan_copy, out, environment, until='Training ') as process:
-        (child,) = children(process.pid)
-        time.sleep(5)
-        os.kill(child, signal.SIGTERM)
-        process.communicate(timeout=120)
-        assert process.returncode == 1
-    assert (out / 'model.zip').read_bytes() == (out / 'wts.h5.zip').read_bytes() == before

@@ -16,6 +16,7 @@ pytest.importorskip('ptychodus.model.processing')
 from ptycho_engine.errors import EngineError
 from ptychopinn_ptychodus.child import Child, ChildCrashed, ChildDied
 from ptychopinn_ptychodus.child_errors import cause_of
+from ptychopinn_ptychodus.run_context import RunContext
 from ptychopinn_ptychodus.training_run import TrainingRun, _Progress
 
 pytestmark = pytest.mark.ptychodus
@@ -139,3 +140,16 @@ def test_a_stopped_training_is_waited_for_as_long_as_its_batches_take(
     object.__new__(TrainingRun)._finish_early(cast(Child, Slow()), progress)
     assert waited == [pytest.approx(60, rel=0.01)]
     assert 'its model was not saved' in caplog.text
+
+
+def test_a_model_beside_an_earlier_one_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """API-39."""
+    loaded: list[Path] = []
+    monkeypatch.setattr(TrainingRun, '_load', lambda self, path: loaded.append(path))
+    run, progress = object.__new__(TrainingRun), _Progress()
+    run._context = RunContext()
+    run._note(('model_beside', Path('wts.stopped.h5.zip')), progress)
+    assert progress.saved
+    assert loaded == []
+    run._note(('model_saved', Path('model.zip')), progress)
+    assert loaded == [Path('model.zip')]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parent / 'tests' / 'conformance'))
 
 from window_driver import Window  # noqa: E402
 
-WIDTH_PX = 1100
+WIDTH_PX = 1000
 LARGEST_BYTES = 100_000
 SETTINGS = {
     'PtychoPINNTraining': {'NumEpochs': '4'},
@@ -42,7 +42,7 @@ class Camera:
         with Image.open(path) as picture:
             small = picture.convert('RGB').resize((WIDTH_PX, picture.height * WIDTH_PX // picture.width))
         # The colours that there are, rather than all, make the file a quarter as large.
-        small.quantize(64).save(path, optimize=True)
+        small.quantize(40).save(path, optimize=True)
         size = path.stat().st_size
         print(f'{path.relative_to(HERE.parent)}: {size / 1000:.0f} kB')
         if size > LARGEST_BYTES:

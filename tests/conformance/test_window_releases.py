@@ -13,7 +13,19 @@ import pytest
 from batch_table import release_scan
 from conftest import HERE, runner, write_models
 from releases import SUPPORTED, environment_of, unpack
+from test_window_training import (
+    test_the_story_of_the_queue,
+    test_twelve_rows_are_in_sight,
+    test_what_cannot_be_worked_on_is_said_at_once,
+)
 from window_checks import check_frameless, check_looks, check_models, check_run, check_wrong_data
+
+__all__ = [
+    # Played here in each of the other releases.
+    'test_the_story_of_the_queue',
+    'test_twelve_rows_are_in_sight',
+    'test_what_cannot_be_worked_on_is_said_at_once',
+]
 
 pytestmark = [
     pytest.mark.ptychodus,
@@ -44,7 +56,7 @@ def tell(
         assert run.code == 0, run.log
         report: Report = json.loads((work / 'report.json').read_text())
         assert Path(report['ptychodus']).is_relative_to(folder)
-        return report
+        return {**report, 'work': work}
 
     return play
 

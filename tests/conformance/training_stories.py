@@ -268,6 +268,7 @@ def stops(window: Window, scan: Path, work: Path) -> dict[str, Any]:
         window.status.stop_button.click()
         window.until(lambda: not window.monitor.is_processing, 60)
         report[name] = round(time.monotonic() - begin, 2)
+        print(f'Stop, {name}: {report[name]} s', flush=True)
         idle(window)
 
     def training() -> None:

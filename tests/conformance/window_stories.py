@@ -158,7 +158,9 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.page._processing_api.load_model_from_file(work / 'away.zip')
     window.page._reconstruct()
     (work / 'away.zip').unlink()
-    window.finish()
+    # Such a run may be over before it is seen to have begun.
+    window.until(lambda: 'away.zip' in window.failure())
+    window.spin(2.2)
     report['failed_inference'] = window.failure()
     report['products_kept'] = window.products() == before
 

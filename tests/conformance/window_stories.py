@@ -237,6 +237,7 @@ def models(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.model.product_core.product_api.open_product(next(scan.glob('product*.h5')))
     window.spin(0.2)
     combo.setCurrentIndex(combo.count() - 1)
+    window.spin(0.5)
     report['without_patterns'] = window.infer()
     window.model.settings_registry.save_settings(work / 'settings.ini')
     report['presets'] = presets(window)

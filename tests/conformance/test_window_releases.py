@@ -16,7 +16,6 @@ from releases import SUPPORTED, environment_of, unpack
 from test_window_training import (
     test_the_story_of_the_queue,
     test_twelve_rows_are_in_sight,
-    test_what_cannot_be_worked_on_is_said_at_once,
 )
 from window_checks import check_frameless, check_looks, check_models, check_run, check_wrong_data
 
@@ -24,7 +23,6 @@ __all__ = [
     # Played here in each of the other releases.
     'test_the_story_of_the_queue',
     'test_twelve_rows_are_in_sight',
-    'test_what_cannot_be_worked_on_is_said_at_once',
 ]
 
 pytestmark = [

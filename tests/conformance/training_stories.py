@@ -292,7 +292,7 @@ def stops(window: Window, scan: Path, work: Path) -> dict[str, Any]:
 
     stop('training', marked(training), lambda: new('Epoch 2/'))
     window.settings.engine.simulated_epochs.set_value(300)
-    stop('simulated epochs', marked(training), lambda: new('Epoch 2/'))
+    stop('simulated epochs', marked(training), lambda: new('epoch 2/'))
     window.settings.engine.simulated_epochs.set_value(1)
     window.set_epochs(2)
     stop('saving', marked(training), lambda: new('Epoch 2/'))

@@ -19,7 +19,7 @@ from ..io.regular import FileState, open_regular, open_state
 from .npz import npz_headers
 from .stored import REAL, Backing, ReversedFrames, StoredStack, fits_in_memory, slabs, staging
 
-__all__ = ['hdf5_stack', 'open_hdf5_stack', 'open_npy_stack', 'open_npz_stack']
+__all__ = ['hdf5_stack', 'open_npy_stack', 'open_npz_stack']
 
 
 def _in_order(frames: Backing, header: ArrayHeader, source: str) -> Backing:
@@ -107,20 +107,6 @@ def _unpack(path: Path, name: str, header: ArrayHeader, state: FileState, source
     return _in_order(staged, header, source)
 
 
-def open_hdf5_stack(path: Path, name: str) -> StoredStack:
-    """Open a dataset of an HDF5 file as :func:`hdf5_stack` does.
-
-    Raises
-    ------
-    DataFileNotFoundError, DataValueError
-        If it cannot be read, or part of it is missing.
-    KeyError
-        If there is no such dataset.
-    """
-    with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
-        return hdf5_stack(file, name)
-
-
 def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
     """Return a dataset of an open HDF5 file: read where it lies if it is contiguous, else unpacked once.
 
@@ -133,7 +119,6 @@ def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
     """
     source = file.title(name)
     path, state, place = file.path, file.state, file.absolute(name)
-    assert path is not None
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise DataValueError(f'{source} is a group; expected a dataset of patterns.')
@@ -141,13 +126,13 @@ def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
     # The place in the file says nothing where a link led to another one.
     plain = dataset.chunks is None and not dataset.external and not dataset.is_virtual
     offset = dataset.id.get_offset() if plain and file.file_of(name) == path else None
-    if offset is not None and state is not None:
+    if offset is not None:
         header = ArrayHeader(shape, 'C', dtype)
         return StoredStack(shape, dtype, lambda: _lying(path, header, offset, state, source), source)
     return StoredStack(shape, dtype, lambda: _copy_dataset(path, place, state, source), source)
 
 
-def _copy_dataset(path: Path, name: str, state: FileState | None, source: str) -> Backing:
+def _copy_dataset(path: Path, name: str, state: FileState, source: str) -> Backing:
     """Read a dataset once by HDF5, in whole rows of chunks."""
     with reading(f'{source} cannot be read'), open_hdf5(path, state=state) as file:
         dataset = file.dataset(name)

@@ -2,11 +2,8 @@
 
 An HDF5 file can send its reader anywhere: links, virtual datasets and raw data may lie in other files, which
 may be pipes or devices; a virtual dataset may be a part of itself; and a few bytes declare an array of any
-size. Here nothing is followed that was not looked at first.
-
-* *strict*, for files of our own: hard links, and data within the file.
-* otherwise, for scans: external links and virtual datasets lead to regular files, raw data to files in the
-  folder of the HDF5 file or below; all that they need must be there.
+size. Here nothing is followed that was not looked at first. External links and virtual datasets lead to
+regular files, raw data to files in the folder of the HDF5 file or below; whatever is needed must be there.
 """
 
 from __future__ import annotations
@@ -35,8 +32,8 @@ logger = logging.getLogger('ptychopinn.io')
 MOST_DEPTH = 100
 """Groups in one another; files of beamlines have fewer than 20."""
 
-MOST_OBJECTS, MOST_OWN_OBJECTS = 100_000, 10_000
-"""Items that are looked at below one group of a scan, and of a file of our own."""
+MOST_OBJECTS = 100_000
+"""Items that are looked at below one group."""
 
 ATTRIBUTE_BYTES = 16 << 20
 STRINGS = 1024
@@ -44,23 +41,13 @@ STRINGS = 1024
 
 
 @contextmanager
-def open_hdf5(
-    source: Path | bytes,
-    *,
-    strict: bool = False,
-    title: str | None = None,
-    state: FileState | None = None,
-) -> Iterator[Hdf5Group]:
-    """Open an HDF5 file, given by its path or its bytes, and yield its root; nothing may write it meanwhile.
+def open_hdf5(path: Path, *, state: FileState | None = None) -> Iterator[Hdf5Group]:
+    """Open an HDF5 file and yield its root; nothing may write it meanwhile.
 
     Parameters
     ----------
-    source : Path or bytes
-        Bytes are always read strictly, for they lie in no folder that a link could start from.
-    strict : bool
-        Whether all must lie in the file itself and be reached by hard links.
-    title : str, optional
-        How sentences call the file; its path if not given.
+    path : Path
+        The file.
     state : FileState, optional
         That in which the file was seen before; it must still be in it.
 
@@ -72,14 +59,10 @@ def open_hdf5(
         If it is no regular file, not HDF5, is being written by another program, or changed meanwhile.
     """
     with ExitStack() as stack:
-        session = Session(strict or isinstance(source, bytes), stack)
-        if isinstance(source, bytes):
-            file = session.open_bytes(source, title or 'the file')
-        else:
-            file = session.open_path(source)
-            file.title = title or str(source)
-            if state is not None and file.state is not None:
-                state.require(file.state, source)
+        session = Session(stack)
+        file = session.open_path(path)
+        if state is not None:
+            state.require(file.state, path)
         try:
             yield Hdf5Group(session, DatasetDoor(session), file, h5g.open(file.handle.id, b'/'), '')
         except EngineError:
@@ -92,18 +75,17 @@ def open_hdf5(
         followed = [str(other.path) for other in session.files.values() if other is not file]
         # A file that is opened again was told of the first time.
         if followed and state is None:
-            logger.info('%s: data are read from %s.', file.title, ', '.join(followed))
+            logger.info('%s: data are read from %s.', path, ', '.join(followed))
 
 
 def _require_unchanged(session: Session) -> None:
     for file in session.files.values():
-        if file.path is not None and file.state is not None:
-            try:
-                now = regular_state(file.path)
-            except DataFileNotFoundError:
-                # Removed, but still open: what was read is whole.
-                continue
-            file.state.require(now, file.path)
+        try:
+            now = regular_state(file.path)
+        except DataFileNotFoundError:
+            # Removed, but still open: what was read is whole.
+            continue
+        file.state.require(now, file.path)
 
 
 class _Owner:
@@ -181,28 +163,19 @@ class Hdf5Group:
         return h5py.Group(self._id)
 
     @property
-    def path(self) -> Path | None:
-        """The file in which the group is; None for bytes."""
+    def path(self) -> Path:
+        """The file in which the group is."""
         return self._file.path
 
     @property
-    def state(self) -> FileState | None:
-        """The state in which that file was opened; None for bytes."""
+    def state(self) -> FileState:
+        """The state in which that file was opened."""
         return self._file.state
-
-    @property
-    def followed(self) -> list[Path]:
-        """The other files that were opened because something led there."""
-        return [
-            file.path
-            for file in self._session.files.values()
-            if file is not self._file and file.path is not None
-        ]
 
     def title(self, name: str = '') -> str:
         """Return how sentences call an item of the group."""
         inner = self.absolute(name)
-        return f'{self._file.title}: {inner!r}' if inner else self._file.title
+        return f'{self._file.path}: {inner!r}' if inner else str(self._file.path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.raw)
@@ -268,7 +241,7 @@ class Hdf5Group:
         return '/'.join(part for part in (self.name, name.strip('/')) if part)
 
     def file_of(self, name: str) -> Path | None:
-        """Return the file in which an item lies, wherever links lead; None for bytes or no such link."""
+        """Return the file in which an item lies, wherever links lead; None where there is no such link."""
         found = self._find(name)
         return None if found is None else found.file.path
 
@@ -285,8 +258,7 @@ class Hdf5Group:
         Raises
         ------
         DataValueError
-            If there are too many of them, or too many groups in one another; strictly, at the first link
-            that is not a hard one.
+            If there are too many of them, or too many groups in one another.
         """
         with reading(f'{self.title()} cannot be looked through'):
             yield from self._below(self._id)
@@ -302,22 +274,17 @@ class Hdf5Group:
     def _below(self, top: h5g.GroupID) -> Iterator[tuple[str, Found]]:
         seen = {address(top)}
         waiting: list[tuple[str, h5g.GroupID, int]] = [('', top, 0)]
-        count, most = 0, MOST_OWN_OBJECTS if self._session.strict else MOST_OBJECTS
+        count = 0
         while waiting:
             prefix, group, depth = waiting.pop()
             if depth > MOST_DEPTH:
                 raise DataValueError(f'{self.title()} holds groups more than {MOST_DEPTH} deep.')
             for name in group:
                 count += 1
-                if count > most:
-                    raise DataValueError(f'{self.title()} holds more than {most} items.')
+                if count > MOST_OBJECTS:
+                    raise DataValueError(f'{self.title()} holds more than {MOST_OBJECTS} items.')
                 inner = prefix + name.decode('utf-8', 'surrogateescape')
                 if group.links.get_info(name).type != h5l.TYPE_HARD:
-                    if self._session.strict:
-                        raise DataValueError(
-                            f'{self.title(inner)} is a link to elsewhere, which is not followed here; write '
-                            'the data into the file itself.'
-                        )
                     continue
                 id_ = h5o.open(group, name)
                 place = address(id_)

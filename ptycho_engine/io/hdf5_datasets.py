@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5s, h5z
+from h5py import h5d, h5p, h5s
 
 from ..errors import DataFileNotFoundError, DataValueError
 from .hdf5_links import Found, OpenFile, Session, address, encoded, open_beside
@@ -36,9 +36,6 @@ GAP = 64
 MOST_NESTED = 8
 """Virtual datasets of virtual datasets."""
 
-OWN_FILTERS = frozenset((h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32))
-"""What files of our own may use."""
-
 
 class DatasetDoor:
     """Opens datasets of one session whose bytes are within reach and bound.
@@ -61,7 +58,7 @@ class DatasetDoor:
             declares more than there is.
         """
         id_ = found.id
-        if id_.get_create_plist().get_external_count() and found.file.path is not None:
+        if id_.get_create_plist().get_external_count():
             id_.close()
             id_ = open_beside(found.file, found.parent, found.name)
         self._require_sound(found.file, id_, source, ())
@@ -90,7 +87,7 @@ class DatasetDoor:
         else:
             stored = -1
         self._require_bound(file, id_, plist, stored, source)
-        self._stored[key] = max(stored, 0) or min(int(id_.get_storage_size()), file.size)
+        self._stored[key] = max(stored, 0) or min(int(id_.get_storage_size()), file.state.size)
         return self._stored[key]
 
     def _require_bound(
@@ -109,13 +106,13 @@ class DatasetDoor:
         layout = plist.get_layout()
         stored, largest = elsewhere, needed
         if elsewhere < 0:
-            stored = min(int(id_.get_storage_size()), file.size)
+            stored = min(int(id_.get_storage_size()), file.state.size)
             if layout == h5d.CONTIGUOUS:
                 offset = id_.get_offset()
-                if offset is not None and offset + needed > file.size:
+                if offset is not None and offset + needed > file.state.size:
                     raise DataValueError(
-                        f'{source} is cut short: the file has {file.size} bytes, but its array ends at byte '
-                        f'{offset + needed}; copy the file again.'
+                        f'{source} is cut short: the file has {file.state.size} bytes, but its array ends at '
+                        f'byte {offset + needed}; copy the file again.'
                     )
             elif layout == h5d.CHUNKED:
                 largest = max(needed, math.prod(plist.get_chunk()) * dtype.itemsize)
@@ -127,23 +124,12 @@ class DatasetDoor:
                 f'{largest / 1e6:.0f} MB, but only {stored / 1e6:.3g} MB are stored of it; the file is '
                 'damaged.'
             )
-        if self._session.strict:
-            foreign = [
-                plist.get_filter(index)[0]
-                for index in range(plist.get_nfilters())
-                if plist.get_filter(index)[0] not in OWN_FILTERS
-            ]
-            if foreign:
-                raise DataValueError(
-                    f'{source} is compressed by a filter that is not used here (number {foreign[0]}); the '
-                    'file was not written by this package.'
-                )
 
     def _external(
         self, file: OpenFile, id_: h5d.DatasetID, plist: h5p.PropDCID, source: str, *, nested: bool
     ) -> int:
         """Check that raw data lie in regular files in the folder of the file or below."""
-        if self._session.strict or nested or file.path is None or 'HDF5_EXTFILE_PREFIX' in os.environ:
+        if nested or 'HDF5_EXTFILE_PREFIX' in os.environ:
             raise DataValueError(
                 f'{source} keeps its data as raw bytes in other files, which are not read here; write them '
                 'into the HDF5 file itself.'
@@ -179,10 +165,6 @@ class DatasetDoor:
         self, file: OpenFile, plist: h5p.PropDCID, source: str, trail: tuple[tuple[int, int], ...]
     ) -> int:
         """Check that every source of a virtual dataset is there, and return the bytes stored of them all."""
-        if self._session.strict or file.path is None:
-            raise DataValueError(
-                f'{source} is a virtual dataset, whose data lie elsewhere; write them into the file itself.'
-            )
         known: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
         for index in range(plist.get_virtual_count()):
             names = plist.get_virtual_filename(index), plist.get_virtual_dsetname(index)
@@ -256,7 +238,7 @@ def _fill(names: tuple[str, str], number: int) -> tuple[str, str]:
 
 
 def _of(names: tuple[str, str], file: OpenFile) -> str:
-    return f'{names[1]!r} of {file.title if names[0] == "." else names[0]}'
+    return f'{names[1]!r} of {file.path if names[0] == "." else names[0]}'
 
 
 def _unlimited(space: h5s.SpaceID) -> bool:

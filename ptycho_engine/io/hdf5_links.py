@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,13 +26,8 @@ class OpenFile:
     """One open HDF5 file."""
 
     handle: h5py.File
-    size: int
-    """Bytes."""
-    title: str
-    """How sentences call it."""
-    path: Path | None = None
-    """None for one in memory."""
-    state: FileState | None = None
+    path: Path
+    state: FileState
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,6 @@ class Found:
 class Session:
     """All the files that one opened file leads to; they are closed by `stack`."""
 
-    strict: bool
-    """Whether nothing but hard links is followed."""
     stack: ExitStack
     files: dict[str, OpenFile] = field(default_factory=dict)
     """By their real paths."""
@@ -72,25 +64,10 @@ class Session:
             try:
                 handle = h5py.File(path, 'r')
             except (OSError, RuntimeError, ValueError) as error:
-                raise DataValueError(_unreadable(str(path), error)) from error
+                raise DataValueError(_unreadable(path, error)) from error
             self.stack.callback(handle.close)
-            self.files[key] = OpenFile(handle, state.size, str(path), path, state)
+            self.files[key] = OpenFile(handle, path, state)
         return self.files[key]
-
-    def open_bytes(self, data: bytes, title: str) -> OpenFile:
-        """Open a file that is in memory.
-
-        Raises
-        ------
-        DataValueError
-            If it is not HDF5.
-        """
-        try:
-            handle = h5py.File(io.BytesIO(data), 'r')
-        except (OSError, RuntimeError, ValueError) as error:
-            raise DataValueError(_unreadable(title, error)) from error
-        self.stack.callback(handle.close)
-        return OpenFile(handle, len(data), title)
 
     def open_target(self, name: str, start: OpenFile, prefixes: str, source: str) -> OpenFile:
         """Open the file that a link or a virtual dataset in `start` names.
@@ -106,7 +83,6 @@ class Session:
         DataValueError
             If it is no regular file or not HDF5.
         """
-        assert start.path is not None
         folder, wanted = start.path.absolute().parent, Path(name)
         places = []
         if wanted.is_absolute():
@@ -146,7 +122,7 @@ class Session:
             if not isinstance(group, h5g.GroupID) or not group.links.exists(part):
                 if hops:
                     raise DataFileNotFoundError(
-                        f'{broken}: {os.fsdecode(part)!r} of {file.title}; copy or write the file again.'
+                        f'{broken}: {os.fsdecode(part)!r} of {file.path}; copy or write the file again.'
                     )
                 return None
             kind = group.links.get_info(part).type
@@ -157,7 +133,7 @@ class Session:
                 group = id_
                 continue
             hops += 1
-            if self.strict or kind not in (h5l.TYPE_SOFT, h5l.TYPE_EXTERNAL):
+            if kind not in (h5l.TYPE_SOFT, h5l.TYPE_EXTERNAL):
                 raise DataValueError(
                     f'{source} is a link to elsewhere, which is not followed here; write the data into the '
                     'file itself.'
@@ -189,7 +165,6 @@ def _open(file: OpenFile, group: h5g.GroupID, name: bytes) -> Any:
 
 def open_beside(file: OpenFile, group: h5g.GroupID, name: bytes) -> h5d.DatasetID:
     """Open a dataset whose raw data lie beside `file`; HDF5 would look for them in the working folder."""
-    assert file.path is not None
     access = h5p.create(h5p.DATASET_ACCESS)
     access.set_efile_prefix(os.fsencode(file.path.absolute().parent))
     return h5d.open(group, name, access)
@@ -199,13 +174,13 @@ def _root(file: OpenFile) -> h5g.GroupID:
     return h5g.open(file.handle.id, b'/')
 
 
-def _unreadable(title: str, error: Exception) -> str:
+def _unreadable(path: Path, error: Exception) -> str:
     reason = first_line(error)
     if 'unable to lock file' in reason:
-        return f'{title} is being written by another program; wait until that is done, or copy the file.'
+        return f'{path} is being written by another program; wait until that is done, or copy the file.'
     if 'Permission denied' in reason:
-        return f'{title} may not be read (permission denied).'
-    return f'{title} is not a readable HDF5 file ({reason}).'
+        return f'{path} may not be read (permission denied).'
+    return f'{path} is not a readable HDF5 file ({reason}).'
 
 
 def encoded(name: str) -> bytes:

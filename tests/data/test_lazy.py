@@ -23,11 +23,12 @@ from ptycho_engine.data.patterns import Patterns
 from ptycho_engine.data.pretreatment import bin_scan
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
-from ptycho_engine.data.stack_files import open_hdf5_stack, open_npy_stack, open_npz_stack
+from ptycho_engine.data.stack_files import hdf5_stack, open_npy_stack, open_npz_stack
 from ptycho_engine.data.stored import StoredStack
 from ptycho_engine.errors import DataValueError, EngineError
 from ptycho_engine.examine.data import examine_scan
 from ptycho_engine.io.file_array import FileArray
+from ptycho_engine.io.hdf5 import open_hdf5
 from tests.conftest import small_scan
 
 N, SIZE = 11, 16
@@ -146,7 +147,8 @@ def test_mem_01_and_02_hdf5_is_read_in_place_where_contiguous_and_else_staged(
     array = frames.astype(options.pop('dtype', frames.dtype))
     with h5py.File(path, 'w', userblock_size=userblock) as file:
         file.create_dataset('entry/data', data=array, **options)
-    stack = open_hdf5_stack(path, 'entry/data')
+    with open_hdf5(path) as file:
+        stack = hdf5_stack(file, 'entry/data')
     check(stack, array)
     assert is_read_from(stack, path) == mapped
 
@@ -155,7 +157,9 @@ def test_mem_01_a_dataset_that_was_never_written_reads_as_hdf5_says(tmp_path):
     path = tmp_path / 'x.h5'
     with h5py.File(path, 'w') as file:
         file.create_dataset('d', (3, 4, 4), 'f4', fillvalue=7)
-    np.testing.assert_array_equal(open_hdf5_stack(path, 'd')[:], np.full((3, 4, 4), 7))
+    with open_hdf5(path) as file:
+        stack = hdf5_stack(file, 'd')
+    np.testing.assert_array_equal(stack[:], np.full((3, 4, 4), 7))
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,15 +16,15 @@ FRAMES = np.arange(6 * 4 * 4, dtype=np.uint16).reshape(6, 4, 4)
 UNLIMITED = h5py.h5f.UNLIMITED
 
 
-def read(path, name='d', **options):
-    with open_hdf5(path, **options) as file:
+def read(path, name='d'):
+    with open_hdf5(path) as file:
         return file.dataset(name)[()]
 
 
-def refused(path, name='d', **options) -> str:
+def refused(path, name='d') -> str:
     """Return the one sentence by which reading ends."""
     with pytest.raises((DataFileNotFoundError, DataValueError)) as caught:
-        read(path, name, **options)
+        read(path, name)
     assert '\n' not in str(caught.value)
     return str(caught.value)
 
@@ -72,7 +72,8 @@ def join(path, *, missing=False, shapes=((4, 4, 4), (2, 4, 4))):
         file.create_virtual_dataset('d', layout, fillvalue=0)
 
 
-def test_hdf_01_links_and_virtual_datasets_of_a_scan_lead_to_the_right_frames(detector, monkeypatch):
+def test_hdf_01_links_and_virtual_datasets_of_a_scan_lead_to_the_right_frames(detector, monkeypatch, caplog):
+    caplog.set_level('INFO', 'ptychopinn')
     join(detector / 'master.h5')
     with h5py.File(detector / 'master.h5', 'r+') as file:
         file['other'] = np.ones((50, 4, 4), np.uint16)
@@ -89,14 +90,16 @@ def test_hdf_01_links_and_virtual_datasets_of_a_scan_lead_to_the_right_frames(de
         np.testing.assert_array_equal(read(detector / 'master.h5'), FRAMES)
         for name in ('data_000001', 'soft', 'relative'):
             np.testing.assert_array_equal(read(detector / 'master.h5', f'links/{name}'), FRAMES[:4])
+    caplog.clear()
     with open_hdf5(detector / 'master.h5') as file:
-        assert not file.followed
         assert file.get('d').shape == FRAMES.shape
-        assert [path.name for path in file.followed] == ['data_000001.h5', 'data_000002.h5']
         assert file.file_of('links/soft') == detector / 'data_000001.h5'
         assert 'links/soft' in file
         assert 'links/none' not in file
         assert file.get('links/none') is None
+    (told,) = caplog.messages
+    followed = [detector / 'data_000001.h5', detector / 'data_000002.h5']
+    assert told == f'{detector / "master.h5"}: data are read from {followed[0]}, {followed[1]}.'
 
 
 def test_hdf_02_what_is_missing_is_named_and_never_zeros(detector):
@@ -215,29 +218,6 @@ def test_hdf_05_raw_data_lie_in_the_folder_of_the_file(tmp_path, monkeypatch):
     assert 'outside its own folder' in refused(inner / 'a.h5', 'up')
     assert 'outside its own folder' in refused(inner / 'a.h5', 'absolute')
     assert 'cut short' in refused(inner / 'a.h5', 'short')
-    assert 'raw bytes' in refused(inner / 'a.h5', strict=True)
-
-
-def test_hdf_06_own_files_hold_their_data_themselves(tmp_path):
-    path = tmp_path / 'a.h5'
-    with h5py.File(path, 'w') as file:
-        file['g/d'] = FRAMES
-        file['g/soft'] = h5py.SoftLink('/g/d')
-        file['g/far'] = h5py.ExternalLink('a.h5', 'g/d')
-        file['g/hard'] = file['g/d']
-        file.create_dataset('zipped', data=FRAMES, compression='gzip', shuffle=True, fletcher32=True)
-        file.create_dataset('foreign', data=FRAMES, compression='lzf')
-    for source in (path, path.read_bytes()):
-        for name in ('g/d', 'g/hard', 'zipped'):
-            np.testing.assert_array_equal(read(source, name, strict=True), FRAMES)
-        for name in ('g/soft', 'g/far'):
-            assert 'link to elsewhere' in refused(source, name, strict=True)
-        assert 'filter' in refused(source, 'foreign', strict=True)
-        with open_hdf5(source, strict=True) as file, pytest.raises(DataValueError, match='link to elsewhere'):
-            list(file.walk())
-    virtual(path, '.')
-    assert 'virtual dataset' in refused(path.read_bytes())
-    assert refused(b'nothing', title='x.zip: the weights').startswith('x.zip: the weights is not a readable')
 
 
 def test_hdf_07_no_more_is_declared_than_there_can_be(tmp_path):
@@ -266,7 +246,7 @@ def test_hdf_07_a_plain_dataset_ends_within_its_file(tmp_path):
         offset = file['d'].id.get_offset()
     whole = path.read_bytes()
     assert offset + 100_000 <= len(whole)
-    assert read(whole).sum() == 100_000
+    assert read(path).sum() == 100_000
     for lie in (100_000 + len(whole), 10_000_000):
         path.write_bytes(whole.replace((100_000).to_bytes(8, 'little'), lie.to_bytes(8, 'little')))
         assert 'a.h5' in refused(path)
@@ -286,9 +266,8 @@ def test_hdf_08_walks_are_linear_and_bounded(tmp_path):
         group = file
         for _ in range(5000):
             group = group.create_group('g')
-    for strict in (False, True):
-        with open_hdf5(path, strict=strict) as file, pytest.raises(DataValueError, match='100 deep'):
-            list(file.walk())
+    with open_hdf5(path) as file, pytest.raises(DataValueError, match='100 deep'):
+        list(file.walk())
 
 
 def test_hdf_09_a_file_that_another_program_writes_is_called_so(tmp_path):

@@ -479,7 +479,10 @@ def prepare_it(path: Path, folder: Path, report: Path) -> None:
 def try_all(folder: Path) -> dict[str, dict[str, object]]:
     """Return what came of every scan."""
     import ptycho_engine.commands.prepare  # noqa: F401  imported once, for all children
+    from ptycho_engine.io.owner import Owner
 
+    # For the names of temporary files this looks into files of the system, once for all children too.
+    Owner.current()
     results = {}
     for name, make in MADE.items():
         place = folder / name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ['ESCAPED_BYTES', 'escape', 'plain_arguments', 'printable']
+__all__ = ['ESCAPED_BYTES', 'escape', 'plain_arguments', 'printable', 'shown']
 
 LONGEST = 6000
 """Characters shown of one text by default: a sentence with the longest path that there is."""
@@ -34,13 +35,18 @@ def printable(text: object, limit: int = LONGEST) -> str:
     limit : int
         Characters at most, before escaping; at least 3.
     """
-    shown = LONG_WORD.sub(lambda word: f'{word[0][:40]}…{word[0][-20:]}', str(text))
-    if len(shown) > limit:
+    short = LONG_WORD.sub(lambda word: f'{word[0][:40]}…{word[0][-20:]}', str(text))
+    if len(short) > limit:
         head = (limit - 1) // 2
-        shown = f'{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}'
-    if shown.isprintable():
-        return shown
-    return ''.join(c if _is_harmless(c) else escape(c) for c in shown)
+        short = f'{short[:head]}…{short[len(short) - (limit - 1 - head) :]}'
+    if short.isprintable():
+        return short
+    return ''.join(c if _is_harmless(c) else escape(c) for c in short)
+
+
+def shown(value: object) -> str:
+    """Return a value from a file, whatever it is, as a sentence quotes it: short, texts in quotes."""
+    return printable(reprlib.repr(value))
 
 
 def _is_harmless(character: str) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from ptycho_engine.config.model import SIZE_MULTIPLE, SMALLEST_SIZE
 from ptycho_engine.errors import EngineError
 
 from .loaded_model import ScanFacts
 from .settings import ReconstructorSettings
 
 __all__ = ['scan_obstacle', 'training_obstacle']
-
-SMALLEST, STEP = 32, 8
-"""Sides of a pattern that a network can have: from the first up, in steps of the second."""
 
 
 def training_obstacle(
@@ -60,10 +58,10 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True) -> str | None:
             f'The patterns are {height}×{width} pixels; PtychoPINN needs square ones. Crop them to '
             f'{_nearest(min(height, width))} {where}.'
         )
-    if width < SMALLEST or width % STEP:
+    if width < SMALLEST_SIZE or width % SIZE_MULTIPLE:
         return (
             f'The patterns are {height}×{width} pixels; the network takes sides that are multiples of '
-            f'{STEP}, from {SMALLEST} up. Crop or pad them to {_nearest(width)} {where}.'
+            f'{SIZE_MULTIPLE}, from {SMALLEST_SIZE} up. Crop or pad them to {_nearest(width)} {where}.'
         )
     if scan.n == 0:
         return 'No pattern of the dataset has a position; does the product belong to another scan?'
@@ -78,7 +76,7 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True) -> str | None:
 
 
 def _nearest(side: int) -> str:
-    good = max(round(side / STEP) * STEP, SMALLEST)
-    if good > side > SMALLEST:
-        good = side // STEP * STEP
+    good = max(round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE, SMALLEST_SIZE)
+    if good > side > SMALLEST_SIZE:
+        good = side // SIZE_MULTIPLE * SIZE_MULTIPLE
     return f'{good}×{good}'

@@ -31,7 +31,7 @@ from ptychodus.api.parameters import (
 from ptychodus.api.settings import SettingsRegistry
 
 from ptycho_engine.errors import ConfigError
-from ptycho_engine.io.text import printable
+from ptycho_engine.printable import printable
 
 from .setting_names import OUR_GROUPS
 

@@ -10,7 +10,7 @@ from ptychodus.api.settings import SettingsRegistry
 from ptychodus.model.processing import ProcessingAlgorithmParameter
 
 from ptycho_engine.errors import ConfigError
-from ptycho_engine.io.text import printable
+from ptycho_engine.printable import printable
 
 from .library import ALGORITHMS
 from .settings import ReconstructorSettings

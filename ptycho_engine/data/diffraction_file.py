@@ -65,11 +65,6 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
         indexes = np.asarray(stored[()], dtype=np.int64)
         bad_pixels = np.asarray(mask[()], dtype=bool)
     used = indexes >= 0
-    if counts.ndim != 3 or len(indexes) != len(counts):
-        raise DataValueError(
-            f'{path}: patterns have shape {counts.shape} and there are {len(indexes)} indexes; expected '
-            '(n, h, w) and n.'
-        )
     if not used.all():
         counts, indexes = counts.select(used), indexes[used]
     return AssembledPatterns(counts, indexes, bad_pixels, width_m, height_m)

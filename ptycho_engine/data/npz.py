@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
@@ -16,9 +17,9 @@ import numpy.typing as npt
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
-from ..io.damage import DAMAGE, first_line, reading
+from ..io.damage import DAMAGE, first_line, most_unpacked, reading
 from ..io.npy import ArrayHeader, read_body, read_header
-from ..io.regular import open_regular
+from ..io.regular import FileState, open_regular
 from ..io.text import decode
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     'choose_pattern_key',
     'decide_axis_order',
     'npz_headers',
+    'open_npz',
     'parse_metadata',
     'read_arrays',
     'read_headers',
@@ -46,9 +48,6 @@ AxisOrder = Literal['n,H,W', 'H,W,n']
 LONGEST_NUMBER = 32
 """Bytes of the longest that NumPy has; only texts take more."""
 
-FLOOR_BYTES, RATIO = 128 << 20, 1100
-"""A member may unpack to the first, or to so many times its packed bytes; deflate shrinks zeros by 1032."""
-
 MOST_MEMBERS = 10_000
 
 ENCRYPTED = 1
@@ -56,9 +55,6 @@ ENCRYPTED = 1
 
 METADATA_CHARACTERS = 4 << 20
 """Of the JSON of ``_metadata``; what JSON makes of them takes a hundred times the room."""
-
-MOST_NAMES = 30
-"""Names that one sentence lists."""
 
 
 class Member(NamedTuple):
@@ -151,6 +147,19 @@ def decide_axis_order(
     )
 
 
+@contextmanager
+def open_npz(path: Path, complaint: str, state: FileState | None = None) -> Iterator[zipfile.ZipFile]:
+    """Open an NPZ file, whose state must still be `state` if that is given.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataValueError
+        As :func:`~.regular.open_regular`, or with the `complaint` if the file is damaged.
+    """
+    with reading(complaint), open_regular(path, state) as file, zipfile.ZipFile(file) as archive:
+        yield archive
+
+
 def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:
     """Return what the arrays of an open NPZ file are, by name and in their order; no array is read.
 
@@ -191,7 +200,7 @@ def _require_size(
     assert archive.fp is not None
     file_size = os.fstat(archive.fp.fileno()).st_size
     packed = min(info.compress_size, file_size)
-    most = packed if info.compress_type == zipfile.ZIP_STORED else max(FLOOR_BYTES, RATIO * packed)
+    most = packed if info.compress_type == zipfile.ZIP_STORED else most_unpacked(packed)
     if info.file_size > most:
         raise ValueError(f'{name!r} declares {info.file_size} bytes, but only {packed} are stored of it')
 
@@ -208,11 +217,7 @@ def read_headers(path: Path) -> dict[str, ArrayHeader]:
     """
     if not path.exists():
         raise DataFileNotFoundError(f'{path}: there is no such file; give the path of an NPZ file.')
-    with (
-        reading(f'{path} is not a readable NPZ file'),
-        open_regular(path) as file,
-        zipfile.ZipFile(file) as archive,
-    ):
+    with open_npz(path, f'{path} is not a readable NPZ file') as archive:
         return {name: member.header for name, member in npz_headers(archive).items()}
 
 
@@ -260,11 +265,7 @@ def read_arrays(
                 f'{path}: {name!r} has shape {headers[name].shape}; expected at most {limit} values beside '
                 'patterns of that number and size.'
             )
-    with (
-        reading(f'{path} is not a readable NPZ file'),
-        open_regular(path) as file,
-        zipfile.ZipFile(file) as archive,
-    ):
+    with open_npz(path, f'{path} is not a readable NPZ file') as archive:
         members = npz_headers(archive)
         return {name: _read_member(archive, members[name], path, name) for name in wanted}
 

@@ -16,7 +16,7 @@ from ..io.file_array import FileArray
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.npy import ArrayHeader, read_header
 from ..io.regular import FileState, open_regular, open_state
-from .npz import npz_headers
+from .npz import npz_headers, open_npz
 from .stored import REAL, Backing, ReversedFrames, StoredStack, fits_in_memory, slabs, staging
 
 __all__ = ['hdf5_stack', 'open_npy_stack', 'open_npz_stack']
@@ -89,12 +89,7 @@ def _unpack(path: Path, name: str, header: ArrayHeader, state: FileState, source
     """Unpack a member of a zip file as it comes, and check it against its checksum."""
     stored = _as_stored(header)
     staged = staging(stored, header.dtype, source, 'it is compressed')
-    with (
-        reading(f'{source} is damaged'),
-        open_regular(path, state) as file,
-        zipfile.ZipFile(file) as archive,
-        archive.open(name) as stream,
-    ):
+    with open_npz(path, f'{source} is damaged', state) as archive, archive.open(name) as stream:
         read_header(cast(BinaryIO, stream))
         for part in slabs(stored, header.dtype):
             slab = staged.array[part]

@@ -15,6 +15,7 @@ from ..errors import DataValueError
 from ..io.damage import reading
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.regular import open_regular
+from .npz import open_npz
 
 __all__ = ['verify_file']
 
@@ -50,11 +51,7 @@ def verify_file(path: Path) -> None:
 
 
 def _verify_zip(path: Path) -> None:
-    with (
-        reading(f'{path} is not a readable NPZ file'),
-        open_regular(path) as file,
-        zipfile.ZipFile(file) as archive,
-    ):
+    with open_npz(path, f'{path} is not a readable NPZ file') as archive:
         members = archive.infolist()
         for info in members:
             complaint = f'{path}: {info.filename.removesuffix(".npy")!r} is damaged; copy the file again'

@@ -35,7 +35,7 @@ from ..network.plan import NetworkPlan, training_plan
 from ..physics.scaling import ScaleRecord
 from ..printable import printable
 from .origin import ScanOrigin, origins_from_json, origins_to_json
-from .stated import number, record, text
+from .stated import LARGEST_COUNTS, number, record, text
 
 __all__ = [
     'ARCHIVE_NAME',
@@ -92,8 +92,6 @@ MOST_MODES = 1000
 MOST_RECORDS = 50_000
 """Of a history; of a longer one the last are kept."""
 LONGEST_REASON = 400
-LARGEST_SCALE = 1e90
-"""Squares of what single precision holds, summed over a pattern (GAU-05), are below it."""
 LARGEST_SIDE = 1 << 15
 
 
@@ -289,7 +287,7 @@ def _scale(file: SealedZip) -> ScaleRecord:
     values = parse_object(file.read('scale.json', OBJECT_BYTES), file.path)
     return ScaleRecord(
         **{
-            name: number(values.get(name), f'{what}, {name}', 1 / LARGEST_SCALE, LARGEST_SCALE)
+            name: number(values.get(name), f'{what}, {name}', 1 / LARGEST_COUNTS, LARGEST_COUNTS)
             for name in ScaleRecord.KEPT
         }
     )

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError
-from .stated import number, text, whole_number
+from .stated import LARGEST_COUNTS, number, text, whole_number
 
 __all__ = ['ScanOrigin', 'origins_from_json', 'origins_to_json']
-
-LARGEST_COUNTS = 1e90
-"""Squares of what single precision holds, summed over a pattern (GAU-05), are below it."""
 
 
 @dataclass(frozen=True)

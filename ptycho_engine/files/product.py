@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, EngineError, ProductError
 from ..io.atomic import atomic_path
-from ..io.damage import first_line
+from ..io.damage import DAMAGE, first_line
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..printable import printable
 from .product_data import ProductData
-from .product_extras import DAMAGE, ProductExtras, collect_extras, kept_texts, write_extras
-from .product_text import read_text, write_text
+from .product_extras import ProductExtras, collect_extras, kept_texts, write_extras
+from .product_text import ATTRIBUTE_LIMIT_BYTES, read_text, write_text
 
 __all__ = [
     'Compression',
@@ -36,9 +36,6 @@ __all__ = [
 
 Compression = Literal['lzf', 'gzip']
 """Filters that every HDF5 and every Ptychodus release can undo."""
-
-ATTRIBUTE_LIMIT_BYTES = 60_000
-"""HDF5 keeps attributes below 64 KiB in compact storage; larger ones cannot be written."""
 
 MOST_NUMBERS = 1 << 24
 """Of one kind in a product: positions, OPR weights, losses."""
@@ -110,7 +107,7 @@ def read_product(path: Path | str, *, extras: bool = True) -> ProductData:
         with open_hdf5(path) as file:
             return _read(file, path, extras)
     except EngineError as error:
-        # What the door says is a whole sentence already.
+        # A whole sentence already.
         raise error if isinstance(error, ProductError) else ProductError(str(error)) from error
     except DAMAGE as error:
         raise ProductError(f'{path} is not a readable HDF5 file ({first_line(error)}).') from error

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
+from ..io.damage import DAMAGE
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.text import encode
 from .product_text import Name, copy_attributes, is_plain_text, read_text
 
 __all__ = [
-    'DAMAGE',
     'ProductExtras',
     'collect_extras',
     'kept_texts',
@@ -35,9 +35,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger('ptychopinn.files')
-
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
-"""What h5py raises, here and there, when it comes upon damaged bytes."""
 
 MEMORY_LIMIT_BYTES = 64 << 20
 """Unknown items of a file beyond this size, all together, stay in that file until they are copied."""

@@ -10,13 +10,13 @@ import numpy as np
 
 from ..io.text import decode, encode, is_utf8
 
-__all__ = ['Name', 'copy_attributes', 'is_plain_text', 'read_text', 'write_text']
+__all__ = ['ATTRIBUTE_LIMIT_BYTES', 'Name', 'copy_attributes', 'is_plain_text', 'read_text', 'write_text']
 
 Name = str | bytes
 """h5py gives names that are not UTF-8 as bytes."""
 
-FIXED_LIMIT_BYTES = 60_000
-"""HDF5 keeps text of fixed length below 64 KiB in compact storage; longer text cannot be written."""
+ATTRIBUTE_LIMIT_BYTES = 60_000
+"""HDF5 keeps attributes below 64 KiB in compact storage; larger ones cannot be written."""
 
 
 def read_text(owner: Any, name: str, default: str = '') -> str:
@@ -66,7 +66,7 @@ def write_text(owner: Any, name: str, text: str) -> None:
     long for that, NUL is written as its escape.
     """
     data = encode(text)
-    if b'\0' in data and len(data) > FIXED_LIMIT_BYTES:
+    if b'\0' in data and len(data) > ATTRIBUTE_LIMIT_BYTES:
         data = data.replace(b'\0', b'\\x00')
     if b'\0' in data:
         owner.attrs.create(name, np.array(data, f'S{len(data)}'))

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ..errors import DataFileNotFoundError, EngineError
+from ..io.damage import DAMAGE
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.text import is_utf8
 from ..printable import printable
@@ -25,7 +26,6 @@ from .product import (
     TEXTS,
     read_product,
 )
-from .product_extras import DAMAGE
 from .product_text import read_text
 
 __all__ = ['ProductSummary', 'Verdict', 'find_violations']

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from typing import Any
 
 from ..errors import ArchiveError
-from ..printable import printable
+from ..printable import printable, shown
 
-__all__ = ['MOST_EPOCHS', 'number', 'record', 'text', 'whole_number']
+__all__ = ['LARGEST_COUNTS', 'MOST_EPOCHS', 'number', 'record', 'text', 'whole_number']
 
 LONGEST_NAME = 300
 LONGEST_KEY = 60
 MOST_KEYS = 50
 LARGEST = 1e30
+LARGEST_COUNTS = 1e90
+"""Squares of what single precision holds, summed over a pattern (GAU-05), are below it."""
 MOST_EPOCHS = 10**9
 """Of any run."""
 
@@ -30,7 +31,7 @@ def number(value: Any, what: str, low: float = -LARGEST, high: float = LARGEST) 
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not (plain and math.isfinite(value) and low <= value <= high):
         raise ArchiveError(
-            f'{what} is {_shown(value)}; expected a number from {low:g} to {high:g}. The file is damaged.'
+            f'{what} is {shown(value)}; expected a number from {low:g} to {high:g}. The file is damaged.'
         )
     return float(value)
 
@@ -45,7 +46,7 @@ def whole_number(value: Any, what: str, low: int, high: int = 2**53) -> int:
     """
     if type(value) is not int or not low <= value <= high:
         raise ArchiveError(
-            f'{what} is {_shown(value)}; expected a whole number from {low} to {high}. The file is damaged.'
+            f'{what} is {shown(value)}; expected a whole number from {low} to {high}. The file is damaged.'
         )
     return value
 
@@ -60,7 +61,7 @@ def text(value: Any, what: str) -> str:
     """
     if not isinstance(value, str) or len(value) > LONGEST_NAME:
         raise ArchiveError(
-            f'{what} is {_shown(value)}; expected a text of at most {LONGEST_NAME} characters. The file is '
+            f'{what} is {shown(value)}; expected a text of at most {LONGEST_NAME} characters. The file is '
             'damaged.'
         )
     return printable(value)
@@ -75,20 +76,16 @@ def record(value: Any, what: str) -> dict[str, float]:
         If `value` is something else.
     """
     if not isinstance(value, dict) or len(value) > MOST_KEYS:
-        raise ArchiveError(f'{what} holds {_shown(value)} in place of an epoch; the file is damaged.')
+        raise ArchiveError(f'{what} holds {shown(value)} in place of an epoch; the file is damaged.')
     found: dict[str, float] = {}
     for key, item in value.items():
         if len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable():
-            raise ArchiveError(f'{what} holds an entry named {_shown(key)}; the file is damaged.')
+            raise ArchiveError(f'{what} holds an entry named {shown(key)}; the file is damaged.')
         number(item, f'{what}, {key}')
         found[key] = item
     epoch = found.get('epoch')
     if epoch is None or epoch != int(epoch) or not 1 <= epoch <= MOST_EPOCHS:
         raise ArchiveError(
-            f'{what} names an epoch {_shown(epoch)}; expected a whole number from 1. The file is damaged.'
+            f'{what} names an epoch {shown(epoch)}; expected a whole number from 1. The file is damaged.'
         )
     return found
-
-
-def _shown(value: Any) -> str:
-    return printable(reprlib.repr(value))

@@ -1,4 +1,4 @@
-"""The one door through which HDF5 is read: what is followed, and how much may be declared.
+"""How every HDF5 file is read: what is followed, and how much may be declared.
 
 An HDF5 file can send its reader anywhere: links, virtual datasets and raw data may lie in other files, which
 may be pipes or devices; a virtual dataset may be a part of itself; and a few bytes declare an array of any
@@ -21,9 +21,10 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
 from ..errors import DataFileNotFoundError, DataValueError, EngineError
 from .damage import reading
-from .hdf5_datasets import DatasetDoor
-from .hdf5_links import Found, OpenFile, Session, address, encoded
+from .hdf5_datasets import DatasetOpener
+from .hdf5_links import Found, OpenFile, Session, address
 from .regular import FileState, regular_state
+from .text import decode, encode
 
 __all__ = ['Attributes', 'Hdf5Group', 'open_hdf5']
 
@@ -64,7 +65,7 @@ def open_hdf5(path: Path, *, state: FileState | None = None) -> Iterator[Hdf5Gro
         if state is not None:
             state.require(file.state, path)
         try:
-            yield Hdf5Group(session, DatasetDoor(session), file, h5g.open(file.handle.id, b'/'), '')
+            yield Hdf5Group(session, DatasetOpener(session), file, h5g.open(file.handle.id, b'/'), '')
         except EngineError:
             raise
         except Exception:
@@ -126,7 +127,7 @@ class Attributes(Mapping[str, Any]):
         DataValueError
             If it is.
         """
-        attribute = h5a.open(self._id, name if isinstance(name, bytes) else encoded(name))
+        attribute = h5a.open(self._id, name if isinstance(name, bytes) else encode(name))
         stored = attribute.get_type()
         count = math.prod(attribute.shape or ())
         variable = stored.detect_class(h5t.VLEN) or (
@@ -140,14 +141,14 @@ class Attributes(Mapping[str, Any]):
 
 
 class Hdf5Group:
-    """A group that is read through the door.
+    """A group whose items are looked at before they are opened.
 
     It is used like a group of h5py's, but for what it returns: groups like itself, and datasets of h5py's
     that hold numbers, were looked at first, and declare no more than there can be.
     """
 
     def __init__(
-        self, session: Session, datasets: DatasetDoor, file: OpenFile, id_: h5g.GroupID, name: str
+        self, session: Session, datasets: DatasetOpener, file: OpenFile, id_: h5g.GroupID, name: str
     ) -> None:
         self._session = session
         self._datasets = datasets
@@ -188,7 +189,7 @@ class Hdf5Group:
         *path, last = [part for part in str(name).split('/') if part] or ['.']
         group: Any = self.get('/'.join(path)) if path else self
         with reading(f'{self.title()} cannot be read'):
-            return isinstance(group, Hdf5Group) and bool(group._id.links.exists(encoded(last)))
+            return isinstance(group, Hdf5Group) and bool(group._id.links.exists(encode(last)))
 
     def __getitem__(self, name: str) -> Hdf5Group | h5py.Dataset:
         found = self.get(name)
@@ -248,7 +249,7 @@ class Hdf5Group:
     def _find(self, name: str) -> Found | None:
         source = self.title(name)
         with reading(f'{source} cannot be read'):
-            return self._session.find(self._file, self._id, encoded(name), source)
+            return self._session.find(self._file, self._id, encode(name), source)
 
     def walk(self) -> Iterator[tuple[str, Found]]:
         """Yield name and place of all that is below, each object once; links are not followed.
@@ -283,7 +284,7 @@ class Hdf5Group:
                 count += 1
                 if count > MOST_OBJECTS:
                     raise DataValueError(f'{self.title()} holds more than {MOST_OBJECTS} items.')
-                inner = prefix + name.decode('utf-8', 'surrogateescape')
+                inner = prefix + decode(name)
                 if group.links.get_info(name).type != h5l.TYPE_HARD:
                     continue
                 id_ = h5o.open(group, name)

@@ -13,16 +13,12 @@ import numpy as np
 from h5py import h5d, h5p, h5s
 
 from ..errors import DataFileNotFoundError, DataValueError
-from .hdf5_links import Found, OpenFile, Session, address, encoded, open_beside
+from .damage import most_unpacked
+from .hdf5_links import Found, OpenFile, Session, address, open_beside
 from .regular import regular_state
+from .text import encode
 
-__all__ = ['DatasetDoor']
-
-FLOOR_BYTES = 128 << 20
-"""Any dataset may declare so much: the mask of a large detector shrinks to next to nothing."""
-
-RATIO = 1100
-"""Beyond that, a dataset may be so many times the bytes stored of it; deflate shrinks zeros by 1032."""
+__all__ = ['DatasetOpener']
 
 COMPACT_BYTES = 1 << 16
 """Data in the header of a dataset."""
@@ -37,7 +33,7 @@ MOST_NESTED = 8
 """Virtual datasets of virtual datasets."""
 
 
-class DatasetDoor:
+class DatasetOpener:
     """Opens datasets of one session whose bytes are within reach and bound.
 
     HDF5 fills what it does not find with zeros, without a word, reads raw data from any path, and dies of a
@@ -118,7 +114,7 @@ class DatasetDoor:
                 largest = max(needed, math.prod(plist.get_chunk()) * dtype.itemsize)
             elif layout == h5d.COMPACT and needed > COMPACT_BYTES:
                 raise DataValueError(f'{source} is damaged: its header holds no {needed} bytes.')
-        if largest > max(FLOOR_BYTES, RATIO * stored):
+        if largest > most_unpacked(stored):
             raise DataValueError(
                 f'{source} declares {" × ".join(map(str, shape))} values of type {dtype}, which take '
                 f'{largest / 1e6:.0f} MB, but only {stored / 1e6:.3g} MB are stored of it; the file is '
@@ -198,7 +194,7 @@ class DatasetDoor:
         if filename != '.':
             file = self._session.open_target(filename, file, 'HDF5_VDS_PREFIX', part)
         root = h5py.h5g.open(file.handle.id, b'/')
-        return self._session.find(file, root, encoded(dataset), part)
+        return self._session.find(file, root, encode(dataset), part)
 
     def _concrete(self, file: OpenFile, names: tuple[str, str], source: str) -> Iterator[tuple[str, str]]:
         """Yield file and dataset names with their block numbers, up to the last that is there."""

@@ -15,7 +15,7 @@ from ..errors import DataFileNotFoundError, DataValueError
 from .damage import first_line
 from .regular import FileState, regular_state
 
-__all__ = ['Found', 'OpenFile', 'Session', 'address', 'encoded', 'open_beside']
+__all__ = ['Found', 'OpenFile', 'Session', 'address', 'open_beside']
 
 MOST_HOPS = 16
 """Links that one name may lead through, as in HDF5."""
@@ -181,11 +181,6 @@ def _unreadable(path: Path, error: Exception) -> str:
     if 'Permission denied' in reason:
         return f'{path} may not be read (permission denied).'
     return f'{path} is not a readable HDF5 file ({reason}).'
-
-
-def encoded(name: str) -> bytes:
-    """Return a name as HDF5 stores it."""
-    return name.encode('utf-8', 'surrogateescape')
 
 
 def address(id_: Any) -> tuple[int, int]:

@@ -8,8 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from safetensors.numpy import load, save
 from ..errors import ArchiveError
 from ..printable import printable
 from .bounded_json import parse_bounded
+from .npy import ArrayHeader, read_header
 from .plain_hdf5 import read_plain_hdf5
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     'parse_object',
 ]
 
+Kind = TypeVar('Kind')
 Shape = tuple[int, ...]
 Check = Callable[[dict[str, Shape]], None]
 Floats = npt.NDArray[np.floating[Any]]
@@ -47,11 +48,8 @@ LIST_BYTES, LIST_ELEMENTS = 16 << 20, 1_000_000
 """At most, of a member that is a list of records."""
 
 LONGEST_REASON = 200
-LONGEST_ARRAY_HEADER = 1000
-ARRAY_START = LONGEST_ARRAY_HEADER + 10
+ARRAY_START = 1010
 """Bytes that hold the header of any array that is read, with what comes before it."""
-HEADER_DAMAGE = (ValueError, TypeError, TokenError, SyntaxError, MemoryError, RecursionError)
-"""What NumPy raises on headers that are not as it writes them."""
 LONGEST_HEADER = 8 << 20
 """Of safetensors; 100 MB are allowed there."""
 TYPES = {'F32': np.dtype('<f4'), 'F64': np.dtype('<f8')}
@@ -110,10 +108,7 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
     ArchiveError
         If it is broken, too large, or something else.
     """
-    value = _parse_json(data, path, OBJECT_ELEMENTS)
-    if not isinstance(value, dict):
-        raise ArchiveError(f'{path} holds JSON of the wrong kind; the file is damaged.')
-    return value
+    return _parse_json(data, path, OBJECT_ELEMENTS, dict)
 
 
 def parse_list(data: bytes, path: Path) -> list[Any]:
@@ -124,18 +119,18 @@ def parse_list(data: bytes, path: Path) -> list[Any]:
     ArchiveError
         If it is broken, too large, or something else.
     """
-    value = _parse_json(data, path, LIST_ELEMENTS)
-    if not isinstance(value, list):
-        raise ArchiveError(f'{path} holds JSON of the wrong kind; the file is damaged.')
-    return value
+    return _parse_json(data, path, LIST_ELEMENTS, list)
 
 
-def _parse_json(data: bytes, path: Path, most: int) -> Any:
+def _parse_json(data: bytes, path: Path, most: int, kind: type[Kind]) -> Kind:
     try:
-        return parse_bounded(data, most)
+        value = parse_bounded(data, most)
     except ValueError as error:
         reason = printable(error, LONGEST_REASON)
         raise ArchiveError(f'{path} holds broken JSON ({reason}); the file is damaged.') from error
+    if not isinstance(value, kind):
+        raise ArchiveError(f'{path} holds JSON of the wrong kind; the file is damaged.')
+    return value
 
 
 def parse_array(data: bytes, path: Path) -> npt.NDArray[np.complexfloating[Any] | np.floating[Any]]:
@@ -146,9 +141,9 @@ def parse_array(data: bytes, path: Path) -> npt.NDArray[np.complexfloating[Any] 
     ArchiveError
         If it is none, or a number is not finite.
     """
-    shape, by_columns, dtype, start = _array_header(data, len(data), path)
-    flat = np.frombuffer(data, dtype, math.prod(shape), start)
-    array = flat.reshape(shape, order='F' if by_columns else 'C')
+    header, start = _array_header(data, len(data), path)
+    flat = np.frombuffer(data, header.dtype, header.size, start)
+    array = flat.reshape(header.shape, order=header.order)
     _require_finite({'the probe': array}, str(path))
     return array
 
@@ -161,25 +156,20 @@ def array_shape(start: bytes, size: int, path: Path) -> Shape:
     ArchiveError
         If the start is damaged, or does not state what takes just so many bytes.
     """
-    return _array_header(start, size, path)[0]
+    header, _ = _array_header(start, size, path)
+    return header.shape
 
 
-def _array_header(start: bytes, size: int, path: Path) -> tuple[Shape, bool, np.dtype[Any], int]:
-    """Return shape, order and type, and where the numbers begin."""
+def _array_header(start: bytes, size: int, path: Path) -> tuple[ArrayHeader, int]:
+    """Return the header, and where the numbers begin."""
     stream = io.BytesIO(start)
-    with _damage(f'{path}: an array is damaged', *HEADER_DAMAGE):
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError('its header is of another version')
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(
-            stream, max_header_size=LONGEST_ARRAY_HEADER
-        )
-        if dtype.kind not in 'fc' or dtype.hasobject:
+    with _damage(f'{path}: an array is damaged', ValueError):
+        header = read_header(stream)
+        if header.dtype.kind not in 'fc':
             raise ValueError('it holds no numbers')
-        if any(side < 0 for side in shape) or len(shape) > MOST_AXES:
-            raise ValueError('its shape is impossible')
-        if size - stream.tell() != math.prod(shape) * dtype.itemsize:
+        if size - stream.tell() != header.nbytes:
             raise ValueError('it has not its stated size')
-    return shape, by_columns, dtype, stream.tell()
+    return header, stream.tell()
 
 
 def parse_arrays(data: bytes, path: Path, check: Check) -> dict[str, Floats]:

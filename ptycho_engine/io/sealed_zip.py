@@ -6,10 +6,7 @@ Members are read in memory, each within a bound; nothing is extracted, unpickled
 from __future__ import annotations
 
 import hashlib
-import reprlib
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,19 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError
-from ..printable import printable
+from ..printable import printable, shown
 from .atomic import atomic_path
+from .damage import DAMAGE
 from .members import OBJECT_BYTES, json_bytes, parse_object
 from .plain_zip import open_plain_zip
 
 __all__ = ['SealedZip', 'ZipFormat', 'open_sealed', 'write_sealed']
 
 MANIFEST = 'manifest.json'
-DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(OSError, EOFError, ValueError, NotImplementedError, RuntimeError),
-)
-"""What a damaged zip can raise."""
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 LONGEST_REASON = 200
 
@@ -181,7 +174,7 @@ def _check_head(file: zipfile.ZipFile, kinds: Sequence[ZipFormat], path: Path) -
     name, version = manifest.get('format'), manifest.get('version')
     if name != kind.name or type(version) is not int or version != kind.version:
         raise ArchiveError(
-            f'{path} has format {_shown(name)} version {_shown(version)}, but '
+            f'{path} has format {shown(name)} version {shown(version)}, but '
             f'members of {kind.name!r} version {kind.version}; give a file that this release wrote.'
         )
     return SealedZip(path, kind, manifest, file)
@@ -212,7 +205,3 @@ def _damaged_member(path: Path, name: str, error: Exception) -> ArchiveError:
 
 def _reason(error: Exception) -> str:
     return printable(error, LONGEST_REASON)
-
-
-def _shown(value: object) -> str:
-    return printable(reprlib.repr(value))

@@ -1,15 +1,14 @@
-"""Text that came from somewhere else: decoded without loss, shown without harm.
+"""Text of files, decoded without loss and stored without harm.
 
 File names, keys, names and comments are whatever somebody wrote. Bytes become text by :func:`decode` and the
-same bytes again by :func:`encode`; on its way to a terminal, a log or a window text passes :func:`printable`,
-so that it can neither move the cursor, nor colour, nor forge a line, nor turn the direction of writing.
+same bytes again by :func:`encode`; how text is shown safely is in :mod:`~.printable`.
 """
 
 from __future__ import annotations
 
-from ..printable import ESCAPED_BYTES, escape, printable
+from ..printable import ESCAPED_BYTES, escape
 
-__all__ = ['decode', 'encode', 'is_utf8', 'printable', 'storable']
+__all__ = ['decode', 'encode', 'is_utf8', 'storable']
 
 SURROGATES = range(0xD800, 0xE000)
 

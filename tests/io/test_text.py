@@ -2,7 +2,8 @@
 
 import pytest
 
-from ptycho_engine.io.text import decode, encode, is_utf8, printable
+from ptycho_engine.io.text import decode, encode, is_utf8
+from ptycho_engine.printable import printable
 
 
 @pytest.mark.parametrize(

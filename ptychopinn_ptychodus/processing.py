@@ -215,6 +215,11 @@ class HostedProcessingCore(ProcessingCore):
             if gate is not None:
                 gate.refuses = False
 
+    def is_asked_for_ours(self, input_directory: Path) -> bool:
+        """Return whether batch mode on a directory would run one of our algorithms."""
+        gate = self._settings_gate
+        return gate is not None and gate.is_asked_for_ours(input_directory / SETTINGS_FILE)
+
     def admit(self, task: BackgroundTask) -> BackgroundTask:
         """Return the task to queue in place of `task`.
 

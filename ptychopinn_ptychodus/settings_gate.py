@@ -89,6 +89,10 @@ class SettingsGate:
         if there and not path.is_file() and self._concerns_us(None):
             read_settings(path)
 
+    def is_asked_for_ours(self, path: Path) -> bool:
+        """Return whether a run with the settings file `path`, which need not be there, is one of ours."""
+        return self._concerns_us(asked_algorithm(path) if path.is_file() else None)
+
     def _concerns_us(self, asked: str | None) -> bool:
         name = (asked or '').casefold()
         if name in self._algorithm.available_reconstructors():

@@ -36,6 +36,7 @@ def bare(directory, model, tmp_path_factory):
 
 
 def test_result_03_an_npz_scan_gets_a_product(bare, model, capsys):
+    """With the uncertainty of the object (PRODUCT-08)."""
     _, out = bare
     assert {path.name for path in out.iterdir()} == FILES
     path = out / 'product.h5'

@@ -33,7 +33,7 @@ def directory(tmp_path):
     return tmp_path
 
 
-def test_npz_and_directory_give_the_same_scan(directory):
+def test_dir_01_npz_and_directory_give_the_same_scan(directory):
     from_npz = load_scan(directory / 'scan.npz').raw
     from_directory = load_scan(directory).raw
     np.testing.assert_allclose(from_directory.diffraction, from_npz.diffraction, rtol=1e-6)
@@ -80,7 +80,7 @@ def test_dir_02_patterns_join_positions_as_in_ptychodus(directory, seed):
         ({'detector_distance_m': 0.0}, 'detector_distance_m is 0.0.*--detector-distance-m'),
     ],
 )
-def test_a_directory_needs_energy_and_distance(directory, tmp_path, change, flag):
+def test_dir_04_a_directory_needs_energy_and_distance(directory, tmp_path, change, flag):
     scan = load_scan(directory)
     out = tmp_path / 'out'
     with pytest.raises(DataValueError, match=flag):
@@ -128,7 +128,7 @@ def test_mistakes_are_named(directory):
 
 
 @pytest.mark.parametrize('known', [False, True])
-def test_positions_in_another_unit_are_refused_before_they_fill_the_memory(known):
+def test_dir_05_positions_in_another_unit_are_refused_before_they_fill_the_memory(known):
     raw = small_scan(points=5)
     if not known:
         raw = replace(raw, objectGuess=None)
@@ -199,7 +199,9 @@ def test_disk_06_a_folder_is_read_while_a_file_is_written_there(directory, tmp_p
     assert len(load_training_scans(folder)) == 1
 
 
-def test_disk_04_a_scan_that_was_being_replaced_is_completed_before_it_is_read(directory, tmp_path, caplog):
+def test_result_06_and_disk_04_a_scan_that_was_being_replaced_is_completed_before_it_is_read(
+    directory, tmp_path, caplog
+):
     scan = load_scan(directory)
     out = tmp_path / 'out'
     write_scan_directory(out, scan)

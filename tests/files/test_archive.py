@@ -60,6 +60,7 @@ def path(tmp_path, model):
 
 
 def test_arc_02_to_04_what_is_written_is_read(path, model):
+    """The scale of the training scan too (GAU-04)."""
     read = load_archive(path)
     assert read.config == model.config
     assert read.scale == model.scale

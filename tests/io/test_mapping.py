@@ -1,5 +1,6 @@
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,25 @@ def test_mem_04_a_scratch_file_has_no_name_and_keeps_what_was_written(tmp_path, 
     scratch.array[:] = values
     scratch.release()
     np.testing.assert_array_equal(scratch.array, values)
+
+
+@pytest.mark.skipif(
+    not os.path.exists('/proc/self/statm'), reason='resident memory is read as Linux tells it'
+)
+def test_mem_09_pages_that_were_touched_are_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+
+    def resident_mb():
+        return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') >> 20
+
+    scratch = scratch_array((64, 1 << 20), np.uint8, 'A test')
+    scratch.array[:] = 1
+    touched = resident_mb()
+    scratch.release()
+    assert resident_mb() < touched - 48
+    assert scratch.read(slice(None)).all()
+    # What is read is a copy of 64 MB, which is gone again; the pages that were read for it are too.
+    assert resident_mb() < touched - 32
 
 
 @pytest.mark.skipif(not hasattr(os, 'posix_fallocate'), reason='room can be reserved on POSIX only')

@@ -245,9 +245,8 @@ class Child:
         if raised:
             return ChildDied(
                 f'The PtychoPINN process could not do its work: {printable(raised)}. If that file is not '
-                f'part of an '
-                'installed package, a file of yours has the name of a package; rename it, or start Ptychodus '
-                'in another folder.'
+                'part of an installed package, a file of yours has the name of a package; rename it, or '
+                'start Ptychodus in another folder.'
             )
         cause = f'by signal {-(code or 0)}' if killed else f'with code {code}'
         return ChildDied(

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from ptycho_engine.config import TrainingConfig
+from ptycho_engine.config.model import fits_network
 from ptycho_engine.errors import EngineError
 
 from .choices import computes_on
@@ -108,7 +109,7 @@ def _roughly(seconds: float, where: str) -> str:
 
 
 def _with_size(config: TrainingConfig, size: int) -> TrainingConfig:
-    return replace(config, model=replace(config.model, N=size)) if size >= 32 and size % 8 == 0 else config
+    return replace(config, model=replace(config.model, N=size)) if fits_network(size) else config
 
 
 def spoken_time(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptycho_engine.config.model import SIZE_MULTIPLE, SMALLEST_SIZE
+from ptycho_engine.config.model import SIZE_MULTIPLE, SMALLEST_SIZE, fits_network
 from ptycho_engine.errors import EngineError
 
 from .loaded_model import ScanFacts
@@ -58,7 +58,7 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True) -> str | None:
             f'The patterns are {height}×{width} pixels; PtychoPINN needs square ones. Crop them to '
             f'{_nearest(min(height, width))} {where}.'
         )
-    if width < SMALLEST_SIZE or width % SIZE_MULTIPLE:
+    if not fits_network(width):
         return (
             f'The patterns are {height}×{width} pixels; the network takes sides that are multiples of '
             f'{SIZE_MULTIPLE}, from {SMALLEST_SIZE} up. Crop or pad them to {_nearest(width)} {where}.'

@@ -12,6 +12,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
+from ptycho_engine.files.product_data import ProductData
 from ptycho_engine.simulate import (
     defocused_probe,
     make_object,
@@ -51,6 +52,23 @@ def small_scan(
         photons=photons,
         rng=rng,
         bad_pixels=bad_pixels,
+    )
+
+
+def flat_product() -> ProductData:
+    """Return a product of two positions, whose object and probe are 1 everywhere."""
+    return ProductData(
+        name='p',
+        comments='',
+        detector_distance_m=1.0,
+        photon_energy_eV=1e4,
+        object_array=np.ones((20, 20), np.complex64),
+        object_pixel_width_m=1e-8,
+        object_pixel_height_m=1e-8,
+        probe=np.ones((1, 1, 8, 8), np.complex64),
+        position_x_m=np.zeros(2),
+        position_y_m=np.zeros(2),
+        position_indexes=np.arange(2),
     )
 
 

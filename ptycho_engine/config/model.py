@@ -14,6 +14,7 @@ __all__ = [
     'SIZE_MULTIPLE',
     'SMALLEST_SIZE',
     'ModelConfig',
+    'fits_network',
 ]
 
 SMALLEST_SIZE, SIZE_MULTIPLE = 32, 8
@@ -31,6 +32,11 @@ _ONLY_OF = {
     'cnn': ('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
 }
 """Fields that mean something to one architecture alone."""
+
+
+def fits_network(side: int) -> bool:
+    """Return whether patterns of `side` pixels on a side are of a size that networks are for."""
+    return side >= SMALLEST_SIZE and side % SIZE_MULTIPLE == 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class ModelConfig:
         owner = type(self).__name__
         if self.N != 0:
             check_integer(owner, 'N', self.N, SMALLEST_SIZE)
-            if self.N % SIZE_MULTIPLE:
+            if not fits_network(self.N):
                 raise ConfigError(
                     f'{owner}.N is {self.N}; expected a multiple of {SIZE_MULTIPLE} from {SMALLEST_SIZE} up. '
                     'Crop or pad the patterns.'

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks import block_length, blocks, first_to_last
-from ..config.model import SIZE_MULTIPLE, SMALLEST_SIZE
+from ..config.model import SIZE_MULTIPLE, SMALLEST_SIZE, fits_network
 from ..data.known_patches import KnownPatches
 from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
@@ -84,7 +84,7 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
         for part in blocks(len(raw), block_length(raw.N)):
             raw.Y[part]
     yield _content(scan)
-    if raw.N < SMALLEST_SIZE or raw.N % SIZE_MULTIPLE:
+    if not fits_network(raw.N):
         yield Finding(
             Grade.STOP,
             'size',

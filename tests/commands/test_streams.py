@@ -10,16 +10,16 @@ import h5py
 import pytest
 
 from ptycho_engine.files.product import write_product
-from tests.files.test_product_text import product  # noqa: F401  a fixture
+from tests.conftest import flat_product
 
 INTERRUPTED, FAILURE, BROKEN_PIPE = 130, 1, 141
 COMMAND = [sys.executable, '-m', 'ptycho_engine']
 
 
 @pytest.fixture
-def file(tmp_path, product):  # noqa: F811  the fixture
+def file(tmp_path):
     path = tmp_path / 'p.h5'
-    write_product(path, product)
+    write_product(path, flat_product())
     with h5py.File(path, 'r+') as opened:
         opened.attrs['name'] = '5 µm × 図 \x1b[31m'
     return path

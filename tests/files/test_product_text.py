@@ -10,6 +10,7 @@ from ptycho_engine.files.product import ProductData, read_product, write_product
 from ptycho_engine.files.product_validation import find_violations
 from ptycho_engine.io.text import encode
 from ptycho_engine.printable import printable
+from tests.conftest import flat_product
 
 TEXTS = ('name', 'comments', 'polarization')
 LATIN = '5 µm'.encode('latin-1')
@@ -38,20 +39,7 @@ NOT_UTF8 = {r'5 \xb5m', r'a\x00b', r'a, b\xb5', r'\xff\xfeg\x00o\x00l\x00d'}
 
 @pytest.fixture
 def product() -> ProductData:
-    ones = np.ones((1, 1, 8, 8), np.complex64)
-    return ProductData(
-        name='p',
-        comments='',
-        detector_distance_m=1.0,
-        photon_energy_eV=1e4,
-        object_array=np.ones((20, 20), np.complex64),
-        object_pixel_width_m=1e-8,
-        object_pixel_height_m=1e-8,
-        probe=ones,
-        position_x_m=np.zeros(2),
-        position_y_m=np.zeros(2),
-        position_indexes=np.arange(2),
-    )
+    return flat_product()
 
 
 def with_attribute(path, product, names, value, options) -> None:

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from ptycho_engine.errors import ArchiveNotFoundError, EngineError
-from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME
+from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
 from ptycho_engine.io.preflight import require_writable
 
 from .worker import MODEL_FILE
@@ -25,8 +25,9 @@ __all__ = [
     'require_checkpoint',
 ]
 
-CHECKPOINTS = (CHECKPOINT_NAME, 'checkpoint.previous.zip')
+CHECKPOINTS = (CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME)
 MODELS = (ARCHIVE_NAME, MODEL_FILE, *CHECKPOINTS)
+"""What a training leaves in its folder."""
 
 
 def held_models(folder: Path) -> list[str]:

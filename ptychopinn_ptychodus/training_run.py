@@ -16,17 +16,17 @@ from ptychodus.api.reconstruct import ReconstructInput, TrainOutput
 from ptycho_engine.config import TrainingConfig
 from ptycho_engine.data.scan import find_training_scans
 from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, DataFileNotFoundError
-from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME
+from ptycho_engine.files.archive import CHECKPOINT_NAME
 from ptycho_engine.io.preflight import require_writable
 
 from .child import Child, ChildDied, Message
 from .choices import require_backend
-from .model_folder import held_models
+from .model_folder import MODELS, held_models
 from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
 from .session import Session
 from .settings import ADOPTABLE
 from .training_start import NO_DATA
-from .worker import MODEL_FILE, ScanPayload, TrainJob
+from .worker import ScanPayload, TrainJob
 
 if TYPE_CHECKING:
     from ptycho_engine.events import EpochDone
@@ -35,8 +35,6 @@ __all__ = ['TRAINING_GOAL', 'TrainingRun']
 
 logger = logging.getLogger('ptychopinn')
 
-TRAINED_FILES = (ARCHIVE_NAME, MODEL_FILE, CHECKPOINT_NAME)
-"""What a training writes."""
 FINISH_S, FINISH_BATCHES = 10.0, 3.0
 """How long a stopped training may take to save its best model: so many seconds, or so many times as long as
 its longest batch, which it ends first."""
@@ -100,7 +98,7 @@ class TrainingRun:
         self._session = session
         self._context = context
         # Before anything else: a folder of raw data is often read-only.
-        require_writable(output_path, TRAINED_FILES)
+        require_writable(output_path, MODELS)
         settings = session.settings
         config = settings.training_config(model_type)
         require_backend(config.backend)

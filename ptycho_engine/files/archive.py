@@ -43,6 +43,7 @@ __all__ = [
     'CHECKPOINT_FORMATS',
     'CHECKPOINT_NAME',
     'MODEL_FORMAT',
+    'PREVIOUS_CHECKPOINT_NAME',
     'Manifest',
     'ModelArchive',
     'last_stage',
@@ -58,6 +59,8 @@ __all__ = [
 
 ARCHIVE_NAME = 'wts.h5.zip'
 CHECKPOINT_NAME = 'checkpoint.zip'
+PREVIOUS_CHECKPOINT_NAME = 'checkpoint.previous.zip'
+"""Where the checkpoint of an earlier run in the same folder is put aside."""
 
 DESCRIPTION = ('config.json', 'scale.json', 'probe.npy', 'history.json')
 MODELS = ['autoencoder', 'diffraction_to_obj']

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import ArchiveError
-from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, save_archive
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, save_archive
 from ..files.checkpoint import Checkpoint, load_checkpoint
 from ..io.atomic import atomic_path, make_folder, new_temporary, put_in_place
 from ..io.staging import staged
 from .run import TrainingRun
 
 __all__ = [
-    'PREVIOUS_CHECKPOINT_NAME',
     'STOPPED_NAME',
     'find_checkpoint',
     'replace_checkpoint',
@@ -25,8 +24,6 @@ __all__ = [
 
 logger = logging.getLogger('ptychopinn.train')
 
-PREVIOUS_CHECKPOINT_NAME = 'checkpoint.previous.zip'
-"""Where the checkpoint of an earlier run in the same folder is put aside."""
 STOPPED_NAME = 'wts.stopped.h5.zip'
 """The model of a run that was stopped in its first epoch, where an earlier run has left a model."""
 

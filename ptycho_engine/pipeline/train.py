@@ -28,11 +28,11 @@ from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
-from .saving import PREVIOUS_CHECKPOINT_NAME, find_checkpoint, replace_checkpoint, save_model
+from .saving import find_checkpoint, replace_checkpoint, save_model
 from .sources import GroupedScan, TrainingSource
 from .stages import Stage, plan_stages
 
-__all__ = ['PREVIOUS_CHECKPOINT_NAME', 'train']
+__all__ = ['train']
 
 logger = logging.getLogger('ptychopinn.train')
 

@@ -25,12 +25,12 @@ from ptycho_engine.errors import (
     DivergedError,
 )
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
-from ptycho_engine.files.archive import load_archive
+from ptycho_engine.files.archive import PREVIOUS_CHECKPOINT_NAME, load_archive
 from ptycho_engine.files.checkpoint import load_checkpoint
 from ptycho_engine.pipeline.run import TrainingRun
 from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
 from ptycho_engine.pipeline.stages import ADAPTING_RATE, plan_stages
-from ptycho_engine.pipeline.train import PREVIOUS_CHECKPOINT_NAME, train
+from ptycho_engine.pipeline.train import train
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')

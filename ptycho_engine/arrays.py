@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .blocks import BLOCK_PIXELS, blocks
 from .errors import DataValueError, DivergedError
 
-__all__ = ['all_finite', 'as_column', 'as_numbers', 'check_finite', 'require_finite_result']
+__all__ = ['all_finite', 'as_column', 'as_index', 'as_numbers', 'check_finite', 'require_finite_result']
 
 
 def as_numbers(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
@@ -43,6 +43,21 @@ def as_column(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     if sum(side != 1 for side in array.shape) > 1:
         raise DataValueError(f'{name} has shape {array.shape}; expected (n,), one number for each pattern.')
     return array.ravel()
+
+
+def as_index(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    """Return (n,) int64 whole numbers, one for each pattern.
+
+    Raises
+    ------
+    DataValueError
+        As for :func:`as_column`, or if some are no whole numbers or too large for one.
+    """
+    column = as_column(values, name)
+    if not (np.isfinite(column) & (column == np.rint(column)) & (np.abs(column) < 2.0**63)).all():
+        raise DataValueError(f'{name} holds values that are no whole numbers; number them 0, 1, 2...')
+    # Not by way of float64, which rounds the largest integers.
+    return np.asarray(values).ravel().astype(np.int64)
 
 
 def all_finite(values: npt.NDArray[Any]) -> bool:

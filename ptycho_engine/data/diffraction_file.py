@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_index
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
 from ..io.atomic import atomic_path
@@ -62,7 +63,7 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
             raise DataValueError(
                 f'{path}: bad_pixels has shape {mask.shape}; expected {counts.shape[1:]}, that of a pattern.'
             )
-        indexes = np.asarray(stored[()], dtype=np.int64)
+        indexes = as_index(stored[()], f'{path}: indexes')
         bad_pixels = np.asarray(mask[()], dtype=bool)
     used = indexes >= 0
     if not used.all():

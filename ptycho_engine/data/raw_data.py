@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import as_column, as_numbers, check_finite
+from ..arrays import as_column, as_index, as_numbers, check_finite
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..physics.probe import as_mode_stack
@@ -81,7 +81,7 @@ class RawData:
             if value is not None:
                 set_(self, name, as_column(value, f'{self.source}: {name}'))
         if self.scan_index is not None:
-            set_(self, 'scan_index', _as_index(self.scan_index, f'{self.source}: scan_index'))
+            set_(self, 'scan_index', as_index(self.scan_index, f'{self.source}: scan_index'))
         types = {
             'objectGuess': np.complex64,
             'Y': np.complex64,
@@ -404,11 +404,3 @@ class RawData:
             if value is not None:
                 arrays[name] = value
         write_arrays(Path(path), arrays, compressed=compressed)
-
-
-def _as_index(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
-    column = as_column(values, name)
-    if not (np.isfinite(column) & (column == np.rint(column))).all():
-        raise DataValueError(f'{name} holds values that are no whole numbers; number the datasets 0, 1, 2...')
-    # Not by way of float64, which rounds the largest integers.
-    return np.asarray(values).ravel().astype(np.int64)

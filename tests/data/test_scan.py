@@ -112,6 +112,22 @@ def test_fmt_04_a_training_directory_may_hold_products_with_their_patterns(direc
     assert [scan.raw.path for scan in load_templates(directory)] == expected
 
 
+@pytest.mark.parametrize('wrong', [np.nan, np.inf, 1e30, 0.5])
+def test_indexes_that_are_no_whole_numbers_are_refused(directory, wrong):
+    """A cast would make them some number, and the pattern another position's."""
+    import h5py
+
+    with h5py.File(directory / 'diffraction.h5', 'a') as file:
+        indexes = file['indexes'][()].astype(float)
+        del file['indexes']
+        file['indexes'] = indexes
+    assert len(load_scan(directory).raw) == len(indexes)
+    with h5py.File(directory / 'diffraction.h5', 'a') as file:
+        file['indexes'][1] = wrong
+    with pytest.raises(DataValueError, match='whole numbers'):
+        load_scan(directory)
+
+
 def test_mistakes_are_named(directory):
     import h5py
 

@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, '-m', 'ptycho_engine']
+NEXT = ';'
+SEVERAL = f"""
+import sys
+from ptycho_engine.commands import main
+codes, words = [], []
+for word in sys.argv[1:]:
+    if word == '{NEXT}':
+        codes.append(main(words))
+        words = []
+    else:
+        words.append(word)
+print(*codes)
+"""
+"""Commands one after the other in one process, for it takes longer to start than to do them."""
 MODEL_OPTIONS = ['--epochs', '1', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '1']
 
 ODD_NAMES = {
@@ -22,11 +35,15 @@ ODD_NAMES = {
 }
 
 
-def call(words, folder, *, environment=None, keep=True, before=()) -> subprocess.CompletedProcess[str]:
+def call(
+    commands, folder, *, environment=None, keep=True, before=()
+) -> tuple[list[int], list[str], list[str]]:
+    """Run commands; return their exit codes, and the lines of standard output and error."""
+    words = [word for command in commands for word in (*map(str, command), NEXT)]
     variables = {**(os.environ if keep else {'PATH': os.environ['PATH']}), **(environment or {})}
     variables['PYTHONPATH'] = str(ROOT)
-    return subprocess.run(
-        [*before, *COMMAND, *map(str, words)],
+    done = subprocess.run(
+        [*before, sys.executable, '-c', SEVERAL, *words],
         cwd=folder,
         env={name: value for name, value in variables.items() if value is not None},
         capture_output=True,
@@ -35,29 +52,34 @@ def call(words, folder, *, environment=None, keep=True, before=()) -> subprocess
         timeout=300,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    *shown, codes = done.stdout.splitlines()
+    return [int(code) for code in codes.split()], shown, done.stderr.splitlines()
 
 
-def require_quiet_success(done, words) -> None:
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    assert 'Traceback' not in done.stderr
-    for line in (done.stdout + done.stderr).splitlines():
+def require_quiet_success(commands, folder, **options) -> None:
+    codes, shown, complaints = call(commands, folder, **options)
+    assert codes == [0] * len(commands), (shown, complaints)
+    assert not any('Traceback' in line for line in complaints)
+    for line in (*shown, *complaints):
         assert line.isprintable(), line
         assert not line.startswith('\x1b')
 
 
-def light_commands(scan: Path, out: Path):
-    yield ['validate-product', scan / 'product.h5']
-    yield ['convert-product', '--input-npz', scan / 'scan.npz', '--output-product', out / 'p.h5']
-    yield ['prepare', scan, '--crop', '32', '--output', out / 'cropped']
-    yield ['doctor', '--data-only', scan]
+def light_commands(scan: Path, out: Path) -> list[list[object]]:
+    return [
+        ['validate-product', scan / 'product.h5'],
+        ['convert-product', '--input-npz', scan / 'scan.npz', '--output-product', out / 'p.h5'],
+        ['prepare', scan, '--crop', '32', '--output', out / 'cropped'],
+        ['doctor', '--data-only', scan],
+    ]
 
 
 @pytest.mark.parametrize('name', ODD_NAMES.values(), ids=ODD_NAMES)
 def test_cfg_18_odd_names(directory, tmp_path, name):
     folder = tmp_path / name
     scan = shutil.copytree(directory, folder / name)
-    for words in light_commands(scan, folder / f'{name} out'):
-        require_quiet_success(call(words, folder), words)
+    require_quiet_success(light_commands(scan, folder / f'{name} out'), folder)
 
 
 def test_cfg_18_a_run_under_an_odd_name(directory, tmp_path):
@@ -67,7 +89,7 @@ def test_cfg_18_a_run_under_an_odd_name(directory, tmp_path):
     scan = shutil.copytree(directory, folder / name)
     options = [*MODEL_OPTIONS, '--gridsize', '2', '--groups', '8']
     again = ['--config', folder / 'model' / 'train.toml']
-    for words in (
+    commands = [
         ['train', scan / 'scan.npz', '--output', folder / 'model', *options],
         ['train', scan / 'scan.npz', '--output', folder / 'again', *again],
         ['inspect', folder / 'model'],
@@ -75,8 +97,8 @@ def test_cfg_18_a_run_under_an_odd_name(directory, tmp_path):
             *('reconstruct', scan, '--model', folder / 'model', '--output', folder / name / 'result'),
             *('--truth', scan / 'truth.h5', '--refine-iterations', '0'),
         ],
-    ):
-        require_quiet_success(call(words, folder), words)
+    ]
+    require_quiet_success(commands, folder)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +114,7 @@ def test_cfg_18_a_run_under_an_odd_name(directory, tmp_path):
 )
 def test_cfg_18_locale_and_home(directory, tmp_path, environment):
     scan = shutil.copytree(directory, tmp_path / 'in')
-    for words in light_commands(scan, tmp_path / 'out'):
-        require_quiet_success(call(words, tmp_path, environment=environment), words)
+    require_quiet_success(light_commands(scan, tmp_path / 'out'), tmp_path, environment=environment)
 
 
 @pytest.fixture
@@ -102,7 +123,7 @@ def as_somebody():
     if os.name != 'posix' or os.geteuid() != 0 or shutil.which('setpriv') is None:
         pytest.skip('only root can become another user')
     before = ['setpriv', '--reuid=54321', '--regid=54321', '--clear-groups']
-    tried = call(['--version'], '/', before=before)
+    tried = subprocess.run([*before, sys.executable, '-c', 'import ptycho_engine'], cwd=ROOT, check=False)
     if tried.returncode != 0:
         pytest.skip('another user may not run this Python')
     # Not in pytest's own temporary folder, into which only root may look.
@@ -122,18 +143,18 @@ def test_cfg_18_another_user_with_read_only_data(directory, model, as_somebody):
         path.chmod(0o755 if path.is_dir() else 0o644)
     out = folder / 'out'
     words_of_a_run = ['reconstruct', scan, '--model', copy, '--output', out / 'r', '--refine-iterations', '0']
-    for words in (*light_commands(scan, out), ['inspect', copy], words_of_a_run):
-        done = call(words, folder, keep=False, environment={'HOME': None}, before=before)
-        require_quiet_success(done, words)
-    for words in (
+    commands = [*light_commands(scan, out), ['inspect', copy], words_of_a_run]
+    require_quiet_success(commands, folder, keep=False, environment={'HOME': None}, before=before)
+    commands = [
         ['prepare', scan, '--crop', '32', '--output', scan / 'new'],
         ['convert-product', '--input-npz', scan / 'scan.npz', '--output-product', scan / 'p.h5'],
         ['train', scan, '--output', scan / 'model', *MODEL_OPTIONS],
-    ):
-        done = call(words, folder, before=before)
-        assert done.returncode == 1
-        assert 'may not be written to (Permission denied)' in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+    ]
+    codes, _, complaints = call(commands, folder, before=before)
+    assert codes == [1, 1, 1]
+    for words, line in zip(commands, complaints, strict=True):
+        assert line.startswith(f'ptychopinn {words[0]}: ')
+        assert 'may not be written to (Permission denied)' in line
 
 
 def test_cfg_18_what_may_not_be_read_is_said_to_be_so(directory, model, as_somebody):
@@ -145,17 +166,17 @@ def test_cfg_18_what_may_not_be_read_is_said_to_be_so(directory, model, as_someb
     for path in (*scan.iterdir(), *copy.iterdir()):
         path.chmod(0)
     out = folder / 'out' / 'new'
-    for words in (
+    commands = [
         ['validate-product', scan / 'product.h5'],
         ['prepare', scan / 'scan.npz', '--output', out],
         ['prepare', scan, '--output', out],
         ['inspect', copy],
-    ):
-        done = call(words, folder, before=before)
-        assert done.returncode in (1, 2)
-        assert 'ermission denied' in done.stderr, done.stderr
-        assert 'copy it again' not in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+    ]
+    codes, _, complaints = call(commands, folder, before=before)
+    assert set(codes) <= {1, 2}
+    for _, line in zip(commands, complaints, strict=True):
+        assert 'ermission denied' in line
+        assert 'copy it again' not in line
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='umask')
@@ -170,7 +191,6 @@ def test_cfg_18_results_follow_the_umask_and_links(directory, tmp_path):
         '--output-product',
         tmp_path / 'out' / 'p.h5',
     ]
-    done = call(words, tmp_path, before=['bash', '-c', 'umask 027; exec "$@"', 'bash'])
-    require_quiet_success(done, words)
+    require_quiet_success([words], tmp_path, before=['bash', '-c', 'umask 027; exec "$@"', 'bash'])
     written = tmp_path / 'elsewhere' / 'p.h5'
     assert written.stat().st_mode & 0o777 == 0o640

@@ -2,14 +2,15 @@
 
 Reads ``{"directory": IN, "files": {name: base64 of settings.ini}, "arguments": {name: [more arguments]}}`` as
 JSON from standard input and writes ``{name: {code, log, followed}}`` to the file given as the only argument.
-``followed`` holds the settings that the training would have used, by ``Group.Key``, or is None where none was
-started.
+In place of the data there may be "folder", "pipe" or "link to nothing". ``followed`` holds the settings that
+the training would have used, by ``Group.Key``, or is None where none was started.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import queue
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,22 @@ def record(*_: object) -> Iterator[Any]:
         }
     )
     return iter(())
+
+
+def put(path: Path, what: str) -> None:
+    """Put a file, or what is none, in the place of what was there."""
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+    if what == 'folder':
+        path.mkdir()
+    elif what == 'pipe':
+        os.mkfifo(path)
+    elif what == 'link to nothing':
+        path.symlink_to(path.with_name('moved.ini'))
+    else:
+        path.write_bytes(base64.b64decode(what))
 
 
 if __name__ == '__main__':
@@ -61,8 +78,8 @@ if __name__ == '__main__':
     asked = json.load(sys.stdin)
     directory = Path(asked['directory'])
     report = {}
-    for name, data in asked['files'].items():
-        (directory / 'settings.ini').write_bytes(base64.b64decode(data))
+    for name, what in asked['files'].items():
+        put(directory / 'settings.ini', what)
         registries.clear()
         started.clear()
         more = asked['arguments'].get(name, [])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import configparser
 import json
-import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,6 +178,9 @@ FOLLOWED: dict[str, str | bytes] = {
     'empty': '',
 }
 
+NO_FILES = ('folder', 'link to nothing', 'pipe')
+"""What may lie in the place of a settings file."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -236,6 +238,7 @@ def play(
         name: base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
         for name, text in files.items()
     }
+    data.update((kind, kind) for kind in NO_FILES if kind in files)
     done = subprocess.run(
         [sys.executable, str(HERE / 'settings_driver.py'), str(report)],
         input=json.dumps({'directory': str(directory), 'files': data, 'arguments': dict(arguments or {})}),
@@ -289,6 +292,7 @@ def outcomes(
         **{name: text for name, (text, _) in REFUSED.items()},
         **FOLLOWED,
         **MUTATIONS,
+        **dict.fromkeys(NO_FILES, ''),
         **{f'-s {name}': GOOD for name in ('start', 'damaged', 'word')},
     }
     arguments = {f'-s {name}': ['-s', str(folder / f'{name}.ini')] for name in ('start', 'damaged', 'word')}
@@ -340,19 +344,10 @@ def test_the_file_of_the_start_counts_too(outcomes: dict[str, Outcome], case: st
         assert word in sentence
 
 
-@pytest.mark.parametrize('kind', ['folder', 'link to nothing', 'pipe'])
-def test_what_is_no_file_is_refused(scan_copy: Path, ptychodus: Callable[..., Finished], kind: str) -> None:
+@pytest.mark.parametrize('kind', NO_FILES)
+def test_what_is_no_file_is_refused(outcomes: dict[str, Outcome], kind: str) -> None:
     """API-17: Ptychodus would say that there is none, and go on."""
-    path = scan_copy / 'settings.ini'
-    path.unlink()
-    if kind == 'folder':
-        path.mkdir()
-    elif kind == 'pipe':
-        os.mkfifo(path)
-    else:
-        path.symlink_to(scan_copy / 'moved.ini')
-    run = ptychodus('-b', 'train', '-i', scan_copy, '-o', scan_copy.parent / 'OUT')
-    assert 'not a regular file' in Outcome(run, None).refusal()
+    assert 'not a regular file' in outcomes[kind].refusal()
 
 
 RELEASE_CASES = ('unknown key', 'unknown section', 'word for a number', 'too large', 'missing ]', 'UTF-16')

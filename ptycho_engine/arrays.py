@@ -45,19 +45,29 @@ def as_column(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     return array.ravel()
 
 
-def as_index(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
-    """Return (n,) int64 whole numbers, one for each pattern.
+def as_index(
+    values: npt.ArrayLike, name: str, *, lowest: int = -(2**63), highest: int = 2**63 - 1
+) -> npt.NDArray[np.int64]:
+    """Return (n,) int64, one for each pattern or position; nothing is rounded, cut or wrapped around.
 
     Raises
     ------
     DataValueError
-        As for :func:`as_column`, or if some are no whole numbers or too large for one.
+        If `values` do not make a column, or one is no whole number from `lowest` to `highest`.
     """
     column = as_column(values, name)
-    if not (np.isfinite(column) & (column == np.rint(column)) & (np.abs(column) < 2.0**63)).all():
-        raise DataValueError(f'{name} holds values that are no whole numbers; number them 0, 1, 2...')
+    if not (np.isfinite(column) & (column == np.rint(column))).all():
+        raise DataValueError(f'{name} holds values that are no whole numbers; expected 0, 1, 2...')
+    if column.size == 0:
+        return np.empty(0, np.int64)
     # Not by way of float64, which rounds the largest integers.
-    return np.asarray(values).ravel().astype(np.int64)
+    exact = np.asarray(values).ravel()
+    least, largest = int(exact.min()), int(exact.max())
+    if least < lowest or largest > highest:
+        raise DataValueError(
+            f'{name} reaches from {least} to {largest}; expected whole numbers from {lowest} to {highest}.'
+        )
+    return exact.astype(np.int64)
 
 
 def all_finite(values: npt.NDArray[Any]) -> bool:

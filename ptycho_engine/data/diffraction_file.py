@@ -20,6 +20,10 @@ from .stack_files import hdf5_stack
 
 __all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
 
+UNUSED = -1
+"""Index of a slot that no pattern was put into."""
+LARGEST_INDEX = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class AssembledPatterns:
@@ -41,7 +45,8 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
     Raises
     ------
     DataFileNotFoundError, DataKeyError, DataValueError
-        If the file is missing, lacks a dataset, or is not HDF5.
+        If the file is missing, lacks a dataset, is not HDF5, holds no pattern, or its indexes are not -1, 0,
+        1, 2...
     """
     if not path.exists():
         raise DataFileNotFoundError(
@@ -59,13 +64,17 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
                 f'{path}: patterns have shape {counts.shape} and indexes {stored.shape}; expected (n, h, w) '
                 'and (n,).'
             )
+        if len(counts) == 0:
+            raise DataValueError(f'{path}: patterns have shape {counts.shape}; the file holds no pattern.')
         if mask.size > np.prod(counts.shape, dtype=object):
             raise DataValueError(
                 f'{path}: bad_pixels has shape {mask.shape}; expected {counts.shape[1:]}, that of a pattern.'
             )
-        indexes = as_index(stored[()], f'{path}: indexes')
+        indexes = as_index(stored[()], f'{path}: indexes', lowest=UNUSED, highest=LARGEST_INDEX)
         bad_pixels = np.asarray(mask[()], dtype=bool)
-    used = indexes >= 0
+    used = indexes != UNUSED
+    if not used.any():
+        raise DataValueError(f'{path}: every index is {UNUSED}; no pattern was measured yet.')
     if not used.all():
         counts, indexes = counts.select(used), indexes[used]
     return AssembledPatterns(counts, indexes, bad_pixels, width_m, height_m)

@@ -62,6 +62,8 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
                 f'{path}: patterns have shape {counts.shape} and the positions {positions.shape}; expected '
                 '(n, h, w) and (n,).'
             )
+        if len(counts) == 0:
+            raise DataValueError(f'{path}: patterns have shape {counts.shape}; the file holds no pattern.')
         if stored['bad_pixels'].size > np.prod(counts.shape, dtype=object):
             raise DataValueError(
                 f'{path}: bad_pixels has shape {stored["bad_pixels"].shape}; expected {counts.shape[1:]}, '

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_index
 from ..errors import DataFileNotFoundError, EngineError, ProductError
 from ..io.atomic import atomic_path
 from ..io.damage import DAMAGE, first_line
@@ -238,7 +239,9 @@ def _positions(file: Hdf5Group, path: Path) -> dict[str, npt.NDArray[Any]]:
         raise ProductError(f'{path}: there are {counts}; they must match.')
     arrays = (_array(file, (name,), path) for name in names)
     fields = ('position_indexes', 'position_x_m', 'position_y_m')
-    return {field: array for field, array in zip(fields, arrays, strict=True) if array is not None}
+    found = {field: array for field, array in zip(fields, arrays, strict=True) if array is not None}
+    index = 'position_indexes'
+    return {**found, index: as_index(found[index], f'{path}: probe_position_indexes')}
 
 
 def _layer_spacing(file: Hdf5Group, obj: Any, source: Path) -> npt.NDArray[Any]:

@@ -99,7 +99,7 @@ def find_violations(path: Path | str) -> Verdict:
         try:
             read_product(path, extras=False)
         except EngineError as error:
-            found.append(str(error))
+            found.append(str(error).removeprefix(f'{path}: '))
     return Verdict(ProductSummary() if checks is None else checks.summary, tuple(found), tuple(warnings))
 
 
@@ -305,7 +305,7 @@ class _Checks:
         if outside:
             yield (
                 f'{outside} of {len(metres)} values of {name} lie outside the object, whose {axis} is {size} '
-                f'pixels (found {pixels.min():.1f} to {pixels.max():.1f})'
+                f'pixels (found {pixels.min():.6g} to {pixels.max():.6g})'
             )
 
     def _weights(self) -> Iterator[str]:

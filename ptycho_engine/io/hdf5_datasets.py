@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5s
+from h5py import h5d, h5p, h5s, h5z
 
 from ..errors import DataFileNotFoundError, DataValueError
 from .damage import most_unpacked
@@ -28,6 +28,9 @@ MOST_BLOCKS = 1_000_000
 
 GAP = 64
 """So many numbers after the last source of a numbered name must be free, else one in between is missing."""
+
+MOST_FRAMES = 1 << 28
+"""A virtual dataset of more is not looked through for frames that come from nowhere."""
 
 MOST_NESTED = 8
 """Virtual datasets of virtual datasets."""
@@ -78,6 +81,12 @@ class DatasetOpener:
         layout = plist.get_layout()
         if layout == h5d.VIRTUAL:
             stored = self._virtual(file, plist, source, (*trail, key))
+            missing = _without_source(plist, id_.shape)
+            if missing:
+                raise DataFileNotFoundError(
+                    f'{source} is a virtual dataset, {missing} of whose {id_.shape[0]} frames come from no '
+                    'file; write it again without them.'
+                )
         elif plist.get_external_count():
             stored = self._external(file, id_, plist, source, nested=bool(trail))
         else:
@@ -119,6 +128,13 @@ class DatasetOpener:
                 f'{source} declares {" × ".join(map(str, shape))} values of type {dtype}, which take '
                 f'{largest / 1e6:.0f} MB, but only {stored / 1e6:.3g} MB are stored of it; the file is '
                 'damaged.'
+            )
+        filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+        missing = [number for number in filters if not h5z.filter_avail(number)]
+        if missing:
+            raise DataValueError(
+                f'{source} is compressed by a filter that is not installed here (HDF5 number {missing[0]}); '
+                'write it with another, such as gzip, or install that one and set HDF5_PLUGIN_PATH.'
             )
 
     def _external(
@@ -242,6 +258,21 @@ def _unlimited(space: h5s.SpaceID) -> bool:
         return False
     _, _, counts, blocks = space.get_regular_hyperslab()
     return h5s.UNLIMITED in (*counts, *blocks)
+
+
+def _without_source(plist: h5p.PropDCID, shape: tuple[int, ...]) -> int:
+    """Return how many frames of a virtual dataset no source has a part in; gaps in frames are usual."""
+    spaces = [plist.get_virtual_vspace(index) for index in range(plist.get_virtual_count())]
+    if len(shape) < 3 or any(map(_unlimited, spaces)) or shape[0] > MOST_FRAMES:
+        return 0
+    covered = np.zeros(shape[0], bool)
+    for space in spaces:
+        if space.get_select_type() == h5s.SEL_ALL:
+            return 0
+        if space.get_select_npoints():
+            low, high = space.get_select_bounds()
+            covered[low[0] : high[0] + 1] = True
+    return int(shape[0] - np.count_nonzero(covered))
 
 
 def _points(space: h5s.SpaceID) -> int:

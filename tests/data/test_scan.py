@@ -1,8 +1,10 @@
 import itertools
+import re
 import shutil
 import threading
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 from ptychodus.api.io import load_diffraction_data, load_product
@@ -115,8 +117,6 @@ def test_fmt_04_a_training_directory_may_hold_products_with_their_patterns(direc
 @pytest.mark.parametrize('wrong', [np.nan, np.inf, 1e30, 0.5])
 def test_indexes_that_are_no_whole_numbers_are_refused(directory, wrong):
     """A cast would make them some number, and the pattern another position's."""
-    import h5py
-
     with h5py.File(directory / 'diffraction.h5', 'a') as file:
         indexes = file['indexes'][()].astype(float)
         del file['indexes']
@@ -167,6 +167,40 @@ def test_oblong_patterns_and_foreign_products_are_refused(directory):
         load_scan(directory)
     (directory / 'product.h5').write_text('no')
     with pytest.raises(ProductError, match='not a readable HDF5'):
+        load_scan(directory)
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'indexes': -np.arange(16)}, r'indexes reaches from -15 to 0; expected whole numbers from -1 to'),
+        ({'indexes': np.arange(16) + 0.5}, 'indexes holds values that are no whole numbers'),
+        ({'indexes': np.full(16, np.nan)}, 'indexes holds values that are no whole numbers'),
+        ({'indexes': np.arange(16, dtype=np.uint64) + 2**63}, 'indexes reaches from 9223372036854775808'),
+        ({'indexes': np.full(16, -1)}, 'every index is -1; no pattern was measured yet'),
+        (
+            {'patterns': np.ones((0, 32, 32)), 'indexes': np.arange(0)},
+            r'patterns have .*; the file holds no pattern',
+        ),
+    ],
+)
+def test_dir_07_indexes_that_number_nothing_are_refused(directory, change, sentence):
+    path = directory / 'diffraction.h5'
+    with h5py.File(path, 'r+') as file:
+        for key, values in change.items():
+            del file[key]
+            file[key] = values
+    with pytest.raises(DataValueError, match=rf'^{re.escape(str(path))}: {sentence}'):
+        load_scan(directory)
+
+
+@pytest.mark.parametrize('indexes', [np.arange(16) / 2, np.arange(16, dtype=np.uint64) + 2**63])
+def test_dir_07_the_indexes_of_a_product_are_neither_rounded_nor_wrapped_around(directory, indexes):
+    path = directory / 'product.h5'
+    with h5py.File(path, 'r+') as file:
+        del file['probe_position_indexes']
+        file['probe_position_indexes'] = indexes
+    with pytest.raises(ProductError, match=r'probe_position_indexes (holds|reaches)'):
         load_scan(directory)
 
 

@@ -157,6 +157,41 @@ def virtual(path, file_name, shape=(4, 4), **limits):
         file.create_virtual_dataset('d', layout)
 
 
+def test_hdf_02_frames_that_come_from_no_file_are_not_zeros(detector):
+    for frames, sentence in ((4, '2 of whose 6 frames come from no file'), (5, '1 of whose 6')):
+        path = detector / f'master{frames}.h5'
+        with h5py.File(path, 'w') as file:
+            layout = h5py.VirtualLayout(FRAMES.shape, FRAMES.dtype)
+            layout[:4] = h5py.VirtualSource('data_000001.h5', 'entry/data/data', (4, 4, 4))
+            if frames == 5:
+                layout[5:] = h5py.VirtualSource('data_000002.h5', 'entry/data/data', (2, 4, 4))[1:]
+            file.create_virtual_dataset('d', layout)
+        assert sentence in refused(path)
+
+
+def test_hdf_02_a_gap_between_the_modules_of_a_detector_is_usual(detector):
+    path = detector / 'modules.h5'
+    with h5py.File(path, 'w') as file:
+        layout = h5py.VirtualLayout((4, 4, 4), FRAMES.dtype)
+        whole = h5py.VirtualSource('data_000001.h5', 'entry/data/data', (4, 4, 4))
+        layout[:, :1], layout[:, 2:] = whole[:, :1], whole[:, 2:]
+        file.create_virtual_dataset('d', layout)
+    expected = FRAMES[:4].copy()
+    expected[:, 1] = 0
+    np.testing.assert_array_equal(read(path), expected)
+
+
+def test_hdf_11_a_filter_that_is_not_installed_is_named(tmp_path):
+    path = tmp_path / 'x.h5'
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('d', data=FRAMES, chunks=(1, 4, 4), compression='gzip')
+    stored = path.read_bytes()
+    # Number, length of the name, flags and number of values come before its name.
+    start = stored.index(b'deflate\0') - 8
+    path.write_bytes(stored[:start] + (32_999).to_bytes(2, 'little') + stored[start + 2 :])
+    assert "'d' is compressed by a filter that is not installed here (HDF5 number 32999)" in refused(path)
+
+
 @pytest.mark.parametrize('name', ['.', 'a.h5', 'b.h5', 'link.h5'])
 def test_hdf_03_a_virtual_dataset_in_itself_is_told_and_kills_nothing(tmp_path, name):
     virtual(tmp_path / 'a.h5', name)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_index
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
-from ..io.atomic import atomic_path
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
+from ..io.hdf5_writing import new_hdf5_file
 from .npz import require_keys
 from .stack_files import hdf5_stack
 
@@ -82,7 +81,7 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
 
 def write_diffraction_file(path: Path, patterns: AssembledPatterns) -> None:
     """Write a ``diffraction.h5`` that Ptychodus reads, atomically."""
-    with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
+    with new_hdf5_file(path) as file:
         file.create_dataset('indexes', data=patterns.indexes)
         counts = patterns.counts
         # One chunk for each pattern, so that any of them can be read by itself, with its checksum.

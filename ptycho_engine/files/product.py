@@ -6,8 +6,6 @@ Names and meanings are stated in ``specs/data_contracts.md`` (PRODUCT-*).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +15,9 @@ import numpy.typing as npt
 
 from ..arrays import as_index
 from ..errors import DataFileNotFoundError, EngineError, ProductError
-from ..io.atomic import atomic_path
 from ..io.damage import DAMAGE, first_line
 from ..io.hdf5 import Hdf5Group, open_hdf5
+from ..io.hdf5_writing import new_hdf5_file
 from ..printable import printable
 from .product_data import ProductData
 from .product_extras import ProductExtras, collect_extras, kept_texts, write_extras
@@ -29,7 +27,6 @@ __all__ = [
     'Compression',
     'ProductData',
     'is_hdf5_name',
-    'new_file',
     'read_product',
     'write_into',
     'write_product',
@@ -269,18 +266,8 @@ def write_product(path: Path | str, product: ProductData, *, compression: Compre
     compression : {'lzf', 'gzip'}, optional
         Filter of the arrays; None writes them plain, which is fastest.
     """
-    with new_file(Path(path)) as file:
+    with new_hdf5_file(Path(path)) as file:
         write_into(file, product, compression)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[h5py.File]:
-    """Open an empty HDF5 file that replaces `path` once it is written without failure."""
-    with atomic_path(path) as temporary:
-        # Made afresh, since some file systems write a truncated file to the disk before they close it.
-        temporary.unlink()
-        with h5py.File(temporary, 'x') as file:
-            yield file
 
 
 def write_into(file: h5py.File, product: ProductData, compression: Compression | None = None) -> None:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from ..arrays import all_finite
 from ..data.raw_data import RawData
 from ..errors import ProductError
+from ..io.hdf5_writing import new_hdf5_file
 from ..physics.geometry import ObjectGrid
 from .bundle import read_bundle, write_bundle
-from .product import Compression, ProductData, new_file, read_product, write_into
+from .product import Compression, ProductData, read_product, write_into
 from .product_extras import ProductExtras, with_dataset
 
 __all__ = [
@@ -129,7 +130,7 @@ def export_product_from_rawdata(
     if include_diffraction:
         raw.require_patterns()
     product, grid = _product(raw, meta)
-    with new_file(Path(out_path)) as file:
+    with new_hdf5_file(Path(out_path)) as file:
         write_into(file, product, compression)
         if include_diffraction:
             write_bundle(file, raw, grid)

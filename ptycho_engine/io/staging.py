@@ -41,6 +41,11 @@ class Staging:
         assert _is_plain(name), name
         return self._inside / self._names.setdefault(name, f'{len(self._names)}.part')
 
+    def name_of(self, path: str | None) -> str | None:
+        """Return what a file on its way will be called; None for any other path."""
+        inside = {str(self._inside / part): name for name, part in self._names.items()}
+        return inside.get(str(path))
+
     def commit(self, remove: Iterable[str]) -> None:
         """Move the files to their places, and remove others of these names.
 
@@ -91,8 +96,14 @@ def staged(folder: Path, *, remove: Iterable[str] = ()) -> Iterator[Staging]:
     with new_temporary(folder) as inside:
         inside.mkdir()
         staging = Staging(folder, inside)
-        yield staging
-        staging.commit(remove)
+        try:
+            yield staging
+            staging.commit(remove)
+        except OSError as error:
+            name = staging.name_of(error.filename)
+            if name is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(folder / name)) from error
 
 
 def has_leftovers(folder: Path) -> bool:

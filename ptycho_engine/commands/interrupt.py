@@ -57,12 +57,18 @@ class Requests:
     ----------
     at_once : bool
         Whether the first signal raises; else it only asks, and the second one raises.
+
+    Attributes
+    ----------
+    raised : KeyboardInterrupt or None
+        What was raised.
     """
 
     def __init__(self, *, at_once: bool) -> None:
         self._patience = 0 if at_once else 1
         self._came: list[int] = []
         self._last = -SAME_S
+        self.raised: KeyboardInterrupt | None = None
         self._terminals = [stream for stream in (1, 2) if _is_terminal(stream)]
 
     def __call__(self) -> bool:
@@ -89,7 +95,8 @@ class Requests:
         if len(self._came) > self._patience + 1:
             end_now(signum)
         if len(self._came) > self._patience:
-            raise interruption(signum)
+            self.raised = interruption(signum)
+            raise self.raised
 
     def _leave_terminal(self) -> None:
         """Write into nothing in place of a terminal that is gone, where every word would be an error."""
@@ -130,6 +137,11 @@ def _handled(requests: Requests) -> Iterator[Requests]:
     previous = {number: signal.signal(number, requests.handle) for number in _watched()}
     try:
         yield requests
+    except Exception as error:
+        # Libraries that call back into Python, as HDF5 does, make other errors of what is raised there.
+        if requests.raised is not None:
+            raise requests.raised from error
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -70,12 +70,12 @@ class Staging:
         for path in self._inside.iterdir():
             sync_file(path)
         sync_folder(self._inside)
-        self._inside.rename(self.folder / COMPLETE)
         try:
+            self._inside.rename(self.folder / COMPLETE)
             sync_folder(self.folder)
             _finish(self.folder)
         except KeyboardInterrupt:
-            # It is decided, and nothing unfinished is to stay.
+            # If it is decided, nothing unfinished is to stay.
             _finish(self.folder)
             raise
 

@@ -66,6 +66,9 @@ WEAK_REGULARISATION = 0.02
 SCANNED_FLOOR = 0.05
 """Illumination, relative to the largest of the canvas, below which the slow phase is not turned."""
 
+UPRIGHT = 1e-6
+"""Turn, in radians, that is less than the numbers of an object can tell."""
+
 LARGEST_TURN = 1.0
 """Largest turn of the phase in one step, in radians."""
 
@@ -171,12 +174,14 @@ def upright(state: UnrolledState, light: FloatImage) -> UnrolledState:
     """Return the state turned so that the mean of the object, weighted by light (H, W), is real and positive.
 
     No pattern sees a phase that all of an object shares, so that steps let it drift; networks know objects
-    about 1. What the drift itself changed is no part of the last change any more.
+    about 1. What the drift itself changed is no part of the last change any more. A state that is upright is
+    returned as it is, to the last bit.
     """
-    obj, before = (
-        each * np.complex64(np.exp(-1j * np.angle((light * each).sum(dtype=np.complex128))))
-        for each in (state.obj, state.obj - state.change)
-    )
+    both = state.obj, state.obj - state.change
+    turns = [float(np.angle((light * each).sum(dtype=np.complex128))) for each in both]
+    if max(map(abs, turns)) < UPRIGHT:
+        return state
+    obj, before = (each * np.complex64(np.exp(-1j * turn)) for each, turn in zip(both, turns, strict=True))
     return UnrolledState(obj, obj - before)
 
 

@@ -76,13 +76,13 @@ def light_commands(scan: Path, out: Path) -> list[list[object]]:
 
 
 @pytest.mark.parametrize('name', ODD_NAMES.values(), ids=ODD_NAMES)
-def test_cfg_18_odd_names(directory, tmp_path, name):
+def test_cfg_19_odd_names(directory, tmp_path, name):
     folder = tmp_path / name
     scan = shutil.copytree(directory, folder / name)
     require_quiet_success(light_commands(scan, folder / f'{name} out'), folder)
 
 
-def test_cfg_18_a_run_under_an_odd_name(directory, tmp_path):
+def test_cfg_19_a_run_under_an_odd_name(directory, tmp_path):
     """Groups cache, settings file, archive, pictures and tables too."""
     name = ODD_NAMES['a line break and escapes'] + os.fsdecode(b' \xb5 $a$')
     folder = tmp_path / name
@@ -112,7 +112,7 @@ def test_cfg_18_a_run_under_an_odd_name(directory, tmp_path):
     ],
     ids=lambda value: ','.join(f'{k}={v}' for k, v in value.items()),
 )
-def test_cfg_18_locale_and_home(directory, tmp_path, environment):
+def test_cfg_19_locale_and_home(directory, tmp_path, environment):
     scan = shutil.copytree(directory, tmp_path / 'in')
     require_quiet_success(light_commands(scan, tmp_path / 'out'), tmp_path, environment=environment)
 
@@ -135,7 +135,7 @@ def as_somebody():
         yield before, folder
 
 
-def test_cfg_18_another_user_with_read_only_data(directory, model, as_somebody):
+def test_cfg_19_another_user_with_read_only_data(directory, model, as_somebody):
     before, folder = as_somebody
     scan = shutil.copytree(directory, folder / 'in')
     copy = shutil.copytree(model, folder / 'model')
@@ -157,7 +157,7 @@ def test_cfg_18_another_user_with_read_only_data(directory, model, as_somebody):
         assert 'may not be written to (Permission denied)' in line
 
 
-def test_cfg_18_what_may_not_be_read_is_said_to_be_so(directory, model, as_somebody):
+def test_cfg_19_what_may_not_be_read_is_said_to_be_so(directory, model, as_somebody):
     before, folder = as_somebody
     scan = shutil.copytree(directory, folder / 'in')
     copy = shutil.copytree(model, folder / 'model')
@@ -180,7 +180,7 @@ def test_cfg_18_what_may_not_be_read_is_said_to_be_so(directory, model, as_someb
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='umask')
-def test_cfg_18_results_follow_the_umask_and_links(directory, tmp_path):
+def test_cfg_19_results_follow_the_umask_and_links(directory, tmp_path):
     scan = shutil.copytree(directory, tmp_path / 'in')
     (tmp_path / 'elsewhere').mkdir()
     (tmp_path / 'out').symlink_to(tmp_path / 'elsewhere')

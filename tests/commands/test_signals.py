@@ -167,6 +167,34 @@ def test_cfg_18_a_cancelled_run_ends_with_the_code_of_its_signal():
     assert raised.value.signum == signal.SIGTERM
 
 
+@pytest.mark.parametrize('handled', [end_on_signals, stop_on_interrupt])
+def test_cfg_18_what_a_signal_becomes_inside_a_library_is_still_the_signal(handled):
+    """HDF5 calls back into Python, and makes another error of the one that is raised there."""
+
+    def interrupted_within_hdf5():
+        with handled():
+            try:
+                # The first one only asks, or is raised already.
+                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise TypeError('Operation not defined for data type class') from None
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_within_hdf5()
+
+
+def test_cfg_18_an_error_after_a_request_is_still_that_error():
+    def failing():
+        with stop_on_interrupt() as stopped:
+            signal.raise_signal(signal.SIGTERM)
+            assert stopped()
+            raise OSError('No space left on device')
+
+    with pytest.raises(OSError, match='No space'):
+        failing()
+
+
 def test_cfg_18_the_process_ends_after_a_while_whatever_it_does(tmp_path):
     code = (
         'import sys, time; from pathlib import Path; from ptycho_engine.commands import interrupt\n'

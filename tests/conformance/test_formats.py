@@ -192,7 +192,7 @@ def test_fmt_04_training_directories_hold_any_of_them(measured: Measured, tmp_pa
     assert find_training_scans(tmp_path / 'runs') == [tmp_path / 'runs' / name for name in ('one', 'two')]
 
 
-def test_fmt_05_a_training_file_brings_a_product_on_its_own_grid(measured: Measured, tmp_path: Path) -> None:
+def test_fmt_03_a_training_file_brings_a_product_on_its_own_grid(measured: Measured, tmp_path: Path) -> None:
     path = tmp_path / 'training.h5'
     ptychodus_io.save_training_data(path, measured.input())
     scan = load_scan(path)

@@ -123,6 +123,21 @@ def test_disk_04_an_interruption_once_it_is_decided_leaves_nothing_unfinished(tm
     assert not (folder / COMPLETE).exists()
 
 
+def test_disk_04_an_interruption_right_after_the_decision_leaves_nothing_unfinished(tmp_path, monkeypatch):
+    folder = earlier(tmp_path / 'out')
+    rename = Path.rename
+
+    def interrupted(self, target):
+        rename(self, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, 'rename', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_new(folder)
+    assert {shown(folder)[name] for name in NAMES} == {'new'}
+    assert [path.name for path in folder.iterdir() if path.name[0] == '.'] == []
+
+
 @pytest.mark.parametrize(
     'listed',
     [

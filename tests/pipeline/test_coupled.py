@@ -81,6 +81,16 @@ def test_net_01_a_phase_that_the_whole_object_shares_changes_nothing(prepared, b
     np.testing.assert_allclose(turned.change, as_it_was.change, atol=1e-5)
 
 
+def test_net_01_what_is_upright_stays_as_it_is(prepared):
+    """A start that is used again and again is what it was the first time, to the last bit."""
+    network, _ = whole_scan(prepared)
+    (first, *_) = network.look()
+    for _ in range(3):
+        (again, *_) = network.look(first.before)
+        np.testing.assert_array_equal(again.before.obj, first.before.obj)
+        np.testing.assert_array_equal(again.features, first.features)
+
+
 def test_net_01_corrections_see_dense_scans_upright(monkeypatch):
     def phase(network):
         (seen,) = network.look()

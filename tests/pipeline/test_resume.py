@@ -98,6 +98,17 @@ def test_three_epochs_and_three_more_are_six(scan, tmp_path, backend, options):
     assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
 
 
+def test_run_06_a_resumed_run_has_the_same_history_to_the_last_bit(scan, tmp_path):
+    for folder, until in (('whole', None), ('cut', 1)):
+        epochs_of(train([scan], SMALL, tmp_path / folder, execution=CPU), until=until)
+    epochs_of(train([scan], SMALL, tmp_path / 'cut', execution=CPU, resume=True))
+    found, expected = (load_archive(tmp_path / folder) for folder in ('cut', 'whole'))
+    for a, b in zip(found.history, expected.history, strict=True):
+        assert {**a, 'seconds': 0} == {**b, 'seconds': 0}
+    for name, value in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], value)
+
+
 def test_a_finished_run_can_be_made_longer(scan, tmp_path):
     """With a constant rate 3 epochs, made 6, are 6 epochs; otherwise the schedule is that of 6."""
     constant = replace(SMALL, scheduler='Default')
@@ -517,7 +528,7 @@ def test_run_05_a_full_disk_leaves_the_earlier_checkpoint_where_it_is(scan, cut,
 
 
 @pytest.mark.parametrize('present', [None, b'damaged'])
-def test_run_08_a_run_resumes_from_the_checkpoint_before(scan, cut, tmp_path, caplog, present):
+def test_run_11_a_run_resumes_from_the_checkpoint_before(scan, cut, tmp_path, caplog, present):
     shutil.copy(cut / 'checkpoint.zip', tmp_path / PREVIOUS_CHECKPOINT_NAME)
     if present is not None:
         (tmp_path / 'checkpoint.zip').write_bytes(present)
@@ -528,7 +539,7 @@ def test_run_08_a_run_resumes_from_the_checkpoint_before(scan, cut, tmp_path, ca
     assert load_checkpoint(tmp_path / 'checkpoint.zip').progress.epoch == done + 1
 
 
-def test_run_08_the_history_has_the_epochs_of_the_checkpoint(scan, tmp_path):
+def test_run_11_the_history_has_the_epochs_of_the_checkpoint(scan, tmp_path):
     """A process killed between checkpoint and line, or a machine that lost half a line."""
     epochs_of(train([scan], SMALL, tmp_path / 'whole', execution=CPU))
     epochs_of(train([scan], SMALL, tmp_path / 'cut', execution=CPU), until=3)

@@ -16,7 +16,7 @@ from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
-from ..io.regular import regular_state
+from ..io.regular import read_as_one
 from .domain import MeasurementDomain, decide_domain, stated_photons
 from .known_patches import KnownPatches
 from .npz import (
@@ -63,8 +63,18 @@ def read_npz_scan(
     Parameters and errors are those of :meth:`RawData.from_file`. Patterns may lie in a file of their own:
     ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``.
     """
+    paths = [path] if patterns_file is None else [path, patterns_file]
+    return read_as_one(paths, lambda: _read(path, axis_order, domain, nphotons, patterns_file))
+
+
+def _read(
+    path: Path,
+    axis_order: AxisOrder | None,
+    domain: MeasurementDomain | None,
+    nphotons: float | None,
+    patterns_file: Path | None,
+) -> dict[str, Any]:
     names = read_headers(path)
-    state = regular_state(path)
     if patterns_file is None:
         key = choose_pattern_key(names, str(path))
         if set(PATTERN_KEYS) <= set(names):
@@ -73,7 +83,6 @@ def read_npz_scan(
     else:
         stack = open_patterns(patterns_file)
     arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
-    state.require(regular_state(path), path)
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))

@@ -16,6 +16,7 @@ from ..files.product import ProductData, is_hdf5_name, read_product
 from ..files.product_exchange import import_product_to_rawdata, known_object
 from ..io.atomic import is_hidden
 from ..io.folder_lock import tidy
+from ..io.regular import read_as_one
 from ..physics.geometry import ObjectGrid
 from .diffraction_file import read_diffraction_file
 from .groups_cache import CACHE_SUFFIX
@@ -167,7 +168,9 @@ def load_scan(path: Path | str, *, verify: bool = False) -> Scan:
     if path.is_dir():
         return _load_directory(path)
     if is_hdf5_name(path) and path.is_file():
-        return _load_hdf5(path)
+        if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent):
+            return _load_directory(path.parent)
+        return read_as_one([path], lambda: _load_hdf5(path))
     return Scan.from_raw(RawData.from_file(path))
 
 
@@ -189,8 +192,6 @@ def verify_scan(path: Path) -> None:
 
 
 def _load_hdf5(path: Path) -> Scan:
-    if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent):
-        return _load_directory(path.parent)
     if is_training_file(path):
         counts, bad_pixels, product = read_training_file(path)
         return Scan(raw_data_from_counts(counts, bad_pixels, product, str(path), path), product.grid, product)
@@ -200,6 +201,10 @@ def _load_hdf5(path: Path) -> Scan:
 
 def _load_directory(path: Path) -> Scan:
     tidy(path)
+    return read_as_one([path / DIFFRACTION_FILE, path / PRODUCT_FILE], lambda: _load_pair(path))
+
+
+def _load_pair(path: Path) -> Scan:
     patterns = read_diffraction_file(path / DIFFRACTION_FILE)
     product = read_product(path / PRODUCT_FILE)
     product, chosen = _join(product, patterns.indexes, path)

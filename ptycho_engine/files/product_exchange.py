@@ -15,6 +15,7 @@ from ..arrays import all_finite
 from ..data.raw_data import RawData
 from ..errors import ProductError
 from ..io.hdf5_writing import new_hdf5_file
+from ..io.regular import read_as_one
 from ..physics.geometry import ObjectGrid
 from .bundle import read_bundle, write_bundle
 from .product import Compression, ProductData, read_product, write_into
@@ -231,6 +232,10 @@ def import_product_to_rawdata(in_path: Path | str) -> RawData:
         If positions, probe or patterns hold values that no scan can have.
     """
     path = Path(in_path)
+    return read_as_one([path], lambda: _read_rawdata(path))
+
+
+def _read_rawdata(path: Path) -> RawData:
     product = read_product(path, extras=False)
     probe = product.probe[0]
     x, y = product.positions_px()

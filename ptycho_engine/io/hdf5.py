@@ -19,11 +19,11 @@ import h5py
 import hdf5plugin  # noqa: F401  registers the compression filters of detector files
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
-from ..errors import DataFileNotFoundError, DataValueError, EngineError
+from ..errors import DataValueError, EngineError
 from .damage import reading
 from .hdf5_datasets import DatasetOpener
 from .hdf5_links import Found, OpenFile, Session, address
-from .regular import FileState, regular_state
+from .regular import FileState
 from .text import decode, encode
 
 __all__ = ['Attributes', 'Hdf5Group', 'open_hdf5']
@@ -44,6 +44,8 @@ STRINGS = 1024
 @contextmanager
 def open_hdf5(path: Path, *, state: FileState | None = None) -> Iterator[Hdf5Group]:
     """Open an HDF5 file and yield its root; nothing may write it meanwhile.
+
+    Another file that takes its place meanwhile does no harm: what is open stays what it was.
 
     Parameters
     ----------
@@ -81,12 +83,7 @@ def open_hdf5(path: Path, *, state: FileState | None = None) -> Iterator[Hdf5Gro
 
 def _require_unchanged(session: Session) -> None:
     for file in session.files.values():
-        try:
-            now = regular_state(file.path)
-        except DataFileNotFoundError:
-            # Removed, but still open: what was read is whole.
-            continue
-        file.state.require(now, file.path)
+        file.require_unchanged()
 
 
 class _Owner:

@@ -13,7 +13,7 @@ from h5py import h5d, h5g, h5l, h5o, h5p
 
 from ..errors import DataFileNotFoundError, DataValueError
 from .damage import first_line
-from .regular import FileState, regular_state
+from .regular import FileState, open_state, opened_state, regular_state
 
 __all__ = ['Found', 'OpenFile', 'Session', 'address', 'open_beside']
 
@@ -28,6 +28,16 @@ class OpenFile:
     handle: h5py.File
     path: Path
     state: FileState
+
+    def require_unchanged(self) -> None:
+        """Check that nothing has written it since it was opened; it may have been replaced or removed.
+
+        Raises
+        ------
+        DataValueError
+            If something has.
+        """
+        self.state.require(open_state(self.handle.id.get_vfd_handle()), self.path)
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,13 @@ class Session:
         """
         key = os.path.realpath(path)
         if key not in self.files:
-            state = regular_state(path)
+            regular_state(path)
             try:
                 handle = h5py.File(path, 'r')
             except (OSError, RuntimeError, ValueError) as error:
                 raise DataValueError(_unreadable(path, error)) from error
             self.stack.callback(handle.close)
+            state = opened_state(handle.id.get_vfd_handle(), path)
             self.files[key] = OpenFile(handle, path, state)
         return self.files[key]
 

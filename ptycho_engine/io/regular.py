@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, TypeVar
 
-from ..errors import DataFileNotFoundError, DataValueError
+from ..errors import DataFileNotFoundError, DataValueError, EngineError
 
-__all__ = ['FileState', 'open_regular', 'open_state', 'regular_state']
+__all__ = ['FileState', 'open_regular', 'open_state', 'opened_state', 'read_as_one', 'regular_state']
+
+logger = logging.getLogger('ptychopinn.io')
+
+T = TypeVar('T')
+
+TRIES = 3
+"""Times that files are read which are replaced meanwhile."""
 
 KINDS = (
     (stat.S_ISDIR, 'a folder'),
@@ -44,15 +52,31 @@ class FileState:
         """
         if now != self:
             before, after = self.size, now.size
-            sizes = 'it has the same size' if before == after else f'from {before} to {after} bytes'
+            if (now.device, now.inode) != (self.device, self.inode):
+                what = 'another file took its place'
+            else:
+                what = 'it has the same size' if before == after else f'from {before} to {after} bytes'
             raise DataValueError(
-                f'{path} changed while it was read ({sizes}); wait until nothing writes it, then start again.'
+                f'{path} changed while it was read ({what}); wait until nothing writes it, then start again.'
             )
 
 
 def open_state(file: IO[bytes] | int) -> FileState:
     """Return the state of an open file, or of that of a descriptor."""
     return _state_of(os.fstat(file if isinstance(file, int) else file.fileno()))
+
+
+def opened_state(file: IO[bytes] | int, path: Path) -> FileState:
+    """Return the state of a file that was just opened as `path`.
+
+    Raises
+    ------
+    DataValueError
+        If it is no regular file.
+    """
+    status = os.fstat(file if isinstance(file, int) else file.fileno())
+    _require_regular(status, path)
+    return _state_of(status)
 
 
 def _state_of(status: os.stat_result) -> FileState:
@@ -90,21 +114,21 @@ def _require_regular(status: os.stat_result, path: Path) -> None:
 def open_regular(path: Path, state: FileState | None = None) -> Iterator[BinaryIO]:
     """Open a regular file for reading, and check at the end that nothing wrote it meanwhile.
 
+    Another file that takes its place meanwhile does no harm: what is open stays what it was.
+
     Parameters
     ----------
     path : Path
         The file.
     state : FileState, optional
-        That in which it was seen before; the file must still be in it.
+        That in which it was seen before; what is opened must be that file, still in it.
 
     Raises
     ------
     DataFileNotFoundError, DataValueError
         If it is missing, no regular file, may not be read, or changed.
     """
-    before = regular_state(path)
-    if state is not None:
-        state.require(before, path)
+    regular_state(path)
     # Should a pipe have taken its place since, this neither waits for a writer nor reads from it.
     flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
     try:
@@ -112,8 +136,9 @@ def open_regular(path: Path, state: FileState | None = None) -> Iterator[BinaryI
     except OSError as error:
         raise DataValueError(f'{path} cannot be opened ({error.strerror}).') from error
     with os.fdopen(descriptor, 'rb') as stream:
-        _require_regular(os.fstat(stream.fileno()), path)
-        before.require(open_state(stream), path)
+        before = opened_state(stream, path)
+        if state is not None:
+            state.require(before, path)
         try:
             yield stream
         except DataValueError:
@@ -123,3 +148,42 @@ def open_regular(path: Path, state: FileState | None = None) -> Iterator[BinaryI
             before.require(open_state(stream), path)
             raise
         before.require(open_state(stream), path)
+
+
+def read_as_one(paths: Sequence[Path], read: Callable[[], T]) -> T:
+    """Return what `read` makes of files that are opened more than once, or belong together.
+
+    Where one of them is replaced meanwhile, as by a run that ends, what was read may be of two runs: it is
+    read again.
+
+    Raises
+    ------
+    DataValueError
+        If that happens each time. What `read` raises is raised, where nothing was replaced.
+    """
+    for left in reversed(range(TRIES)):
+        before = _seen(paths)
+        try:
+            found = read()
+        except EngineError:
+            if not left or _seen(paths) == before:
+                raise
+        else:
+            if _seen(paths) == before:
+                return found
+        logger.info('%s: replaced while it was read; reading it again.', ', '.join(map(str, paths)))
+    raise DataValueError(
+        f'{paths[0]} changed while it was read ({TRIES} times); wait until nothing writes it, then start '
+        'again.'
+    )
+
+
+def _seen(paths: Sequence[Path]) -> list[FileState | None]:
+    """Return the states of files; None for one that cannot be read, about which its reader has a sentence."""
+    states: list[FileState | None] = []
+    for path in paths:
+        try:
+            states.append(regular_state(path))
+        except EngineError:
+            states.append(None)
+    return states

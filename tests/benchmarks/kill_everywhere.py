@@ -5,8 +5,8 @@ run. A training that is resumed must give what one gives that was never ended: t
 last epoch, the optimiser and the history. SIGTERM and SIGHUP leave no temporary file; SIGKILL and the power
 leave none after the next run. Every fifth run begins in an empty folder.
 
-Half of the moments are spread over the time of a run. The others are operations on files, half of them among
-the last tenth, where the new results take the place of the earlier ones. For these a library is preloaded
+Half of the moments are spread over the time of a run. The others are operations on files, half of them
+where the new results take the place of the earlier ones. For these a library is preloaded
 (``powerlog.c``), which also records a run for the power cuts (``power_cut.py``). Runs are forked off this
 process, which has everything loaded.
 
@@ -42,6 +42,7 @@ from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.checkpoint import load_checkpoint
 from ptycho_engine.files.product import read_product
 from ptycho_engine.io.folder_lock import tidy
+from ptycho_engine.io.staging import COMPLETE
 
 SIGNALS = {'SIGKILL': -9, 'SIGTERM': 143, 'SIGHUP': 129}
 POWER = 'power'
@@ -49,8 +50,8 @@ SHIM = Path(__file__).with_name('powerlog.c')
 QUICK = ['--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '1', '--groups', '16']
 EPOCHS = 4
 HANG_S = 90.0
-LATE = 0.9
-"""From this part of the operations on they are late ones."""
+JUST_BEFORE = 4
+"""Operations ahead of the first one that puts a result in place, from which on they are late ones."""
 
 
 def digest(*arrays: object) -> str:
@@ -121,6 +122,8 @@ class Task:
     new: State = field(default_factory=dict)
     seconds: float = 0.0
     operations: int = 0
+    late: int = 0
+    """The first of its operations that count as late."""
     count: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
@@ -256,9 +259,17 @@ class Bench:
     def count_operations(self, task: Task) -> None:
         """Count what a run does to its files."""
         out = self.begin(task, fresh=False)
-        task.operations = len(read_record(self.record(task, out)))
+        operations = read_record(self.record(task, out))
         shutil.rmtree(out)
-        assert task.operations, 'the library is not preloaded'
+        assert operations, 'the library is not preloaded'
+        # A folder of results is put in place by one rename.
+        decisive = {COMPLETE, *task.parts}
+        renames = [
+            number
+            for number, (what, _, _, two) in enumerate(operations, start=1)
+            if what == 'rename' and os.path.basename(two) in decisive
+        ]
+        task.operations, task.late = len(operations), renames[0] - JUST_BEFORE
 
     def begin(self, task: Task, *, fresh: bool) -> Path:
         """Make the folder in which a run begins."""
@@ -270,7 +281,7 @@ class Bench:
 
     def operation(self, task: Task, number: int) -> int:
         """Draw an operation, every other one a late one."""
-        first = int(LATE * task.operations) if number % 2 else 1
+        first = task.late if number % 2 else 1
         return self.random.randint(first, task.operations)
 
     def kill(self, task: Task, name: str, number: int, moments: int) -> None:

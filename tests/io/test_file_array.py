@@ -10,7 +10,7 @@ import pytest
 
 from ptycho_engine.errors import DataFileNotFoundError, DataValueError
 from ptycho_engine.io.file_array import FileArray
-from ptycho_engine.io.regular import open_regular, regular_state
+from ptycho_engine.io.regular import open_regular, open_state, regular_state
 
 FRAMES = np.random.default_rng(0).integers(0, 9, (20, 6, 5)).astype('>u2')
 
@@ -81,6 +81,37 @@ def test_mem_11_another_file_of_its_name_does_no_harm(path, tmp_path):
     np.testing.assert_array_equal(found.read(np.s_[:]), FRAMES)
     path.unlink()
     np.testing.assert_array_equal(found.read([7]), FRAMES[[7]])
+
+
+def test_mem_11_a_file_that_is_replaced_while_it_is_open_is_read_whole(path, tmp_path):
+    new = tmp_path / 'new'
+    new.write_bytes(b'new')
+    with open_regular(path) as stream:
+        new.replace(path)
+        assert stream.read() == b'head' + FRAMES.tobytes()
+
+
+def test_mem_11_a_file_that_is_replaced_before_it_is_opened_is_the_other_file(path, tmp_path, monkeypatch):
+    new, open_ = tmp_path / 'new', os.open
+    new.write_bytes(b'new')
+
+    def late(name, *args, **kwargs):
+        if name == path and new.exists():
+            new.replace(path)
+        return open_(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'open', late)
+    with open_regular(path) as stream:
+        assert stream.read() == b'new'
+
+
+def test_mem_11_two_openings_see_one_file(path, tmp_path):
+    with open_regular(path) as stream:
+        state = open_state(stream)
+    (tmp_path / 'new').write_bytes(path.read_bytes())
+    (tmp_path / 'new').replace(path)
+    with pytest.raises(DataValueError, match='another file took its place'), open_regular(path, state):
+        pass
 
 
 def test_a_file_too_short_for_its_array_is_refused(path):

@@ -11,6 +11,7 @@ import pytest
 
 from ptycho_engine.errors import DataFileNotFoundError, DataValueError
 from ptycho_engine.io.hdf5 import open_hdf5
+from ptycho_engine.io.regular import regular_state
 
 FRAMES = np.arange(6 * 4 * 4, dtype=np.uint16).reshape(6, 4, 4)
 UNLIMITED = h5py.h5f.UNLIMITED
@@ -330,6 +331,70 @@ def test_hdf_10_a_file_that_changes_meanwhile_is_told(tmp_path):
 
     with pytest.raises(DataValueError, match=r'a\.h5 changed while it was read'):
         read_while_it_grows()
+
+
+def write_numbers(path, value):
+    with h5py.File(path, 'w') as file:
+        file['d'] = np.full((50, 50), value)
+    return path
+
+
+def test_hdf_10_a_file_that_is_replaced_meanwhile_is_read_whole(tmp_path):
+    """As our own writers do it: what is open stays what it was."""
+    path, new = write_numbers(tmp_path / 'a.h5', 1), write_numbers(tmp_path / 'new', 2)
+    with open_hdf5(path) as file:
+        new.replace(path)
+        assert file.dataset('d')[()].sum() == 2500
+    with open_hdf5(path) as file:
+        path.unlink()
+        assert file.dataset('d')[()].sum() == 5000
+
+
+def test_hdf_10_an_open_file_that_is_written_and_then_replaced_is_told(tmp_path):
+    path, new = write_numbers(tmp_path / 'a.h5', 1), write_numbers(tmp_path / 'new', 2)
+
+    def read():
+        with open_hdf5(path):
+            with path.open('ab') as stream:
+                stream.write(b'more')
+            new.replace(path)
+
+    with pytest.raises(DataValueError, match=r'a\.h5 changed while it was read'):
+        read()
+
+
+def test_hdf_10_the_state_of_a_file_is_that_of_what_was_opened(tmp_path, monkeypatch):
+    """Replaced after it was looked at, and before it was opened."""
+    path, new = write_numbers(tmp_path / 'a.h5', 1), tmp_path / 'new'
+    with h5py.File(new, 'w') as file:
+        file['d'] = np.full((500, 500), 2)
+    real = h5py.File
+
+    def late(name, *args, **kwargs):
+        if name == path and new.exists():
+            new.replace(path)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(h5py, 'File', late)
+    with open_hdf5(path) as file:
+        assert file.state == regular_state(path)
+        assert file.dataset('d')[()].sum() == 500_000
+
+
+def test_hdf_10_another_file_than_the_one_seen_before_is_told(tmp_path):
+    path, new = write_numbers(tmp_path / 'a.h5', 1), write_numbers(tmp_path / 'new', 2)
+    with open_hdf5(path) as file:
+        state = file.state
+    new.replace(path)
+
+    def read():
+        with open_hdf5(path, state=state):
+            pass
+
+    with pytest.raises(
+        DataValueError, match=r'a\.h5 changed while it was read \(another file took its place\)'
+    ):
+        read()
 
 
 def test_hdf_07_attributes_are_short(tmp_path):

@@ -27,6 +27,10 @@ GRACE_S = 25.0
 SAME_S = 0.5
 """Signals so close together are one request: when a terminal closes, shell and system both send SIGHUP."""
 
+END = 0
+"""No signal has this number."""
+TERMINATING = [number for name in ('SIGTERM', 'SIGHUP') if (number := getattr(signal, name, None))]
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -86,11 +90,8 @@ class Requests:
         self._last = now
         if again:
             return
-        if signum != signal.SIGINT:
-            if not any(came != signal.SIGINT for came in self._came):
-                _end_later(signum)
-            if signum == getattr(signal, 'SIGHUP', None):
-                self._leave_terminal()
+        if signum == getattr(signal, 'SIGHUP', None):
+            self._leave_terminal()
         self._came.append(signum)
         if len(self._came) > self._patience + 1:
             end_now(signum)
@@ -113,12 +114,6 @@ def _is_terminal(stream: int) -> bool:
         return False
 
 
-def _end_later(signum: int) -> None:
-    timer = threading.Timer(GRACE_S, end_now, [signum])
-    timer.daemon = True
-    timer.start()
-
-
 def end_now(signum: int) -> None:
     """End the process, wherever it is, without its temporary files."""
     discard_temporaries()
@@ -128,23 +123,83 @@ def end_now(signum: int) -> None:
     os._exit(128 + signum)
 
 
+_deadlines = 0
+"""Blocks in one another that hear signals; the outermost has the deadline."""
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """End the process ``GRACE_S`` after SIGTERM or SIGHUP, unless the outermost block has ended by then.
+
+    A thread is told of signals by the system, for handlers in Python wait until a call of a library returns.
+    """
+    global _deadlines
+    _deadlines += 1
+    if _deadlines > 1:
+        try:
+            yield
+        finally:
+            _deadlines -= 1
+        return
+    told, teller = os.pipe()
+    os.set_blocking(teller, False)
+    timers: list[threading.Timer] = []
+
+    def wait() -> None:
+        while (number := os.read(told, 1)[0]) != END:
+            if number in TERMINATING and not timers:
+                timer = threading.Timer(GRACE_S, end_now, [number])
+                timer.daemon = True
+                timers.append(timer)
+                timer.start()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    previous = signal.set_wakeup_fd(teller, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        # Closing it would say nothing where a fork has it open too.
+        os.set_blocking(teller, True)
+        os.write(teller, bytes([END]))
+        thread.join()
+        os.close(teller)
+        os.close(told)
+        for timer in timers:
+            timer.cancel()
+        _deadlines -= 1
+
+
+def _forget_deadline() -> None:
+    """Keep the signals of a fork from its parent."""
+    if _deadlines:
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forget_deadline)
+
+
 @contextmanager
 def _handled(requests: Requests) -> Iterator[Requests]:
     # Signals reach the main thread alone.
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    previous = {number: signal.signal(number, requests.handle) for number in _watched()}
-    try:
-        yield requests
-    except Exception as error:
-        # Libraries that call back into Python, as HDF5 does, make other errors of what is raised there.
-        if requests.raised is not None:
-            raise requests.raised from error
-        raise
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with _deadline():
+        previous = {number: signal.signal(number, requests.handle) for number in _watched()}
+        try:
+            yield requests
+        except Exception as error:
+            # Libraries that call back into Python, as HDF5 does, make other errors of what is raised there.
+            if requests.raised is not None:
+                raise requests.raised from error
+            raise
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,9 @@ def slow(path, frames, **_):
     with atomic_path(path) as temporary:
         temporary.write_bytes(b'half')
         print('writing', flush=True)
-        time.sleep(60)
+        # A signal that comes just before a long sleep is answered after it.
+        for _ in range(600):
+            time.sleep(0.1)
 
 import ptycho_engine.data.raw_data as raw_data
 raw_data.write_arrays = slow
@@ -207,22 +210,73 @@ def test_cfg_18_an_error_after_a_request_is_still_that_error():
         failing()
 
 
-def test_cfg_18_the_process_ends_after_a_while_whatever_it_does(tmp_path):
+WORKS = {
+    'in Python': 'while True: time.sleep(0.1)',
+    'into a full pipe': 'while True: print("word" * 1000, flush=True)',
+    # There no handler written in Python is called.
+    'in a library': 'import hashlib; hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)',
+}
+
+
+@pytest.mark.parametrize('handled', ['end_on_signals', 'stop_on_interrupt'])
+@pytest.mark.parametrize('work', WORKS)
+def test_cfg_18_the_process_ends_after_a_while_whatever_it_does(tmp_path, work, handled):
     code = (
         'import sys, time; from pathlib import Path; from ptycho_engine.commands import interrupt\n'
         'from ptycho_engine.io.atomic import new_temporary\n'
         'interrupt.GRACE_S = 0.5\n'
-        'with interrupt.stop_on_interrupt(), new_temporary(Path(sys.argv[1])) as temporary:\n'
+        f'with interrupt.{handled}(), interrupt.stop_on_interrupt(), \\\n'
+        '    new_temporary(Path(sys.argv[1])) as temporary:\n'
         '    temporary.write_text("half"); print("busy", flush=True)\n'
-        '    while True: time.sleep(0.1)\n'
+        f'    {WORKS[work]}\n'
     )
     command = [sys.executable, '-c', code, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == 'busy\n'
-        process.terminate()
-        assert process.wait(20) == 143
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == 'busy\n'
+            process.terminate()
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_18_a_process_that_has_answered_may_go_on(monkeypatch):
+    """As one that calls a command of ours, and has work of its own afterwards."""
+    ended = []
+    monkeypatch.setattr(interrupt, 'GRACE_S', 0.1)
+    monkeypatch.setattr(interrupt, 'end_now', ended.append)
+    before = threading.active_count()
+    with pytest.raises(Terminated), end_on_signals():
+        signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert ended == []
+    assert threading.active_count() == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_cfg_18_the_signal_of_a_fork_is_not_that_of_its_parent(monkeypatch):
+    ended = []
+    monkeypatch.setattr(interrupt, 'GRACE_S', 0.1)
+    monkeypatch.setattr(interrupt, 'end_now', ended.append)
+    tic = time.monotonic()
+    with stop_on_interrupt():
+        pid = os.fork()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        waiting = os.fork()
+        if waiting == 0:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.5)
+    # Nor does one that is still there keep its parent waiting.
+    assert time.monotonic() - tic < 30
+    os.kill(waiting, signal.SIGKILL)
+    os.waitpid(waiting, 0)
+    assert ended == []
 
 
 def test_cfg_18_handlers_are_put_back():

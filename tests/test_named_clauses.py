@@ -45,3 +45,25 @@ def test_each_clause_has_its_own_number_and_a_test(family: str) -> None:
     assert sorted(set(defined) - named()) == [], 'no test names them'
     stated = {clause for clause in named() if clause.startswith(f'{family}-')}
     assert sorted(stated - set(defined)) == [], 'the specifications do not define them'
+
+
+# Also those of tables and those that stand by themselves; "API-05's" is none.
+BEGUN = re.compile(r'^(?:\* |\| )?\**([A-Z]+-\d\d)(?=\*\*|[ |]|$)', re.MULTILINE)
+
+
+def test_no_number_stands_for_two_clauses() -> None:
+    begun = Counter(BEGUN.findall(SPECS))
+    assert len(begun) > 300
+    assert [clause for clause, times in begun.items() if times > 1] == []
+
+
+def test_names_of_tests_name_clauses_that_there_are() -> None:
+    begun = set(BEGUN.findall(SPECS))
+    families = {clause.split('-')[0] for clause in begun}
+    stated = {
+        f'{family.upper()}-{number}'
+        for text in TESTS
+        for family, number in re.findall(r'def test_([a-z]+)_(\d\d)_', text)
+        if family.upper() in families
+    }
+    assert sorted(stated - begun) == []

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_engine.commands import main
+from ptycho_engine.commands import main, reconstruct
+from ptycho_engine.figures import save_figure
 from tests.conftest import small_scan
 
 FAILURE, MISTAKE = 1, 2
@@ -170,6 +171,19 @@ FAULTS = {
     'object × 1e30': Fault({'objectGuess': RAW.objectGuess * np.complex64(1e30)}),
     'object NaN': Fault({'objectGuess': RAW.objectGuess * np.nan}, stop=NOT_FINITE),
 }
+
+
+@pytest.fixture(autouse=True)
+def images_only(monkeypatch) -> None:
+    """Draw the images of a result without its axes, whose labels take longer than all else that is tried."""
+
+    def save(figure: Any, path: Path) -> None:
+        figure.set_layout_engine('none')
+        for axes in figure.axes:
+            axes.set_axis_off()
+        save_figure(figure, path)
+
+    monkeypatch.setattr(reconstruct, 'save_figure', save)
 
 
 @pytest.fixture(scope='module')

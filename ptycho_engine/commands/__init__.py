@@ -207,7 +207,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _failure(error: OSError, options: argparse.Namespace) -> str:
     """Return what the machine refused; a full disk does not say itself which file it was."""
-    output = getattr(options, 'output', None)
-    if error.filename is None and error.strerror and output is not None:
-        return f'{output} cannot be written: {error.strerror}.'
-    return str(error)
+    import errno
+
+    file = error.filename if error.filename is not None else getattr(options, 'output', None)
+    if not error.strerror or file is None:
+        return str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    what = ' cannot be written' if full or error.filename is None else ''
+    return f'{file}{what}: {error.strerror}.'

@@ -54,7 +54,7 @@ def test_an_error_of_the_writer_passes_and_the_earlier_file_stays(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ['x.h5']
 
 
-@pytest.mark.parametrize('kilobytes', [1, 20, 100, 200])
+@pytest.mark.parametrize('kilobytes', [20, 100, 200])
 @pytest.mark.parametrize('what', ['simulate', 'prepare'])
 def test_disk_07_a_full_disk_ends_in_one_sentence(tmp_path, kilobytes, what):
     source, output = tmp_path / 'in', tmp_path / 'out'
@@ -72,7 +72,9 @@ def test_disk_07_a_full_disk_ends_in_one_sentence(tmp_path, kilobytes, what):
     )
     assert found.returncode == 1, found.stderr
     assert found.stderr.count('\n') == 1
-    assert 'File too large' in found.stderr
+    assert f'{output}' in found.stderr
+    assert 'cannot be written: File too large.\n' in found.stderr
+    assert 'Errno' not in found.stderr
     assert '.part' not in found.stderr
     assert not output.exists() or not list(output.iterdir())
 

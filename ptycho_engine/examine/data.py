@@ -130,6 +130,11 @@ def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> I
             'every value taken for an amplitude is a whole number, as counts are; save the patterns as '
             'integers, or put {"measurement_domain": "counts"} into _metadata.',
         )
+        return
+    # Of a file of counts too there are amplitudes by now: what they are the roots of says more.
+    counts = np.square(bright, dtype=np.float64)
+    if counts.size and bool((np.abs(counts - np.rint(counts)) < 1e-5 * counts).all()):
+        yield Finding(Grade.FINE, 'units', 'the patterns are counts, whole numbers as detectors give them.')
     else:
         yield Finding(Grade.FINE, 'units', 'the values look like amplitudes, the square root of counts.')
 

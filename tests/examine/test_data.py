@@ -43,6 +43,15 @@ def test_counts_taken_for_amplitude(good, tmp_path):
     assert 'measurement_domain' in found['units'][1]
 
 
+def test_counts_are_not_called_amplitudes(good):
+    def units(raw: RawData) -> str:
+        return next(f.text for f in examine_scan(Scan.from_raw(raw)) if f.topic == 'units')
+
+    whole = np.sqrt(np.rint(good.diffraction**2))
+    assert 'are counts, whole numbers' in units(replace(good, diffraction=whole))
+    assert 'look like amplitudes' in units(replace(good, diffraction=whole * np.float32(0.3)))
+
+
 def test_transposed_patterns(good):
     found = troubles(replace(good, diffraction=good.diffraction.swapaxes(1, 2)))
     assert 'patterns are transposed' in found['agreement']

@@ -93,6 +93,24 @@ def test_cfg_18_a_training_whose_terminal_is_gone_saves_its_best_model(directory
     assert len(load_archive(tmp_path).history) >= 2
 
 
+def test_cfg_18_what_libraries_say_to_a_terminal_that_is_gone_goes_nowhere():
+    """Not only what goes through streams of Python's."""
+    code = (
+        'import os, time; from ptycho_engine.commands.interrupt import stop_on_interrupt\n'
+        'with stop_on_interrupt() as stopped:\n'
+        '    os.write(1, b"busy")\n'
+        '    while not stopped(): time.sleep(0.05)\n'
+        '    os.write(1, b"word")\n'
+    )
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, '-c', code], stdin=slave, stdout=slave)
+    os.close(slave)
+    assert os.read(master, 4) == b'busy'
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE_S) == 0
+
+
 def test_cfg_18_what_is_ignored_from_the_start_stays_ignored(directory, tmp_path):
     def ignore():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -91,6 +91,14 @@ def test_disk_02_what_a_living_process_writes_stays(tmp_path):
         assert temporary.exists()
 
 
+def test_disk_02_what_another_living_process_writes_stays(tmp_path):
+    me = Owner.current()
+    path = tmp_path / f'.ptychopinn-{me.host}-{me.boot}-{os.getppid()}-00000000.part'
+    path.write_bytes(b'half')
+    remove_leftovers(tmp_path)
+    assert path.exists()
+
+
 @pytest.mark.parametrize(('days', 'stays'), [(0, True), (2, False)])
 def test_disk_02_what_another_machine_left_is_removed_after_a_day(tmp_path, days, stays):
     me = Owner.current()

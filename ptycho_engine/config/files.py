@@ -176,7 +176,7 @@ def _read(path: Path) -> Section:
     try:
         text = path.read_text(encoding='utf-8')
         values = _parse(suffix, text)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f'{path} is not a readable settings file ({_one_line(error)}).') from error
     if not isinstance(values, dict):
         raise ConfigError(f'{path} holds {type(values).__name__}; expected named settings.')

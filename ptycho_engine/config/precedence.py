@@ -130,7 +130,8 @@ def _stated(
         (Level.COMMAND_LINE, command_line or {}),
     ]
     backend = resolve(canonical, stated)[0]['backend']
-    own = BACKEND_DEFAULTS.get(backend, {})
+    # What is no name of a backend is refused where the configuration is built.
+    own = BACKEND_DEFAULTS.get(backend, {}) if isinstance(backend, str) else {}
     stated.append((Level.BACKEND, {name: value for name, value in own.items() if name in canonical}))
     return stated
 

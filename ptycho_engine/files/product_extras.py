@@ -23,6 +23,7 @@ from ..errors import EngineError
 from ..io.damage import DAMAGE
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.text import encode
+from .item_copy import copy_item, link_of, own_dataset
 from .product_text import Name, copy_attributes, is_plain_text, read_text
 
 __all__ = [
@@ -76,14 +77,14 @@ def collect_extras(
     """
     file = group.raw
     attributes = [name for name in file.attrs if name not in known_attributes]
-    for name in texts:
-        if name in file.attrs and not is_plain_text(file, name):
-            attributes.append(name)
-    sizes = {}
-    for name in file:
-        if name not in known_items:
-            with _warned(path, name):
-                sizes[name] = _stored_bytes(group, name)
+    attributes += [name for name in texts if name in file.attrs and not is_plain_text(file, name)]
+    names: list[Name] = []
+    sizes: dict[Name, int] = {}
+    with _warned(path, '/'):
+        names.extend(name for name in file if name not in known_items)
+    for name in names:
+        with _warned(path, name):
+            sizes[name] = _stored_bytes(group, name)
     if not attributes and not sizes:
         return ProductExtras()
     small, budget = [], MEMORY_LIMIT_BYTES
@@ -100,7 +101,7 @@ def collect_extras(
                 copy_attributes(file, image, [name])
         for name in sorted(small, key=_bytes_of):
             with _warned(path, name):
-                _copy_item(file, image, name)
+                copy_item(file, image, name)
         image.flush()
         data = bytes(image.id.get_file_image())
     return ProductExtras(data, path.absolute() if large else None, large)
@@ -116,7 +117,7 @@ def with_dataset(
                 copy_attributes(old, image)
                 for item in old:
                     if item != name:
-                        _copy_item(old, image, item)
+                        copy_item(old, image, item)
         image.create_dataset(name, data=array).attrs.update(attributes)
         image.flush()
         data = bytes(image.id.get_file_image())
@@ -159,14 +160,14 @@ def write_extras(file: h5py.File, extras: ProductExtras) -> None:
             copy_attributes(image, file, [name for name in image.attrs if name not in file.attrs])
             for name in image:
                 if not _holds(file, name):
-                    _copy_item(image, file, name)
+                    copy_item(image, file, name)
     if extras.source is None:
         return
     try:
         with open_hdf5(extras.source) as source:
             for name, size in extras.large:
                 if _holds(source.raw, name) and _stored_bytes(source, name) == size:
-                    _copy_item(source.raw, file, name)
+                    copy_item(source.raw, file, name)
                 else:
                     logger.warning('%s no longer holds %r, which is left out.', extras.source, name)
     except (OSError, EngineError) as error:
@@ -179,60 +180,17 @@ def _holds(group: h5py.Group, name: Name) -> bool:
     return bool(group.id.links.exists(_bytes_of(name)))
 
 
-def _link(group: h5py.Group, name: Name) -> Any:
-    if isinstance(name, str):
-        return group.get(name, getlink=True)
-    if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-        raise ValueError('it is a link to elsewhere, and its name is not UTF-8')
-    return h5py.HardLink()
-
-
 def _stored_bytes(file: Hdf5Group, name: Name) -> int:
     """Return the bytes that an item of the root takes in its file; links to elsewhere take none."""
-    if not isinstance(_link(file.raw, name), h5py.HardLink):
+    if not isinstance(link_of(file.raw, name), h5py.HardLink):
         return 0
     total = 0
     for found in file.below(_bytes_of(name)):
         if isinstance(found.id, h5py.h5d.DatasetID):
-            own = _own_dataset(file.raw, h5py.Dataset(found.id))
+            own = own_dataset(file.raw, h5py.Dataset(found.id))
             total += 0 if own is not None or _is_virtual(found.id) else int(found.id.get_storage_size())
     return total
 
 
 def _is_virtual(id_: h5py.h5d.DatasetID) -> bool:
     return bool(id_.get_create_plist().get_layout() == h5py.h5d.VIRTUAL)
-
-
-def _copy_item(source: h5py.Group, target: h5py.Group, name: Name) -> None:
-    """Copy an item of the root; a group's links to the product's own datasets become such links again."""
-    link = _link(source, name)
-    if not isinstance(link, h5py.HardLink):
-        target[name] = link
-        return
-    item = source[name]
-    if not isinstance(item, h5py.Group):
-        # By name, for h5py takes one that it reads back for UTF-8.
-        source.copy(name, target, name=name)
-        return
-    group = target.create_group(name)
-    copy_attributes(item, group)
-    for member in item:
-        link = _link(item, member)
-        if isinstance(link, h5py.SoftLink):
-            own = link.path.removeprefix('/') if link.path in ('/object', '/probe') else None
-        elif isinstance(link, h5py.HardLink):
-            own = _own_dataset(source, item[member])
-        else:
-            own = None
-        if own is not None:
-            # In an image, which lacks those datasets, the link waits as a soft one.
-            group[member] = target[own] if own in target else h5py.SoftLink(f'/{own}')
-        elif isinstance(link, h5py.HardLink):
-            source.copy(item[member], group, name=member)
-        else:
-            group[member] = link
-
-
-def _own_dataset(file: h5py.Group, item: h5py.HLObject) -> str | None:
-    """Return 'object' or 'probe' if `item` is that very dataset of the root."""
-    return next((name for name in ('object', 'probe') if name in file and file[name] == item), None)

@@ -66,8 +66,10 @@ def open_hdf5(path: Path, *, state: FileState | None = None) -> Iterator[Hdf5Gro
         file = session.open_path(path)
         if state is not None:
             state.require(file.state, path)
+        with reading(f'{path} is not a readable HDF5 file'):
+            root = h5g.open(file.handle.id, b'/')
         try:
-            yield Hdf5Group(session, DatasetOpener(session), file, h5g.open(file.handle.id, b'/'), '')
+            yield Hdf5Group(session, DatasetOpener(session), file, root, '')
         except EngineError:
             raise
         except Exception:

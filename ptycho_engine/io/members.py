@@ -206,7 +206,7 @@ def _shape(entry: Any) -> Shape:
     if not isinstance(entry, dict) or set(entry) != {'dtype', 'shape', 'data_offsets'}:
         raise ValueError('an array is not described')
     shape = entry['shape']
-    if entry['dtype'] not in TYPES:
+    if not isinstance(entry['dtype'], str) or entry['dtype'] not in TYPES:
         raise ValueError('they are something else than numbers of float32 or float64')
     whole = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)
     if not whole or len(shape) > MOST_AXES:

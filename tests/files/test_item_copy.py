@@ -98,13 +98,14 @@ def test_references_are_emptied_and_data_of_other_files_refused(files, tmp_path)
     assert 'far' not in target
 
 
-def test_a_damaged_index_of_chunks_is_an_error_and_not_the_end_of_the_process(files, tmp_path):
-    """HDF5's own copy frees memory twice for such a file."""
+@pytest.mark.parametrize('place', [6, 25], ids=['number of chunks', 'size of a chunk'])
+def test_a_damaged_index_of_chunks_is_an_error_and_not_the_end_of_the_process(files, tmp_path, place):
+    """HDF5's own copying frees memory twice where a chunk's size is wrong."""
     with h5py.File(tmp_path / 'c.h5', 'w') as file:
         file.create_dataset('x', data=np.zeros((9, 8, 8)), chunks=(1, 8, 8), compression='gzip')
     data = bytearray((tmp_path / 'c.h5').read_bytes())
     start = data.index(b'TREE', data.index(b'TREE') + 1)
-    data[start + 6] = 0xFF
+    data[start + place] = 0xFF
     (tmp_path / 'c.h5').write_bytes(data)
     _, target = files
     with h5py.File(tmp_path / 'c.h5') as source, pytest.raises((OSError, RuntimeError, ValueError)):

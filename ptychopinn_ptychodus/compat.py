@@ -6,7 +6,6 @@ package asks this module instead of looking at a version.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,6 @@ __all__ = [
     'Positions',
     'UpdatedItem',
     'child_main',
-    'measure_scans_at_once',
     'metadata_values',
     'moved_positions',
     'parameter_views',
@@ -252,46 +250,6 @@ def _equal(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> bool
     if one is None or other is None:
         return one is other
     return np.array_equal(one, other)
-
-
-def measure_scans_at_once() -> None:
-    """Let Ptychodus find the bounding box of a scan by arrays; it goes through all positions in Python.
-
-    It does so several times for each change of a product, which takes the window 30 ms each for 10 000.
-    """
-    names = ('api.probe_positions', 'api.object', 'model.product.probe_positions.item')
-    for name in names:
-        module = importlib.import_module(f'ptychodus.{name}')
-        original = getattr(module, 'calculate_scan_geometry', None)
-        if original is not None and not hasattr(original, '__wrapped__'):
-            module.calculate_scan_geometry = _by_arrays(original)  # type: ignore[attr-defined]
-
-
-def _by_arrays(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    geometry: Any = importlib.import_module('ptychodus.api.probe_positions').ScanGeometry
-
-    @functools.wraps(original)
-    def calculate_scan_geometry(points: Any) -> Any:
-        at = getattr(points, '_coordinates_m', None)
-        if (
-            not isinstance(at, np.ndarray)
-            or at.ndim != 2
-            or at.shape[1] != 2
-            or not np.isfinite(at).all()
-            or not len(at)
-        ):
-            return original(points)
-        (y_low, x_low), (y_high, x_high) = at.min(axis=0), at.max(axis=0)
-        steps = np.diff(at, axis=0)
-        return geometry(
-            minimum_x_m=x_low,
-            maximum_x_m=x_high,
-            minimum_y_m=y_low,
-            maximum_y_m=y_high,
-            length_m=np.hypot(steps[:, 1], steps[:, 0]).sum(),
-        )
-
-    return calculate_scan_geometry
 
 
 def scan_facts(item: Any) -> ScanFacts | None:

@@ -6,39 +6,38 @@ Another algorithm's page is left as it is.
 from __future__ import annotations
 
 import logging
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from ptychodus.api.product import LossValue
 from ptychodus.controller.helpers import connect_triggered_signal
 from ptychodus.controller.processing import ProcessingController
 from ptychodus.model.product import ProductRepositoryObserver
-from ptychodus.view.widgets import ExceptionDialog
-from PyQt5.QtCore import Qt, QTimer
+from PyQt5.QtCore import QTimer
 from PyQt5.QtWidgets import QMessageBox
 
 from ptycho_engine.errors import ConfigError, EngineError
 
 from .aside import aside
-from .compat import scan_facts, why_no_scan
-from .fields import TIP_WIDTH
+from .dialogs import PlainExceptionDialog, ask, failure_dialog, plain_tip, use_plain_dialogs
 from .following import follow_last_line
 from .live import LiveImage
 from .loaded_model import ScanFacts
+from .offers import Offers
 from .panel import PanelFactory
 from .pictures import Picture
-from .readiness import scan_obstacle, training_obstacle
 from .reconstructor import PtychoPINNReconstructor
 from .result_area import PreparedImage, ResultArea
 from .session import Session
-from .training_start import Folders, Question, ask_for_folders, folders_of_product
-from .window import WindowLink
+from .training_start import Folders, folders_of_product, look_at_folder
 
 __all__ = ['HostedProcessingController']
 
 logger = logging.getLogger('ptychopinn')
+
+Result = TypeVar('Result')
 
 
 class HostedProcessingController(ProcessingController):
@@ -48,8 +47,7 @@ class HostedProcessingController(ProcessingController):
         # Ptychodus' own __init__ calls methods of ours.
         self._session: Session | None = None
         self._dialog: QMessageBox | None = None
-        self._scan: ScanFacts | None = None
-        self._scan_is_known = False
+        self._offers: Offers | None = None
         self._area: ResultArea | None = None
         self._changes = QTimer()
         self._changes.setSingleShot(True)
@@ -61,7 +59,9 @@ class HostedProcessingController(ProcessingController):
         if not factories:
             return
         self._session = factories[0].library.session
+        self._offers = Offers(self._session, self._current_item, self._our_reconstructor)
         self._session.window.page = self
+        use_plain_dialogs()
         self._save_model_action: Any = self._actions_view.actions_menu.addAction('Save Model...')
         connect_triggered_signal(self._save_model_action, self.save_model)
         self._session.window.on_change(self._offer_actions)
@@ -101,7 +101,7 @@ class HostedProcessingController(ProcessingController):
         if ours is None or remote.is_globus_button_checked() or remote.is_genesis_button_checked():
             super()._train()
             return
-        obstacle, scan = self.why_no_training(), self.current_scan()
+        obstacle, scan = self._our_offers().why_no_training(), self.current_scan()
         if obstacle or scan is None:
             self.show_failure('Training', obstacle or self.why_no_scan())
             return
@@ -112,7 +112,8 @@ class HostedProcessingController(ProcessingController):
             return
         settings = self._our_session().settings
         with self._failures_shown('Training'):
-            folders = ask_for_folders(chosen, scan, settings, self._ask)
+            seen = self._beside(partial(look_at_folder, chosen, scan, settings))
+            folders = seen.decide(partial(ask, self._view))
             if folders is not None:
                 self._start_training(folders)
 
@@ -134,16 +135,6 @@ class HostedProcessingController(ProcessingController):
             self.show_failure(run, str(error))
         self._show_log()
 
-    def _ask(self, question: Question) -> int:
-        dialog = QMessageBox(QMessageBox.Icon.Question, 'PtychoPINN', question.text, parent=self._view)
-        dialog.setInformativeText(question.details)
-        buttons = [dialog.addButton(text, QMessageBox.ButtonRole.AcceptRole) for text in question.answers]
-        dialog.addButton(QMessageBox.StandardButton.Cancel)
-        dialog.setDefaultButton(cast(Any, buttons[0]))
-        dialog.exec_()
-        clicked = dialog.clickedButton()
-        return next((number for number, button in enumerate(buttons) if button is clicked), -1)
-
     def _load_model(self) -> None:
         super()._load_model()
         self._show_log()
@@ -157,7 +148,8 @@ class HostedProcessingController(ProcessingController):
         self._processing_api.task_monitor.notify_observers()
 
     def _scan_has_changed(self) -> None:
-        self._scan_is_known = False
+        if self._offers is not None:
+            self._offers.forget_scan()
         # A new result changes twenty things of a product one after the other; they are looked at once.
         self._changes.start(0)
 
@@ -169,7 +161,7 @@ class HostedProcessingController(ProcessingController):
 
     def _offer_actions(self) -> None:
         """Enable *Infer* and *Train* when and only when they can work; else their tool tips say why not."""
-        ours = self._our_reconstructor()
+        ours, offers = self._our_reconstructor(), self._our_offers()
         button = self._actions_view.reconstruct_button
         self._save_model_action.setVisible(ours is not None)
         train = self._actions_view.train_button
@@ -178,11 +170,11 @@ class HostedProcessingController(ProcessingController):
             train.setToolTip('')
             return
         for item, obstacle, tip in (
-            (button, self.why_no_inference(), 'Reconstruct the chosen product with the loaded model.'),
-            (train, self.why_no_training(), 'Train a network, in a folder that is asked for.'),
+            (button, offers.why_no_inference(), 'Reconstruct the chosen product with the loaded model.'),
+            (train, offers.why_no_training(), 'Train a network, in a folder that is asked for.'),
         ):
             item.setEnabled(obstacle is None)
-            item.setToolTip(textwrap.fill(obstacle or tip, TIP_WIDTH))
+            item.setToolTip(plain_tip(obstacle or tip))
         self._save_model_action.setEnabled(ours.is_model_loaded())
         # Ptychodus forgets it where only the algorithm has changed.
         cast(Any, self._export_training_data_action).setEnabled(self.current_scan() is not None)
@@ -194,85 +186,40 @@ class HostedProcessingController(ProcessingController):
     def _prepare_scans_aside(self) -> None:
         """Let Ptychodus copy the patterns for a run of ours while the window goes on."""
         prepare = self._processing_api.get_reconstruct_input
-        window = self._session.window if self._session is not None else WindowLink()
 
         def prepare_aside(**keywords: Any) -> Any:
             if self._our_reconstructor() is None:
                 return prepare(**keywords)
-            with window.waiting():
-                return aside(lambda: prepare(**keywords))
+            return self._beside(lambda: prepare(**keywords))
 
         self._processing_api.get_reconstruct_input = prepare_aside  # type: ignore[method-assign]
+
+    def _beside(self, work: Callable[[], Result]) -> Result:
+        """Do a part of a click that may take long while the window goes on."""
+        with self._our_session().window.waiting():
+            return aside(work)
 
     # What our runs and our panel call
 
     def current_scan(self) -> ScanFacts | None:
         """Return what is known of the chosen product, or None where it cannot be worked on."""
-        if not self._scan_is_known:
-            # Kept, because the panel asks at every change of a setting.
-            index = self._product_view_controller.get_widget().currentIndex()
-            known = 0 <= index < len(self._product_repository)
-            self._scan = scan_facts(self._product_repository[index]) if known else None
-            self._scan_is_known = True
-        return self._scan
+        return self._our_offers().scan()
 
     def why_no_scan(self) -> str:
         """Return what is missing where :meth:`current_scan` is None."""
-        return why_no_scan(self._current_item())
+        return self._our_offers().why_no_scan()
+
+    def why_not_train_and_infer(self) -> str | None:
+        """Return why *Train and infer* is grey, or None where it is not."""
+        return self._our_offers().why_not_train_and_infer()
+
+    def model_serves(self) -> bool:
+        """Return whether the loaded model is for the chosen product, so that training would be a waste."""
+        return self._our_offers().model_serves()
 
     def _current_item(self) -> Any | None:
         index = self._product_view_controller.get_widget().currentIndex()
         return self._product_repository[index] if 0 <= index < len(self._product_repository) else None
-
-    def why_no_training(self) -> str | None:
-        """Return why *Train* is grey, or None where it is not."""
-        ours = self._our_reconstructor()
-        if ours is None:
-            return None
-        session = self._our_session()
-        pending = session.queue.training()
-        if pending is not None:
-            return f'{pending} is not over; wait for it, or press Stop.'
-        return training_obstacle(
-            session.settings, ours.name.casefold(), self.current_scan(), self.why_no_scan()
-        )
-
-    def why_no_inference(self) -> str | None:
-        """Return why *Infer* is grey, or None where it is not."""
-        ours, scan = self._our_reconstructor(), self.current_scan()
-        if ours is None:
-            return None
-        if scan is None:
-            return self.why_no_scan()
-        obstacle = scan_obstacle(scan)
-        if obstacle or self._our_session().queue.training() is not None:
-            # It will use the model of that training.
-            return obstacle
-        return ours.why_not_ready(scan)
-
-    def why_not_train_and_infer(self) -> str | None:
-        """Return why *Train and infer* is grey, or None where it is not."""
-        if self.model_serves():
-            return self.why_no_inference()
-        obstacle = self.why_no_training()
-        if obstacle is None and self._our_session().settings.train_on() == 'folder':
-            obstacle = '"Train on" is set to folder, so press Train, which asks for it.'
-        return obstacle
-
-    def model_serves(self) -> bool:
-        """Return whether the loaded model is for the chosen product, so that training would be a waste."""
-        ours, scan = self._our_reconstructor(), self.current_scan()
-        model = None if ours is None else ours.model
-        if ours is None or scan is None or model is None:
-            return False
-        settings = self._our_session().settings
-        if model.why_unusable(scan) or model.remark(scan):
-            return False
-        try:
-            config = settings.training_config(ours.name.casefold())
-            return settings.start_from() == 'scratch' and not model.network_differences(config.model)
-        except EngineError:
-            return False
 
     def train_and_infer(self) -> None:
         """Train on the chosen product, if the loaded model is not for it, and reconstruct it."""
@@ -282,7 +229,7 @@ class HostedProcessingController(ProcessingController):
             if obstacle or scan is None:
                 raise ConfigError(obstacle or self.why_no_scan())
             if not self.model_serves():
-                folders = folders_of_product(scan, settings)
+                folders = self._beside(partial(folders_of_product, scan, settings))
                 logger.info('The model of "%s" goes to %s.', scan.name, folders.model)
                 self._start_training(folders)
             self._reconstruct()
@@ -291,16 +238,16 @@ class HostedProcessingController(ProcessingController):
         assert self._session is not None
         return self._session
 
+    def _our_offers(self) -> Offers:
+        assert self._offers is not None
+        return self._offers
+
     def show_failure(self, run: str, sentence: str) -> None:
         """Open a dialog that does not wait for an answer; a later failure takes its place."""
         if self._dialog is not None:
             self._dialog.close()
-        self._dialog = dialog = QMessageBox(QMessageBox.Icon.Critical, 'PtychoPINN', f'{run} failed.')
-        dialog.setParent(self._view.window(), dialog.windowFlags())
-        dialog.setInformativeText(sentence)
-        dialog.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        dialog.setModal(False)
-        dialog.show()
+        self._dialog = failure_dialog(self._view, run, sentence)
+        self._dialog.show()
 
     def show_losses(
         self, training: Sequence[LossValue], validation: Sequence[LossValue], simulated: int
@@ -333,6 +280,10 @@ class HostedProcessingController(ProcessingController):
         if self._area is not None:
             self._area.keep_map(item, picture)
 
+    def soon(self, task: Callable[[], None]) -> None:
+        """Call `task` when the window has done what waits already."""
+        QTimer.singleShot(0, task)
+
     def show_time_left(self, text: str) -> None:
         """Write the time left into the bar."""
         self._status_view.progress_bar.setFormat(f'%p%, {text}' if text else '%p%')
@@ -353,7 +304,7 @@ class HostedProcessingController(ProcessingController):
             self._processing_api.save_model_to_file(path)
         except Exception as error:  # noqa: BLE001  a full disk must not end the window
             logger.error('%s', error)
-            ExceptionDialog.show_exception('Save Model', error)
+            PlainExceptionDialog.show_exception('Save Model', error)
         self._show_log()
 
 

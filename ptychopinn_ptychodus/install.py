@@ -51,6 +51,7 @@ def install() -> bool:
     from .batch import with_plain_failures
     from .library import PtychoPINNLibrary
     from .processing import HostedProcessingCore
+    from .scan_arrays import work_on_scans_by_arrays
 
     if core.PtychoPINNReconstructorLibrary is PtychoPINNLibrary:
         return True
@@ -60,7 +61,7 @@ def install() -> bool:
     core.ModelCore.batch_mode_execute = execute
     core.ProcessingCore = HostedProcessingCore  # type: ignore[attr-defined]
     core.PtychoPINNReconstructorLibrary = PtychoPINNLibrary  # type: ignore[attr-defined]
-    compat.measure_scans_at_once()
+    work_on_scans_by_arrays()
     _replace_panel()
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ class ScanFacts:
     sample: npt.NDArray[Any] | None = None
     """(h, w) counts of the first pattern."""
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """That of the probe; empty where there is none."""
+        return '' if self.probe is None else probe_fingerprint(self.probe)
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -91,6 +97,11 @@ class LoadedModel:
             simulated_epochs=sum(1 for record in archive.history if record.get('simulated')),
         )
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """That of the probe."""
+        return probe_fingerprint(self.probe)
+
     @property
     def sentence(self) -> str:
         """What it is, in one sentence."""
@@ -101,7 +112,7 @@ class LoadedModel:
         return printable(
             f'{self.path.name}: {model.architecture} {_TITLES[model.model_type]} network '
             f'for {model.N}×{model.N} patterns, grid size {model.gridsize}, probe '
-            f'{probe_fingerprint(self.probe)}, {trained}.'
+            f'{self.fingerprint}, {trained}.'
         )
 
     def why_unusable(self, scan: ScanFacts) -> str | None:
@@ -124,8 +135,8 @@ class LoadedModel:
         """Return how a scan on which it can be used differs from the one it was trained on, or None."""
         if scan.probe is None or scan.probe.shape[-2:] != self.probe.shape[-2:]:
             return None
-        here = probe_fingerprint(scan.probe)
-        if here == probe_fingerprint(self.probe):
+        here = scan.fingerprint
+        if here == self.fingerprint:
             return None
         if len(scan.probe) != len(self.probe):
             difference = f'which has {len(scan.probe)} instead of {len(self.probe)} modes'

@@ -17,7 +17,7 @@ SIMULATED, MEASURED = 'on simulated objects', 'on the scan'
 
 
 def draw_losses(axes: Any, title: str, curves: Mapping[str, Sequence[LossValue]], simulated: int) -> None:
-    """Draw what there is of some curves, or say that there is nothing.
+    """Draw some curves.
 
     Parameters
     ----------
@@ -26,18 +26,14 @@ def draw_losses(axes: Any, title: str, curves: Mapping[str, Sequence[LossValue]]
     title : str
         What the losses belong to.
     curves : mapping of str to sequence of LossValue
-        By name; those without a value are left out.
+        By name, at least one with a value; those without are left out.
     simulated : int
         So many of the first epochs were on simulated objects.
     """
     axes.clear()
-    axes.set_title(title)
+    # A name with dollar signs in it is no formula.
+    axes.set_title(title, parse_math=False)
     drawn = {name: losses for name, losses in curves.items() if losses}
-    if not drawn:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, 'No losses', transform=axes.transAxes, ha='center', va='center', color='0.5')
-        return
-    axes.set_axis_on()
     last = max(loss.epoch for losses in drawn.values() for loss in losses)
     first = min(loss.epoch for losses in drawn.values() for loss in losses)
     if simulated > 0:

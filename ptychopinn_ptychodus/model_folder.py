@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +22,7 @@ __all__ = [
     'held_models',
     'is_writable',
     'latest_checkpoint',
+    'likely_folder',
     'require_checkpoint',
 ]
 
@@ -46,8 +47,17 @@ def default_folder(product: str, beside: Path | None) -> Path:
         Folder of its patterns. Where that cannot be written to, or is not known, the model goes to the user's
         data folder.
     """
+    return _folder(product, beside, is_writable)
+
+
+def likely_folder(product: str, beside: Path | None) -> Path:
+    """Return what :func:`default_folder` will most likely return, without trying to write."""
+    return _folder(product, beside, lambda folder: os.access(folder, os.W_OK))
+
+
+def _folder(product: str, beside: Path | None, can_write: Callable[[Path], bool]) -> Path:
     name = re.sub(r'[^\w.+-]+', '_', product).strip('._') or 'product'
-    if beside is not None and is_writable(beside):
+    if beside is not None and can_write(beside):
         return beside / f'{name}_model'
     return _user_data_folder() / 'models' / name
 

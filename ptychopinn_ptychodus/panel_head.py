@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
-from PyQt5.QtCore import QTimer
+from PyQt5.QtCore import Qt, QTimer
+from PyQt5.QtGui import QShowEvent
 from PyQt5.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -23,10 +22,10 @@ from PyQt5.QtWidgets import (
 from ptycho_engine.errors import EngineError
 
 from .compat import parameter_views
-from .fields import TIP_WIDTH
+from .dialogs import plain_tip
 from .forecast import inference_forecast, training_forecast
 from .loaded_model import ScanFacts
-from .model_folder import default_folder
+from .model_folder import likely_folder
 from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
 from .session import Session
 from .settings import ADOPTABLE, ReconstructorSettings
@@ -43,11 +42,38 @@ MACHINE_MS = 500
 def _text_label(tip: str) -> QLabel:
     """Return a label that breaks its lines, so that the panel may be narrow."""
     label = QLabel()
+    # Names of files and products are no markup.
+    label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
     label.setToolTip(tip)
     # A long path must not widen the panel.
     label.setMinimumWidth(1)
     return label
+
+
+class _Box(QGroupBox):
+    """A box whose contents are brought up to date while it is in sight, and when it comes into sight.
+
+    Parameters
+    ----------
+    title : str
+    show : callable
+        Fills it.
+    """
+
+    def __init__(self, title: str, show: Callable[[], None]) -> None:
+        super().__init__(title)
+        self._show = show
+
+    def refresh(self) -> None:
+        """Fill it, if anybody sees it."""
+        if self.isVisible():
+            self._show()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Fill it, for things may have changed since it was seen."""
+        super().showEvent(event)
+        self._show()
 
 
 class ForecastView(_ViewController, Observer):  # type: ignore[misc]
@@ -57,7 +83,7 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         super().__init__()
         self._session = session
         self._model_type = model_type
-        self._widget = QGroupBox('What a run will do')
+        self._widget = _Box('What a run will do', self._show)
         tip = 'Times are those of earlier runs of such a network on patterns of this size on this machine.'
         self._training, self._inference = _text_label(tip), _text_label(tip)
         self._queue = _text_label(
@@ -65,14 +91,12 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         )
         self._both = QPushButton('Train and infer')
         self._both.clicked.connect(self._train_and_infer)
-        self._place: tuple[str, Path | None, Path] | None = None
         layout = QVBoxLayout(self._widget)
         for widget in (self._queue, self._both, self._training, self._inference):
             layout.addWidget(widget)
         for group in session.settings.groups():
             group.add_observer(self)
-        session.window.on_change(self._show)
-        self._show()
+        session.window.on_change(self._widget.refresh)
         self._await_machine()
 
     def get_widget(self) -> QWidget:
@@ -84,7 +108,7 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         if self._session.speeds.machine() is None:
             QTimer.singleShot(MACHINE_MS, self._await_machine)
         else:
-            self._show()
+            self._widget.refresh()
 
     def _show(self) -> None:
         session, scan = self._session, self._session.window.current_scan()
@@ -115,17 +139,12 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
                 'train a new one all the same, press Train.'
             )
         else:
+            folder = likely_folder(scan.name, scan.folder)
             tip = (
                 'Trains on the chosen product, then reconstructs it. No folder is asked for: the model goes '
-                f'to {self._default(scan)}, or beside it under the next number where one is there already.'
+                f'to {folder}, or beside it under the next number where one is there already.'
             )
-        self._both.setToolTip(textwrap.fill(tip, TIP_WIDTH))
-
-    def _default(self, scan: ScanFacts) -> Path:
-        # Kept, because finding out whether a folder can be written to takes a file.
-        if self._place is None or self._place[:2] != (scan.name, scan.folder):
-            self._place = scan.name, scan.folder, default_folder(scan.name, scan.folder)
-        return self._place[2]
+        self._both.setToolTip(plain_tip(tip))
 
     def _train_and_infer(self) -> None:
         page = self._session.window.page
@@ -133,7 +152,7 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
             page.train_and_infer()
 
     def _update(self, observable: Observable) -> None:
-        self._show()
+        self._widget.refresh()
 
 
 class PresetView(_ViewController, Observer):  # type: ignore[misc]
@@ -181,7 +200,7 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         super().__init__()
         self._session = session
         self._model_type = model_type
-        self._widget = QGroupBox('Loaded model')
+        self._widget = _Box('Loaded model', self._show)
         self._text = _text_label('The model that "Infer" uses, and that "Start from: model" continues.')
         self._load, self._save, self._adopt = (
             QPushButton(text) for text in ('Load…', 'Save…', 'Use its settings')
@@ -200,8 +219,7 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         layout.addLayout(buttons)
         for group in session.settings.groups():
             group.add_observer(self)
-        session.window.on_change(self._show)
-        self._show()
+        session.window.on_change(self._widget.refresh)
 
     def get_widget(self) -> QWidget:
         """Return the box."""
@@ -227,7 +245,7 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
             lines.append(f'The fields below ask for another network: {", ".join(differences.values())}.')
         self._adopt.setEnabled(not ADOPTABLE.isdisjoint(differences))
         self._text.setText('\n'.join(lines))
-        self._text.setToolTip(str(model.path))
+        self._text.setToolTip(plain_tip(str(model.path)))
 
     def _on_page(self, act: Callable[[Page], None]) -> Callable[[], None]:
         """Return what a button does; the page is there by the time it is pressed."""
@@ -245,4 +263,4 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
             self._session.settings.adopt_network(model.config.model)
 
     def _update(self, observable: Observable) -> None:
-        self._show()
+        self._widget.refresh()

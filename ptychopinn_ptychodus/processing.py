@@ -11,9 +11,11 @@ import functools
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty
 from typing import Any, cast
 
 from ptychodus.api.reconstruct import ReconstructorLibrary
@@ -43,6 +45,8 @@ logger = logging.getLogger('ptychopinn')
 DEFAULT_ALGORITHM = 'ptychopinn_pinn'
 NO_ALGORITHM = 'none_none'
 SETTINGS_FILE = 'settings.ini'
+SERVED_S = 0.005
+"""For how long runs are served before the window comes to its own."""
 PIXEL_SIZE_LOGGER = 'ptychodus.model.product.object.item'
 """Where Ptychodus warns of an object whose pixels are not those of the scan's geometry."""
 
@@ -161,9 +165,29 @@ class HostedProcessingCore(ProcessingCore):
         self.task_manager.put_foreground_task(tell)
 
     def _serve_window(self) -> None:
-        """Do what runs have put on the window's queue, but not in the middle of a click."""
-        if not self.window.waits:
+        """Do what runs have put on the window's queue, but not in the middle of a click.
+
+        Ptychodus does all at once; here the window comes to its clicks and drawing in between.
+        """
+        page, queue = self.window.page, getattr(self.task_manager, '_foreground_queue', None)
+        if page is None or queue is None:
             self._run_window_tasks()
+            return
+        end = time.monotonic() + SERVED_S
+        while not self.window.waits:
+            try:
+                task = queue.get(block=False)
+            except Empty:
+                return
+            try:
+                task()
+            except Exception:
+                logger.exception('What a run had for the window has failed: %s', task)
+            finally:
+                queue.task_done()
+            if time.monotonic() > end:
+                page.soon(self._serve_window)
+                return
 
     def _stop_all_with_stop(self) -> None:
         """Let Stop end what runs and what waits, for the user sees one list of runs."""
@@ -173,6 +197,8 @@ class HostedProcessingCore(ProcessingCore):
         def stop_all(*_: object) -> None:
             waiting = self.queue.stop()
             stop()
+            if self.window.page is not None:
+                self.window.page.show_time_left('stopping')
             for run in waiting:
                 logger.info('%s is not run either, because Stop was pressed.', run)
 

@@ -16,13 +16,12 @@ from ptychodus.api.reconstruct import (
 
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError
 from ptycho_engine.io.atomic import atomic_path
-from ptycho_engine.io.preflight import require_writable
 
 from .choices import require_backend
 from .conversion import raw_data
 from .inference_run import InferenceRun
 from .loaded_model import LoadedModel, ScanFacts
-from .model_folder import MODELS, require_checkpoint
+from .model_folder import require_checkpoint
 from .run_context import RunContext
 from .session import Session
 from .training_run import TRAINING_GOAL, TrainingRun
@@ -159,10 +158,10 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         Raises
         ------
         EngineError
-            If a setting is wrong, the folder cannot be written to, or there is no run to go on with.
+            If a setting is wrong, or there is no run to go on with. Whether the folder can be written to is
+            tried when the run begins.
         """
         self._session.settings.training_config(self._name.casefold())
-        require_writable(output_path, MODELS)
         if self._session.settings.start_from() == 'checkpoint':
             require_checkpoint(output_path)
 

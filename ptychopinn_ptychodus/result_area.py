@@ -126,6 +126,7 @@ class ResultArea:
         self._object_page_in_sight = False
         self._image, self._map = PictureView(), PictureView()
         self._tabs, self._quality = QTabWidget(), QLabel()
+        self._no_losses = QLabel()
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._show)
@@ -133,11 +134,20 @@ class ResultArea:
 
     def _build(self) -> None:
         splitter = self._status_view
-        plot = splitter.widget(0)
+        losses, column = QWidget(), QVBoxLayout()
+        self._plot_widget = splitter.widget(0)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self._plot_widget, self._no_losses):
+            column.addWidget(widget)
+        losses.setLayout(column)
+        for label in (self._quality, self._no_losses):
+            label.setTextFormat(Qt.TextFormat.PlainText)
+        self._no_losses.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._no_losses.hide()
         self._quality.setWordWrap(True)
         self._quality.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._quality.hide()
-        for widget, name in ((plot, 'Losses'), (self._image, 'Image'), (self._map, 'Uncertainty')):
+        for widget, name in ((losses, 'Losses'), (self._image, 'Image'), (self._map, 'Uncertainty')):
             self._tabs.addTab(widget, name)
         self._tabs.setTabToolTip(
             IMAGE, 'The object of the chosen product; while Infer runs, as far as it is made.'
@@ -184,6 +194,7 @@ class ResultArea:
         if not ours:
             self._tabs.setCurrentIndex(LOSSES)
             self._quality.hide()
+            self._show_plot(True)
             return
         item = self._item()
         self._show_quality(item)
@@ -231,9 +242,22 @@ class ResultArea:
             simulated = simulated_epochs(item.get_metadata_item().comments.get_value())
         else:
             title, curves, simulated = '', {}, 0
-        draw_losses(self._status_view.axes, title, curves, simulated)
-        fit_margins(self._status_view.figure)
-        self._status_view.figure_canvas.draw_idle()
+        has_losses = any(curves.values())
+        self._no_losses.setText(f'{title}: no losses' if title else 'No losses')
+        if has_losses:
+            draw_losses(self._status_view.axes, title, curves, simulated)
+            fit_margins(self._status_view.figure)
+            self._status_view.figure_canvas.draw_idle()
+        self._show_plot(has_losses)
+
+    def _show_plot(self, shown: bool) -> None:
+        """Show the plot, or in its place that there is none, which costs far less than empty axes."""
+        self._plot_widget.setVisible(shown)
+        self._no_losses.setVisible(not shown)
+
+    def no_losses(self) -> str:
+        """Return what is said in place of the plot; empty where that is shown."""
+        return str(self._no_losses.text()) if self._plot_widget.isHidden() else ''
 
     # Images
 

@@ -27,7 +27,7 @@ from .settings import ReconstructorSettings
 if TYPE_CHECKING:
     from ptycho_engine.data.scan import Scan
 
-__all__ = ['NO_DATA', 'Folders', 'Question', 'ask_for_folders', 'folders_of_product']
+__all__ = ['NO_DATA', 'FolderSeen', 'Folders', 'Question', 'folders_of_product', 'look_at_folder']
 
 NO_DATA = Path(os.devnull)
 """In place of a folder with data: train on the chosen product, whatever the folder of the model holds."""
@@ -76,10 +76,40 @@ def folders_of_product(scan: ScanFacts, settings: ReconstructorSettings) -> Fold
     return Folders(NO_DATA, folder)
 
 
-def ask_for_folders(
-    folder: Path, scan: ScanFacts, settings: ReconstructorSettings, ask: Ask
-) -> Folders | None:
-    """Return the folders of a training in a folder that the user has chosen; None where they cancel.
+@dataclass(frozen=True)
+class FolderSeen:
+    """What there is in a folder that the user has chosen for a training."""
+
+    folder: Path
+    question: Question | None
+    """What is to be asked about its data; None where it is clear what to train on."""
+    held: tuple[str, ...]
+    """The model files that would be replaced."""
+    beside: Path
+    """Where a model would go that replaces none."""
+
+    def decide(self, ask: Ask) -> Folders | None:
+        """Return the folders of the training, after the questions there are; None where the user cancels."""
+        data = self.folder
+        if self.question is not None:
+            answer = ask(self.question)
+            if answer < 0:
+                return None
+            data = (self.folder, NO_DATA)[answer]
+        if not self.held:
+            return Folders(data, self.folder)
+        answer = ask(
+            Question(
+                f'{self.folder} holds the model of another training already ({", ".join(self.held)}).',
+                f'Keep both: the new model goes to {self.beside}.\nReplace: the model that is there is lost.',
+                ('Keep both', 'Replace'),
+            )
+        )
+        return None if answer < 0 else Folders(data, (self.beside, self.folder)[answer])
+
+
+def look_at_folder(folder: Path, scan: ScanFacts, settings: ReconstructorSettings) -> FolderSeen:
+    """Look at a folder that the user has chosen; may take as long as the disk does.
 
     Raises
     ------
@@ -90,36 +120,22 @@ def ask_for_folders(
     goes_on = settings.start_from() == 'checkpoint'
     if goes_on:
         require_checkpoint(folder)
-    data = _data(folder, scan, settings.train_on(), ask)
-    if data is None:
-        return None
-    held = held_models(folder)
-    if not held or goes_on:
-        return Folders(data, folder)
-    beside = free_folder(folder / 'model')
-    answer = ask(
-        Question(
-            f'{folder} holds the model of another training already ({", ".join(held)}).',
-            f'Keep both: the new model goes to {beside}.\nReplace: the model that is there is lost.',
-            ('Keep both', 'Replace'),
-        )
-    )
-    return None if answer < 0 else Folders(data, (beside, folder)[answer])
+    held = () if goes_on else tuple(held_models(folder))
+    question = _question_of_data(folder, scan, settings.train_on())
+    return FolderSeen(folder, question, held, free_folder(folder / 'model'))
 
 
-def _data(folder: Path, scan: ScanFacts, train_on: str, ask: Ask) -> Path | None:
-    """Return where the patterns come from; ask where a folder holds those of another scan."""
-    if train_on not in ('auto', 'folder'):
-        return folder
-    found = find_training_scans(folder)
+def _question_of_data(folder: Path, scan: ScanFacts, train_on: str) -> Question | None:
+    """Return what is to be asked of a folder that holds the patterns of another scan."""
+    found = find_training_scans(folder) if train_on in ('auto', 'folder') else []
     if not found:
-        return folder
+        return None
     first = load_scan(found[0])
     sizes = first.raw.N, scan.height
     if train_on == 'folder' and sizes[0] == sizes[1]:
-        return folder
+        return None
     if len(found) == 1 and _same(first, folder, scan):
-        return folder
+        return None
     others = f' and {len(found) - 1} more' if len(found) > 1 else ''
     details = (
         f'Found: {found[0].name if found[0] != folder else "diffraction.h5 with product.h5"}{others}, '
@@ -130,8 +146,7 @@ def _data(folder: Path, scan: ScanFacts, train_on: str, ask: Ask) -> Path | None
         details += '\nA model of the one cannot be used on the other: their patterns differ in size.'
     here, product = "Train on the folder's data", f'Train on "{scan.name}"'
     answers = (here,) if train_on == 'folder' else (here, product)
-    answer = ask(Question(f'{folder} holds data of another scan than the chosen product.', details, answers))
-    return None if answer < 0 else (folder, NO_DATA)[answer]
+    return Question(f'{folder} holds data of another scan than the chosen product.', details, answers)
 
 
 def _same(other: Scan, folder: Path, scan: ScanFacts) -> bool:

@@ -60,6 +60,9 @@ class Page(Protocol):
     def keep_map(self, item: Any, picture: Picture) -> None:
         """Keep the map of a result's uncertainty."""
 
+    def soon(self, task: Callable[[], None]) -> None:
+        """Call `task` when the window has done what waits already."""
+
     def show_time_left(self, text: str) -> None:
         """Show how long the run will take; the bar as usual for an empty text."""
 

@@ -1,8 +1,8 @@
 """How long the window's event loop stands still in a whole inference, and on what.
 
-    python tests/benchmarks/bench_window.py [--side 100] [--load 8] [--page object] [--release 1.6.0]
+    python tests/benchmarks/bench_window.py [--side 100] [--size 64] [--load 8] [--page object] [--release 1.6.0]
 
-Loads a scan of SIDE × SIDE patterns in the real window (offscreen, or where QT_QPA_PLATFORM says), clicks
+Loads a scan of SIDE × SIDE patterns of SIZE × SIZE pixels in the real window (offscreen, or where QT_QPA_PLATFORM says), clicks
 *Infer* and follows a timer of 10 ms until the result is in the list. A gap is the time from one tick to the
 next beyond those 10 ms. Beside each of the longest: the CPU time that the window's thread itself used in it,
 which a busy machine hardly changes, and where it was. Before the run the same is measured in the idle window,
@@ -38,9 +38,9 @@ STAND_IN = 'PTYCHOPINN_WINDOW_STAND_IN'
 RESULT = 'sim_ptychopinn_pinn'
 SETTINGS = {
     'PtychoPINNEngine': {
-        'PhysicsSteps': '4',
+        'PhysicsSteps': '2',
         'UnrolledSteps': '1',
-        'RefineIterations': '3',
+        'RefineIterations': '2',
         'Accelerator': 'cpu',
     }
 }
@@ -107,13 +107,13 @@ def where(frame: FrameType | None) -> str:
     return ' < '.join(names[:6])
 
 
-def scan_directory(side: int) -> Path:
+def scan_directory(side: int, size: int = 64) -> Path:
     """Return a directory with side × side patterns and a model beside it, made where it is not there yet."""
     from scan_maker import simulated_scan, write_model, write_scan
 
-    folder = Path(tempfile.gettempdir()) / f'ptychopinn-window-{side}'
+    folder = Path(tempfile.gettempdir()) / f'ptychopinn-window-{side}-{size}'
     if not (folder / 'model.zip').is_file():
-        raw = simulated_scan(grid=side, step=14.5)
+        raw = simulated_scan(size=size, grid=side, step=14.5)
         write_scan(folder / 'IN', raw, SETTINGS)
         write_model(folder / 'model.zip', raw.probeGuess)
     return folder
@@ -220,6 +220,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--side', type=int, default=100)
+    parser.add_argument('--size', type=int, default=64, help='pixels of a pattern')
     parser.add_argument('--load', type=int, default=0)
     parser.add_argument('--page', choices=('processing', 'object'), default='processing')
     parser.add_argument('--idle', type=float, default=5.0, help='seconds of the idle window')
@@ -227,7 +228,7 @@ def main() -> None:
     parser.add_argument('--stand-in', default='', metavar='SECONDS', help='of a child that only sends')
     arguments = parser.parse_args()
     os.environ[STAND_IN] = arguments.stand_in
-    folder = scan_directory(arguments.side)
+    folder = scan_directory(arguments.side, arguments.size)
     if arguments.release:
         from releases import environment_of, unpack
 

@@ -22,8 +22,8 @@ from ptychopinn_ptychodus.training_start import (
     NO_DATA,
     Folders,
     Question,
-    ask_for_folders,
     folders_of_product,
+    look_at_folder,
 )
 
 pytestmark = pytest.mark.ptychodus
@@ -87,17 +87,18 @@ def test_a_folder_is_looked_at_first(tmp_path: Path, settings: ReconstructorSett
         return 0
 
     data = write_scan(tmp_path / 'IN', simulated_scan(grid=3))
-    assert ask_for_folders(data, replace(SCAN, n=9), settings, lambda question: -1) is None
-    assert ask_for_folders(data, SCAN, settings, first) == Folders(data, data)
+    assert look_at_folder(data, replace(SCAN, n=9), settings).decide(lambda question: -1) is None
+    assert look_at_folder(data, SCAN, settings).decide(first) == Folders(data, data)
     assert '9 patterns of 64×64 pixels' in asked.pop().details
     # The same scan, under any name of its folder, needs no question.
     counts = np.rint(simulated_scan(grid=3).diffraction[0].astype(float) ** 2)
     for same in ({'sample': counts}, {'folder': data}):
-        assert ask_for_folders(data, replace(SCAN, n=9, **same), settings, first) == Folders(data, data)
+        seen = look_at_folder(data, replace(SCAN, n=9, **same), settings)
+        assert seen.decide(first) == Folders(data, data)
     assert not asked
     (tmp_path / 'file').touch()
     with pytest.raises(OutputError, match='is a file'):
-        ask_for_folders(tmp_path / 'file', SCAN, settings, first)
+        look_at_folder(tmp_path / 'file', SCAN, settings)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_story_of_the_queue(tell: Tell) -> None:
 
 
 def test_one_click_trains_and_reconstructs(tell: Tell, own_scan: Path) -> None:
-    """API-77: no folder question, no model replaced, no training where the loaded model serves."""
+    """API-77: no folder question, no model replaced, no training where the loaded model serves; API-86."""
     report = tell('one_click', own_scan)
     assert f'the model goes to {own_scan}/sim_model' in report['tip']
     assert report['head'] == 'Now: Train on sim; then: Infer on sim.'
@@ -71,6 +71,7 @@ def test_one_click_trains_and_reconstructs(tell: Tell, own_scan: Path) -> None:
     }
     assert 'holds no checkpoint.zip. The run there has come to its end.' in report['no_checkpoint']
     assert not report['folder_only']
+    assert report['tried_by_the_window'] == []
 
 
 def test_folders_are_looked_at_before_a_training(tell: Tell, own_scan: Path) -> None:

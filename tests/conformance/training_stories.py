@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,7 @@ def comments(window: Window, product: str) -> str:
 def one_click(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     """*Train and infer*: once, again with the model that is there then, and again with another network."""
     report: dict[str, Any] = {}
+    report['tried_by_the_window'] = record_trials()
     window.load(scan)
     window.set_epochs(1)
     report['tip'] = ' '.join(both_button(window).toolTip().split())
@@ -130,6 +132,22 @@ def one_click(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.settings.engine.train_on.set_value('folder')
     report['folder_only'] = both_button(window).isEnabled()
     return report
+
+
+def record_trials() -> list[str]:
+    """Return a list of the folders in which the window's own thread tries to write, which may take long."""
+    from ptycho_engine.io import preflight
+
+    tried: list[str] = []
+    try_to_write = preflight._try_to_write
+
+    def recorded(folder: Path) -> None:
+        if threading.current_thread() is threading.main_thread():
+            tried.append(str(folder))
+        try_to_write(folder)
+
+    preflight._try_to_write = recorded
+    return tried
 
 
 def questions(window: Window, scan: Path, work: Path) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def check_frameless(report: Report) -> None:
 
 def check_looks(report: Report) -> None:
     """Wheel, plots, the Object page, and a warning that is said once."""
-    assert report['no_losses'] == [False, 'No losses']
+    assert report['no_losses'] == 'sim: no losses'
     assert report['fields'] > 20
     assert report['fields_that_take_the_wheel'] == []
     assert report['field_that_was_clicked']
@@ -171,6 +171,14 @@ def check_looks(report: Report) -> None:
         assert not any('\\times' in text or 'e' in text for text in report[f'{name}_ticks'])
     assert (report['flat_scale'], report['steep_scale']) == ('linear', 'log')
     assert report['legend'] == ['on simulated objects', 'on the scan', 'training', 'validation']
-    assert report['plot_of_another_product'] == ['sim', False]
+    assert report['plot_of_another_product'] == 'sim: no losses'
+    assert report['served_at_once'] == ['first']
+    assert report['served'] == ['first', 'second', 'third']
+    assert report['marked_texts'] >= 2
+    assert report['formatted'] == []
+    assert report['formatted_tips'] == []
+    assert report['marked_tips']
+    assert report['title'].startswith('<b>$')
+
     # Twice for two sizes, and again after a run; 1.5 has no such warning.
     assert report['warnings'] in ([1, 1, 2, 3], [0, 0, 0, 0])

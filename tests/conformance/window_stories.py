@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -319,8 +321,7 @@ def looks(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report: dict[str, Any] = {}
     window.load(scan)
     window.spin(0.2)
-    axes = window.status.axes
-    report['no_losses'] = [axes.axison, *(text.get_text() for text in axes.texts)]
+    report['no_losses'] = window.page._area.no_losses()
 
     fields = [x for kind in (QSpinBox, QComboBox, QSlider) for x in window.panel().findChildren(kind)]
     report['fields'] = len(fields)
@@ -333,6 +334,8 @@ def looks(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report |= images_on_the_object_page(window)
     report |= plots(window)
     report |= warnings_of_pixels(window)
+    report |= served_in_turns(window)
+    report |= names_with_markup(window, scan, work)
     return report
 
 
@@ -404,8 +407,65 @@ def plots(window: Window) -> dict[str, Any]:
     report['legend'] = [text.get_text() for text in axes.get_legend().get_texts()]
     window.choose('Unnamed')
     window.choose('sim')
-    report['plot_of_another_product'] = [axes.get_title(), axes.axison]
+    report['plot_of_another_product'] = window.page._area.no_losses()
     return report
+
+
+def served_in_turns(window: Window) -> dict[str, Any]:
+    """Let a run ask the window for several things that take long; a click comes in between."""
+    done: list[str] = []
+
+    def task(name: str) -> None:
+        done.append(name)
+        time.sleep(0.02)
+        if name == 'second':
+            raise ValueError(name)
+
+    manager = window.model.ptychopinn_reconstructor_library.session.window.page._processing_api._task_manager
+    window.spin(0.1)
+    for name in ('first', 'second', 'third'):
+        manager.put_foreground_task(partial(task, name))
+    manager.run_foreground_tasks()
+    at_once = list(done)
+    window.spin(0.3)
+    return {'served_at_once': at_once, 'served': done}
+
+
+def names_with_markup(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """Name a model and a product as if they were HTML or a formula; return which texts Qt may format."""
+    from ptychodus.api.product import LossValue
+    from PyQt5.QtCore import Qt
+    from PyQt5.QtWidgets import QApplication, QLabel
+
+    name = '<b>$\\frac{x'
+    item = window.model.product_core.product_repository[window.products().index('sim')]
+    item.set_name(name)
+    model = work / '<b>x<img src=y>.zip'
+    model.write_bytes((scan.parent / 'model.zip').read_bytes())
+    window.page._processing_api.load_model_from_file(model)
+    window.choose(name)
+    window.spin(0.2)
+    window.page.show_failure('Training', f'{model} is damaged.')
+    question = window.answer('Cancel')
+    (work / 'held').mkdir()
+    (work / 'held' / 'wts.h5.zip').touch()
+    window.train(work / 'held')
+    shown = [label for widget in QApplication.topLevelWidgets() for label in widget.findChildren(QLabel)]
+    marked = [label for label in shown if '<b>' in label.text()]
+    area = window.page._area
+    area._curves = name, {'training': [LossValue(1, 0.5)]}, 0
+    area._plot(None)
+    window.status.figure_canvas.draw()
+    tips = [x.toolTip() for x in (window.actions.train_button, *window.panel().findChildren(QLabel))]
+    window.page._dialog.close()
+    return {
+        'marked_texts': len(marked),
+        'formatted': [label.text() for label in marked if label.textFormat() != Qt.TextFormat.PlainText],
+        'marked_question': question,
+        'formatted_tips': [tip for tip in tips if '<b>' in tip],
+        'marked_tips': len([tip for tip in tips if '&lt;b&gt;' in tip]),
+        'title': window.status.axes.get_title(),
+    }
 
 
 def warnings_of_pixels(window: Window) -> dict[str, Any]:

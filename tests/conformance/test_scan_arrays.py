@@ -1,0 +1,51 @@
+"""Ptychodus' loops over positions, done by arrays (API-86)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip('ptychodus.api.settings')
+
+from ptychodus.api import probe_positions
+from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
+
+from ptychopinn_ptychodus.scan_arrays import work_on_scans_by_arrays
+
+pytestmark = pytest.mark.ptychodus
+
+
+def positions(counts: bool = False) -> list[ProbePosition]:
+    rng = np.random.default_rng(0)
+    return [
+        ProbePosition(3 * n, *rng.normal(0, 1e-6, 2).tolist(), float(n) if counts else None) for n in range(9)
+    ]
+
+
+@pytest.mark.parametrize('counts', [False, True])
+def test_positions_are_copied_as_they_are(monkeypatch: pytest.MonkeyPatch, counts: bool) -> None:
+    """API-86: nothing is shared, and no point is built."""
+    points = positions(counts)
+    one = ProbePositionSequence(points)
+    monkeypatch.setattr(ProbePositionSequence, '__init__', ProbePositionSequence.__init__)
+    work_on_scans_by_arrays()
+    with monkeypatch.context() as patch:
+        patch.setattr(ProbePositionSequence, '__getitem__', lambda *_: pytest.fail('a point was built'))
+        other = ProbePositionSequence(one)
+    assert list(other) == list(one) == list(ProbePositionSequence(points)) == points
+    assert not np.shares_memory(other._coordinates_m, one._coordinates_m)
+    assert len(ProbePositionSequence()) == 0
+    assert list(ProbePositionSequence(one[2:4])) == points[2:4]
+
+
+def test_the_bounding_box_is_that_of_ptychodus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """API-86."""
+    original = probe_positions.calculate_scan_geometry
+    original = getattr(original, '__wrapped__', original)
+    monkeypatch.setattr(probe_positions, 'calculate_scan_geometry', original)
+    work_on_scans_by_arrays()
+    sequence = ProbePositionSequence(positions())
+    one, other = original(sequence), probe_positions.calculate_scan_geometry(sequence)
+    assert probe_positions.calculate_scan_geometry is not original
+    for name in ('minimum_x_m', 'maximum_x_m', 'minimum_y_m', 'maximum_y_m', 'length_m'):
+        assert getattr(other, name) == pytest.approx(getattr(one, name))

@@ -1,13 +1,13 @@
 """How long the window's event loop stands still in a whole inference, and on what.
 
-    python tests/benchmarks/bench_window.py [--side 100] [--size 64] [--load 8] [--page object] [--release 1.6.0]
+    python tests/benchmarks/bench_window.py [--side 100] [--size 64] [--load 8] [--page object]
 
-Loads a scan of SIDE × SIDE patterns of SIZE × SIZE pixels in the real window (offscreen, or where QT_QPA_PLATFORM says), clicks
-*Infer* and follows a timer of 10 ms until the result is in the list. A gap is the time from one tick to the
-next beyond those 10 ms. Beside each of the longest: the CPU time that the window's thread itself used in it,
-which a busy machine hardly changes, and where it was. Before the run the same is measured in the idle window,
-which shows what the machine alone does. `--load` starts as many processes that only compute. The scan is
-simulated once.
+Loads a scan of SIDE × SIDE patterns of SIZE × SIZE pixels in the real window (offscreen, or where
+QT_QPA_PLATFORM says), clicks *Infer* and follows a timer of 10 ms until the result is in the list. A gap is
+the time from one tick to the next beyond those 10 ms. Beside each of the longest: the CPU time that the
+window's thread itself used in it, which a busy machine hardly changes, and where it was. Before the run the
+same is measured in the idle window, which shows what the machine alone does. `--load` starts as many
+processes that only compute. The scan is simulated once.
 
 With `--stand-in SECONDS` the child does not reconstruct: it sends for so long what a child sends, an object
 of the scan's size every half second, bars and log lines, and at the end a result. All else is as ever.

@@ -281,7 +281,7 @@ def stops(window: Window, scan: Path, work: Path) -> dict[str, Any]:
 
     def stop(name: str, start: Callable[[], None], when: Callable[[], bool]) -> None:
         start()
-        window.until(lambda: window.monitor.is_processing and when(), 120)
+        window.until(lambda: window.monitor.is_processing and when(), 400)
         begin = time.monotonic()
         window.status.stop_button.click()
         window.until(lambda: not window.monitor.is_processing, 60)

@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / 'tests' / 'conformance'))
 
+from training_stories import both_button  # noqa: E402
 from window_driver import Window  # noqa: E402
 
 WIDTH_PX = 1000
@@ -66,6 +67,33 @@ def training(camera: Camera) -> None:
     camera.shoot('stopped')
 
 
+def queue(camera: Camera) -> None:
+    """*Train and infer*: what runs and what waits, and *Stop* that ends both."""
+    window = camera.window
+    window.set_epochs(300)
+    both_button(window).click()
+    window.until(lambda: 'Epoch 2/' in window.pane())
+    window.spin(1.5)
+    camera.shoot('queue')
+    window.stop_after(0)
+
+
+def grey(camera: Camera) -> None:
+    """A product with patterns that are not square: the buttons are grey and the panel says why."""
+    import numpy as np
+    from scan_maker import write_patterns
+
+    window, folder = camera.window, camera.folder / 'oblong'
+    folder.mkdir()
+    write_patterns(folder, np.full((64, 64, 80), 3, np.uint16))
+    api = window.model.workflow_api
+    data = api.load_assembled_diffraction_data(folder / 'diffraction.h5')
+    api.load_product(camera.folder / 'IN' / 'product.h5', diffraction=data)
+    window.choose(window.products()[-1])
+    camera.shoot('grey')
+    window.choose('sim')
+
+
 def inference(camera: Camera) -> None:
     """The object while it is made, the result, its uncertainty and the losses of its model."""
     window = camera.window
@@ -103,7 +131,9 @@ def error(camera: Camera) -> None:
 
 STATES: dict[str, Callable[[Camera], None]] = {
     'rest': rest,
+    'grey': grey,
     'training': training,
+    'queue': queue,
     'inference': inference,
     'error': error,
 }

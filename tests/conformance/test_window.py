@@ -91,7 +91,7 @@ def test_the_story_without_a_framework(tell: Callable[..., Report]) -> None:
 
 
 def test_what_is_drawn_and_said_without_a_run(tell: Callable[..., Report]) -> None:
-    """API-81 (Object page), API-84, API-85."""
+    """API-81 (Object page), API-84 to API-87."""
     check_looks(tell('looks'))
 
 

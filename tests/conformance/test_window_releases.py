@@ -70,7 +70,7 @@ def test_the_stories_of_a_session(tell: Callable[..., Report]) -> None:
 
 
 def test_what_is_drawn_and_said_without_a_run(tell: Callable[..., Report]) -> None:
-    """API-81 (Object page), API-84, API-85."""
+    """API-81 (Object page), API-84 to API-87."""
     check_looks(tell('looks'))
 
 

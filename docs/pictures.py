@@ -71,8 +71,9 @@ def queue(camera: Camera) -> None:
     """*Train and infer*: what runs and what waits, and *Stop* that ends both."""
     window = camera.window
     window.set_epochs(300)
+    # Before any other training, whose model would serve.
     both_button(window).click()
-    window.until(lambda: 'Epoch 2/' in window.pane())
+    window.until(lambda: 'Epoch 5/' in window.pane())
     window.spin(1.5)
     camera.shoot('queue')
     window.stop_after(0)
@@ -132,8 +133,8 @@ def error(camera: Camera) -> None:
 STATES: dict[str, Callable[[Camera], None]] = {
     'rest': rest,
     'grey': grey,
-    'training': training,
     'queue': queue,
+    'training': training,
     'inference': inference,
     'error': error,
 }

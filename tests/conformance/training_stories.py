@@ -178,6 +178,7 @@ def questions(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.train(scan)
     window.spin(0.5)
     report['same']['queued'] = bool(window.line('Now:'))
+    window.status.stop_button.click()
     idle(window)
     window.settings.engine.start_from.set_value('checkpoint')
     window.train(work / 'empty')

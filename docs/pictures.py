@@ -43,7 +43,7 @@ class Camera:
         with Image.open(path) as picture:
             small = picture.convert('RGB').resize((WIDTH_PX, picture.height * WIDTH_PX // picture.width))
         # The colours that there are, rather than all, make the file a quarter as large.
-        small.quantize(40).save(path, optimize=True)
+        small.quantize(64, Image.Quantize.FASTOCTREE).save(path, optimize=True)
         size = path.stat().st_size
         print(f'{path.relative_to(HERE.parent)}: {size / 1000:.0f} kB')
         if size > LARGEST_BYTES:
@@ -59,8 +59,9 @@ def training(camera: Camera) -> None:
     """A training is on its way, past its simulated epochs; then it is stopped."""
     window = camera.window
     window.set_epochs(300)
+    before = len(window.pane())
     window.train(camera.folder / 'stopped')
-    window.until(lambda: 'Epoch 6/' in window.pane())
+    window.until(lambda: 'Epoch 6/' in window.pane()[before:])
     window.spin(1.5)
     camera.shoot('training')
     window.stop_after(0)
@@ -77,6 +78,7 @@ def queue(camera: Camera) -> None:
     window.spin(1.5)
     camera.shoot('queue')
     window.stop_after(0)
+    window.choose('sim')
 
 
 def grey(camera: Camera) -> None:
@@ -102,7 +104,8 @@ def inference(camera: Camera) -> None:
     window.train(camera.folder / 'trained')
     window.finish()
     window.actions.reconstruct_button.click()
-    window.until(lambda: window.page._area._image.titles()[0].startswith('Amplitude'))
+    for title in ('The first', 'Amplitude'):
+        window.until(lambda title=title: window.page._area._image.titles()[0].startswith(title))
     camera.shoot('inference')
     window.finish()
     for number, state in ((1, 'result'), (2, 'uncertainty'), (0, 'losses')):

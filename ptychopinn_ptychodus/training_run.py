@@ -17,6 +17,7 @@ from ptycho_engine.config import TrainingConfig
 from ptycho_engine.data.scan import find_training_scans
 from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, DataFileNotFoundError
 from ptycho_engine.files.archive import CHECKPOINT_NAME
+from ptycho_engine.io.atomic import remove_leftovers
 from ptycho_engine.io.preflight import require_writable
 
 from .child import Child, ChildDied, Message
@@ -202,7 +203,8 @@ class TrainingRun:
         yield TrainOutput(list(progress.training), list(progress.validation), progress=TRAINING_GOAL)
 
     def _with_checkpoint(self, error: ChildDied) -> ChildDied:
-        """Say what is left of a run that was killed."""
+        """Remove what a run that was killed has half written, and say what is left of it."""
+        remove_leftovers(self._job.output_path)
         checkpoint = self._job.output_path / CHECKPOINT_NAME
         if not checkpoint.is_file():
             return error

@@ -96,4 +96,5 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
             position_y_m=y_m,
             position_indexes=np.arange(len(x_m)),
         )
-    return counts, np.asarray(small['bad_pixels'], dtype=bool), product
+        bad_pixels = np.asarray(small['bad_pixels'], dtype=bool)
+    return counts, bad_pixels, product

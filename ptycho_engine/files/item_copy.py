@@ -1,11 +1,12 @@
 """Items of HDF5 files copied into another: types, filters, attributes and links as they are.
 
 HDF5 has a function for it, which trusts the file: a damaged index of chunks ends it, and the process, in a
-corrupt heap. Datasets are therefore read and written here.
+corrupt heap. Datasets are therefore copied here, chunk by chunk as they are stored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -99,31 +100,57 @@ def _copied_dataset(item: h5py.Dataset, target: h5py.Group, name: bytes) -> h5py
     # A copy, because a named type belongs to its file.
     kind, space = item.id.get_type().copy(), item.id.get_space()
     made = h5py.Dataset(h5py.h5d.create(target.id, name, kind, space, dcpl=properties))
-    if properties.get_layout() == h5py.h5d.VIRTUAL or item.shape is None or not item.size:
-        return made
     if kind.detect_class(h5py.h5t.REFERENCE):
         # A reference means nothing in another file; the copy's are empty.
         return made
     pointers = kind.detect_class(h5py.h5t.VLEN) or item.dtype.hasobject
-    # Other values travel as bytes: NumPy would cut the padding of texts, and does not know every type.
-    in_memory = None if pointers else kind
-    element = item.dtype if pointers else np.dtype(f'V{kind.get_size()}')
-    for part in _parts(item.shape, element.itemsize):
-        there = item.id.get_space()
-        if item.shape:
-            there.select_hyperslab(
-                (part.start, *(0 for _ in item.shape[1:])), (part.stop - part.start, *item.shape[1:])
-            )
-        values = np.zeros((part.stop - part.start, *item.shape[1:]) if item.shape else (), element)
-        here = h5py.h5s.create_simple(values.shape) if item.shape else h5py.h5s.create(h5py.h5s.SCALAR)
-        item.id.read(here, there, values, mtype=in_memory)
-        made.id.write(here, there, values, mtype=in_memory)
+    if properties.get_layout() == h5py.h5d.CHUNKED:
+        _copy_chunks(item, made, as_they_are=not pointers)
+    elif properties.get_layout() != h5py.h5d.VIRTUAL and item.size and item.id.get_storage_size():
+        for part in _parts(item.shape, item.dtype.itemsize):
+            _copy_part(item, made, part, as_they_are=not pointers)
     return made
 
 
-def _parts(shape: tuple[int, ...], size: int) -> Any:
-    """Return slices of the first axis that hold a bounded number of bytes; one for a lone value."""
+def _copy_chunks(item: h5py.Dataset, made: h5py.Dataset, *, as_they_are: bool) -> None:
+    """Copy the chunks that are stored, of however many there could be; without unpacking them if possible."""
+    most = item.file.id.get_filesize()
+    for number in range(item.id.get_num_chunks()):
+        chunk = item.id.get_chunk_info(number)
+        if chunk.size > most:
+            raise ValueError(f'a chunk of {chunk.size} bytes in a file of {most}')
+        if as_they_are:
+            mask, data = item.id.read_direct_chunk(chunk.chunk_offset)
+            made.id.write_direct_chunk(chunk.chunk_offset, data, mask)
+        else:
+            ends = (start + side for start, side in zip(chunk.chunk_offset, item.chunks, strict=True))
+            stops = map(min, ends, item.shape)
+            part = tuple(map(slice, chunk.chunk_offset, stops))
+            _copy_part(item, made, part, as_they_are=False)
+
+
+Part = tuple[slice, ...]
+
+
+def _copy_part(item: h5py.Dataset, made: h5py.Dataset, part: Part, *, as_they_are: bool) -> None:
+    kind = item.id.get_type()
+    shape = tuple(side.stop - side.start for side in part)
+    there = item.id.get_space()
+    if part:
+        there.select_hyperslab(tuple(side.start for side in part), shape)
+    here = h5py.h5s.create_simple(shape) if part else h5py.h5s.create(h5py.h5s.SCALAR)
+    # As bytes where it can be: NumPy would cut the padding of texts, and does not know every type.
+    in_memory = kind if as_they_are else None
+    values = np.zeros(shape, f'V{kind.get_size()}' if as_they_are else item.dtype)
+    item.id.read(here, there, values, mtype=in_memory)
+    made.id.write(here, there, values, mtype=in_memory)
+
+
+def _parts(shape: tuple[int, ...], size: int) -> Iterator[Part]:
+    """Yield parts of an array that hold a bounded number of bytes; one without axes for a lone value."""
     if not shape:
-        return [slice(0, 1)]
+        yield ()
+        return
     row = max(int(np.prod(shape[1:], dtype=np.int64)) * size, 1)
-    return blocks(shape[0], max(BYTES_AT_ONCE // row, 1))
+    for rows in blocks(shape[0], max(BYTES_AT_ONCE // row, 1)):
+        yield (rows, *(slice(0, side) for side in shape[1:]))

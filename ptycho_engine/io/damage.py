@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from tokenize import TokenError
 
 from ..errors import DataValueError, EngineError
+from ..printable import printable
 
 __all__ = ['DAMAGE', 'first_line', 'most_unpacked', 'reading']
 
@@ -43,10 +44,14 @@ def reading(complaint: str) -> Iterator[None]:
         raise DataValueError(f'{complaint} ({first_line(error)}).') from error
 
 
+MOST_SAID = 300
+"""Characters of what a library says; some quote what they found whole."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says: those after it are advice to programmers."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else ' '.join(map(str, error.args))
-    return text.strip().partition('\n')[0].rstrip('.') or type(error).__name__
+    return printable(text.strip().partition('\n')[0].rstrip('.'), MOST_SAID) or type(error).__name__
 
 
 def most_unpacked(stored: int) -> int:

@@ -13,6 +13,7 @@ from h5py import h5d, h5g, h5l, h5o, h5p
 
 from ..errors import DataFileNotFoundError, DataValueError
 from .damage import first_line
+from .hdf5_heaps import has_endless_heap
 from .regular import FileState, open_state, opened_state, regular_state
 
 __all__ = ['Found', 'OpenFile', 'Session', 'address', 'open_beside']
@@ -76,7 +77,10 @@ class Session:
             except (OSError, RuntimeError, ValueError) as error:
                 raise DataValueError(_unreadable(path, error)) from error
             self.stack.callback(handle.close)
-            state = opened_state(handle.id.get_vfd_handle(), path)
+            descriptor = handle.id.get_vfd_handle()
+            state = opened_state(descriptor, path)
+            if has_endless_heap(descriptor, state):
+                raise DataValueError(f'{path} is damaged: a heap of its texts has no end; copy it again.')
             self.files[key] = OpenFile(handle, path, state)
         return self.files[key]
 

@@ -411,3 +411,20 @@ def test_hdf_07_attributes_are_short(tmp_path):
         for name in ('many', 'lists'):
             with pytest.raises(DataValueError, match=name):
                 file.attrs[name]
+
+
+def test_hdf_12_a_heap_without_an_end_is_refused(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file.attrs['name'] = 'a text'
+        file['x'] = np.arange(3)
+    good = path.read_bytes()
+    with open_hdf5(path) as file:
+        assert file.attrs['name'] == 'a text'
+    place = good.index(b'GCOL') + 16
+    while (number := good[place]) != 0:
+        place += 16 + -(-good[place + 8] // 8) * 8
+    assert number == 0
+    path.write_bytes(good[: place + 8] + bytes(8) + good[place + 16 :])
+    with pytest.raises(DataValueError, match='has no end'), open_hdf5(path):
+        pass

@@ -34,7 +34,7 @@ from .samples import Samples, make_samples
 
 HANG_S = 20.0
 MOST_MEMORY = 1_500_000_000
-"""Bytes that a reader may have in memory at its peak."""
+"""Bytes of memory that a reader may take at its peak, beyond what the process had before."""
 ADDRESS_SPACE = 8 << 30
 """Bytes of address space of a reader, so that a flood ends in an error and not on the whole machine."""
 CASES_OF_A_PROCESS = 400
@@ -73,11 +73,12 @@ def run_case(case: Case, kind: Kind, samples: Samples, good: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix='fuzz-') as folder:
         path = damaged_file(case, kind, samples, Path(folder))
         _reset_peak()
+        before = _peak()
         try:
             seen = kind.read(path, samples)
         except BaseException:  # noqa: BLE001  whatever it is, it is what is looked for
-            return Outcome(case, 'error', traceback.format_exc(), _peak())
-    peak = _peak()
+            return Outcome(case, 'error', traceback.format_exc(), _peak() - before)
+    peak = _peak() - before
     if peak > MOST_MEMORY:
         return Outcome(case, 'memory', f'{peak >> 20} MiB at the peak', peak)
     verdict = 'refused' if 'refused' in seen else 'same' if seen == good else 'other'

@@ -61,7 +61,7 @@ def read_and_hang(path, samples):
 
 def read_and_flood(path, samples):
     if path.read_bytes() != samples.toml.read_bytes():
-        np.ones(220_000_000).sum()
+        np.ones(240_000_000).sum()
     return ''
 
 

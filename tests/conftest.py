@@ -1,6 +1,8 @@
 """Shared small scans; everything here is simulated and quick."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,19 @@ def flat_product() -> ProductData:
         position_y_m=np.zeros(2),
         position_indexes=np.arange(2),
     )
+
+
+@pytest.fixture(autouse=True, scope='session')
+def heard() -> Iterator[None]:
+    """Hear signals in children, also where tests run in the background or under nohup, which ignore them."""
+    default = {'SIGINT': signal.default_int_handler, 'SIGTERM': signal.SIG_DFL, 'SIGHUP': signal.SIG_DFL}
+    handlers = {getattr(signal, name): handler for name, handler in default.items() if hasattr(signal, name)}
+    ignored = [signum for signum in handlers if signal.getsignal(signum) is signal.SIG_IGN]
+    for signum in ignored:
+        signal.signal(signum, handlers[signum])
+    yield
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 @pytest.fixture(scope='session')

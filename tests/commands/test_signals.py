@@ -27,18 +27,6 @@ PATIENCE_S = 300
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def heard() -> Iterator[None]:
-    """Hear the signals in children, also where these tests run in the background, or under nohup."""
-    default = dict.fromkeys(CODES, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
-    ignored = [signum for signum in CODES if signal.getsignal(signum) is signal.SIG_IGN]
-    for signum in ignored:
-        signal.signal(signum, default[signum])
-    yield
-    for signum in ignored:
-        signal.signal(signum, signal.SIG_IGN)
-
-
 @contextmanager
 def start(*words: object, **options) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, '-m', 'ptycho_engine', *map(str, words)]

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,11 +101,18 @@ def test_out_01_a_disk_that_takes_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_root
-def test_out_01_a_folder_that_may_not_be_written_to(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users reach; pytest closes its own to them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    sticky = tmp_path / 'sticky'
+        yield folder
+
+
+@needs_root
+def test_out_01_a_folder_that_may_not_be_written_to(open_folder):
+    sticky = open_folder / 'sticky'
     sticky.mkdir()
     sticky.chmod(0o1777)
     (sticky / 'product.h5').write_text('')
@@ -120,7 +129,7 @@ def test_out_01_a_folder_that_may_not_be_written_to(tmp_path):
     done = subprocess.run(
         [
             *('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'),
-            *(sys.executable, '-c', code, str(tmp_path)),
+            *(sys.executable, '-c', code, str(open_folder)),
         ],
         capture_output=True,
         text=True,

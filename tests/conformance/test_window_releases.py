@@ -59,10 +59,6 @@ def tell(
     return play
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason='a training on a folder without patterns, after an inference, is not refused in a dialog',
-)
 def test_the_stories_of_a_session(tell: Callable[..., Report]) -> None:
     """Train, watch, stop, go on, infer, save, open again; wrong data; models of another probe and size."""
     report = tell('release')

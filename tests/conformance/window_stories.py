@@ -142,7 +142,7 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.spin(1.5)
     report['infer_without_model'] = window.dialogs[-1:]
 
-    report |= wrong_data(window, work)
+    report |= wrong_data(window, scan, work)
     report |= {f'inference_{key}': value for key, value in stop_inference(window, scan, work).items()}
 
     window.train(work / 'empty')
@@ -183,8 +183,9 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     return report
 
 
-def wrong_data(window: Window, work: Path) -> dict[str, Any]:
-    """Train on a file without patterns."""
+def wrong_data(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """Train on a file without patterns, with a product chosen for which *Train* is not grey."""
+    window.load(scan)
     (work / 'npz').mkdir()
     np.savez(work / 'npz' / 'scan.npz', xcoords=np.zeros(3), ycoords=np.zeros(3), probeGuess=np.zeros((8, 8)))
     window.settings.engine.start_from.set_value('scratch')
@@ -202,7 +203,7 @@ def release(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     """All but what needs a window of its own, in one session."""
     return {
         'run': run(window, scan, work, more_epochs=3),
-        'wrong_data': wrong_data(window, work),
+        'wrong_data': wrong_data(window, scan, work),
         'models': models(window, scan, work),
     }
 

@@ -165,7 +165,10 @@ class HostedTask:
         run: QueuedRun,
         reconstructor: PtychoPINNReconstructor,
         core: HostedProcessingCore,
+        *,
+        in_batch: bool,
     ) -> None:
+        self._in_batch = in_batch
         self._task = task
         self._run = run
         self._reconstructor = reconstructor
@@ -198,10 +201,10 @@ class HostedTask:
                 self._with_monitor()
         except (EngineError, ChildCrashed, OSError) as error:
             # The monitor has recorded it, so a caller that waits gets the exception itself.
-            self._core.tell_failure(self._task, error)
+            self._tell_failure(error)
         except Exception as error:
             # Ptychodus' own line with the traceback does not reach the log pane.
-            self._core.tell_failure(self._task, error)
+            self._tell_failure(error)
             raise
         else:
             if not context.delivered:
@@ -211,6 +214,12 @@ class HostedTask:
             self._reconstructor.context = RunContext()
             self._core.queue.remove(self._run)
             self._core.refresh()
+
+    def _tell_failure(self, error: Exception) -> None:
+        self._core.discard(self._task)
+        # Batch mode prints it by itself, and may be over by now.
+        if not self._in_batch:
+            self._core.tell_failure(self._task, error)
 
     def _has_turn(self) -> bool:
         """Return whether the run may begin; a caller that waits for one that may not gets the reason."""

@@ -275,7 +275,8 @@ class HostedProcessingCore(ProcessingCore):
                 self.processing_api.task_monitor.notify_observers()
             raise
         ours = cast(OurTask, task)
-        return HostedTask(ours, self._queue(ours, reconstructor), reconstructor, self)
+        run = self._queue(ours, reconstructor)
+        return HostedTask(ours, run, reconstructor, self, in_batch=self._input_directory is not None)
 
     def _queue(self, task: OurTask, reconstructor: PtychoPINNReconstructor) -> QueuedRun:
         name = task.reconstruct_input.product.metadata.name
@@ -315,10 +316,7 @@ class HostedProcessingCore(ProcessingCore):
         reconstructor.load_model_from_file(archive)
 
     def tell_failure(self, task: OurTask, error: Exception) -> None:
-        """Put the sentence of a failed run into the log pane and a dialog; batch mode prints it by itself."""
-        self.discard(task)
-        if self._input_directory is not None:
-            return
+        """Put the sentence of a failed run into the log pane and a dialog."""
         logger.error('%s', error)
         page = self.window.page
         if page is not None:

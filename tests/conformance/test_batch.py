@@ -257,6 +257,31 @@ def test_out_01_a_folder_that_cannot_be_written_is_one_sentence(
     assert f'OUT cannot be an output directory: {blocked} is a file' in failure(run)
 
 
+def test_a_failure_is_said_once_however_late_the_worker_comes_to_it(
+    scan_copy: Path, python: Run, tmp_path: Path
+) -> None:
+    """Section 6: batch mode may be over before Ptychodus' worker, which is slow here, sees the failure."""
+    write_settings(scan_copy, {'Processing': {'Algorithm': 'PtychoPINN_Supervised'}})
+    slow = f"""
+import sys, time
+sys.argv = ['ptychodus', '-b', 'train', '-i', {str(scan_copy)!r}, '-o', {str(tmp_path / 'OUT')!r}]
+from ptychodus.__main__ import main
+from ptychodus.model.task_monitor import TaskProgressMonitor
+leave = TaskProgressMonitor.__exit__
+
+def leave_and_rest(*arguments):
+    leave(*arguments)
+    time.sleep(1)
+
+TaskProgressMonitor.__exit__ = leave_and_rest
+if __name__ == '__main__':
+    sys.exit(main())
+"""
+    script = tmp_path / 'slow.py'
+    script.write_text(slow)
+    assert 'no known object' in failure(python(script))
+
+
 def test_failed_run_leaves_the_old_product(cases: Cases) -> None:
     """API-57."""
     assert (cases.out('corrupt') / 'product.h5').read_bytes() == b'earlier'

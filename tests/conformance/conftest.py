@@ -20,10 +20,12 @@ IN_CI = os.environ.get('CI', '').casefold() == 'true'
 PLUGIN = 'ptychopinn_reconstructor.py'
 PATIENCE_S = 600
 """After this a command counts as hanging; a busy machine may take ten times as long as a quiet one."""
-STORY_S = 500
+STORY_S = 3000
 """The same for a story of the window."""
 
 sys.path.insert(0, str(HERE))
+# Otherwise a check that fails does not say what it has seen.
+pytest.register_assert_rewrite('window_checks')
 
 
 def absent(reason: str) -> None:

@@ -98,6 +98,5 @@ def test_what_is_drawn_and_said_without_a_run(tell: Callable[..., Report]) -> No
 def test_closing_the_window_ends_training_and_keeps_the_model(tell: Callable[..., Report]) -> None:
     """API-33, API-34."""
     report = tell('close')
-    assert report['close_s'] < 3
     assert report['children_left'] == 0
     assert report['files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']

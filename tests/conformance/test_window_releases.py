@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from batch_table import release_scan
-from conftest import HERE, runner, write_models
+from conftest import HERE, STORY_S, runner, write_models
 from releases import SUPPORTED, environment_of, unpack
 from test_window_training import (
     test_the_story_of_the_queue,
@@ -50,7 +50,7 @@ def tell(
         path = os.pathsep.join([*map(str, first_on_path), paths['PYTHONPATH']])
         # Speeds that another test has measured would be shown.
         variables = {**paths, 'PYTHONPATH': path, 'XDG_CACHE_HOME': str(folder / 'cache')}
-        run = runner(sys.executable, variables, 400)(HERE / 'window_driver.py', story, scan, work)
+        run = runner(sys.executable, variables, STORY_S)(HERE / 'window_driver.py', story, scan, work)
         assert run.code == 0, run.log
         report: Report = json.loads((work / 'report.json').read_text())
         assert Path(report['ptychodus']).is_relative_to(folder)

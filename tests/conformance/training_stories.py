@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,13 +39,6 @@ def infer(window: Window, product: str = 'sim') -> None:
     window.choose(product)
 
 
-def idle(window: Window, timeout: float = 400.0) -> None:
-    """Wait until nothing runs or waits, and the window has seen it."""
-    queue = window.model.ptychopinn_reconstructor_library.session.queue
-    window.until(lambda: not queue.sentence() and not window.monitor.is_processing, timeout)
-    window.spin(2.2)
-
-
 def queue(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     """A training with two inferences behind it: all stopped at once; then one that uses the new model."""
     report: dict[str, Any] = {}
@@ -69,7 +61,7 @@ def queue(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     bar = window.status.text_edit.verticalScrollBar()
     report['pane_at_end'] = [bar.value(), bar.maximum()]
     report['stop_s'] = window.stop_after(0)
-    idle(window)
+    window.settle()
     report['head_after'] = [
         line for line in window.text().splitlines() if line.startswith(('Now:', 'Stopping:'))
     ]
@@ -81,14 +73,14 @@ def queue(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.set_epochs(1)
     window.train(work / 'second')
     infer(window)
-    idle(window)
+    window.settle()
     report['comments'] = comments(window, 'sim_ptychopinn_pinn')
     # A training that fails after an inference was queued behind it.
     window.settings.training.realspace_mae_weight.set_value(1.0)
     before = window.products()
     window.train(work / 'fails')
     infer(window)
-    idle(window)
+    window.settle()
     report['failure'] = window.failure()
     report['dependent_pane'] = window.pane()
     report['dependent_kept'] = window.products() == before
@@ -109,7 +101,7 @@ def one_click(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['tip'] = ' '.join(both_button(window).toolTip().split())
     both_button(window).click()
     report['head'] = window.line('Now:')
-    idle(window)
+    window.settle()
     report['products'] = window.products()
     report['comments'] = comments(window, 'sim_ptychopinn_pinn')
     report['pane'] = window.pane()
@@ -119,11 +111,11 @@ def one_click(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['tip_again'] = ' '.join(both_button(window).toolTip().split())
     both_button(window).click()
     report['head_again'] = window.line('Now:')
-    idle(window)
+    window.settle()
     window.choose('sim')
     window.settings.engine.unrolled_steps.set_value(2)
     both_button(window).click()
-    idle(window)
+    window.settle()
     report['folders'] = {path.name: names(path) for path in scan.glob('sim_model*')}
     window.settings.engine.start_from.set_value('checkpoint')
     window.choose('sim')
@@ -162,7 +154,7 @@ def questions(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     for answer in ('Cancel', 'Keep both', 'Replace'):
         said = window.answer(answer)
         window.train(folder)
-        idle(window)
+        window.settle()
         report[answer] = {
             'said': said,
             'old_kept': (folder / 'wts.h5.zip').read_bytes() == old,
@@ -172,14 +164,14 @@ def questions(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     for answer in ('Cancel', 'Train on "sim"'):
         said = window.answer(answer)
         window.train(other)
-        idle(window)
+        window.settle()
         report[f'other scan: {answer}'] = {'said': said, 'files': names(other), 'pane': window.pane()}
     report['same'] = {'asked': window.answer('Cancel', seconds=5)}
     window.train(scan)
     window.spin(0.5)
     report['same']['queued'] = bool(window.line('Now:'))
     window.status.stop_button.click()
-    idle(window)
+    window.settle()
     window.settings.engine.start_from.set_value('checkpoint')
     window.train(work / 'empty')
     report['no_checkpoint'] = window.failure()
@@ -263,82 +255,10 @@ def rows(window: Window) -> list[str]:
     return shown
 
 
-def waited(seconds: float) -> Callable[[], bool]:
-    """Return a condition that is true so long after it was first asked."""
-    begin: list[float] = []
-
-    def over() -> bool:
-        begin.append(time.monotonic())
-        return begin[-1] - begin[0] > seconds
-
-    return over
-
-
-def stops(window: Window, scan: Path, work: Path) -> dict[str, Any]:
-    """Stop in every state of a run; how long each takes, in seconds."""
-    report: dict[str, Any] = {}
-    window.load(scan)
-    window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
-
-    def stop(name: str, start: Callable[[], None], when: Callable[[], bool]) -> None:
-        start()
-        window.until(lambda: window.monitor.is_processing and when(), 400)
-        begin = time.monotonic()
-        window.status.stop_button.click()
-        window.until(lambda: not window.monitor.is_processing, 60)
-        report[name] = round(time.monotonic() - begin, 2)
-        print(f'Stop, {name}: {report[name]} s', flush=True)
-        idle(window)
-
-    def training() -> None:
-        window.train(work / f'm{len(report)}')
-
-    window.set_epochs(3000)
-    stop('starting', training, lambda: True)
-    for delay in (0.5, 1.5, 3.0):
-        stop(f'{delay} s after the click', training, waited(delay))
-    marks = [window.pane()]
-
-    def new(text: str) -> bool:
-        return text in window.pane()[len(marks[-1]) :]
-
-    def marked(start: Callable[[], None]) -> Callable[[], None]:
-        def begin() -> None:
-            marks.append(window.pane())
-            start()
-
-        return begin
-
-    stop('training', marked(training), lambda: new('Epoch 2/'))
-    window.settings.engine.simulated_epochs.set_value(300)
-    stop('simulated epochs', marked(training), lambda: new('epoch 2/'))
-    window.settings.engine.simulated_epochs.set_value(1)
-    window.set_epochs(2)
-    stop('saving', marked(training), lambda: new('Epoch 2/'))
-    window.settings.engine.refine_iterations.set_value(5000)
-
-    def inference() -> None:
-        infer(window)
-
-    stop('network', inference, lambda: True)
-    stop('refinement', inference, lambda: window.bar() > 0.31 * 64)
-
-    def queued() -> None:
-        window.set_epochs(3000)
-        marked(training)()
-        inference()
-        inference()
-
-    stop('queued', queued, lambda: new('Epoch 2/'))
-    report['products'] = window.products()
-    return report
-
-
 TRAINING_STORIES: dict[str, Callable[[Window, Path, Path], dict[str, Any]]] = {
     'queue': queue,
     'one_click': one_click,
     'questions': questions,
     'unfit': unfit,
     'panel': panel,
-    'stops': stops,
 }

@@ -12,12 +12,15 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault('QT_QPA_PLATFORM', 'offscreen')
+PATIENCE_S = 900.0
+"""After this a run counts as hanging; a busy machine may take twenty times as long as a quiet one."""
 
 
 class Window:
@@ -91,7 +94,7 @@ class Window:
             self.app.processEvents()
             time.sleep(0.01)
 
-    def until(self, condition: Callable[[], bool], timeout: float = 300.0) -> float:
+    def until(self, condition: Callable[[], bool], timeout: float = PATIENCE_S) -> float:
         start = time.monotonic()
         while not condition():
             if time.monotonic() - start > timeout:
@@ -111,7 +114,15 @@ class Window:
         self.answers['directory'] = directory
         self.actions.train_button.click()
 
-    def finish(self, timeout: float = 400.0) -> list[int]:
+    def settle(self) -> None:
+        """Wait until nothing runs or waits, and the window shows it."""
+        done = threading.Event()
+        # Ptychodus' worker comes to it after all runs, the window after all that they have queued for it.
+        self.page._processing_api._task_manager.put_background_task(lambda: done.set)
+        self.until(done.is_set)
+        self.spin(0.1)
+
+    def finish(self) -> list[int]:
         """Wait for the run to end; return the positions of the bar on the way."""
         seen: list[int] = []
         started = [False]
@@ -123,19 +134,20 @@ class Window:
                 seen.append(value)
             return started[0] and not self.monitor.is_processing
 
-        self.until(done, timeout)
-        self.spin(2.2)  # two ticks of the window
+        self.until(done)
+        self.settle()
         return seen
 
     def stop_after(self, seconds: float) -> float:
         """Click Stop after `seconds` of a run; return how long the run goes on."""
+        self.until(lambda: self.monitor.is_processing)
         self.spin(seconds)
-        assert self.monitor.is_processing
+        assert self.monitor.is_processing, 'the run was over before Stop was pressed'
         start = time.monotonic()
         self.status.stop_button.click()
-        self.until(lambda: not self.monitor.is_processing, 30)
+        self.until(lambda: not self.monitor.is_processing)
         answer = time.monotonic() - start
-        self.spin(2.2)
+        self.settle()
         return answer
 
     @property
@@ -166,7 +178,7 @@ class Window:
         tip = '' if button.isEnabled() else ' '.join(button.toolTip().split())
         return {'enabled': button.isEnabled(), 'why_not': tip}
 
-    def answer(self, text: str, seconds: float = 20.0) -> list[str]:
+    def answer(self, text: str, seconds: float = 300.0) -> list[str]:
         """Press a button of the next question, as soon as there is one; its sentences come into the list."""
         from PyQt5.QtCore import QTimer
         from PyQt5.QtWidgets import QMessageBox

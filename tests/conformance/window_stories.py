@@ -36,7 +36,14 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
 
     window.set_epochs(3000)
     window.train(work / 'model')
-    window.until(lambda: 'Epoch 3/' in window.pane() and 'left' in window.status.progress_bar.format())
+    window.until(
+        lambda: (
+            'Epoch 3/' in window.pane()
+            and 'left' in window.status.progress_bar.format()
+            # The plot follows the pane.
+            and min(map(len, plotted(window).values()), default=0) >= 2
+        )
+    )
     report['bar_while_training'] = window.bar() >= 0
     report['time_left'] = window.status.progress_bar.format()
     report['plot_while_training'] = plotted(window)
@@ -58,6 +65,8 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     report['forecast'] = window.line('Train:')
 
     window.settings.engine.inference_batch_size.set_value(4)
+    # Long enough for an image in between on any machine.
+    window.settings.engine.refine_iterations.set_value(100)
     drawn = count_images(window)
     window.actions.reconstruct_button.click()
     report['bar_inference'] = window.finish()
@@ -120,7 +129,7 @@ def save_and_open(window: Window, work: Path) -> dict[str, Any]:
     report['saved'] = (work / 'saved.h5').is_file()
     report['dialogs'] = list(window.dialogs)
     index = window.model.product_core.product_api.open_product(work / 'saved.h5')
-    window.spin(1.2)
+    window.settle()
     report['reopened'] = window.products()[index]
     window.view.processing_action.trigger()
     window.choose(report['reopened'])
@@ -139,7 +148,7 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     before = window.products()
 
     window.page._reconstruct()  # as a program that calls it would
-    window.spin(1.5)
+    window.settle()
     report['infer_without_model'] = window.dialogs[-1:]
 
     report |= wrong_data(window, scan, work)
@@ -153,7 +162,7 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
     window.settings.engine.refine_method.set_value('abacus')
     window.page._reconstruct()
-    window.spin(1.5)
+    window.settle()
     report['bad_setting'] = window.dialogs[-1:]
     window.settings.engine.refine_method.set_value('rpie')
     (work / 'away.zip').write_bytes((scan.parent / 'model.zip').read_bytes())
@@ -162,7 +171,7 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     (work / 'away.zip').unlink()
     # Such a run may be over before it is seen to have begun.
     window.until(lambda: 'away.zip' in window.failure())
-    window.spin(2.2)
+    window.settle()
     report['failed_inference'] = window.failure()
     report['products_kept'] = window.products() == before
 
@@ -190,7 +199,7 @@ def wrong_data(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     np.savez(work / 'npz' / 'scan.npz', xcoords=np.zeros(3), ycoords=np.zeros(3), probeGuess=np.zeros((8, 8)))
     window.settings.engine.start_from.set_value('scratch')
     window.train(work / 'npz')
-    window.until(lambda: bool(window.failure()), 10)
+    window.until(lambda: bool(window.failure()))
     window.shoot(work / 'failure.png')
     return {
         'bad_npz_pane': window.pane(),
@@ -216,7 +225,7 @@ def models(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     for name in ('model', 'other_probe', 'other_size', 'other_network'):
         window.answers['open'] = folder / f'{name}.zip'
         window.page._load_model_action.trigger()
-        window.spin(1.2)
+        window.settle()
         report[name] = {**window.infer(), 'panel': window.text(), 'pane': window.pane().splitlines()[-1:]}
         if name == 'other_probe':
             window.shoot(work / 'other_probe.png')
@@ -301,13 +310,13 @@ def frameless(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['offered'] = {model.item(i).text(): model.item(i).isEnabled() for i in range(model.rowCount())}
     report['tool_tip'] = combo.toolTip()
     window.train(work / 'model')
-    window.until(lambda: bool(window.failure()), 10)
+    window.until(lambda: bool(window.failure()))
     report['training'] = window.failure()
     report['pane'] = window.pane()
     window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
     before = window.products()
     window.page._reconstruct()
-    window.spin(1.5)
+    window.settle()
     report['inference'] = window.dialogs[-1:]
     report['pane_after_inference'] = window.pane()
     report['products_kept'] = window.products() == before
@@ -490,7 +499,7 @@ def warnings_of_pixels(window: Window) -> dict[str, Any]:
             item.get_object_item().rebuild()
         counts.append(len(said))
     window.model.processing_core.refresh()
-    window.spin(1.5)
+    window.settle()
     for _ in range(5):
         item.get_object_item().rebuild()
     counts.append(len(said))

@@ -1,0 +1,161 @@
+"""How long a run goes on after Stop is clicked in the real window, in every state of a run.
+
+    python tests/benchmarks/bench_stop.py [--release 1.5.1] [--times 1]
+
+The window is offscreen, or where QT_QPA_PLATFORM says; the scan has 64 patterns of 64×64 pixels. The time is
+from the click until Ptychodus says that nothing runs any more, with the load average beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / 'tests' / 'conformance'))
+STATES = (
+    'starting',
+    '0.5 s after the click',
+    '1.5 s after the click',
+    '3 s after the click',
+    'on simulated objects',
+    'training',
+    'saving',
+    'inference, starting',
+    'inference, network',
+    'inference, refinement',
+    'queue of three',
+)
+
+
+class Stops:
+    """The window, and how to bring it into each state."""
+
+    def __init__(self, window: Any, scan: Path, work: Path) -> None:
+        self._window = window
+        self._work = work
+        self._runs = 0
+        self._mark = ''
+        window.load(scan)
+        window.page._processing_api.load_model_from_file(scan.parent / 'model.zip')
+
+    def _said(self, text: str) -> bool:
+        return text in self._window.pane()[len(self._mark) :]
+
+    def _train(self, epochs: int = 3000, simulated: int = 1) -> None:
+        self._runs += 1
+        self._window.settings.engine.simulated_epochs.set_value(simulated)
+        self._window.set_epochs(epochs)
+        self._window.train(self._work / f'model-{self._runs}')
+
+    def _infer(self) -> None:
+        self._window.choose('sim')
+        self._window.actions.reconstruct_button.click()
+
+    def _reach(self, state: str) -> Callable[[], bool]:
+        """Begin runs; return what is true once they are in that state."""
+        window, begin = self._window, time.monotonic()
+        # Far more work than anybody waits for.
+        window.settings.engine.refine_iterations.set_value(5000)
+        match state:
+            case 'starting':
+                self._train()
+                return lambda: True
+            case 'on simulated objects':
+                self._train(simulated=300)
+                return lambda: self._said('epoch 2/')
+            case 'training':
+                self._train()
+                return lambda: self._said('Epoch 2/')
+            case 'saving':
+                self._train(epochs=2)
+                return lambda: self._said('Epoch 3/3')
+            case 'inference, starting':
+                self._infer()
+                return lambda: True
+            case 'inference, network':
+                self._infer()
+                return lambda: bool(window.bar() > 0)
+            case 'inference, refinement':
+                self._infer()
+                return lambda: bool(window.bar() > 0.31 * 64)
+            case 'queue of three':
+                self._train()
+                self._infer()
+                self._infer()
+                return lambda: self._said('Epoch 2/')
+        self._train()
+        seconds = float(state.split()[0])
+        return lambda: time.monotonic() - begin > seconds
+
+    def measure(self, state: str) -> str:
+        """Return how long Stop takes in that state."""
+        window = self._window
+        self._mark, before = window.pane(), window.products()
+        there = self._reach(state)
+        seen = [False]
+
+        def ready() -> bool:
+            # A run that is only saving may be over between two looks.
+            over = seen[0] and not window.monitor.is_processing
+            seen[0] |= window.monitor.is_processing
+            return over or (seen[0] and there())
+
+        window.until(ready)
+        missed = not window.monitor.is_processing
+        begin = time.monotonic()
+        window.status.stop_button.click()
+        click = time.monotonic() - begin
+        window.until(lambda: not window.monitor.is_processing)
+        seconds = time.monotonic() - begin
+        window.settle()
+        left = [name for name in window.products() if name not in before]
+        remark = ' (the run was over already)' if missed else ''
+        remark += f'; leaves {", ".join(left)}' if left else ''
+        return f'{seconds:5.2f} s (click {click:.2f} s), load {os.getloadavg()[0]:.1f}{remark}'
+
+
+def measure(times: int) -> None:
+    from conftest import write_models
+    from scan_maker import simulated_scan, write_scan
+    from window_driver import Window
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        scan = write_models(write_scan(work / 'IN', simulated_scan()))
+        window = Window(scan)
+        with window.model:
+            stops = Stops(window, scan, work)
+            for state in STATES:
+                for _ in range(times):
+                    print(f'{state:24} {stops.measure(state)}', flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--release', default='', help='another release of Ptychodus')
+    parser.add_argument('--times', type=int, default=1, help='how often in each state')
+    arguments = parser.parse_args()
+    if not arguments.release:
+        measure(arguments.times)
+        return
+    from releases import environment_of, unpack
+
+    with tempfile.TemporaryDirectory() as tree:
+        paths = environment_of(unpack(arguments.release, Path(tree), plugin=True), dict(os.environ))
+        subprocess.run([sys.executable, __file__, '--times', str(arguments.times)], env=paths, check=True)
+
+
+if __name__ == '__main__':
+    multiprocessing.freeze_support()
+    main()

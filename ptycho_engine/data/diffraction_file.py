@@ -15,7 +15,7 @@ from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..io.hdf5_writing import new_hdf5_file
 from .npz import require_keys
-from .stack_files import hdf5_stack
+from .stack_files import hdf5_patterns
 
 __all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
 
@@ -53,24 +53,14 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
         )
     with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
         require_keys(file, ('patterns', 'indexes', 'bad_pixels'), str(path))
-        counts = hdf5_stack(file, 'patterns')
+        counts = hdf5_patterns(file, 'indexes')
         attributes = file.attributes_of('patterns')
         width_m = float(attributes.get('detector_pixel_width_m', 0.0))
         height_m = float(attributes.get('detector_pixel_height_m', 0.0))
-        stored, mask = file.dataset('indexes'), file.dataset('bad_pixels')
-        if counts.ndim != 3 or stored.shape != counts.shape[:1]:
-            raise DataValueError(
-                f'{path}: patterns have shape {counts.shape} and indexes {stored.shape}; expected (n, h, w) '
-                'and (n,).'
-            )
-        if len(counts) == 0:
-            raise DataValueError(f'{path}: patterns have shape {counts.shape}; the file holds no pattern.')
-        if mask.size > np.prod(counts.shape, dtype=object):
-            raise DataValueError(
-                f'{path}: bad_pixels has shape {mask.shape}; expected {counts.shape[1:]}, that of a pattern.'
-            )
-        indexes = as_index(stored[()], f'{path}: indexes', lowest=UNUSED, highest=LARGEST_INDEX)
-        bad_pixels = np.asarray(mask[()], dtype=bool)
+        indexes = as_index(
+            file.dataset('indexes')[()], f'{path}: indexes', lowest=UNUSED, highest=LARGEST_INDEX
+        )
+        bad_pixels = np.asarray(file.dataset('bad_pixels')[()], dtype=bool)
     used = indexes != UNUSED
     if not used.any():
         raise DataValueError(f'{path}: every index is {UNUSED}; no pattern was measured yet.')

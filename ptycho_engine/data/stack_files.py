@@ -19,7 +19,7 @@ from ..io.regular import FileState, open_regular, open_state
 from .npz import npz_headers, open_npz
 from .stored import REAL, Backing, ReversedFrames, StoredStack, fits_in_memory, slabs, staging
 
-__all__ = ['hdf5_stack', 'open_npy_stack', 'open_npz_stack']
+__all__ = ['hdf5_patterns', 'hdf5_stack', 'open_npy_stack', 'open_npz_stack']
 
 
 def _in_order(frames: Backing, header: ArrayHeader, source: str) -> Backing:
@@ -125,6 +125,40 @@ def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
         header = ArrayHeader(shape, 'C', dtype)
         return StoredStack(shape, dtype, lambda: _lying(path, header, offset, state, source), source)
     return StoredStack(shape, dtype, lambda: _copy_dataset(path, place, state, source), source)
+
+
+def hdf5_patterns(file: Hdf5Group, each: str) -> StoredStack:
+    """Return the dataset ``patterns`` of a file of Ptychodus', held against what belongs to it.
+
+    Parameters
+    ----------
+    file : Hdf5Group
+        The open file; ``patterns``, ``bad_pixels`` and `each` must be there.
+    each : str
+        The dataset of one number for each pattern.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataValueError
+        As for :func:`hdf5_stack`; or if the patterns are not (n, h, w) with n > 0, `each` is not (n,), or
+        ``bad_pixels`` holds more than one value for each pixel of each pattern.
+    """
+    counts, numbers, mask = hdf5_stack(file, 'patterns'), file.dataset(each), file.dataset('bad_pixels')
+    if counts.ndim != 3 or numbers.shape != counts.shape[:1]:
+        raise DataValueError(
+            f'{file.title()}: patterns have shape {counts.shape} and {each} {numbers.shape}; expected '
+            '(n, h, w) and (n,).'
+        )
+    if len(counts) == 0:
+        raise DataValueError(
+            f'{file.title()}: patterns have shape {counts.shape}; the file holds no pattern.'
+        )
+    if mask.size > np.prod(counts.shape, dtype=object):
+        raise DataValueError(
+            f'{file.title()}: bad_pixels has shape {mask.shape}; expected {counts.shape[1:]}, that of a '
+            'pattern.'
+        )
+    return counts
 
 
 def _copy_dataset(path: Path, name: str, state: FileState, source: str) -> Backing:

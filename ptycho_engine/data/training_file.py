@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataValueError, EngineError
+from ..errors import EngineError
 from ..files.product import ProductData
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..physics.geometry import ObjectGrid
 from .npz import require_keys
-from .stack_files import hdf5_stack
+from .stack_files import hdf5_patterns
 from .stored import StoredStack
 
 __all__ = ['is_training_file', 'read_training_file']
@@ -54,22 +54,8 @@ def read_training_file(path: Path) -> tuple[StoredStack, npt.NDArray[np.bool_], 
     """
     with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
         require_keys(file, NEEDED, str(path))
-        counts = hdf5_stack(file, 'patterns')
-        stored = {name: file.dataset(name) for name in NEEDED if name != 'patterns'}
-        positions = stored['probe_position_x_px']
-        if counts.ndim != 3 or positions.shape != counts.shape[:1]:
-            raise DataValueError(
-                f'{path}: patterns have shape {counts.shape} and the positions {positions.shape}; expected '
-                '(n, h, w) and (n,).'
-            )
-        if len(counts) == 0:
-            raise DataValueError(f'{path}: patterns have shape {counts.shape}; the file holds no pattern.')
-        if stored['bad_pixels'].size > np.prod(counts.shape, dtype=object):
-            raise DataValueError(
-                f'{path}: bad_pixels has shape {stored["bad_pixels"].shape}; expected {counts.shape[1:]}, '
-                'that of a pattern.'
-            )
-        small = {name: np.asarray(dataset[()]) for name, dataset in stored.items()}
+        counts = hdf5_patterns(file, 'probe_position_x_px')
+        small = {name: np.asarray(file.dataset(name)[()]) for name in NEEDED if name != 'patterns'}
     with reading(f'{path} is not a training file of Ptychodus'):
         obj = small['object']
         if obj.ndim == 2:

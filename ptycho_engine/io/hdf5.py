@@ -54,12 +54,18 @@ def open_hdf5(path: Path, *, state: FileState | None = None) -> Iterator[Hdf5Gro
     state : FileState, optional
         That in which the file was seen before; it must still be in it.
 
+    Yields
+    ------
+    Hdf5Group
+        The root group. Its datasets are those of h5py, in their stored shapes and types.
+
     Raises
     ------
     DataFileNotFoundError
-        If there is no such file.
+        If there is no such file, or none at a place to which it leads.
     DataValueError
-        If it is no regular file, not HDF5, is being written by another program, or changed meanwhile.
+        If it is no regular file, may not be read, is not HDF5, or is being written by another program. At the
+        end, or in place of what a reader raises: if it, or a file to which it led, changed meanwhile.
     """
     with ExitStack() as stack:
         session = Session(stack)

@@ -123,10 +123,18 @@ def open_regular(path: Path, state: FileState | None = None) -> Iterator[BinaryI
     state : FileState, optional
         That in which it was seen before; what is opened must be that file, still in it.
 
+    Yields
+    ------
+    BinaryIO
+        Its bytes, from the first on.
+
     Raises
     ------
-    DataFileNotFoundError, DataValueError
-        If it is missing, no regular file, may not be read, or changed.
+    DataFileNotFoundError
+        If there is nothing at `path`.
+    DataValueError
+        If it is no regular file, may not be read, or is not in the `state`. At the end, or in place of what a
+        reader raises that is no `DataValueError`: if it changed meanwhile.
     """
     regular_state(path)
     # Should a pipe have taken its place since, this neither waits for a writer nor reads from it.

@@ -1,6 +1,7 @@
 """Patterns that stay in their files (MEM-*)."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from ptycho_engine.data.patterns import Patterns
 from ptycho_engine.data.pretreatment import bin_scan
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
-from ptycho_engine.data.stack_files import hdf5_stack, open_npy_stack, open_npz_stack
+from ptycho_engine.data.stack_files import hdf5_patterns, hdf5_stack, open_npy_stack, open_npz_stack
 from ptycho_engine.data.stored import StoredStack
 from ptycho_engine.errors import DataValueError, EngineError
 from ptycho_engine.examine.data import examine_scan
@@ -160,6 +161,34 @@ def test_mem_01_a_dataset_that_was_never_written_reads_as_hdf5_says(tmp_path):
     with open_hdf5(path) as file:
         stack = hdf5_stack(file, 'd')
     np.testing.assert_array_equal(stack[:], np.full((3, 4, 4), 7))
+
+
+@pytest.mark.parametrize(
+    ('shapes', 'sentence'),
+    [
+        ({'patterns': (3, 4)}, r'patterns have shape (3, 4) and numbers (3,); expected (n, h, w) and (n,)'),
+        ({'numbers': (2,)}, r'patterns have shape (3, 4, 5) and numbers (2,); expected (n, h, w) and (n,)'),
+        ({'patterns': (0, 4, 5), 'numbers': (0,)}, r'shape (0, 4, 5); the file holds no pattern'),
+        ({'bad_pixels': (3, 4, 6)}, r'bad_pixels has shape (3, 4, 6); expected (4, 5), that of a pattern'),
+    ],
+)
+def test_dir_01_patterns_agree_with_what_belongs_to_them(tmp_path, shapes, sentence):
+    path = tmp_path / 'x.h5'
+    for change in ({}, shapes):
+        with h5py.File(path, 'w') as file:
+            for name, shape in {
+                'patterns': (3, 4, 5),
+                'numbers': (3,),
+                'bad_pixels': (4, 5),
+                **change,
+            }.items():
+                file[name] = np.ones(shape, np.uint8)
+        with open_hdf5(path) as file:
+            if not change:
+                assert hdf5_patterns(file, 'numbers').shape == (3, 4, 5)
+            else:
+                with pytest.raises(DataValueError, match=re.escape(f'{path}: ') + '.*' + re.escape(sentence)):
+                    hdf5_patterns(file, 'numbers')
 
 
 @settings(max_examples=60, deadline=None)

@@ -34,17 +34,18 @@ def with_plain_failures(execute: BatchFunction) -> BatchFunction:
         core = model.processing_core
         if not isinstance(core, HostedProcessingCore):
             return execute(model, action, input_directory, output_directory)
+        ours = core.is_asked_for_ours(input_directory)
         try:
             # Ptychodus itself would make the folder, and end in a traceback.
             require_writable(output_directory)
             with core.batch_run(input_directory):
-                if core.is_asked_for_ours(input_directory):
+                if ours:
                     _require_safe(input_directory / name for name in READ_BY_PTYCHODUS)
                 return execute(model, action, input_directory, output_directory)
         except EngineError as error:
             logger.error('%s', error)
         except Exception as error:
-            if not core.is_asked_for_ours(input_directory):
+            if not ours:
                 raise
             logger.debug('Ptychodus failed.', exc_info=True)
             logger.error('%s', _sentence(error))

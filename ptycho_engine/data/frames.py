@@ -10,8 +10,8 @@ from ..files.product import ProductData
 from ..physics.geometry import ObjectGrid, wavelength_m
 from ..physics.probe import as_mode_stack
 from ..physics.probe_estimate import estimate_probe, pupil_curvature
+from .detector_mask import detector_mask
 from .inpainting import Inpainter
-from .npz_scan import single_mask
 from .patterns import Patterns
 from .raw_data import RawData
 from .scan import Scan
@@ -69,7 +69,7 @@ def scan_from_frames(
     for what, value in (('pixel_size_m', pixel_size_m), ('photon_energy_eV', photon_energy_eV)):
         if not value > 0:
             raise DataValueError(f'{name}: {what} is {value}; expected a positive number.')
-    mask = single_mask(bad_pixels, stack.shape[1:], f'{name}: bad_pixels')
+    mask = detector_mask(bad_pixels, stack, name)
     patterns = Patterns(stack, counts=True, bad_pixels=mask, source=name)
     if probe is None:
         modes = estimate_probe(

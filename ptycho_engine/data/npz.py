@@ -166,7 +166,7 @@ def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:
     Raises
     ------
     ValueError, and what a damaged zip raises
-        If a member is damaged, or an array is not just as large as its member.
+        If a member is damaged, an array is not just as large as its member, or two have one name.
     """
     infos = archive.infolist()
     if len(infos) > MOST_MEMBERS:
@@ -175,6 +175,8 @@ def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:
     for info in infos:
         if info.filename.endswith('.npy'):
             name = info.filename.removesuffix('.npy')
+            if name in members:
+                raise ValueError(f'it holds {name!r} twice; save it with one array of each name')
             try:
                 if info.flag_bits & ENCRYPTED:
                     raise ValueError('it is encrypted')

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..arrays import as_column, as_numbers
+from ..arrays import as_column
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..io.regular import read_as_one
+from .detector_mask import detector_mask
 from .domain import MeasurementDomain, decide_domain, stated_photons
 from .known_patches import KnownPatches
 from .npz import (
@@ -33,7 +32,7 @@ from .patterns import Patterns
 from .stack_files import hdf5_stack, open_npy_stack, open_npz_stack
 from .stored import COMPLEX, StoredStack
 
-__all__ = ['in_canonical_order', 'read_npz_scan', 'single_mask']
+__all__ = ['in_canonical_order', 'read_npz_scan']
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -86,7 +85,7 @@ def _read(
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
-    bad = single_mask(arrays.get('bad_pixels'), stack.shape[1:], f'{path}: bad_pixels')
+    bad = detector_mask(arrays.get('bad_pixels'), stack, str(path))
     units = decide_domain(stack, names, metadata, domain, bad)
     patterns = Patterns(stack, counts=units == 'counts', bad_pixels=bad, source=str(path))
     if units == 'normalised':
@@ -153,26 +152,6 @@ def in_canonical_order(
         logger.info('%s: patterns are in the legacy order (N, N, n); transposing.', stack.source)
         stack = stack.frames_last()
     return stack, order
-
-
-def single_mask(
-    mask: npt.NDArray[Any] | None, shape: Sequence[int], source: str
-) -> npt.NDArray[np.bool_] | None:
-    """Reduce a mask of each pattern to one detector mask; a pixel bad anywhere is bad.
-
-    Raises
-    ------
-    DataValueError
-        If it is not of the size of the patterns, or not of numbers.
-    """
-    if mask is None:
-        return None
-    found = as_numbers(mask, bool, source)
-    if found.ndim == 3:
-        found = np.asarray(found.any(axis=0))
-    if found.shape != tuple(shape):
-        raise DataValueError(f'{source} has shape {found.shape}; expected {tuple(shape)}, that of a pattern.')
-    return found
 
 
 def _to_counts_units(patterns: Patterns, photons: float) -> Patterns:

@@ -18,9 +18,9 @@ from ..io.atomic import is_hidden
 from ..io.folder_lock import tidy
 from ..io.regular import read_as_one
 from ..physics.geometry import ObjectGrid
+from .detector_mask import detector_mask
 from .diffraction_file import read_diffraction_file
 from .groups_cache import CACHE_SUFFIX
-from .npz_scan import single_mask
 from .patterns import Patterns
 from .raw_data import RawData
 from .stored import StoredStack
@@ -125,7 +125,7 @@ def raw_data_from_counts(
             'square in the diffraction settings of Ptychodus.'
         )
     stack = counts if isinstance(counts, StoredStack) else StoredStack.of_array(counts, source)
-    bad_pixels = single_mask(bad_pixels, stack.shape[1:], f'{source}: bad_pixels')
+    bad_pixels = detector_mask(bad_pixels, stack, source)
     x, y = product.positions_px()
     patterns = Patterns(stack, counts=True, bad_pixels=bad_pixels, source=source)
     return RawData(

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 
 from ..blocks import block_length, blocks
+from ..data.detector_mask import detector_mask
 from ..data.npz import AxisOrder, parse_metadata
-from ..data.npz_scan import FEW, in_canonical_order, single_mask
+from ..data.npz_scan import FEW, in_canonical_order
 from ..data.patterns import Patterns
 from ..data.raw_data import RawData
 from ..data.stack_files import hdf5_stack
@@ -107,7 +108,7 @@ def _read_patterns(group: Hdf5Group, path: Path, n: int) -> dict[str, Any]:
                 'of a pattern.'
             )
         stored = mask[()]
-    bad = single_mask(stored, stack.shape[1:], f'{path}: bad_pixels of /{BUNDLE}')
+    bad = detector_mask(stored, stack, f'{path}: /{BUNDLE}')
     return {
         'diffraction': Patterns(stack, counts=False, bad_pixels=bad, source=str(path)).in_memory_if_small(),
         'bad_pixels': bad,

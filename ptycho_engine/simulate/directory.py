@@ -50,7 +50,8 @@ def write_scan(
     given = raw if with_truth else without_truth(raw)
     assert given.objectGuess is not None
     counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
-    smallest_type = np.promote_types(np.uint16, np.min_scalar_type(int(counts.max())))
+    # The largest value of a type would be taken for the mark of a bad pixel.
+    smallest_type = np.promote_types(np.uint16, np.min_scalar_type(int(counts.max()) + 1))
     detector_pixel_m = wavelength_m(photon_energy_eV) * detector_distance_m / (raw.N * pixel_size_m)
     patterns = AssembledPatterns(
         counts=counts.astype(smallest_type),

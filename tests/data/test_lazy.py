@@ -458,7 +458,8 @@ def test_mem_11_a_scan_that_changes_while_it_is_read_ends_in_one_sentence(
 
     def spoil(stack, key):
         calls.append(key)
-        if len(calls) == 2:
+        # Integers are all read once at opening, and again where they were replaced meanwhile.
+        if len(calls) == (25 + 2 if kind == 'diffraction' else 2):
             if change == 'cut short':
                 os.truncate(path, len(original) // 2)
             else:

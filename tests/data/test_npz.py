@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -151,6 +152,21 @@ def test_npz_06_pickled_arrays_are_refused_and_pickled_metadata_skipped(tmp_path
         np.savez(tmp_path / 'p.npz', **{**arrays, key: np.array([None], dtype=object)})
         with pytest.raises(DataValueError, match=f"'{key}' is pickled"):
             RawData.from_file(tmp_path / 'p.npz')
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+@pytest.mark.parametrize('key', ['diffraction', 'xcoords', 'hobby'])
+def test_npz_12_a_key_that_is_there_twice_is_refused(tmp_path, small, key):
+    path = tmp_path / 'x.npz'
+    np.savez(path, hobby=np.arange(3.0), **arrays_of(small))
+    RawData.from_file(path)
+    with zipfile.ZipFile(path, 'a') as archive, archive.open(f'{key}.npy', 'w') as stream:
+        np.save(stream, 2 * np.load(path)[key])
+    with pytest.raises(DataValueError) as refusal:
+        RawData.from_file(path)
+    assert str(refusal.value) == (
+        f"{path} is not a readable NPZ file (it holds '{key}' twice; save it with one array of each name)."
+    )
 
 
 def test_missing_and_broken_files_get_a_sentence(tmp_path, small):

@@ -98,14 +98,6 @@ def test_reconstruction_keeps_the_product_and_gives_an_object(
     assert np.nanmedian(uncertainty) > 0
 
 
-def test_missing_model_is_named(scan_copy: Path, ptychodus: Run) -> None:
-    """API-51, API-15: it is refused before anything is started."""
-    out = scan_copy.parent / 'OUT'
-    sentence = failure(ptychodus('-b', 'reconstruct', '-i', scan_copy, '-o', out))
-    assert str(scan_copy / 'model.zip') in sentence
-    assert names(out) == []
-
-
 class Cases:
     """Runs in directories of their own, all in one process."""
 
@@ -114,13 +106,13 @@ class Cases:
         self._cases: list[tuple[str, list[str]]] = []
         self.finished: dict[str, Finished] = {}
 
-    def add(self, name: str, action: str, *, model: bool = True) -> Path:
-        """Add a case and return its input directory, to spoil."""
+    def add(self, name: str, action: str, *, model: bool = True, within: str = '') -> Path:
+        """Add a case, with its output or `within` that, and return its input directory, to spoil."""
         folder = self._root / name / 'IN'
         shutil.copytree(self._scan, folder)
         if model:
             shutil.copy(self._model, folder / 'model.zip')
-        self._cases.append((name, ['-b', action, '-i', str(folder), '-o', str(self.out(name))]))
+        self._cases.append((name, ['-b', action, '-i', str(folder), '-o', str(self.out(name) / within)]))
         return folder
 
     def out(self, name: str) -> Path:
@@ -165,6 +157,13 @@ def cases(
 
     write_scan(cases.add('long-steps', 'reconstruct'), simulated_scan(grid=4, step=24, modes=2))
 
+    cases.add('no-model', 'reconstruct', model=False)
+
+    for action in ('train', 'reconstruct'):
+        cases.add(f'blocked-{action}', action, within='file/OUT')
+        cases.out(f'blocked-{action}').mkdir()
+        (cases.out(f'blocked-{action}') / 'file').touch()
+
     folder = cases.add('corrupt', 'reconstruct')
     whole = (folder / 'model.zip').read_bytes()
     (folder / 'model.zip').write_bytes(whole[: len(whole) // 2])
@@ -196,6 +195,8 @@ def cases(
 @pytest.mark.parametrize(
     ('case', 'words'),
     [
+        # It is refused before anything is started.
+        pytest.param('no-model', ['no-model/IN/model.zip'], id='API-51, API-15 missing model'),
         pytest.param('corrupt', ['IN/model.zip'], id='API-52 corrupt model'),
         pytest.param('overflow', ['NaN or infinite numbers in the object'], id='RESULT-05 overflow'),
         pytest.param('nan-weights', ['IN/model.zip', 'NaN or infinite numbers'], id='ARC-09 NaN weights'),
@@ -248,38 +249,10 @@ def test_long_steps_and_several_modes_leave_no_gaps(cases: Cases) -> None:
 
 
 @pytest.mark.parametrize('action', ['train', 'reconstruct'])
-def test_out_01_a_folder_that_cannot_be_written_is_one_sentence(
-    scan_copy: Path, ptychodus: Run, action: str
-) -> None:
-    blocked = scan_copy.parent / 'file'
-    blocked.write_text('')
-    run = ptychodus('-b', action, '-i', scan_copy, '-o', blocked / 'OUT')
-    assert f'OUT cannot be an output directory: {blocked} is a file' in failure(run)
-
-
-def test_a_failure_is_said_once_however_late_the_worker_comes_to_it(
-    scan_copy: Path, python: Run, tmp_path: Path
-) -> None:
-    """Section 6: batch mode may be over before Ptychodus' worker, which is slow here, sees the failure."""
-    write_settings(scan_copy, {'Processing': {'Algorithm': 'PtychoPINN_Supervised'}})
-    slow = f"""
-import sys, time
-sys.argv = ['ptychodus', '-b', 'train', '-i', {str(scan_copy)!r}, '-o', {str(tmp_path / 'OUT')!r}]
-from ptychodus.__main__ import main
-from ptychodus.model.task_monitor import TaskProgressMonitor
-leave = TaskProgressMonitor.__exit__
-
-def leave_and_rest(*arguments):
-    leave(*arguments)
-    time.sleep(1)
-
-TaskProgressMonitor.__exit__ = leave_and_rest
-if __name__ == '__main__':
-    sys.exit(main())
-"""
-    script = tmp_path / 'slow.py'
-    script.write_text(slow)
-    assert 'no known object' in failure(python(script))
+def test_out_01_a_folder_that_cannot_be_written_is_one_sentence(cases: Cases, action: str) -> None:
+    case = f'blocked-{action}'
+    blocked = cases.out(case) / 'file'
+    assert f'OUT cannot be an output directory: {blocked} is a file' in failure(cases.finished[case])
 
 
 def test_failed_run_leaves_the_old_product(cases: Cases) -> None:

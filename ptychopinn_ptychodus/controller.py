@@ -20,14 +20,13 @@ from PyQt5.QtWidgets import QMessageBox
 
 from ptycho_engine.errors import ConfigError, EngineError
 
-from .aside import aside
 from .dialogs import PlainExceptionDialog, ask, failure_dialog, plain_tip, use_plain_dialogs
-from .following import follow_last_line
 from .live import LiveImage
 from .loaded_model import ScanFacts
 from .offers import Offers
 from .panel import PanelFactory
 from .pictures import Picture
+from .qt_behaviour import follow_last_line, in_background
 from .reconstructor import PtychoPINNReconstructor
 from .result_area import PreparedImage, ResultArea
 from .session import Session
@@ -74,7 +73,7 @@ class HostedProcessingController(ProcessingController):
             lambda: self._our_reconstructor() is not None,
         )
         self._area.take_over(self._status_controller, combo)
-        self._prepare_scans_aside()
+        self._prepare_scans_in_background()
         self._watch = _watch_scans(self._scan_has_changed)
         self._product_repository.add_observer(self._watch)
         follow_last_line(self._status_view.text_edit)
@@ -183,21 +182,21 @@ class HostedProcessingController(ProcessingController):
         current = self._algorithm_parameter.get_current_reconstructor()
         return current if isinstance(current, PtychoPINNReconstructor) else None
 
-    def _prepare_scans_aside(self) -> None:
+    def _prepare_scans_in_background(self) -> None:
         """Let Ptychodus copy the patterns for a run of ours while the window goes on."""
         prepare = self._processing_api.get_reconstruct_input
 
-        def prepare_aside(**keywords: Any) -> Any:
+        def prepare_in_background(**keywords: Any) -> Any:
             if self._our_reconstructor() is None:
                 return prepare(**keywords)
             return self._beside(lambda: prepare(**keywords))
 
-        self._processing_api.get_reconstruct_input = prepare_aside  # type: ignore[method-assign]
+        self._processing_api.get_reconstruct_input = prepare_in_background  # type: ignore[method-assign]
 
     def _beside(self, work: Callable[[], Result]) -> Result:
         """Do a part of a click that may take long while the window goes on."""
         with self._our_session().window.waiting():
-            return aside(work)
+            return in_background(work)
 
     # What our runs and our panel call
 

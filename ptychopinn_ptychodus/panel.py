@@ -15,9 +15,9 @@ from .library import PtychoPINNLibrary
 from .panel_advanced import AdvancedView, show_rows_of_architecture
 from .panel_head import ForecastView, ModelView, PresetView
 from .panel_rows import BackendView, ChoiceView, DeviceView, FoldersView
+from .qt_behaviour import let_wheel_scroll
 from .session import Session
 from .settings import ReconstructorSettings
-from .wheel import let_wheel_scroll
 
 __all__ = ['PanelFactory']
 

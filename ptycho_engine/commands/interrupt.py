@@ -12,10 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from ..errors import Cancelled
 from ..io.atomic import discard_temporaries
@@ -30,8 +29,6 @@ SAME_S = 0.5
 END = 0
 """No signal has this number."""
 TERMINATING = [number for name in ('SIGTERM', 'SIGHUP') if (number := getattr(signal, name, None))]
-
-Handler = Callable[[int, FrameType | None], Any]
 
 
 class Terminated(KeyboardInterrupt):

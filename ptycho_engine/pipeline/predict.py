@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,8 @@ from ..data.groups_cache import scan_neighbourhood
 from ..data.scan import Scan
 from ..errors import Cancelled
 from ..events import Event, PartialObject, PatchesDone
+from ..io.mapping import scratch_array
 from .coupled import CoupledObject, WholeScan
-from .patches import PatchStore
 from .prepared import PreparedScan
 from .progress import Pace
 from .ramp import with_ramp_of
@@ -29,11 +30,14 @@ from .result import Reconstruction
 from .stitch import Stitcher, faded, weakest_weight
 from .synchronise import synchronise
 
-__all__ = ['Prediction', 'predict_groups', 'predict_whole', 'scan_groups']
+__all__ = ['PatchStore', 'Prediction', 'predict_groups', 'predict_whole', 'scan_groups']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
 Stop = Callable[[], bool]
+
+MEMORY_LIMIT_BYTES = 256 * 2**20
+"""Up to this size the patches of a scan are kept in memory: 8192 patches of 64×64 pixels."""
 
 ERROR_WIDTH = 2.0
 """Standard deviation in pixels of the Gaussian that averages the squared difference of two half scans."""
@@ -257,3 +261,35 @@ def _assemble(
         even.add(turned[~half], None, corner[part][~half])
     resolution = half_set_resolution(odd.result(), even.result(), box)
     return _prediction(odd.joined(even), agreement, resolution)
+
+
+class PatchStore:
+    """Patches times their illumination, (n, N, N) complex64, written once and read in any order.
+
+    They are in memory while they are few, in a scratch file beyond that.
+
+    Parameters
+    ----------
+    count : int
+        Patches.
+    size : int
+        Side of a patch in pixels.
+    memory_limit : int
+        Bytes up to which they are kept in memory.
+    """
+
+    def __init__(self, count: int, size: int, memory_limit: int = MEMORY_LIMIT_BYTES) -> None:
+        self.shape = (count, size, size)
+        self._backing = scratch_array(self.shape, np.complex64, 'Stitching so many patches', memory_limit)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __setitem__(self, part: slice, weighted: npt.NDArray[np.complexfloating[Any, Any]]) -> None:
+        self._backing.array[part] = weighted
+        self._backing.release()
+
+    def __getitem__(self, part: slice | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.complex64]:
+        block = np.array(self._backing.array[part])
+        self._backing.release()
+        return block

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: the checkpoint, the one before it, and the model."""
+"""What a training leaves in its folder: the checkpoint, the one before it, and models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ArchiveError
-from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, save_archive
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, last_stage, save_archive
 from ..files.checkpoint import Checkpoint, load_checkpoint
 from ..io.atomic import atomic_path, make_folder, new_temporary, put_in_place
 from ..io.staging import staged
@@ -18,6 +19,7 @@ from .run import TrainingRun
 __all__ = [
     'STOPPED_NAME',
     'find_checkpoint',
+    'keep_best_models',
     'replace_checkpoint',
     'save_model',
 ]
@@ -110,3 +112,24 @@ def _duplicate(path: Path, other: Path) -> None:
         os.link(path, other)
     except OSError:
         shutil.copyfile(path, other)
+
+
+def keep_best_models(folder: Path, run: TrainingRun, count: int) -> None:
+    """Keep the models of the `count` best epochs so far as ``epoch-0007.wts.h5.zip``.
+
+    With a count of 1 there is no such file: the best model is in the checkpoint and, in the end, wts.h5.zip.
+    """
+    if count < 2:
+        return
+    comparable = last_stage(run.history)
+    ranked = sorted(comparable, key=lambda epoch: epoch.get('validation_loss', epoch['training_loss']))
+    best = {int(epoch['epoch']) for epoch in ranked[:count]}
+    if run.epoch in best:
+        model = replace(run.model(), weights=run.backend.weights())
+        save_archive(_path_of_epoch(folder, run.epoch), model)
+    for epoch in [*run.history[: -len(comparable)], *ranked[count:]]:
+        _path_of_epoch(folder, int(epoch['epoch'])).unlink(missing_ok=True)
+
+
+def _path_of_epoch(folder: Path, epoch: int) -> Path:
+    return folder / f'epoch-{epoch:04d}.wts.h5.zip'

@@ -23,12 +23,11 @@ from ..files.checkpoint import save_checkpoint
 from ..io.folder_lock import FolderLock, sole_writer
 from ..network.plan import initial_weights, training_plan
 from .approach import Approach
-from .best_models import keep_best_models
 from .loggers import log_epochs
 from .passes import training_pass, validation_pass
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
-from .saving import find_checkpoint, replace_checkpoint, save_model
+from .saving import find_checkpoint, keep_best_models, replace_checkpoint, save_model
 from .sources import GroupedScan, TrainingSource
 from .stages import Stage, plan_stages
 

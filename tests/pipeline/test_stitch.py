@@ -3,7 +3,7 @@ import pytest
 
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.pipeline import synchronise as synchronisation
-from ptycho_engine.pipeline.patches import PatchStore
+from ptycho_engine.pipeline.predict import PatchStore
 from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.report import PatchAgreement, half_set_resolution

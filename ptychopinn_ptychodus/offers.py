@@ -7,7 +7,7 @@ from typing import Any
 
 from ptycho_engine.errors import EngineError
 
-from .compat import scan_facts, why_no_scan
+from .chosen_product import scan_facts, why_no_scan
 from .loaded_model import ScanFacts
 from .readiness import scan_obstacle, training_obstacle
 from .reconstructor import PtychoPINNReconstructor

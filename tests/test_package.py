@@ -1,6 +1,7 @@
 """What is handed on: a wheel with all that the packages hold, and a source archive that makes the same."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -60,7 +61,8 @@ def test_the_source_archive_makes_the_same_wheel(source, tmp_path):
 
 
 def test_the_source_archive_holds_what_its_readme_uses(source):
-    for name in ('README.md', 'LICENSE', 'constraints.txt', 'specs/demo.png', 'pyproject.toml', '.ci/run'):
+    versions = ('constraints.txt', 'requirements-hashed.txt')
+    for name in (*versions, 'README.md', 'LICENSE', 'specs/demo.png', 'pyproject.toml', '.ci/run'):
         assert (source / name).is_file(), name
 
 
@@ -76,6 +78,17 @@ def test_each_dependency_has_a_lower_bound_that_can_be_tested():
         assert oldest[canonicalize_name(need.name)] == bound.version, need
         assert Version(tested[canonicalize_name(need.name)]) >= Version(bound.version), need
     assert oldest.keys() == tested.keys()
+
+
+def test_the_hashed_requirements_are_the_tested_set_without_torch():
+    hashed = (ROOT / 'requirements-hashed.txt').read_text().replace('\\\n', '')
+    requirements = [line.split() for line in hashed.splitlines() if not line.startswith('#')]
+    for pin, *hashes in requirements:
+        assert hashes, pin
+        assert all(re.fullmatch('--hash=sha256:[0-9a-f]{64}', item) for item in hashes), pin
+    tested = _pins((ROOT / 'constraints.txt').read_text())
+    assert tested.pop('torch')
+    assert _pins('\n'.join(pin for pin, *_ in requirements)) == tested, 'run .ci/lock'
 
 
 def _pins(text):

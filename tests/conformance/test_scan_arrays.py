@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ pytest.importorskip('ptychodus.api.settings')
 from ptychodus.api import probe_positions
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 
+from ptychopinn_ptychodus.chosen_product import _varies
 from ptychopinn_ptychodus.scan_arrays import work_on_scans_by_arrays
 
 pytestmark = pytest.mark.ptychodus
@@ -49,3 +53,15 @@ def test_the_bounding_box_is_that_of_ptychodus(monkeypatch: pytest.MonkeyPatch) 
     assert probe_positions.calculate_scan_geometry is not original
     for name in ('minimum_x_m', 'maximum_x_m', 'minimum_y_m', 'maximum_y_m', 'length_m'):
         assert getattr(other, name) == pytest.approx(getattr(one, name))
+
+
+@pytest.mark.parametrize(
+    ('pixel', 'noise', 'varies'), [(1, 0, False), (1, 1e-8, False), (1.5, 0, True), (1.5, 1e-8, True)]
+)
+def test_an_object_is_flat_if_no_pixel_differs(pixel: float, noise: float, varies: bool) -> None:
+    """API-62: a pixel that is not among the few that are looked at first counts too."""
+    array = np.full((1, 40, 50), 0.7 + 0.1j)
+    array += noise * np.random.default_rng(0).normal(size=array.shape)
+    array[0, 3, 5] *= pixel
+    product = SimpleNamespace(object_=SimpleNamespace(get_array=lambda: array))
+    assert _varies(cast(Any, product)) is varies

@@ -123,17 +123,13 @@ class Stops:
         return f'{seconds:5.2f} s (click {click:.2f} s), load {os.getloadavg()[0]:.1f}{remark}'
 
 
-def measure(times: int) -> None:
-    from conftest import write_models
-    from scan_maker import simulated_scan, write_scan
+def measure(scan: Path, times: int) -> None:
     from window_driver import Window
 
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        scan = write_models(write_scan(work / 'IN', simulated_scan()))
         window = Window(scan)
         with window.model:
-            stops = Stops(window, scan, work)
+            stops = Stops(window, scan, Path(folder))
             for state in STATES:
                 for _ in range(times):
                     print(f'{state:24} {stops.measure(state)}', flush=True)
@@ -143,17 +139,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--release', default='', help='another release of Ptychodus')
+    parser.add_argument('--release', default='1.7.0', help='of Ptychodus')
     parser.add_argument('--times', type=int, default=1, help='how often in each state')
+    parser.add_argument('--scan', type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if not arguments.release:
-        measure(arguments.times)
+    if arguments.scan is not None:
+        measure(arguments.scan, arguments.times)
         return
+    from batch_table import release_scan
+    from conftest import write_models
     from releases import environment_of, unpack
 
-    with tempfile.TemporaryDirectory() as tree:
-        paths = environment_of(unpack(arguments.release, Path(tree), plugin=True), dict(os.environ))
-        subprocess.run([sys.executable, __file__, '--times', str(arguments.times)], env=paths, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = unpack(arguments.release, Path(folder) / 'tree', plugin=True)
+        settings = {'PtychoPINNEngine': {'NumGroups': '32'}}
+        scan = write_models(release_scan(Path(folder) / 'IN', arguments.release, settings))
+        command = [sys.executable, __file__, '--scan', str(scan), '--times', str(arguments.times)]
+        subprocess.run(command, env=environment_of(tree, dict(os.environ)), check=True)
 
 
 if __name__ == '__main__':

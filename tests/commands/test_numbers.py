@@ -88,7 +88,9 @@ FAULTS = {
     'int64 to its largest': Fault({'diffraction': up_to(np.int64)}, doubt=RELATIVE),
     'uint64 to its largest': Fault({'diffraction': up_to(np.uint64)}, doubt=RELATIVE),
     'uint64 largest everywhere': Fault(
-        {'diffraction': np.full(A.shape, np.iinfo(np.uint64).max)}, doubt='one number in all its pixels'
+        # These are marks of bad pixels.
+        {'diffraction': np.full(A.shape, np.iinfo(np.uint64).max)},
+        stop=DARK,
     ),
     'amplitudes × 1e10': Fault({'diffraction': A * np.float32(1e10)}, doubt=RELATIVE),
     'amplitudes × 1e25': Fault({'diffraction': A * np.float32(1e25)}, doubt=RELATIVE),

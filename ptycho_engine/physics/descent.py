@@ -5,6 +5,7 @@ Written with operators and slices only, so that the arrays may be NumPy's or tho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,10 +17,12 @@ from .refinement import ScanPhysics
 __all__ = [
     'AcceleratedDescent',
     'Descent',
+    'Proximal',
     'ReferencedVariation',
     'RegularisedPIE',
     'TotalVariation',
     'real_product',
+    'smoothing_prior',
     'step_curvature',
 ]
 
@@ -38,6 +41,10 @@ arithmetic is ten times slower."""
 
 REFERENCED_FACTOR = 2.0
 """How much stronger the total variation is where half of it is that of the difference to a reference."""
+
+
+Proximal = Callable[[Any, Any], Any]
+"""A prior: what it makes of an object (H, W) that a step with a curvature (H, W), in counts, has led to."""
 
 
 class Descent(Protocol):
@@ -132,6 +139,18 @@ class ReferencedVariation:
         return 0.5 * (self._own(z, curvature) + apart)
 
 
+def smoothing_prior(weight: Any, strength: float, reference: Any | None = None) -> Proximal | None:
+    """Return total variation of a strength, half of it referenced where there is an object to refer to.
+
+    None where the strength is 0.
+    """
+    if strength == 0:
+        return None
+    if reference is None:
+        return TotalVariation(weight, strength)
+    return ReferencedVariation(weight, REFERENCED_FACTOR * strength, reference)
+
+
 def _divergence(rows: Any, columns: Any) -> Any:
     """Return the adjoint of the forward difference; the last row and column of the duals are zero."""
     total = -rows - columns
@@ -141,7 +160,7 @@ def _divergence(rows: Any, columns: Any) -> Any:
 
 
 class AcceleratedDescent:
-    """Poisson likelihood with total variation: proximal steps with Nesterov momentum over ordered subsets.
+    """Poisson likelihood with a prior: proximal steps with Nesterov momentum over ordered subsets.
 
     The step of a pixel is the reciprocal of the illumination it got; momentum starts afresh when it points
     uphill (Beck & Teboulle, SIAM J. Imaging Sci. 2, 183, 2009; O'Donoghue & Candès, Found. Comput. Math. 15,
@@ -153,38 +172,33 @@ class AcceleratedDescent:
     physics : ScanPhysics
     start : (H, W) complex
         On the device.
-    weight : (H, W) float
-        Illumination of the whole scan, on the device.
-    smoothing : float
-        Strength of the total variation; 0 for none.
+    prior : Proximal, optional
+        None for the likelihood alone.
     gain : (H, W) complex
         :func:`~.slow_phase.slow_phase_gain`, on the device.
-    reference : (H, W) complex, optional
-        An object whose edges are believed (:class:`ReferencedVariation`), on the device.
     """
 
-    def __init__(
-        self,
-        physics: ScanPhysics,
-        start: Any,
-        weight: Any,
-        smoothing: float,
-        gain: Any,
-        reference: Any | None = None,
-    ) -> None:
+    def __init__(self, physics: ScanPhysics, start: Any, prior: Proximal | None, gain: Any) -> None:
         self._physics = physics
         self.current: Any = start
         """The object (H, W) after the last step."""
         self.judged: Any = start
         """The object (H, W) at which the last gradient was taken, ahead of the step before it."""
+        self.prior = prior
+        self.turning = 1.0
+        """Part of the gain of the slow phase with which the next steps turn it."""
         self._ahead = start
         self._gain = gain
         self._momentum = 1.0
-        self._prior: Callable[[Any, Any], Any] | None = None
-        if smoothing > 0 and reference is not None:
-            self._prior = ReferencedVariation(weight, REFERENCED_FACTOR * smoothing, reference)
-        elif smoothing > 0:
-            self._prior = TotalVariation(weight, smoothing)
+        self._moved: Any = start * 0
+        self._weight: Any = abs(start)
+
+    @property
+    def change(self) -> float:
+        """How far the last step moved the object: root mean square, weighted by the illumination."""
+        moved, weight = self._moved, self._weight
+        power = (weight * (moved.real**2 + moved.imag**2)).sum()
+        return math.sqrt(float(power / weight.sum()))
 
     def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
         """Step once for each subset of the patterns."""
@@ -200,15 +214,15 @@ class AcceleratedDescent:
         curvature = step_curvature(weight, largest)
         step = gradient / curvature
         following = self._ahead - step
-        if whole:
+        if whole and self.turning > 0:
             scanned = weight / (weight + WEAKEST_STEP * largest)
             power = self._ahead.real**2 + self._ahead.imag**2
             phase = scanned * (self._ahead.conj() * step).imag / (power + WEAKEST_STEP)
-            turn = self._physics.filtered(phase, self._gain)
+            turn = self._physics.filtered(phase, self.turning * self._gain)
             # A unit factor close to exp(-i turn) that needs no exponential.
             following = following * ((1 - 0.5j * turn) / (1 + 0.5j * turn))
-        if self._prior is not None:
-            following = self._prior(following, curvature)
+        if self.prior is not None:
+            following = self.prior(following, curvature)
         moved = following - self.current
         if real_product(self._ahead - following, moved) > 0:
             self._momentum = 1.0
@@ -217,6 +231,7 @@ class AcceleratedDescent:
         self._ahead = following + ((self._momentum - 1) / grown) * moved
         self.current = following
         self._momentum = grown
+        self._moved, self._weight = moved, weight
 
 
 class RegularisedPIE:

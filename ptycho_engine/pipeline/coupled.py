@@ -16,7 +16,7 @@ from ..backends.base import Backend
 from ..blocks import blocks
 from ..errors import Cancelled
 from ..network.plan import RATES, SIDE_MULTIPLE, NetworkPlan
-from ..physics.descent import AcceleratedDescent
+from ..physics.descent import AcceleratedDescent, smoothing_prior
 from ..physics.refinement import ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..physics.unrolled import (
@@ -248,7 +248,7 @@ class WholeScan:
         overlap = overlap_of(physics.to_host(weight), patterns.brightest)
         gain = physics.to_device(self._gain.astype(np.complex64))
         run = DescentRun(
-            lambda start: AcceleratedDescent(physics, start, weight, smoothing, gain),
+            lambda start: AcceleratedDescent(physics, start, smoothing_prior(weight, smoothing), gain),
             start,
             sweeps,
             fewer_subsets(most_subsets(overlap, len(patterns))),

@@ -21,7 +21,7 @@ from ..backends.base import Backend
 from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, SweepDone
-from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE
+from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, smoothing_prior
 from ..physics.experiment import ExperimentRefinement
 from ..physics.refinement import ScanPatterns, ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
@@ -34,7 +34,7 @@ from .ramp import with_ramp_of
 from .stitch import weakest_weight
 from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
 
-__all__ = ['Refinement', 'refine']
+__all__ = ['Refinement', 'on_grid', 'refine', 'standard_error']
 
 logger = logging.getLogger('ptychopinn.refine')
 
@@ -171,7 +171,7 @@ class _Course:
             preview = self.preview
             yield from self.pace.show(
                 lambda: preview(
-                    _cropped(self.physics.to_host(run.current), self.prepared).astype(np.complex64)
+                    on_grid(self.physics.to_host(run.current), self.prepared).astype(np.complex64)
                 )
             )
 
@@ -240,10 +240,10 @@ def refine(
     moved = found.placement.remainder - patterns.placement.remainder
     physics.set_experiment(found.probe, found.placement.remainder)
     result = Refinement(
-        object_array=_cropped(physics.to_host(best.obj), prepared).astype(np.complex64),
+        object_array=on_grid(physics.to_host(best.obj), prepared).astype(np.complex64),
         probe=found.probe if kept and config.refine_probe and sweeps > trial else None,
         position_shift=moved if kept and config.refine_positions and sweeps > trial else None,
-        uncertainty=_standard_error(physics, best.obj, prepared),
+        uncertainty=standard_error(physics, best.obj, prepared),
         start=FLAT if chosen == FLAT else NETWORK,
         kept=kept,
         averaged=averaged,
@@ -285,7 +285,8 @@ def _starts(
     def descent(obj: Any, turn: Any = full, reference: Any | None = None) -> Descent:
         if not course.accelerated:
             return RegularisedPIE(physics, obj, patterns.brightest)
-        return AcceleratedDescent(physics, obj, weight, config.refine_smoothing, turn, reference)
+        prior = smoothing_prior(weight, config.refine_smoothing, reference)
+        return AcceleratedDescent(physics, obj, prior, turn)
 
     sweeps = config.refine_iterations
     if course.accelerated:
@@ -412,15 +413,16 @@ def _trial_length(sweeps: int, most: int) -> int:
     return max(alone, math.ceil(sweeps / 3))
 
 
-def _cropped(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
+def on_grid(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
+    """Cut what lies on the scan's grid (H, W) from a canvas that holds every patch whole."""
     margin = prepared.margin
     height, width = prepared.scan.grid.shape
     return canvas[margin : margin + height, margin : margin + width]
 
 
-def _standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
+def standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
     """Return how well the patterns agree on each pixel (REF-06)."""
-    power, weight = (_cropped(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
+    power, weight = (on_grid(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
     known = weight > weakest_weight(weight)
     curvature = np.maximum(MEAN_CURVATURE * weight, 1e-30)
     return np.where(known, np.sqrt(power) / curvature, np.nan).astype(np.float32)

@@ -37,8 +37,7 @@ def image(raw: RawData) -> tuple[np.ndarray, PreparedScan]:
     physics = NumpyScanPhysics(patterns)
     everything = np.arange(len(raw))
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
-    weight = physics.evaluate(flat, everything, 'poisson').weight
-    descent = AcceleratedDescent(physics, flat, weight, 0.0, np.zeros(patterns.shape, np.complex64))
+    descent = AcceleratedDescent(physics, flat, None, np.zeros(patterns.shape, np.complex64))
     for _ in range(4):
         descent.sweep([everything])
     return physics.to_host(descent.current) * np.float32(prepared.scale.probe_scale), prepared

@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +137,23 @@ class Backend(Protocol):
         -------
         (2, H, W) float32
             Real and imaginary part of the correction, not yet bounded.
+        """
+
+    def denoise(self, obj: Any, deviation: Any) -> Any:
+        """Return the noise that a network of 'prior' sees in a whole object.
+
+        Parameters
+        ----------
+        obj : (H, W) complex
+            Sides are multiples of ``SIDE_MULTIPLE``. As :meth:`ScanPhysics.to_device` returns it, like the
+            result.
+        deviation : (H, W) float
+            Standard deviation of the noise of each pixel: root of its mean squared modulus.
+
+        Returns
+        -------
+        (H, W) complex
+            To be subtracted.
         """
 
     def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:

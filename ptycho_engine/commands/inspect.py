@@ -67,8 +67,10 @@ def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str
         'model': f'{path} ({path.stat().st_size / 1e6:.1f} MB, ptychopinn {engine_version})',
         'network': f'{model.architecture}, {model.model_type}, gridsize {model.gridsize}, '
         f'{sum(np.size(v) for v in archive.weights.values()):,} weights',
-        'for': f'patterns of {model.N}×{model.N} pixels, probe of {modes} mode{"s" if modes > 1 else ""}',
-        'trained on': _origins(archive),
+        'for': 'scans with patterns of any size'
+        if model.of_objects
+        else f'patterns of {model.N}×{model.N} pixels, probe of {modes} mode{"s" if modes > 1 else ""}',
+        'trained on': 'simulated objects' if model.of_objects else _origins(archive),
         'trained by': f'{archive.backend}, {config.optimizer} at {config.learning_rate:g}, batches of '
         f'{config.batch_size}, seed {config.seed}',
         'settings': _changed(config) or 'all at their defaults',

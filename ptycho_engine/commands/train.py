@@ -38,6 +38,7 @@ from ..network.plan import build_plan
 from ..pipeline.simulated import UNKNOWN, ObjectVariety, SimulatedScans
 from ..pipeline.sources import TrainingSource
 from ..pipeline.train import train
+from ..pipeline.universal import EPOCH_STEPS, train_universal
 from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
@@ -66,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar='MODEL',
         help='train this model further; it must be the network that is asked for',
+    )
+    parser.add_argument(
+        '--universal',
+        action='store_true',
+        help='in place of INPUT: make the prior of the package anew, on simulated objects alone; '
+        f'an epoch is {EPOCH_STEPS} batches, and only --epochs, --seed and the device count',
     )
     add_verify(parser)
     group = parser.add_argument_group('training without a scan')
@@ -120,6 +127,9 @@ def run(options: argparse.Namespace) -> None:
     """Train and save."""
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
+    if options.universal:
+        _make_prior(options, config, execution)
+        return
     source: Sequence[Scan] | TrainingSource
     source = _simulated(options, config) if options.simulate_from else _measured(options)
     initial = None if options.start_from is None else load_archive(options.start_from)
@@ -138,6 +148,34 @@ def run(options: argparse.Namespace) -> None:
     say(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped is not None:
         raise stopped
+
+
+def _make_prior(
+    options: argparse.Namespace, config: TrainingConfig, execution: PyTorchExecutionConfig
+) -> None:
+    """Train the learned prior of objects."""
+    given = [*options.inputs, *(options.simulate_from or [])]
+    if given or options.start_from is not None:
+        raise ConfigError(
+            f'{(*given, options.start_from)[0]} and --universal were both given; the prior is trained on '
+            'simulated objects alone.'
+        )
+    require_writable(options.output, (ARCHIVE_NAME, CHECKPOINT_NAME))
+    saved = options.output
+    with stop_on_interrupt() as stopped:
+        for event in train_universal(
+            config.nepochs,
+            options.output,
+            seed=config.seed,
+            execution=execution,
+            should_stop=stopped,
+            resume=options.resume,
+        ):
+            if isinstance(event, ModelSaved):
+                saved = event.path
+        say(f'Saved the prior to {saved}.')
+        if stopped.interruption is not None:
+            raise stopped.interruption
 
 
 def _saved_bytes(config: TrainingConfig) -> int:

@@ -11,6 +11,7 @@ __all__ = [
     'AMPLITUDE_ACTIVATIONS',
     'ARCHITECTURES',
     'MODEL_TYPES',
+    'OF_OBJECTS',
     'SIZE_MULTIPLE',
     'SMALLEST_SIZE',
     'ModelConfig',
@@ -21,6 +22,10 @@ SMALLEST_SIZE, SIZE_MULTIPLE = 32, 8
 """Sides of the patterns that networks are for: at least the first, and a multiple of the second."""
 
 ARCHITECTURES = ('unrolled', 'cnn')
+"""Networks that are trained on scans."""
+OF_OBJECTS = ('prior', 'physics')
+"""What works on the object alone, of a scan with patterns of any size: the learned prior of objects, which is
+trained on objects, and nothing but physics, which has no weights."""
 MODEL_TYPES = ('pinn', 'supervised')
 AMPLITUDE_ACTIVATIONS = ('sigmoid', 'swish', 'softplus', 'relu')
 
@@ -60,7 +65,8 @@ class ModelConfig:
     """'pinn': learn from the diffraction patterns alone. 'supervised': learn from known objects."""
     architecture: str = 'unrolled'
     """'unrolled': steps of modulus constraint with the known probe, corrected by small CNNs. 'cnn':
-    PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison."""
+    PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison. Models that need no
+    training on scans are 'prior', a denoiser of objects, and 'physics', which has no network."""
     physics_steps: int = 64
     """Steps of modulus constraint alone before the first correction, from 0 to 256, and a sixteenth as many
     before each other one. They have no weights, and on dense scans most take a part of the patterns. A lone
@@ -104,7 +110,7 @@ class ModelConfig:
         check_integer(owner, 'physics_steps', self.physics_steps, 0, 256)
         check_integer(owner, 'unrolled_steps', self.unrolled_steps, 1, 24)
         check_choice(owner, 'model_type', self.model_type, MODEL_TYPES)
-        check_choice(owner, 'architecture', self.architecture, ARCHITECTURES)
+        check_choice(owner, 'architecture', self.architecture, (*ARCHITECTURES, *OF_OBJECTS))
         check_choice(owner, 'amp_activation', self.amp_activation, AMPLITUDE_ACTIVATIONS)
         for name in ('object_big', 'probe_big', 'pad_object', 'probe_mask'):
             check_boolean(owner, name, getattr(self, name))
@@ -121,6 +127,11 @@ class ModelConfig:
     def couples(self) -> bool:
         """Whether the network can take a whole scan for one group."""
         return self.architecture == 'unrolled' and self.object_big
+
+    @property
+    def of_objects(self) -> bool:
+        """Whether it works on the object of a scan with patterns of any size."""
+        return self.architecture in OF_OBJECTS
 
     def _check_idle_fields(self) -> None:
         """Refuse a changed field that would have no effect."""

@@ -120,7 +120,7 @@ class ModelArchive:
     scale: ScaleRecord
     """Scales of the scan it was trained on."""
     probe: npt.NDArray[np.complex64]
-    """(P, N, N) probe it was trained with, as given."""
+    """(P, N, N) probe it was trained with, as given; (1, 0, 0) where it was trained on objects alone."""
     weights: Mapping[str, npt.NDArray[np.float32]]
     """Canonical weights."""
     backend: str
@@ -191,7 +191,7 @@ def _config(file: SealedZip) -> TrainingConfig:
     try:
         # A model that does not name these steps was trained without them.
         model = from_mapping(ModelConfig, {'physics_steps': 0, **values.pop('model')})
-        if not 0 < model.N <= LARGEST_SIDE:
+        if not (model.of_objects and model.N == 0) and not 0 < model.N <= LARGEST_SIDE:
             raise ConfigError(f'ModelConfig.N is {model.N}')
         return from_mapping(TrainingConfig, {**values, 'model': model})
     except (ConfigError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -17,6 +17,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..errors import ConfigError
 from ..physics.unrolled import FEATURES, INITIAL_RATES, RESTING_RATES
 from .cnn import cnn_layers
+from .denoiser import DENOISER, denoiser_layers
 from .layer import Activation, Layer
 
 __all__ = [
@@ -57,7 +58,8 @@ class NetworkPlan:
     model: ModelConfig
     parts: tuple[tuple[str, tuple[Layer, ...]], ...]
     """Name and layers of each convolutional network; the last layer is its output. 'unrolled' has one part
-    a step with 2 output channels; 'cnn' has one with C amplitude and C phase logits."""
+    a step with 2 output channels; 'cnn' has one with C amplitude and C phase logits; 'prior' has one with
+    the 2 channels of the noise; 'physics' has none."""
     probe_modes: int = 0
     """Modes of a trainable probe; 0 where the probe is taken as it is."""
     intensity_scale: bool = False
@@ -122,8 +124,11 @@ def build_plan(model: ModelConfig, *, probe_modes: int = 0, intensity_scale: boo
     Raises
     ------
     ConfigError
-        If N is still 0.
+        If N is still 0 and the network is not one of objects.
     """
+    if model.of_objects:
+        denoiser = ((DENOISER, denoiser_layers()),) if model.architecture == 'prior' else ()
+        return NetworkPlan(model, denoiser)
     if model.N == 0:
         raise ConfigError('ModelConfig.N is 0: set it to the size of the patterns first.')
     if model.architecture == 'cnn':

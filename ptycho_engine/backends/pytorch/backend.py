@@ -20,7 +20,7 @@ from ...physics.unrolled import FEATURES
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
-from .network import PtychographyNetwork, UnrolledNetwork, make_network
+from .network import PriorNetwork, PtychographyNetwork, UnrolledNetwork, make_network
 from .optimiser import Optimiser
 from .refine import TorchScanPhysics
 
@@ -249,6 +249,13 @@ class PyTorchBackend:
         with torch.no_grad():
             image = torch.from_numpy(features[np.newaxis]).to(self._fabric.device, self._real)
             return np.asarray(network.correct(name, image)[0].cpu().numpy(), dtype=np.float32)
+
+    @torch.no_grad()
+    def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:
+        """Return the noise (H, W) that the prior sees in an object (H, W), both on the device."""
+        network = self.network
+        assert isinstance(network, PriorNetwork)
+        return network.noise(obj[None], deviation[None])[0]
 
     def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
         """Put the patterns of a scan on the device, for refinement."""

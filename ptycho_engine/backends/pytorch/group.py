@@ -21,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
+from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
 from ..base import Batch, Illumination, StepResult
-from .backend import one_device, real_type
+from .backend import PyTorchBackend, one_device, real_type
 from .refine import TorchScanPhysics
 
 __all__ = ['DeviceGroupBackend', 'Piece']
@@ -77,6 +78,7 @@ class DeviceGroupBackend:
         self._device = one_device(execution.accelerator).device
         self._real = real_type(execution.precision, self._device)
         _check_count(self._device.type, execution.devices)
+        self._alone = PyTorchBackend(execution, one_device(execution.accelerator))
         self._sent: Illumination | None = None
         port = find_free_network_port()
         count = execution.devices
@@ -86,8 +88,11 @@ class DeviceGroupBackend:
         self._ask('start', execution, self._device.type)
 
     def build(self, plan: NetworkPlan, weights: Weights) -> None:
-        """Make the network from canonical weights."""
-        self._ask('build', plan, dict(weights))
+        """Make the network from canonical weights; one that works on whole objects on one device alone."""
+        if plan.model.of_objects:
+            self._alone.build(plan, weights)
+        else:
+            self._ask('build', plan, dict(weights))
 
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
@@ -111,6 +116,10 @@ class DeviceGroupBackend:
         """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
         correction: npt.NDArray[np.float32] = self._first('correct', step, features)
         return correction
+
+    def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:
+        """Return the noise (H, W) that the prior sees in an object (H, W), both on the one device."""
+        return self._alone.denoise(obj, deviation)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights, which all devices have alike."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...network.cnn import amplitude_offset
+from ...network.denoiser import DENOISER
 from ...network.layer import Layer
 from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
@@ -27,7 +28,7 @@ from ...physics.unrolled import (
 )
 from . import physics
 
-__all__ = ['PtychographyNetwork', 'UnrolledNetwork', 'make_network']
+__all__ = ['PriorNetwork', 'PtychographyNetwork', 'UnrolledNetwork', 'make_network']
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -359,8 +360,22 @@ class CnnNetwork(PtychographyNetwork):
         return self.plan.model.probe_scale * head
 
 
+class PriorNetwork(PtychographyNetwork):
+    """The learned prior of objects, a denoiser; without weights in a plan of physics alone."""
+
+    def noise(self, obj: Tensor, deviation: Tensor) -> Tensor:
+        """Return the noise (B, H, W) of complex objects (B, H, W) with that standard deviation (B, H, W)."""
+        features = torch.stack([obj.real - 1, obj.imag, 0.5 * deviation.log()], dim=1)
+        with self._autocast():
+            found: Tensor = self.parts[DENOISER](features.contiguous(memory_format=torch.channels_last))
+        real, imag = found.to(features.dtype).unbind(dim=1)
+        return torch.complex(deviation * real, deviation * imag)
+
+
 def make_network(plan: NetworkPlan, autocast: Autocast = nullcontext) -> PtychographyNetwork:
     """Return the torch module of a plan."""
+    if plan.model.of_objects:
+        return PriorNetwork(plan, autocast)
     if plan.model.architecture == 'cnn':
         return CnnNetwork(plan, autocast)
     return UnrolledNetwork(plan, autocast)

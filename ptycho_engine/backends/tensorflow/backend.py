@@ -17,7 +17,7 @@ from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
-from .network import Exposure, PtychographyNetwork, UnrolledNetwork, make_network, real_type
+from .network import Exposure, PriorNetwork, PtychographyNetwork, UnrolledNetwork, make_network, real_type
 from .optimiser import Optimiser
 from .refine import TensorFlowScanPhysics
 
@@ -147,6 +147,21 @@ class TensorFlowBackend:
         with tf.device(self._device):
             correction = self._graphs[key](self._numbers(np.moveaxis(features, 0, -1)[np.newaxis]))
         return np.asarray(np.moveaxis(correction[0].numpy(), -1, 0), dtype=np.float32)
+
+    def denoise(
+        self, obj: npt.NDArray[np.complexfloating[Any, Any]], deviation: npt.NDArray[np.floating[Any]]
+    ) -> npt.NDArray[np.complexfloating[Any, Any]]:
+        """Return the noise (H, W) that the prior sees in an object (H, W)."""
+        network = self.network
+        assert isinstance(network, PriorNetwork)
+        features = np.stack([obj.real - 1, obj.imag, 0.5 * np.log(deviation)], axis=-1)
+        key = _Graph('noise')
+        if key not in self._graphs:
+            image = tf.TensorSpec((1, None, None, features.shape[-1]), self._real)
+            self._graphs[key] = tf.function(network.noise, input_signature=[image], autograph=False)
+        with tf.device(self._device):
+            noise = self._graphs[key](self._numbers(features[np.newaxis])).numpy()[0]
+        return np.asarray(deviation * (noise[..., 0] + 1j * noise[..., 1]), dtype=obj.dtype)
 
     def scan_physics(self, patterns: ScanPatterns) -> TensorFlowScanPhysics:
         """Put the patterns of a scan on the device, for refinement."""

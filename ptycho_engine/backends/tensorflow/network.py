@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...network.cnn import amplitude_offset
+from ...network.denoiser import DENOISER, DENOISER_FEATURES
 from ...network.layer import Layer
 from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
@@ -25,7 +26,14 @@ from ...physics.unrolled import (
 )
 from . import physics
 
-__all__ = ['Exposure', 'PtychographyNetwork', 'UnrolledNetwork', 'make_network', 'real_type']
+__all__ = [
+    'Exposure',
+    'PriorNetwork',
+    'PtychographyNetwork',
+    'UnrolledNetwork',
+    'make_network',
+    'real_type',
+]
 
 POLICIES = {
     '32-true': 'float32',
@@ -378,8 +386,18 @@ class CnnNetwork(PtychographyNetwork):
         return model.probe_scale * head
 
 
+class PriorNetwork(PtychographyNetwork):
+    """The learned prior of objects, a denoiser; without weights in a plan of physics alone."""
+
+    def noise(self, features: tf.Tensor) -> tf.Tensor:
+        """Return the noise (B, H, W, 2), in units of its deviation, for features (B, H, W, 3)."""
+        return self.parts[DENOISER](tf.ensure_shape(features, [None, None, None, len(DENOISER_FEATURES)]))
+
+
 def make_network(plan: NetworkPlan, precision: str) -> PtychographyNetwork:
     """Return the Keras layers of a plan; `precision` is that of the convolutions."""
+    if plan.model.of_objects:
+        return PriorNetwork(plan, precision)
     if plan.model.architecture == 'cnn':
         return CnnNetwork(plan, precision)
     return UnrolledNetwork(plan, precision)

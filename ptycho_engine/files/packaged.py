@@ -1,0 +1,42 @@
+"""The models that need no training: the learned prior that comes with the package, and physics alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..config import ModelConfig, TrainingConfig
+from ..physics.scaling import ScaleRecord
+from .archive import ModelArchive, load_archive
+
+__all__ = ['NO_MODEL', 'PACKAGED_PRIOR', 'load_model', 'of_objects']
+
+PACKAGED_PRIOR = Path(__file__).parents[1] / 'network' / 'prior.zip'
+"""The learned prior of objects; ``ptychopinn train --universal`` makes such a file."""
+
+NO_MODEL = 'none'
+"""In place of a model: physics and total variation, without a network."""
+
+
+def load_model(model: Path | str | None = None) -> ModelArchive:
+    """Read a model: the packaged prior for None, physics alone for ``'none'``, else the archive of that name.
+
+    Raises
+    ------
+    ArchiveNotFoundError, ArchiveError
+        As :func:`~.archive.load_archive`.
+    """
+    if model is None:
+        return load_archive(PACKAGED_PRIOR)
+    return of_objects('physics') if str(model) == NO_MODEL else load_archive(model)
+
+
+def of_objects(architecture: str, **contents: object) -> ModelArchive:
+    """Return an archive of 'prior' or 'physics', which know no scan; `contents` are further fields."""
+    return ModelArchive(
+        config=TrainingConfig(model=ModelConfig(architecture=architecture)),
+        scale=ScaleRecord(1.0, 1.0, 1.0),
+        probe=np.empty((1, 0, 0), np.complex64),
+        **{'weights': {}, 'backend': '', **contents},  # type: ignore[arg-type]
+    )

@@ -33,7 +33,8 @@ from ..data.scan import Scan, is_ptychodus_directory, load_scan, verify_scan
 from ..errors import ConfigError
 from ..events import Reconstructed
 from ..figures import object_figure, save_figure
-from ..files.archive import ModelArchive, find_archive, load_archive
+from ..files.archive import ModelArchive, find_archive
+from ..files.packaged import NO_MODEL, load_model
 from ..files.product import write_product
 from ..files.product_exchange import ExportMeta, product_of_rawdata
 from ..io.folder_lock import sole_writer
@@ -57,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn reconstruct``."""
     parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='the scans')
     parser.add_argument(
-        '--model', type=Path, required=True, help='wts.h5.zip, or the directory that holds it'
+        '--model',
+        type=Path,
+        metavar='MODEL',
+        help='wts.h5.zip, or the directory that holds it; "none" for physics alone (default: the prior that '
+        'comes with the package, which needs no training)',
     )
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
     parser.add_argument(
@@ -79,12 +84,13 @@ def run(options: argparse.Namespace) -> None:
             f'--truth is the object of one scan, but {len(options.inputs)} scans were given; compare each '
             'result with its own by ptychopinn evaluate.'
         )
-    archive = load_archive(options.model)
+    archive = load_model(options.model)
     truth = None if options.truth is None else read_object(options.truth, truth=True)
     if options.verify:
         for path in options.inputs:
             verify_scan(path)
-    read = [*options.inputs, find_archive(options.model)]
+    trained = options.model is not None and str(options.model) != NO_MODEL
+    read = [*options.inputs, *([find_archive(options.model)] if trained else [])]
     if options.truth is not None:
         read.append(options.truth)
     directories = _directories(options.inputs, options.output, archive, read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -20,9 +21,10 @@ from ..config.idle import idle_settings
 from ..config.precedence import with_execution
 from ..data.centring import warn_if_off_centre
 from ..data.scan import Scan
-from ..errors import ArchiveError
+from ..errors import ArchiveError, ConfigError
 from ..events import Event, PartialObject, Reconstructed
 from ..files.archive import ModelArchive
+from ..files.packaged import load_model
 from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
 from ..printable import printable
@@ -35,6 +37,7 @@ from .quality import scan_box
 from .refine import refine
 from .report import measure_quality
 from .result import Reconstruction
+from .solve import solve
 
 __all__ = ['judge_fit', 'reconstruct', 'require_fit']
 
@@ -53,13 +56,19 @@ SCALING_PATTERNS = 64
 
 def reconstruct(
     scan: Scan,
-    archive: ModelArchive,
+    archive: ModelArchive | None = None,
     config: InferenceConfig | None = None,
     *,
     execution: PyTorchExecutionConfig | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Event]:
-    """Reconstruct the patterns of a scan with a trained model; iterate to make it run.
+    """Reconstruct the patterns of a scan; iterate to make it run.
+
+    Parameters
+    ----------
+    archive : ModelArchive, optional
+        A model that was trained, or one that needs no training (:func:`~..files.packaged.load_model`); None
+        for the learned prior that comes with the package.
 
     Yields
     ------
@@ -79,6 +88,7 @@ def reconstruct(
     """
     execution = execution or PyTorchExecutionConfig()
     config = with_execution(config or InferenceConfig(), execution)
+    archive = load_model() if archive is None else archive
     events = _reconstruct(scan, archive, config, execution, should_stop or (lambda: False))
     return show_progress(events, execution.enable_progress_bar)
 
@@ -103,8 +113,9 @@ def _reconstruct(
     )
     warn_of_doubts(prepared)
     warn_if_off_centre(prepared.scan.raw)
+    run = _solve if model.of_objects else _run
     with closing(create_backend(config.backend, execution)) as backend:
-        result = yield from _run(backend, prepared, archive, config, stop, tic)
+        result = yield from run(backend, prepared, archive, config, stop, tic)
     if result.position_shift is not None:
         shift = np.zeros((len(scan.raw), 2))
         shift[chosen] = result.position_shift
@@ -121,7 +132,7 @@ def require_fit(archive: ModelArchive, scan: Scan) -> None:
         If it is for others.
     """
     size, found = archive.config.model.N, scan.raw.N
-    if size != found:
+    if size != found and not archive.config.model.of_objects:
         raise ArchiveError(
             f'The model is for patterns of {size}×{size} pixels but the data have {found}×{found} '
             f'({scan.raw.source}); train a model on data of this size, or crop the patterns '
@@ -173,7 +184,12 @@ def _run(
     if refinement is None or not refinement.kept:
         result = _fitted(prepared, result, result.object_array, learned)
     quality = measure_quality(
-        result.deviance, prediction.resolution, prediction.weight, result.uncertainty, box, refinement
+        result.deviance,
+        prediction.resolution,
+        prediction.weight,
+        result.uncertainty,
+        box,
+        '' if refinement is None else refinement.sentence,
     )
     seconds = time.perf_counter() - tic
     comments = (
@@ -187,6 +203,59 @@ def _run(
         n_patterns=len(prepared),
         seconds=seconds,
         losses=_losses(archive),
+        comments=comments,
+        backend=backend.name,
+        quality=quality,
+    )
+
+
+def _solve(
+    backend: Backend,
+    prepared: PreparedScan,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    stop: Callable[[], bool],
+    tic: float,
+) -> Generator[Event, None, Reconstruction]:
+    """Solve from a flat object and judge; the clock has run since `tic`."""
+    scan = prepared.scan
+    if config.refine_method != 'accelerated':
+        raise ConfigError(
+            f'refine_method is {config.refine_method!r}, but only the image of a network that was trained on '
+            "scans can be refined so; choose 'accelerated' or such a model."
+        )
+    plan = build_plan(archive.config.model)
+    learned = bool(plan.parts)
+    backend.build(plan, archive.weights)
+    scale = np.float32(prepared.scale.probe_scale)
+    size = scan.grid.shape
+    so_far = Reconstruction(
+        object_array=np.ones(size, np.complex64),
+        weight=np.zeros(size, np.float32),
+        grid=scan.grid,
+        uncertainty=np.full(size, np.nan, np.float32),
+    )
+    solution = yield from solve(
+        prepared, backend, config, stop, partial(_refined_so_far, so_far, prepared), learned=learned
+    )
+    result = _fitted(
+        prepared,
+        replace(so_far, weight=solution.weight, uncertainty=solution.uncertainty * scale),
+        solution.object_array * scale,
+        solution.probe,
+        solution.position_shift,
+    )
+    quality = measure_quality(
+        result.deviance, math.nan, result.weight, result.uncertainty, _scanned_box(scan), solution.sentence
+    )
+    seconds = time.perf_counter() - tic
+    model = 'with the learned prior' if learned else 'by physics alone'
+    comments = f'PtychoPINN {model} (run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
+    logger.info('%s %.1f s.', comments, seconds)
+    return replace(
+        result,
+        n_patterns=len(prepared),
+        seconds=seconds,
         comments=comments,
         backend=backend.name,
         quality=quality,

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .quality import fourier_ring_correlation, frc50
-from .refine import Refinement
 from .stitch import add_patches, weakest_weight
 
 __all__ = ['PatchAgreement', 'QualityReport', 'half_set_resolution', 'measure_quality']
@@ -117,7 +116,7 @@ def measure_quality(
     weight: npt.NDArray[np.floating[Any]],
     uncertainty: npt.NDArray[np.float32],
     box: tuple[slice, slice],
-    refinement: Refinement | None,
+    refinement: str,
 ) -> QualityReport:
     """Gather the figures of a result.
 
@@ -133,7 +132,8 @@ def measure_quality(
         NaN where unknown.
     box : (rows, columns)
         The scanned region.
-    refinement : Refinement, optional
+    refinement : str
+        How the object was found or refined; empty where it is the network's.
     """
     inside = weight[box]
     known = uncertainty[box][np.isfinite(uncertainty[box])]
@@ -142,5 +142,5 @@ def measure_quality(
         frc50=resolution,
         coverage=float((inside > weakest_weight(weight)).mean()) if inside.size else 0.0,
         uncertainty=float(np.median(known)) if known.size else math.nan,
-        refinement='' if refinement is None else refinement.sentence,
+        refinement=refinement,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..backends.base import Backend, StepResult, create_backend
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..config.idle import idle_settings
+from ..config.model import ARCHITECTURES
 from ..config.precedence import with_execution
 from ..data.scan import Scan
 from ..errors import ArchiveError, Cancelled, ConfigError, DataValueError, DivergedError
@@ -92,6 +93,11 @@ def train(
     Cancelled
         If `should_stop` turned true before the first step; what `output_dir` held is left as it was.
     """
+    if config.model.of_objects:
+        raise ConfigError(
+            f'ModelConfig.architecture is {config.model.architecture!r}, which is not trained on scans; '
+            f'expected {" or ".join(map(repr, ARCHITECTURES))} (train --universal makes the prior).'
+        )
     execution = execution or PyTorchExecutionConfig()
     config, folder = with_execution(config, execution), Path(output_dir)
     earlier: list[dict[str, float]] = []

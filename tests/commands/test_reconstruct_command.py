@@ -82,8 +82,8 @@ def test_result_03_pixel_sizes_of_an_npz_scan_are_kept(directory, model, tmp_pat
 
 def test_result_02_several_scans_have_a_folder_each(directory, model, tmp_path, capsys, monkeypatch):
     loaded = []
-    load = reconstruct_command.load_archive
-    monkeypatch.setattr(reconstruct_command, 'load_archive', lambda path: loaded.append(path) or load(path))
+    load = reconstruct_command.load_model
+    monkeypatch.setattr(reconstruct_command, 'load_model', lambda path: loaded.append(path) or load(path))
     (tmp_path / 'other').mkdir()
     RawData.from_file(directory / 'scan.npz').select(np.arange(20)).to_file(tmp_path / 'other' / 'Scan.npz')
     out = tmp_path / 'out'
@@ -127,3 +127,17 @@ def test_result_04_a_folder_holds_the_results_of_one_run(directory, model, tmp_p
     (row,) = json.loads((out / 'scores.json').read_text())
     assert row['nrmse'] != score
     assert '25 patterns' in row['account']
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'), [((), 'with the learned prior'), (('--model', 'none'), 'by physics alone')]
+)
+def test_result_07_no_model_is_needed(directory, tmp_path, capsys, words, said):
+    """Where none is named, the prior that comes with the package; and no network for 'none'."""
+    out = tmp_path / 'out'
+    assert main(['reconstruct', str(directory), '--output', str(out), *words, '--quiet']) == 0
+    assert said in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == FILES
+    product = read_product(out / 'product.h5')
+    assert said in product.comments
+    assert np.isfinite(product.object_array).all()

@@ -94,7 +94,7 @@ def test_verify_04_every_command_that_reads_scans_can_check_them(npz, tmp_path, 
         'doctor': ['--data-only'],
     }
     if command == 'reconstruct':
-        monkeypatch.setattr('ptycho_engine.commands.reconstruct.load_archive', lambda path: None)
+        monkeypatch.setattr('ptycho_engine.commands.reconstruct.load_model', lambda path: None)
     assert main([command, str(npz), *words[command], '--verify']) in (1, 2)
     said = capsys.readouterr()
     assert "'diffraction' is damaged" in ' '.join((said.out + said.err).split())

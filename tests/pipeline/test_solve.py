@@ -1,0 +1,139 @@
+"""An image from a flat object (clauses SOLVE-* of specs/physics.md)."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine import reconstruct
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.errors import Cancelled, ConfigError
+from ptycho_engine.events import Reconstructed, SweepDone
+from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
+from ptycho_engine.pipeline import solve as solve_module
+from ptycho_engine.pipeline.quality import scan_box, score
+from tests.pipeline.test_refine import dense_scan
+
+CPU = PyTorchExecutionConfig(accelerator='cpu')
+
+
+def run(scan, model, **options):
+    """Return (events, Reconstruction)."""
+    events = list(reconstruct(scan, model, InferenceConfig(**options), execution=CPU))
+    assert isinstance(events[-1], Reconstructed)
+    return events, events[-1].reconstruction
+
+
+def scored(scan, result):
+    raw, grid = scan.raw, scan.grid
+    box = scan_box(raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y, grid.shape)
+    return score(raw.objectGuess, result.object_array, box)
+
+
+@pytest.fixture(scope='module')
+def sparse():
+    return dense_scan(points=6, step=9.0, photons=1e5)
+
+
+@pytest.fixture(scope='module')
+def by_physics(sparse):
+    return run(sparse, load_model(NO_MODEL))
+
+
+@pytest.fixture(scope='module')
+def with_prior(sparse):
+    return run(sparse, None)
+
+
+def test_solve_01_physics_alone_finds_the_object(sparse, by_physics):
+    """A golden number: it pins the gain of the slow phase, its end, and when nothing moves any more."""
+    events, result = by_physics
+    found = scored(sparse, result)
+    assert found.nrmse == pytest.approx(0.0350, rel=0.03)
+    assert 'PtychoPINN by physics alone' in result.comments
+    sweeps = [event for event in events if isinstance(event, SweepDone)]
+    assert len(sweeps) <= solve_module.MOST_SWEEPS
+    assert sweeps[-1].held_out_deviance < 0.5 * sweeps[0].held_out_deviance
+
+
+def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, with_prior):
+    """On an object that it has never seen, without training."""
+    plain, better = scored(sparse, by_physics[1]), scored(sparse, with_prior[1])
+    assert better.nrmse < 1.0 * plain.nrmse
+    assert better.amplitude_ssim > plain.amplitude_ssim
+    assert better.phase_ssim > plain.phase_ssim - 0.003
+    assert 'PtychoPINN with the learned prior' in with_prior[1].comments
+    assert 'physics and the learned prior' in with_prior[1].comments
+
+
+def test_solve_03_its_slow_phase_is_that_of_physics(sparse, by_physics, with_prior, monkeypatch):
+    monkeypatch.setattr(
+        solve_module, '_with_slow_phase_of', lambda obj, other, light: np.asarray(obj * np.exp(0.3j))
+    )
+    turned = run(sparse, None)[1]
+    plain = by_physics[1].object_array
+    lit = by_physics[1].weight > 0.5 * by_physics[1].weight.max()
+    phase = [abs(np.angle((r.object_array * plain.conj())[lit].mean())) for r in (with_prior[1], turned)]
+    assert phase[0] < 0.02 < phase[1]
+
+
+def test_solve_04_a_prior_that_does_not_suit_the_object_is_dropped(sparse, by_physics):
+    good = load_model()
+    spoiled = replace(good, weights={name: -3 * np.asarray(w) for name, w in good.weights.items()})
+    _, result = run(sparse, spoiled)
+    np.testing.assert_allclose(result.object_array, by_physics[1].object_array, atol=2e-5)
+    assert 'physics and total variation' in result.comments
+
+
+def test_solve_05_it_works_for_any_size_of_patterns(sparse):
+    """Not only for those that networks of scans are for."""
+    raw = sparse.raw
+    size = 30
+    cut = slice(1, 1 + size)
+    odd = replace(
+        raw,
+        diffraction=np.ascontiguousarray(raw.diffraction[:, cut, cut]),
+        probeGuess=raw.probeGuess[:, cut, cut],
+        objectGuess=None,
+        bad_pixels=None,
+    )
+    _, result = run(Scan.from_raw(odd), None)
+    assert math.isfinite(result.deviance)
+
+
+@pytest.mark.parametrize('backend', BACKENDS[1:])
+def test_both_backends_make_the_same_image(sparse, with_prior, backend):
+    _, other = run(sparse, None, backend=backend)
+    box = with_prior[1].weight > 0
+    difference = np.abs(other.object_array - with_prior[1].object_array)[box]
+    # Rounding in single precision, carried through 180 sweeps.
+    assert np.sqrt(np.mean(difference**2)) < 2e-3
+
+
+def test_it_can_be_stopped(sparse):
+    asked = iter([False] * 5 + [True] * 100)
+    with pytest.raises(Cancelled):
+        list(reconstruct(sparse, None, execution=CPU, should_stop=lambda: next(asked)))
+
+
+def test_rpie_belongs_to_networks_of_scans(sparse):
+    with pytest.raises(ConfigError, match='refine_method'):
+        run(sparse, None, refine_method='rpie')
+
+
+def test_probe_and_positions_are_refined_on_request(sparse):
+    raw = sparse.raw
+    rng = np.random.default_rng(0)
+    moved = replace(raw, xcoords=raw.xcoords + rng.normal(0, 1, len(raw)))
+    _, before = run(Scan.from_raw(moved), load_model(NO_MODEL))
+    _, after = run(Scan.from_raw(moved), load_model(NO_MODEL), refine_positions=True)
+    assert after.position_shift is not None
+    assert after.deviance < 0.95 * before.deviance
+    assert 'with positions by' in after.comments
+
+
+def test_the_packaged_prior_is_small():
+    assert PACKAGED_PRIOR.stat().st_size < 3 << 20

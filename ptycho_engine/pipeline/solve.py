@@ -134,7 +134,7 @@ def solve(
     yield from course.descend()
     kept = False
     if learned:
-        kept = yield from course.add_prior()
+        kept = yield from course.add_prior(backend)
     solution = course.solution(kept, time.perf_counter() - tic)
     logger.info('%s. %.1f s.', solution.sentence.capitalize(), solution.seconds)
     return solution
@@ -165,7 +165,6 @@ class _Course:
         variance = illumination_variance(self._patterns.probe)
         self._gain = self._physics.to_device(slow_phase_gain(variance, shape).astype(np.complex64))
         self._variation = smoothing_prior(self._weight, config.refine_smoothing)
-        self._prior = self._learned_prior(backend) if learned else self._variation
         self._planned = MOST_SWEEPS + (PRIOR_SWEEPS if learned else 0)
         self._experiment = ExperimentRefinement(
             self._physics, self._patterns, probe=config.refine_probe, positions=config.refine_positions
@@ -183,10 +182,6 @@ class _Course:
 
         return LearnedPrior(self._weight, self._config.refine_smoothing, backend.denoise, details)
 
-    @property
-    def _calibrates(self) -> bool:
-        return self._config.refine_probe or self._config.refine_positions
-
     def descend(self) -> Generator[Event, None, None]:
         """Sweep with total variation until nothing moves any more."""
         first = math.inf
@@ -194,6 +189,8 @@ class _Course:
             count = max(self._most >> ((number - 1) // SWEEPS_AT_EACH), 1)
             self._descent.turning = max(0.0, 1 - number / TURNED_SWEEPS)
             value = yield from self._sweep(count)
+            if count == 1 and (self._config.refine_probe or self._config.refine_positions):
+                self._experiment.step(self._descent.current)
             first = value if math.isinf(first) else first
             if not value <= RUNAWAY * first and self._most > 1:
                 logger.info('Parts of the scan are too small for steps of their own; starting again without.')
@@ -204,10 +201,14 @@ class _Course:
                 self._still = True
                 break
 
-    def add_prior(self) -> Generator[Event, None, bool]:
-        """Go on with the learned prior; return whether the held-out pixels are for what comes of it."""
+    def add_prior(self, backend: Backend) -> Generator[Event, None, bool]:
+        """Go on with the learned prior; return whether the held-out pixels are for what comes of it.
+
+        Probe and positions stay as they are, so that they belong to either image.
+        """
         plain = self._descent.current
-        self._descent = AcceleratedDescent(self._physics, plain, self._prior, self._gain)
+        prior = self._learned_prior(backend)
+        self._descent = AcceleratedDescent(self._physics, plain, prior, self._gain)
         self._descent.turning = 0.0
         before = self._physics.held_out(plain)
         for _ in range(PRIOR_SWEEPS):
@@ -240,8 +241,6 @@ class _Course:
             order = np.random.default_rng([self._config.seed, self._sweeps]).permutation(self._everything)
             subsets = np.array_split(order, count)
         total = self._descent.sweep(subsets)
-        if self._calibrates and count == 1:
-            self._experiment.step(self._descent.current)
         value = float(total / (len(self._patterns) * self._patterns.held_out.shape[1]))
         yield SweepDone(self._sweeps, self._planned, value)
         if self._preview is not None:

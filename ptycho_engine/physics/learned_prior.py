@@ -12,9 +12,6 @@ from .descent import TotalVariation
 
 __all__ = ['LearnedPrior', 'detail_gain']
 
-NOISE_FACTOR = 0.4
-"""Noise that the denoiser is told of, in units of the photon noise ``1 / sqrt curvature`` of a pixel."""
-
 LEAST_NOISE, MOST_NOISE = 0.005, 1.0
 """It has been trained on noise of this range, relative to an amplitude of 1."""
 
@@ -48,6 +45,8 @@ class LearnedPrior:
         Returns the noise (H, W) of an object (H, W), given its standard deviation (H, W).
     details : callable
         Returns the details (H, W) of a change (H, W) of the object (:func:`detail_gain`).
+    strength : float
+        Noise that the denoiser is told of, in units of the photon noise ``1 / sqrt curvature`` of a pixel.
     """
 
     def __init__(
@@ -56,13 +55,15 @@ class LearnedPrior:
         smoothing: float,
         denoise: Callable[[Any, Any], Any],
         details: Callable[[Any], Any],
+        strength: float,
     ) -> None:
         self._variation = TotalVariation(weight, VARIATION_FACTOR * smoothing) if smoothing > 0 else None
         self._denoise = denoise
         self._details = details
+        self._strength = strength
 
     def __call__(self, z: Any, curvature: Any) -> Any:
         """Return the object (H, W) for `z` (H, W) and the curvature (H, W) of the step that led there."""
-        deviation = (NOISE_FACTOR / curvature**0.5).clip(min=LEAST_NOISE).clip(max=MOST_NOISE)
+        deviation = (self._strength / curvature**0.5).clip(min=LEAST_NOISE).clip(max=MOST_NOISE)
         denoised = z - self._details(self._denoise(z, deviation))
         return denoised if self._variation is None else 0.5 * (self._variation(z, curvature) + denoised)

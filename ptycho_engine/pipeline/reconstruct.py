@@ -249,7 +249,9 @@ def _solve(
         result.deviance, math.nan, result.weight, result.uncertainty, _scanned_box(scan), solution.sentence
     )
     seconds = time.perf_counter() - tic
-    model = 'with the learned prior' if learned else 'by physics alone'
+    model = 'with the learned prior' if solution.strength else 'by physics alone'
+    if learned and not solution.strength:
+        model += ', the learned prior tried and left out'
     comments = f'PtychoPINN {model} (run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
     logger.info('%s %.1f s.', comments, seconds)
     return replace(

@@ -51,7 +51,11 @@ STILL = 4e-4
 """Root mean square of the change of a sweep, for an amplitude of 1, below which nothing moves any more."""
 
 PRIOR_SWEEPS = 30
-"""Sweeps with the learned prior after that."""
+"""Sweeps with the learned prior after that, at each strength that is tried."""
+
+STRENGTHS = 0.25, 0.4, 0.15
+"""Of the learned prior (:class:`~..physics.learned_prior.LearnedPrior`), tried in this order: the last only
+where the second is no better than the first. Objects unlike those it was trained on want less of it."""
 
 SLOW_PX = 3.0
 """Standard deviation in pixels of a Gaussian: phase that varies over more is taken from the image before the
@@ -75,8 +79,8 @@ class Solution:
     """(P, N, N) refined probe in the engine's gauge; None where it is the scan's."""
     position_shift: npt.NDArray[np.float64] | None
     """(n, 2) [dy, dx] in pixels that were added to the positions; None where nothing was."""
-    learned: bool
-    """Whether the learned prior took part to the end."""
+    strength: float
+    """Of the learned prior; 0 where it took no part in what was kept."""
     sweeps: int
     still: bool
     """Whether it ended because nothing moved any more."""
@@ -87,7 +91,9 @@ class Solution:
     @property
     def sentence(self) -> str:
         """What happened, for logs and comments."""
-        means = 'physics and the learned prior' if self.learned else 'physics and total variation'
+        means = 'physics and total variation'
+        if self.strength:
+            means = f'physics and the learned prior at strength {self.strength:g}'
         ended = 'until nothing moved' if self.still else 'which still moved a little'
         what = ['the probe'] if self.probe is not None else []
         if self.position_shift is not None:
@@ -132,10 +138,10 @@ def solve(
     tic = time.perf_counter()
     course = _Course(prepared, backend, config, stop, preview, learned)
     yield from course.descend()
-    kept = False
+    strength = 0.0
     if learned:
-        kept = yield from course.add_prior(backend)
-    solution = course.solution(kept, time.perf_counter() - tic)
+        strength = yield from course.add_prior(backend)
+    solution = course.solution(strength, time.perf_counter() - tic)
     logger.info('%s. %.1f s.', solution.sentence.capitalize(), solution.seconds)
     return solution
 
@@ -165,7 +171,7 @@ class _Course:
         variance = illumination_variance(self._patterns.probe)
         self._gain = self._physics.to_device(slow_phase_gain(variance, shape).astype(np.complex64))
         self._variation = smoothing_prior(self._weight, config.refine_smoothing)
-        self._planned = MOST_SWEEPS + (PRIOR_SWEEPS if learned else 0)
+        self._planned = MOST_SWEEPS + (len(STRENGTHS) * PRIOR_SWEEPS if learned else 0)
         self._experiment = ExperimentRefinement(
             self._physics, self._patterns, probe=config.refine_probe, positions=config.refine_positions
         )
@@ -173,14 +179,14 @@ class _Course:
         self._sweeps = 0
         self._still = False
 
-    def _learned_prior(self, backend: Backend) -> Proximal:
+    def _learned_prior(self, backend: Backend, strength: float) -> Proximal:
         physics = self._physics
         gain = physics.to_device(detail_gain(self._patterns.shape).astype(np.complex64))
 
         def details(change: Any) -> Any:
             return physics.filtered(change.real, gain) + 1j * physics.filtered(change.imag, gain)
 
-        return LearnedPrior(self._weight, self._config.refine_smoothing, backend.denoise, details)
+        return LearnedPrior(self._weight, self._config.refine_smoothing, backend.denoise, details, strength)
 
     def descend(self) -> Generator[Event, None, None]:
         """Sweep with total variation until nothing moves any more."""
@@ -201,35 +207,38 @@ class _Course:
                 self._still = True
                 break
 
-    def add_prior(self, backend: Backend) -> Generator[Event, None, bool]:
-        """Go on with the learned prior; return whether the held-out pixels are for what comes of it.
+    def add_prior(self, backend: Backend) -> Generator[Event, None, float]:
+        """Go on with the learned prior; return its strength in what held-out pixels are for, 0 for none.
 
-        Probe and positions stay as they are, so that they belong to either image.
+        Probe and positions stay as they are, so that they belong to each of the images.
         """
         plain = self._descent.current
-        prior = self._learned_prior(backend)
+        found = {0.0: self._physics.held_out(plain)}
+        best, chosen = plain, 0.0
+        for strength in STRENGTHS:
+            if strength == STRENGTHS[-1] and chosen == STRENGTHS[1]:
+                break
+            obj = yield from self._with_prior(plain, self._learned_prior(backend, strength))
+            found[strength] = self._physics.held_out(obj)
+            if found[strength] < found[chosen]:
+                best, chosen = obj, strength
+        self._descent.current = best
+        logger.info(
+            'Held-out deviance by the strength of the learned prior: %s.%s',
+            ', '.join(f'{value:.4g} at {strength:g}' for strength, value in found.items()),
+            '' if chosen else ' It does not suit this object, which stays as it was.',
+        )
+        return chosen
+
+    def _with_prior(self, plain: Any, prior: Proximal) -> Generator[Event, None, Any]:
+        """Return what a prior makes of an object (H, W), whose slow phase stays."""
         self._descent = AcceleratedDescent(self._physics, plain, prior, self._gain)
         self._descent.turning = 0.0
-        before = self._physics.held_out(plain)
         for _ in range(PRIOR_SWEEPS):
             yield from self._sweep(1)
         host = self._physics.to_host
-        if not np.isfinite(host(self._descent.current)).all():
-            logger.warning('The learned prior makes numbers that are not finite; it is left out.')
-            self._descent.current = plain
-            return False
-        turned = _with_slow_phase_of(host(self._descent.current), host(plain), host(self._weight))
-        obj = self._physics.to_device(turned)
-        after = self._physics.held_out(obj)
-        kept = after < before
-        self._descent.current = obj if kept else plain
-        logger.info(
-            'The learned prior changes the held-out deviance from %.4g to %.4g%s.',
-            before,
-            after,
-            '' if kept else ': it does not suit this object, which stays as it was',
-        )
-        return kept
+        obj = host(self._descent.current)
+        return self._physics.to_device(_with_slow_phase_of(obj, host(plain), host(self._weight)))
 
     def _sweep(self, count: int) -> Generator[Event, None, float]:
         """Step once for each of so many subsets; return the held-out deviance per pixel on the way."""
@@ -251,7 +260,7 @@ class _Course:
     def _on_grid(self, canvas: Any) -> npt.NDArray[np.complex64]:
         return on_grid(self._physics.to_host(canvas), self._prepared).astype(np.complex64)
 
-    def solution(self, learned: bool, seconds: float) -> Solution:
+    def solution(self, strength: float, seconds: float) -> Solution:
         """Return what has been reached."""
         obj = self._descent.current
         found, start = self._experiment.patterns, self._patterns
@@ -264,7 +273,7 @@ class _Course:
             position_shift=found.placement.remainder - start.placement.remainder
             if config.refine_positions
             else None,
-            learned=learned,
+            strength=strength,
             sweeps=self._sweeps,
             still=self._still,
             deviance=self._physics.held_out(obj),
@@ -276,6 +285,9 @@ def _with_slow_phase_of(
     obj: npt.NDArray[np.complex64], other: npt.NDArray[np.complex64], light: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.complex64]:
     """Return an object (H, W) turned so that its slow phase, where there is light, is that of another."""
+    if not np.isfinite(obj).all():
+        # Nothing that a held-out deviance would be for.
+        return obj
     product = obj * other.conj()
     turn = light * product / np.maximum(np.abs(product), np.finfo(np.float32).tiny)
     slow = gaussian_filter(turn.real, SLOW_PX) + 1j * gaussian_filter(turn.imag, SLOW_PX)

@@ -60,7 +60,7 @@ def test_solve_01_physics_alone_finds_the_object(sparse, by_physics):
 
 
 def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, with_prior):
-    """On an object that it has never seen, without training: a golden number, of its weights and strengths."""
+    """On an object that it has never seen: a golden number, which pins weights and strengths."""
     plain, better = scored(sparse, by_physics[1]), scored(sparse, with_prior[1])
     assert better.nrmse == pytest.approx(0.0304, rel=0.03)
     assert better.nrmse < 0.9 * plain.nrmse

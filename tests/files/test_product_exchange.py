@@ -275,7 +275,7 @@ def test_bundle_01_what_bad_pixels_hold_does_not_count(raw, tmp_path, monkeypatc
     with h5py.File(path, 'a') as file:
         del file['raw_data/bad_pixels']
         file['raw_data/bad_pixels'] = np.zeros((4, 4), bool)
-    with pytest.raises(DataValueError, match=r'p\.h5: bad_pixels of /raw_data has shape \(4, 4\)'):
+    with pytest.raises(DataValueError, match=r'p\.h5: /raw_data: bad_pixels has shape \(4, 4\)'):
         import_product_to_rawdata(path)
 
 

@@ -35,6 +35,10 @@ print('REPORT', json.dumps({{
 """
 
 
+LARGEST_SHARE = 0.25
+"""Of the CPU time of Ptychodus' own start; a framework that came with ours would take as long as that."""
+
+
 def look(python: Run, before: str = '', **variables: str) -> tuple[dict[str, object], Finished]:
     run = python('-c', LOOK.format(before=before), **variables)
     assert run.code == 0, run.log
@@ -56,18 +60,18 @@ def test_both_algorithms_are_listed_and_one_is_chosen(python: Run) -> None:
 
 
 def test_the_start_of_ptychodus_takes_hardly_longer(python: Run) -> None:
-    """API-16: CPU time, for the machine may be busy; of two starts, for the first one compiles."""
+    """API-16: CPU time beside that of Ptychodus in the same run; of two, for the first one compiles."""
     code = (
         'import time, ptychodus.model.core; from ptychodus.api.settings import SettingsRegistry; '
-        'start = time.process_time(); from ptychopinn_ptychodus.install import install; install(); '
+        'theirs = time.process_time(); from ptychopinn_ptychodus.install import install; install(); '
         'ptychodus.model.core.PtychoPINNReconstructorLibrary(SettingsRegistry(), False); '
-        'print("SECONDS", time.process_time() - start)'
+        'print("SHARE", (time.process_time() - theirs) / theirs)'
     )
-    seconds = []
+    shares = []
     for _ in range(2):
-        (line,) = python('-c', code, PYTHONDONTWRITEBYTECODE='').lines('SECONDS')
-        seconds.append(float(line.split()[1]))
-    assert min(seconds) < 0.2
+        (line,) = python('-c', code, PYTHONDONTWRITEBYTECODE='').lines('SHARE')
+        shares.append(float(line.split()[1]))
+    assert min(shares) < LARGEST_SHARE
 
 
 def test_unsupported_release_is_left_as_it_is(python: Run) -> None:

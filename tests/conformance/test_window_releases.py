@@ -48,8 +48,9 @@ def tell(
     def play(story: str, *first_on_path: Path) -> Report:
         work = tmp_path_factory.mktemp(story)
         path = os.pathsep.join([*map(str, first_on_path), paths['PYTHONPATH']])
-        # Speeds that another test has measured would be shown.
-        variables = {**paths, 'PYTHONPATH': path, 'XDG_CACHE_HOME': str(folder / 'cache')}
+        # Speeds that another story has measured would be shown.
+        cache = tmp_path_factory.mktemp('cache')
+        variables = {**paths, 'PYTHONPATH': path, 'XDG_CACHE_HOME': str(cache)}
         run = runner(sys.executable, variables, STORY_S)(HERE / 'window_driver.py', story, scan, work)
         assert run.code == 0, run.log
         report: Report = json.loads((work / 'report.json').read_text())

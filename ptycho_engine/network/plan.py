@@ -18,7 +18,8 @@ from ..errors import ConfigError
 from ..physics.unrolled import FEATURES, INITIAL_RATES, RESTING_RATES
 from .cnn import cnn_layers
 from .denoiser import DENOISER, denoiser_layers
-from .layer import Activation, Layer
+from .layer import Layer
+from .unet import folded_unet
 
 __all__ = [
     'INTENSITY_SCALE',
@@ -149,40 +150,9 @@ def training_plan(config: TrainingConfig, probe_modes: int) -> NetworkPlan:
 
 
 def _correction_network(scale: int) -> tuple[Layer, ...]:
-    """A small U-Net on a grid of half the resolution, and one layer at full resolution.
-
-    Pixels are folded into channels at its door, which keeps every pixel and makes the convolutions four
-    times cheaper; three levels then see 32 pixels around each, about the width of a probe. The last layers
-    see all features at full resolution, so that the grid of the folding leaves no trace.
-    """
-    w1, w2, w3 = 8 * scale, 12 * scale, 16 * scale
-    features, fine = len(FEATURES), 8
-
-    def conv(name: str, source: str, in_channels: int, out_channels: int, *, last: bool = False) -> Layer:
-        activation: Activation = 'none' if last else 'silu'
-        return Layer(name, 'conv', (source,), in_channels, out_channels, 3, activation, last)
-
-    return (
-        Layer('fold', 'space_to_depth', ('input',), features, 4 * features),
-        conv('down1a', 'fold', 4 * features, w1),
-        conv('down1b', 'down1a', w1, w1),
-        Layer('pool1', 'mean_pool', ('down1b',), w1, w1),
-        conv('down2a', 'pool1', w1, w2),
-        conv('down2b', 'down2a', w2, w2),
-        Layer('pool2', 'mean_pool', ('down2b',), w2, w2),
-        conv('deep_a', 'pool2', w2, w3),
-        conv('deep_b', 'deep_a', w3, w3),
-        Layer('rise2', 'upsample', ('deep_b',), w3, w3),
-        Layer('join2', 'concat', ('rise2', 'down2b'), w3 + w2, w3 + w2),
-        conv('up2', 'join2', w3 + w2, w2),
-        Layer('rise1', 'upsample', ('up2',), w2, w2),
-        Layer('join1', 'concat', ('rise1', 'down1b'), w2 + w1, w2 + w1),
-        conv('up1', 'join1', w2 + w1, 4 * fine),
-        Layer('unfold', 'depth_to_space', ('up1',), 4 * fine, fine),
-        Layer('detail', 'concat', ('unfold', 'input'), fine + features, fine + features),
-        conv('fine', 'detail', fine + features, fine),
-        conv('correction', 'fine', fine, 2, last=True),
-    )
+    """A small U-Net, whose three levels see 32 pixels around each, about the width of a probe."""
+    widths = 8 * scale, 12 * scale, 16 * scale
+    return folded_unet(len(FEATURES), widths, 8, deepest=('deep_a', 'deep_b'), output='correction')
 
 
 def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.float32]]:

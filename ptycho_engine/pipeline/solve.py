@@ -179,14 +179,11 @@ class _Course:
         self._sweeps = 0
         self._still = False
 
-    def _learned_prior(self, backend: Backend, strength: float) -> Proximal:
+    def _details(self) -> Callable[[Any], Any]:
+        """Return what takes the details (H, W) of a change (H, W) of the object."""
         physics = self._physics
         gain = physics.to_device(detail_gain(self._patterns.shape).astype(np.complex64))
-
-        def details(change: Any) -> Any:
-            return physics.filtered(change.real, gain) + 1j * physics.filtered(change.imag, gain)
-
-        return LearnedPrior(self._weight, self._config.refine_smoothing, backend.denoise, details, strength)
+        return lambda change: physics.filtered(change.real, gain) + 1j * physics.filtered(change.imag, gain)
 
     def descend(self) -> Generator[Event, None, None]:
         """Sweep with total variation until nothing moves any more."""
@@ -215,10 +212,12 @@ class _Course:
         plain = self._descent.current
         found = {0.0: self._physics.held_out(plain)}
         best, chosen = plain, 0.0
+        details, smoothing = self._details(), self._config.refine_smoothing
         for strength in STRENGTHS:
             if strength == STRENGTHS[-1] and chosen == STRENGTHS[1]:
                 break
-            obj = yield from self._with_prior(plain, self._learned_prior(backend, strength))
+            prior = LearnedPrior(self._weight, smoothing, backend.denoise, details, strength)
+            obj = yield from self._with_prior(plain, prior)
             found[strength] = self._physics.held_out(obj)
             if found[strength] < found[chosen]:
                 best, chosen = obj, strength

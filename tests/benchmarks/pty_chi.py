@@ -9,28 +9,49 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import sys
 import types
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_engine.data.scan import Scan
+from ptycho_engine.data.raw_data import RawData
 
 ENGINES = ('autodiff', 'lsqml', 'rpie')
-EPOCHS = 60
-
-AUTODIFF_STEP = 0.03
-AUTODIFF_BATCH = 64
-LSQML_BATCH = 64
-RPIE_BATCH = 16
-RPIE_ALPHA = 0.3
 
 
-def available() -> bool:
-    """Return whether pty-chi is installed."""
-    return importlib.util.find_spec('ptychi') is not None
+@dataclass(frozen=True)
+class Settings:
+    """How pty-chi is run."""
+
+    engine: str
+    """One of ``ENGINES``; 'autodiff' takes Adam."""
+    steps: int
+    """Batches at least; whole passes over the patterns."""
+    step_size: float
+    """Of Adam, falling to 0 by a cosine; of the object in 'lsqml'; of 'rpie' its alpha."""
+    variation: float = 0.0
+    """Weight of pty-chi's own total variation."""
+    batch: int = 16
+
+    def epochs(self, patterns: int) -> int:
+        """Return the passes over so many patterns."""
+        return math.ceil(self.steps / math.ceil(patterns / self.batch))
+
+
+BEST = {
+    '6px-1e4': Settings('autodiff', 500, 0.03),
+    '6px-1e5': Settings('lsqml', 500, 1.0, 0.003),
+    '6px-1e6': Settings('autodiff', 500, 0.03),
+    '12px-1e5': Settings('lsqml', 500, 1.0, 0.004),
+    '18px-1e5': Settings('lsqml', 500, 1.0, 0.007),
+    '24px-1e5': Settings('lsqml', 500, 1.0, 0.01),
+}
+"""For each row of ``outside_scenes.py``: the lowest mean NRMSE on its objects of the set 'tuning'."""
 
 
 def _api() -> Any:
@@ -42,59 +63,53 @@ def _api() -> Any:
         package.transforms = transforms
         sys.modules |= {'torchvision': package, 'torchvision.transforms': transforms}
     logging.getLogger('ptychi').setLevel(logging.ERROR)
+    warnings.filterwarnings('ignore', 'Converting a tensor with requires_grad', UserWarning)
     import ptychi.api
     import ptychi.api.task
 
     return ptychi.api
 
 
-def _options(api: Any, engine: str, epochs: int) -> Any:
-    """Return the options of an engine, those of 'rpie' and 'lsqml' at pty-chi's own step sizes."""
+def _options(api: Any, settings: Settings, epochs: int) -> Any:
+    """Return the options of an engine."""
     options = {
         'autodiff': api.AutodiffPtychographyOptions,
         'lsqml': api.LSQMLOptions,
         'rpie': api.RPIEOptions,
-    }[engine]()
+    }[settings.engine]()
     obj, run = options.object_options, options.reconstructor_options
     obj.optimizable = True
     obj.remove_object_probe_ambiguity.enabled = False
-    if engine == 'autodiff':
+    obj.total_variation.enabled = settings.variation > 0
+    obj.total_variation.weight = settings.variation
+    if settings.engine == 'autodiff':
         obj.optimizer = api.Optimizers.ADAM
-        obj.step_size = AUTODIFF_STEP
+        obj.step_size = settings.step_size
         obj.optimization_plan.step_size_scheduler_class = 'CosineAnnealingLR'
         obj.optimization_plan.step_size_scheduler_options = {'T_max': epochs}
-        run.batch_size = AUTODIFF_BATCH
-    elif engine == 'lsqml':
-        run.batch_size = LSQML_BATCH
+    elif settings.engine == 'lsqml':
+        obj.step_size = settings.step_size
         run.rescale_probe_intensity_in_first_epoch = False
     else:
-        obj.alpha = RPIE_ALPHA
-        run.batch_size = RPIE_BATCH
+        obj.alpha = settings.step_size
     options.probe_options.optimizable = False
     options.probe_options.orthogonalize_incoherent_modes.enabled = False
     options.probe_position_options.optimizable = False
     options.opr_mode_weight_options.optimizable = False
+    run.batch_size = settings.batch
     run.num_epochs = epochs
     run.default_device = api.Devices.CPU
     run.random_seed = 0
     return options
 
 
-def pty_chi(
-    scan: Scan, engine: str, epochs: int = EPOCHS, start: npt.NDArray[np.complex64] | None = None
-) -> npt.NDArray[np.complex64]:
-    """Reconstruct a scan whose probe and positions are known.
+def pty_chi(raw: RawData, settings: Settings) -> npt.NDArray[np.complex64]:
+    """Reconstruct from a flat object a scan whose probe and positions are known.
 
     Parameters
     ----------
-    scan : Scan
-        With a known object, whose shape the result takes.
-    engine : str
-        One of ``ENGINES``.
-    epochs : int
-        Passes over all patterns.
-    start : (H, W) complex, optional
-        Instead of a flat object.
+    raw : RawData
+        With an object, whose shape the result takes.
 
     Returns
     -------
@@ -102,12 +117,12 @@ def pty_chi(
     """
     import torch
 
-    api, raw = _api(), scan.raw
+    api = _api()
     height, width = raw.objectGuess.shape
     with api.task.PtychographyTask(
-        _options(api, engine, epochs),
+        _options(api, settings, settings.epochs(len(raw))),
         diffraction_data=np.square(raw.diffraction),
-        object_data=(np.ones((height, width), np.complex64) if start is None else start)[None],
+        object_data=np.ones((1, height, width), np.complex64),
         probe_data=(raw.probeGuess / raw.N)[None],
         # As in pty-chi: the origin is at round(side / 2) - 1/2.
         probe_position_x_px=raw.xcoords - (round(width / 2) - 0.5),

@@ -1,4 +1,4 @@
-"""The scans of ``bench_quality.py``: simulated from fixed seeds, every truth known.
+"""Scans simulated by the package from fixed seeds, every truth known, for several benchmarks.
 
 Objects and probe are matched to what is known of the scans of earlier studies: ranges, scores of a flat
 object, width and power of the probe, and what classical solvers reach (``EXPERIMENTS.md``, rows 44 and 69).
@@ -7,14 +7,12 @@ No network was looked at for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_engine.config import InferenceConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
@@ -28,8 +26,6 @@ PHASE = -0.67, 0.87
 CUT = 0.003
 """Part of the pixels that is cut off at either end of an object's range, so that few do not set it."""
 
-SPARSE_SWEEPS = 60
-RUN1084_SWEEPS = 5
 RUN1084_EDGE = 40
 """Pixels that Run1084's object is continued by, so that all patches lie on it."""
 
@@ -46,24 +42,6 @@ class Texture:
 
 TEXTURES = {'a': Texture(1, 0.5, 0.7), 'b': Texture(11, 0.2, 0.25)}
 """The two test objects; training draws its own, with other generators and seeds."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scan of the table."""
-
-    letter: str
-    """Which object."""
-    every: int
-    """Which rows and columns of the 6 px scan it has; 0 for Run1084."""
-    photons: float
-    scan: Scan
-    sweeps: int = InferenceConfig().refine_iterations
-
-    @property
-    def name(self) -> str:
-        where = f'{STEP * self.every:.0f} px' if self.every else 'Run1084'
-        return f'{self.letter}, {where}, {self.photons:.0e}'.replace('e+0', 'e')
 
 
 def benchmark_object(texture: Texture) -> npt.NDArray[np.complex64]:
@@ -117,16 +95,3 @@ def run1084_scan(path: Path, photons: float, flip: bool) -> Scan:
         probe, x, y = data['probeGuess'], data['xcoords'] + RUN1084_EDGE, data['ycoords'] + RUN1084_EDGE
     rng = np.random.default_rng([1084, int(flip), round(10 * np.log10(photons))])
     return Scan.from_raw(simulate_scan(truth, probe, x, y, photons=photons, rng=rng))
-
-
-def cases(run1084: Path | None) -> Iterator[Case]:
-    """Yield the scans of the table."""
-    for letter, texture in TEXTURES.items():
-        for photons in (1e4, 1e5, 1e6):
-            yield Case(letter, 1, photons, raster_scan(texture, photons))
-        for every in (2, 3, 4):
-            yield Case(letter, every, 1e5, raster_scan(texture, 1e5, every), SPARSE_SWEEPS)
-    if run1084 is not None:
-        for letter, flip in (('a', False), ('b', True)):
-            for photons in (1e6, 1e9):
-                yield Case(letter, 0, photons, run1084_scan(run1084, photons, flip), RUN1084_SWEEPS)

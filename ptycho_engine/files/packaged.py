@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import ModelConfig, TrainingConfig
+from ..errors import ArchiveError
 from ..physics.scaling import ScaleRecord
 from .archive import ModelArchive, load_archive
 
@@ -25,11 +26,26 @@ def load_model(model: Path | str | None = None) -> ModelArchive:
     Raises
     ------
     ArchiveNotFoundError, ArchiveError
-        As :func:`~.archive.load_archive`.
+        As :func:`~.archive.load_archive`; where the packaged prior is damaged, the sentence says so.
     """
     if model is None:
-        return load_archive(PACKAGED_PRIOR)
+        return _packaged_prior()
     return of_objects('physics') if str(model) == NO_MODEL else load_archive(model)
+
+
+def _packaged_prior() -> ModelArchive:
+    try:
+        archive = load_archive(PACKAGED_PRIOR)
+        if archive.config.model.architecture != 'prior':
+            raise ArchiveError(
+                f'{PACKAGED_PRIOR} is a model of the architecture {archive.config.model.architecture!r}.'
+            )
+    except ArchiveError as error:
+        raise ArchiveError(
+            'The learned prior that comes with PtychoPINN cannot be used; install the package again. '
+            f'({error})'
+        ) from error
+    return archive
 
 
 def of_objects(architecture: str, **contents: object) -> ModelArchive:

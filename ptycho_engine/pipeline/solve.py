@@ -202,6 +202,7 @@ class _Course:
                 self._descent = AcceleratedDescent(self._physics, flat, self._variation, self._gain)
             if number >= TURNED_SWEEPS and self._descent.change < STILL:
                 self._still = True
+                self._planned -= MOST_SWEEPS - self._sweeps
                 break
 
     def add_prior(self, backend: Backend) -> Generator[Event, None, float]:

@@ -68,6 +68,9 @@ def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, wi
     assert better.phase_ssim > plain.phase_ssim - 0.003
     assert 'PtychoPINN with the learned prior' in with_prior[1].comments
     assert 'physics and the learned prior' in with_prior[1].comments
+    # What is left is told as soon as it is known that physics has come to its end.
+    last = [event for event in with_prior[0] if isinstance(event, SweepDone)][-1]
+    assert last.n_sweeps - last.sweep in (0, solve_module.PRIOR_SWEEPS)
 
 
 def test_solve_03_its_slow_phase_is_that_of_physics(sparse, by_physics, with_prior, monkeypatch):

@@ -14,7 +14,7 @@ from . import compat
 __all__ = ['PLUGIN_FILE', 'Findings', 'examine', 'gui_main', 'plugin_path', 'why_not']
 
 PLUGIN_FILE = 'ptychopinn_reconstructor.py'
-OURS = {'ptychopinn_pinn', 'ptychopinn_supervised'}
+OURS = {'ptychopinn_pinn', 'ptychopinn_supervised', 'ptychopinn_physics'}
 
 
 def gui_main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +84,7 @@ class Findings:
                 f'Ptychodus does not list {", ".join(missing)}; is PTYCHOPINN_PTYCHODUS=off set?',
             )
         else:
-            yield 'ok', 'algorithms', 'Ptychodus lists PtychoPINN / PINN and PtychoPINN / Supervised.'
+            yield 'ok', 'algorithms', 'Ptychodus lists PtychoPINN / PINN, Supervised and Physics.'
 
 
 def plugin_path() -> Path | None:

@@ -20,6 +20,7 @@ from PyQt5.QtWidgets import QMessageBox
 
 from ptycho_engine.errors import ConfigError, EngineError
 
+from .algorithm import Algorithm
 from .dialogs import PlainExceptionDialog, ask, failure_dialog, plain_tip, use_plain_dialogs
 from .live import LiveImage
 from .loaded_model import ScanFacts
@@ -162,25 +163,25 @@ class HostedProcessingController(ProcessingController):
         """Enable *Infer* and *Train* when and only when they can work; else their tool tips say why not."""
         ours, offers = self._our_reconstructor(), self._our_offers()
         button = self._actions_view.reconstruct_button
-        self._save_model_action.setVisible(ours is not None)
+        self._save_model_action.setVisible(isinstance(ours, PtychoPINNReconstructor))
         train = self._actions_view.train_button
         if ours is None:
             button.setToolTip('')
             train.setToolTip('')
             return
         for item, obstacle, tip in (
-            (button, offers.why_no_inference(), 'Reconstruct the chosen product with the loaded model.'),
+            (button, offers.why_no_inference(), _what_it_does(ours)),
             (train, offers.why_no_training(), 'Train a network, in a folder that is asked for.'),
         ):
             item.setEnabled(obstacle is None)
             item.setToolTip(plain_tip(obstacle or tip))
-        self._save_model_action.setEnabled(ours.is_model_loaded())
+        self._save_model_action.setEnabled(self._our_session().memory.current is not None)
         # Ptychodus forgets it where only the algorithm has changed.
         cast(Any, self._export_training_data_action).setEnabled(self.current_scan() is not None)
 
-    def _our_reconstructor(self) -> PtychoPINNReconstructor | None:
+    def _our_reconstructor(self) -> Algorithm | None:
         current = self._algorithm_parameter.get_current_reconstructor()
-        return current if isinstance(current, PtychoPINNReconstructor) else None
+        return current if isinstance(current, Algorithm) else None
 
     def _prepare_scans_in_background(self) -> None:
         """Let Ptychodus copy the patterns for a run of ours while the window goes on."""
@@ -305,6 +306,13 @@ class HostedProcessingController(ProcessingController):
             logger.error('%s', error)
             PlainExceptionDialog.show_exception('Save Model', error)
         self._show_log()
+
+
+def _what_it_does(algorithm: Algorithm) -> str:
+    model = algorithm.model
+    if model is None or model.config.model.architecture == 'physics':
+        return 'Reconstruct the chosen product by physics with total variation.'
+    return f'Reconstruct the chosen product with {model.name}.'
 
 
 def _watch_scans(on_change: Callable[[], None]) -> ProductRepositoryObserver:

@@ -37,10 +37,16 @@ class Field:
     """What a choice offers."""
     model_type: str = ''
     """The algorithm that has it, 'pinn' or 'supervised'; empty for both."""
+    physics: bool = False
+    """Whether physics alone has it too."""
     architecture: str = ''
     """The architecture that has it, 'unrolled' or 'cnn'; empty for both. Another does not show it."""
     advanced: bool = True
     """Whether it is under *Advanced*, out of sight until that is opened."""
+
+    def belongs_to(self, algorithm: str) -> bool:
+        """Return whether the panel of 'pinn', 'supervised' or 'physics' shows it."""
+        return self.physics if algorithm == 'physics' else self.model_type in ('', algorithm)
 
     def parameter(self, settings: ReconstructorSettings) -> Parameter[Any]:
         """Return the setting that the row shows."""
@@ -76,7 +82,7 @@ FIELDS = (
         "Iterations over all patterns that fit the network's image to the measured counts, at most. A flat "
         'start '
         'is tried too;\nwhat best predicts pixels that were not fitted is kept. 0: the image of the network '
-        'alone.',
+        'alone.\nFor trained networks: with the learned prior, iterations end when nothing changes any more.',
         advanced=False,
     ),
     Field(
@@ -84,12 +90,14 @@ FIELDS = (
         'Correct the probe too; the result has the new one.\n'
         'A probe that is some way out of focus wants about 40 iterations.',
         advanced=False,
+        physics=True,
     ),
     Field(
         *('Reconstruction', 'switch', 'engine', 'refine_positions', 'Refine positions:'),
         'Correct the scan positions too; the result has the new ones.\n'
         'Errors of a pixel want about 60 iterations.',
         advanced=False,
+        physics=True,
     ),
     Field(
         *('Training', 'choice', 'engine', 'train_on', 'Train on:'),
@@ -140,12 +148,14 @@ FIELDS = (
         'Library that computes, in training and reconstruction; a model runs on either.',
         BACKENDS,
         advanced=False,
+        physics=True,
     ),
     Field(
         *('Computer', 'choice', 'engine', 'accelerator', 'Compute on:'),
         'auto: a GPU where there is one, else the CPU.',
         ACCELERATORS,
         advanced=False,
+        physics=True,
     ),
     Field(
         *('More on reconstruction', 'choice', 'engine', 'refine_method', 'Refine by:'),
@@ -157,6 +167,7 @@ FIELDS = (
         *('More on reconstruction', 'decimal', 'engine', 'refine_smoothing', 'Refine smoothing:'),
         'Total variation of the accelerated method, in units of the photon noise: more for smoother images. '
         '0: none.',
+        physics=True,
     ),
     Field(
         *('More on reconstruction', 'number', 'engine', 'inference_batch_size', 'Patterns at a time:'),
@@ -284,6 +295,7 @@ FIELDS = (
         *('More on the computer', 'choice', 'engine', 'precision', 'Precision:'),
         'Number of bits of the network; the physics is in single precision, but in double with 64-true.',
         PRECISIONS,
+        physics=True,
     ),
 )
 """All rows, in the order of the panel."""

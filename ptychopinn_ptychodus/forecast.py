@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ptycho_engine.config import TrainingConfig
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.model import fits_network
 from ptycho_engine.errors import EngineError
 
 from .choices import computes_on
 from .loaded_model import LoadedModel, ScanFacts
 from .readiness import training_obstacle
-from .reference_speeds import guessed_inference, guessed_training
+from .reference_speeds import guessed_inference, guessed_solution, guessed_training
 from .settings import ReconstructorSettings
-from .speeds import SpeedBook, inference_key, refinement_key, start_key, training_key
+from .speeds import SpeedBook, inference_key, refinement_key, solution_key, start_key, training_key
 
 __all__ = ['inference_forecast', 'spoken_time', 'training_forecast']
 
@@ -70,22 +70,26 @@ def inference_forecast(
     scan: ScanFacts | None,
     speeds: SpeedBook,
     why_no_scan: str = 'Choose a product.',
+    why_no_model: str = '',
 ) -> str:
-    """Return what an inference with the loaded model on the chosen product will do."""
+    """Return what a reconstruction of the chosen product with a model will do, or why it cannot be done."""
     if scan is None:
-        return f'Infer: {why_no_scan}'
+        return why_no_scan
     if model is None:
-        return 'Infer: train or load a model first.'
+        return why_no_model
     obstacle = model.why_unusable(scan)
     if obstacle:
-        return f'Infer: {obstacle}'
+        return obstacle
     try:
-        config, execution = settings.inference_config(), settings.execution_config()
+        config = settings.inference_config(refines=not model.of_objects)
+        execution = settings.execution_config()
     except EngineError as error:
-        return f'Infer: {error}'
+        return str(error)
     where = computes_on(config.backend, execution.accelerator)
+    if model.of_objects:
+        return _solution_forecast(model, config, execution, scan, speeds)
     sweeps = config.refine_iterations
-    line = f'Infer: {scan.n} patterns' + (f', then at most {sweeps} refinement iterations' if sweeps else '')
+    line = f'{scan.n} patterns' + (f', then at most {sweeps} refinement iterations' if sweeps else '')
     modes = 1 if scan.probe is None else len(scan.probe)
     network = (model.config.model, config, execution, modes)
     start = speeds.seconds(start_key(*network))
@@ -99,6 +103,30 @@ def inference_forecast(
         return f'{line}: {_roughly(guessed_inference(model.config.model, config, scan.n, machine), where)}.'
     seconds = start + rest * pattern + scan.n * sweeps * sweep
     return f'{line}: about {spoken_time(seconds)} on this {where}.'
+
+
+def _solution_forecast(
+    model: LoadedModel,
+    config: InferenceConfig,
+    execution: PyTorchExecutionConfig,
+    scan: ScanFacts,
+    speeds: SpeedBook,
+) -> str:
+    """Return what a solution from a flat object, which needs no training, will do."""
+    line = f'{scan.n} patterns, by physics with total variation'
+    if model.config.model.architecture == 'prior':
+        line = f'{scan.n} patterns, with {model.name}'
+    where = computes_on(config.backend, execution.accelerator)
+    modes = 1 if scan.probe is None else len(scan.probe)
+    start = speeds.seconds(start_key(model.config.model, config, execution, modes))
+    pattern = speeds.seconds(solution_key(model.config.model, scan.width, config, execution, modes))
+    if start is not None and pattern is not None:
+        return f'{line}: about {spoken_time(start + scan.n * pattern)} on this {where}.'
+    machine = speeds.machine()
+    if machine is None:
+        return f'{line}; how long that takes on this {where} is measured in the first run.'
+    guess = guessed_solution(model.config.model, scan.width, scan.n, modes, machine)
+    return f'{line}: {_roughly(guess, where)}.'
 
 
 def _roughly(seconds: float, where: str) -> str:

@@ -21,10 +21,10 @@ from ptychodus.model.task_manager import TaskManager
 from ptycho_engine.errors import Cancelled, EngineError
 
 from . import compat
+from .algorithm import Algorithm
 from .child import ChildCrashed
 from .live import LiveImage, LiveImages, thinned
 from .pictures import map_picture
-from .reconstructor import PtychoPINNReconstructor
 from .run_context import RunContext
 from .run_queue import QueuedRun
 from .window import Page, WindowLink
@@ -163,7 +163,7 @@ class HostedTask:
         self,
         task: OurTask,
         run: QueuedRun,
-        reconstructor: PtychoPINNReconstructor,
+        algorithm: Algorithm,
         core: HostedProcessingCore,
         *,
         in_batch: bool,
@@ -171,12 +171,12 @@ class HostedTask:
         self._in_batch = in_batch
         self._task = task
         self._run = run
-        self._reconstructor = reconstructor
+        self._algorithm = algorithm
         self._core = core
 
     def __repr__(self) -> str:
         # Ptychodus prints a failing task; the dataclass would print its arrays.
-        return f'{type(self._task).__name__}({self._reconstructor.name})'
+        return f'{type(self._task).__name__}({self._algorithm.name})'
 
     def _with_monitor(self) -> None:
         task, monitor = self._task, _HostedMonitor(self._task.task_monitor)
@@ -194,7 +194,7 @@ class HostedTask:
             run=self._run,
             model_file=None if self._run.after is None else self._run.after.made,
         )
-        self._reconstructor.context = context
+        self._algorithm.context = context
         context.begin_images()
         try:
             if self._has_turn():
@@ -211,7 +211,7 @@ class HostedTask:
                 self._core.discard(self._task)
         finally:
             context.end_images()
-            self._reconstructor.context = RunContext()
+            self._algorithm.context = RunContext()
             self._core.queue.remove(self._run)
             self._core.refresh()
 

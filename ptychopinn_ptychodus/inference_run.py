@@ -16,7 +16,6 @@ from ptycho_engine.files.product import write_product
 from ptycho_engine.files.product_extras import with_uncertainty
 from ptycho_engine.io.preflight import require_file_writable
 from ptycho_engine.io.text import storable
-from ptycho_engine.printable import printable
 
 from .child import Child
 from .compat import result_files
@@ -37,7 +36,7 @@ PREDICTING = 0.3
 
 
 class InferenceRun:
-    """One reconstruction with a loaded model and the settings as they are now.
+    """One reconstruction with a model and the settings as they are now.
 
     Raises
     ------
@@ -60,13 +59,20 @@ class InferenceRun:
         self._time_left = TimeLeft()
         self._has_begun = False
         self._told = -math.inf
-        for remark in session.settings.moved():
+        settings = session.settings
+        for remark in settings.moved():
             logger.warning('%s', remark)
+        if model.of_objects:
+            for remark in settings.remarks_without_network():
+                logger.warning('%s', remark)
+        # Batch mode has said where the model comes from.
+        if context.output_file is None:
+            logger.info('Model: %s.', model.name)
         self._job = ReconstructJob(
             ScanPayload.of(parameters),
             model.path,
-            session.settings.inference_config(),
-            session.settings.execution_config(),
+            settings.inference_config(refines=not model.of_objects),
+            settings.execution_config(),
             partial_objects=context.shows_images,
         )
 
@@ -77,7 +83,9 @@ class InferenceRun:
         """
         context, product = self._context, self._parameters.product
         started = time.monotonic()
-        refines = self._job.config.refine_iterations > 0
+        predicting = 1.0 if self._job.config.refine_iterations == 0 else PREDICTING
+        if self._model.of_objects:
+            predicting = 0.0
         with Child(f'{WORKER}:run_reconstruction', self._job, self._parameters.diffraction_patterns) as child:
             for message in child.messages(TICK_S):
                 if context.stop_requested():
@@ -86,11 +94,11 @@ class InferenceRun:
                 context.show_waiting_image()
                 match message:
                     case ('patches', count, total):
-                        if not self._has_begun:
-                            self._note_start(time.monotonic() - started)
-                        self._show(count / total * (PREDICTING if refines else 1))
+                        self._note_start(time.monotonic() - started)
+                        self._show(predicting * count / total)
                     case ('sweep', sweep, sweeps):
-                        self._show(PREDICTING + (1 - PREDICTING) * sweep / sweeps)
+                        self._note_start(time.monotonic() - started)
+                        self._show(predicting + (1 - predicting) * sweep / sweeps)
                     case ('speed', key, seconds):
                         self._session.speeds.note(key, seconds)
                     case ('partial', image):
@@ -108,7 +116,9 @@ class InferenceRun:
         raise EngineError('The PtychoPINN process ended without a result.')
 
     def _note_start(self, seconds: float) -> None:
-        """Keep how long it took until the first patterns were there."""
+        """Keep how long it took until the first patterns, or iterations, were there."""
+        if self._has_begun:
+            return
         self._has_begun = True
         modes, job = len(self._job.scan.product.probe[0]), self._job
         key = start_key(self._model.config.model, job.config, job.execution, modes)
@@ -130,7 +140,7 @@ class InferenceRun:
             # The loss plot has a logarithmic axis.
             if math.isfinite(value) and value > 0
         )
-        remarks = [f'Model: {printable(self._model.path)}']
+        remarks = [f'Model: {self._model.name}']
         simulated = self._model.simulated_epochs
         if simulated:
             remarks.append(remark_on_simulated(simulated))

@@ -10,13 +10,15 @@ from ptychodus.api.settings import SettingsRegistry
 from ptychodus.model.ptychopinn import PtychoPINNReconstructorLibrary
 from ptychodus.model.ptychopinn.enums import PtychoPINNEnumerators
 
+from .algorithm import PHYSICS, Algorithm, PhysicsReconstructor
 from .reconstructor import PtychoPINNReconstructor
 from .session import Session
 from .settings import ReconstructorSettings
 
 __all__ = ['ALGORITHMS', 'PtychoPINNLibrary']
 
-ALGORITHMS = ('PINN', 'Supervised')
+TRAINABLE = ('PINN', 'Supervised')
+ALGORITHMS = (*TRAINABLE, PHYSICS)
 
 
 class PtychoPINNLibrary(PtychoPINNReconstructorLibrary):
@@ -32,8 +34,13 @@ class PtychoPINNLibrary(PtychoPINNReconstructorLibrary):
         self.enumerators = PtychoPINNEnumerators()
         self.engine_settings = settings.engine
         self.session = Session.of(settings)
-        self._ours = [PtychoPINNReconstructor(name, self.session) for name in ALGORITHMS]
+        self._ours: list[Algorithm] = [PtychoPINNReconstructor(name, self.session) for name in TRAINABLE]
+        self._ours.append(PhysicsReconstructor(self.session))
         self.get_logger().info('PtychoPINN %s', _own_version())
+
+    def algorithm(self, name: str) -> Algorithm:
+        """Return the algorithm of a name, in any case."""
+        return next(one for one in self._ours if one.name.casefold() == name.casefold())
 
     def __iter__(self) -> Iterator[Reconstructor]:
         return iter(self._ours)

@@ -1,11 +1,11 @@
-"""The model that is loaded: what it is, and whether it fits the data at hand."""
+"""The model of a reconstruction: what it is, and whether it fits the data at hand."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,25 @@ from ptychodus.model.ptychopinn.settings import PtychoPINNInferenceSettings
 
 from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.errors import ArchiveError
+from ptycho_engine.files.archive import ModelArchive, load_archive
+from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
 from ptycho_engine.printable import printable
 
-__all__ = ['LoadedModel', 'ModelMemory', 'ScanFacts', 'probe_fingerprint']
+__all__ = [
+    'PRIOR',
+    'LoadedModel',
+    'ModelMemory',
+    'ScanFacts',
+    'packaged_prior',
+    'physics_alone',
+    'probe_fingerprint',
+]
 
 logger = logging.getLogger('ptychopinn')
 
 _TITLES = {'pinn': 'PINN', 'supervised': 'supervised'}
+PRIOR = 'the learned prior that comes with PtychoPINN'
+"""How the model is called that is used where none is loaded."""
 SAME_PROBE = 0.999
 """Overlap of two probes from which on they count as the same."""
 
@@ -60,9 +72,10 @@ class ScanFacts:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checked archive, without its weights."""
+    """A checked archive, or what is used in place of one; without its weights."""
 
     path: Path
+    """Of the archive; 'none' for physics alone."""
     config: TrainingConfig
     probe: npt.NDArray[np.complex64]
     """(P, N, N) probe it was trained with."""
@@ -83,12 +96,14 @@ class LoadedModel:
         ArchiveNotFoundError, ArchiveError
             If there is none or it is damaged.
         """
-        from ptycho_engine.files.archive import load_archive
+        return cls.of(Path(path).resolve(), load_archive(path))
 
-        archive = load_archive(path)
+    @classmethod
+    def of(cls, path: Path, archive: ModelArchive) -> LoadedModel:
+        """Return what is to be known of an archive that was read from `path`."""
         last = archive.history[-1] if archive.history else {}
         return cls(
-            path=Path(path).resolve(),
+            path=path,
             config=archive.config,
             probe=archive.probe,
             backend=archive.backend,
@@ -103,9 +118,24 @@ class LoadedModel:
         return probe_fingerprint(self.probe)
 
     @property
+    def of_objects(self) -> bool:
+        """Whether it works on objects alone, so that it is for patterns of any size."""
+        return self.config.model.of_objects
+
+    @property
+    def name(self) -> str:
+        """How logs and comments call it."""
+        if self.config.model.architecture == 'physics':
+            return 'none; physics with total variation alone'
+        return PRIOR if self.path == PACKAGED_PRIOR else printable(self.path)
+
+    @property
     def sentence(self) -> str:
         """What it is, in one sentence."""
         model = self.config.model
+        if self.of_objects:
+            title = PRIOR if self.path == PACKAGED_PRIOR else f'{self.path.name}: learned prior of objects'
+            return printable(f'{title}, which needs no training on scans and takes patterns of any size.')
         trained = f'trained for {self.epochs} epoch{"s" if self.epochs != 1 else ""} by {self.backend}'
         if self.deviance is not None:
             trained += f' to deviance {self.deviance:.3g}'
@@ -123,7 +153,7 @@ class LoadedModel:
                 'them in the diffraction settings of Ptychodus.'
             )
         size = self.config.model.N
-        if size != scan.width:
+        if size != scan.width and not self.of_objects:
             return (
                 f'The model {self.path} is for {size}×{size} patterns, but these are '
                 f'{scan.width}×{scan.width}. Crop or pad the patterns, or train a model on patterns of this '
@@ -160,6 +190,24 @@ class LoadedModel:
         }
 
 
+@cache
+def packaged_prior() -> LoadedModel:
+    """Return the learned prior that comes with PtychoPINN, checked once.
+
+    Raises
+    ------
+    ArchiveError
+        If it is damaged.
+    """
+    return LoadedModel.of(PACKAGED_PRIOR, load_model())
+
+
+@cache
+def physics_alone() -> LoadedModel:
+    """Return what stands for a model where there is none: physics with total variation."""
+    return LoadedModel.of(Path(NO_MODEL), load_model(NO_MODEL))
+
+
 def probe_fingerprint(probe: npt.NDArray[Any]) -> str:
     """Return eight hexadecimal digits that tell one probe from another."""
     values = np.ascontiguousarray(probe, dtype='<c8')
@@ -188,7 +236,7 @@ class ModelMemory:
         self._read: tuple[Path, int] | None = None
         self._model: LoadedModel | None = None
         self.problem = ''
-        """Why the remembered model could not be loaded; empty where there is none or it is loaded."""
+        """Why there is no model to use, as the remembered one cannot be; else empty."""
 
     def open(self, path: Path) -> LoadedModel:
         """Load a model and remember it.
@@ -220,6 +268,25 @@ class ModelMemory:
                 self._model, self.problem = None, f'The model of the settings cannot be used. {error}'
                 logger.warning('%s', self.problem)
         return self._model
+
+    @property
+    def in_use(self) -> LoadedModel | None:
+        """The model of a reconstruction: the loaded one, or the learned prior where none is named.
+
+        None where one is named that cannot be used, for which nothing else may stand in.
+        """
+        model = self.current
+        if model is not None or self.problem:
+            return model
+        try:
+            return packaged_prior()
+        except ArchiveError as error:
+            self.problem = str(error)
+            return None
+
+    def forget(self) -> None:
+        """Let go of the loaded model."""
+        self.parameter.set_value(self._placeholder)
 
 
 def _stamp(path: Path) -> tuple[Path, int]:

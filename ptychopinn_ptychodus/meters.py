@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 
-from .speeds import inference_key, refinement_key, training_key
+from .speeds import inference_key, refinement_key, solution_key, training_key
 
 if TYPE_CHECKING:
     from ptycho_engine.data.scan import Scan
@@ -42,12 +42,14 @@ class TrainingMeter:
 
 
 class InferenceMeter:
-    """Seconds per pattern of the network, and per pattern and sweep of the refinement."""
+    """Seconds per pattern of network and solution, and per pattern and sweep of the refinement."""
 
     def __init__(
         self, model: ModelConfig, config: InferenceConfig, execution: PyTorchExecutionConfig, scan: Scan
     ) -> None:
         modes = len(scan.raw.probeGuess)
+        self._solves = model.of_objects
+        self._solution = solution_key(model, scan.raw.N, config, execution, modes)
         self._network = inference_key(model, config, execution, modes)
         self._refinement = refinement_key(model.N, config, execution, modes)
         self._n = len(scan.raw)
@@ -65,9 +67,16 @@ class InferenceMeter:
     def sweep(self, number: int) -> None:
         """Take note of a sweep that is done."""
         self._refined, self._sweeps = time.perf_counter(), number
+        if self._solves and number == 1:
+            # The first takes longer, as the first batch of a network does.
+            self._predicted = self._refined
 
     def speeds(self) -> Iterator[Speed]:
-        """Yield what was measured."""
+        """Yield what was measured; to be called when the result is there."""
+        if self._solves:
+            if self._sweeps > 1:
+                yield self._solution, (time.perf_counter() - self._predicted) / self._n
+            return
         if self._first is not None and self._done > self._first[0]:
             yield self._network, (self._predicted - self._first[1]) / (self._done - self._first[0])
         if self._sweeps:

@@ -7,9 +7,10 @@ from typing import Any
 
 from ptycho_engine.errors import EngineError
 
+from .algorithm import Algorithm
 from .chosen_product import scan_facts, why_no_scan
 from .loaded_model import ScanFacts
-from .readiness import scan_obstacle, training_obstacle
+from .readiness import NOTHING_TO_TRAIN, scan_obstacle, training_obstacle
 from .reconstructor import PtychoPINNReconstructor
 from .session import Session
 
@@ -33,7 +34,7 @@ class Offers:
         self,
         session: Session,
         chosen_item: Callable[[], Any | None],
-        ours: Callable[[], PtychoPINNReconstructor | None],
+        ours: Callable[[], Algorithm | None],
     ) -> None:
         self._session = session
         self._chosen_item = chosen_item
@@ -63,6 +64,8 @@ class Offers:
         ours = self._ours()
         if ours is None:
             return None
+        if not isinstance(ours, PtychoPINNReconstructor):
+            return f'{NOTHING_TO_TRAIN}.'
         pending = self._session.queue.training()
         if pending is not None:
             return f'{pending} is not over; wait for it, or press Stop.'
@@ -71,17 +74,18 @@ class Offers:
         )
 
     def why_no_inference(self) -> str | None:
-        """Return why *Infer* is grey, or None where it is not."""
+        """Return why *Infer* or *Reconstruct* is grey, or None where it is not."""
         ours, scan = self._ours(), self.scan()
         if ours is None:
             return None
         if scan is None:
             return self.why_no_scan()
-        obstacle = scan_obstacle(scan)
-        if obstacle or self._session.queue.training() is not None:
+        if isinstance(ours, PtychoPINNReconstructor) and self._session.queue.training() is not None:
             # It will use the model of that training.
-            return obstacle
-        return ours.why_not_ready(scan)
+            return scan_obstacle(scan)
+        model = ours.model
+        any_size = model is not None and model.of_objects
+        return scan_obstacle(scan, any_size=any_size) or ours.why_not_ready(scan)
 
     def why_not_train_and_infer(self) -> str | None:
         """Return why *Train and infer* is grey, or None where it is not."""
@@ -95,7 +99,7 @@ class Offers:
     def model_serves(self) -> bool:
         """Return whether the loaded model is for the chosen product, so that training would be a waste."""
         ours, scan = self._ours(), self.scan()
-        model = None if ours is None else ours.model
+        model = self._session.memory.current
         if ours is None or scan is None or model is None:
             return False
         settings = self._session.settings

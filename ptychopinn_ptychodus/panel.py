@@ -9,6 +9,7 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from ptychodus.controller.ptychopinn import PtychoPINNViewControllerFactory
 from PyQt5.QtWidgets import QWidget
 
+from .algorithm import PHYSICS
 from .compat import parameter_views
 from .fields import FIELDS, Field, tool_tip
 from .library import PtychoPINNLibrary
@@ -16,7 +17,6 @@ from .panel_advanced import AdvancedView, show_rows_of_architecture
 from .panel_head import ForecastView, ModelView, PresetView
 from .panel_rows import BackendView, ChoiceView, DeviceView, FoldersView
 from .qt_behaviour import let_wheel_scroll
-from .session import Session
 from .settings import ReconstructorSettings
 
 __all__ = ['PanelFactory']
@@ -39,23 +39,25 @@ class PanelFactory(ReconstructorViewControllerFactory):
         return self._built_in.name
 
     def create_view_controller(self, reconstructor_name: str) -> QWidget:
-        """Return the panel of 'pinn' or 'supervised'."""
+        """Return the panel of 'pinn', 'supervised' or 'physics'."""
         try:
-            return _build(self.library.session, self._file_dialog_factory, reconstructor_name.casefold())
+            return _build(self.library, self._file_dialog_factory, reconstructor_name.casefold())
         except Exception as error:  # noqa: BLE001  the window must open
             logger.warning('Ptychodus shows its own PtychoPINN panel (%s: %s).', type(error).__name__, error)
             return self._built_in.create_view_controller(reconstructor_name)
 
 
-def _build(session: Session, file_dialog_factory: Any, model_type: str) -> QWidget:
+def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, name: str) -> QWidget:
+    session, has_network = library.session, name != PHYSICS.casefold()
     views = parameter_views()
     settings, defaults = session.settings, ReconstructorSettings.with_defaults()
     shown, advanced = (views.ParameterViewBuilder(file_dialog_factory) for _ in range(2))
-    shown.add_view_controller_to_top(ForecastView(session, model_type))
-    shown.add_view_controller_to_top(PresetView(settings))
+    shown.add_view_controller_to_top(ForecastView(session, library.algorithm(name)))
+    if has_network:
+        shown.add_view_controller_to_top(PresetView(settings))
     by_architecture = []
     for field in FIELDS:
-        if field.model_type in ('', model_type):
+        if field.belongs_to(name):
             row = _row(views, field, settings, tool_tip(field, settings, defaults), file_dialog_factory)
             builder = advanced if field.advanced else shown
             builder.add_view_controller(row, field.label, group=field.group)
@@ -63,7 +65,8 @@ def _build(session: Session, file_dialog_factory: Any, model_type: str) -> QWidg
                 by_architecture.append((row.get_widget(), field.architecture))
     rest = AdvancedView(advanced.build_widget(add_stretch=False))
     shown.add_view_controller_to_bottom(rest)
-    shown.add_view_controller_to_bottom(ModelView(session, model_type))
+    if has_network:
+        shown.add_view_controller_to_bottom(ModelView(session, name))
     widget: QWidget = shown.build_widget()
     show_rows_of_architecture(settings.engine.architecture, by_architecture)
     let_wheel_scroll(widget)

@@ -21,12 +21,15 @@ from PyQt5.QtWidgets import (
 
 from ptycho_engine.errors import EngineError
 
+from .algorithm import Algorithm
 from .compat import parameter_views
 from .dialogs import plain_tip
 from .forecast import inference_forecast, training_forecast
-from .loaded_model import ScanFacts
+from .loaded_model import PRIOR, ScanFacts
 from .model_folder import likely_folder
 from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
+from .readiness import NOTHING_TO_TRAIN
+from .reconstructor import PtychoPINNReconstructor
 from .session import Session
 from .settings import ADOPTABLE, ReconstructorSettings
 from .window import Page
@@ -79,10 +82,11 @@ class _Box(QGroupBox):
 class ForecastView(_ViewController, Observer):  # type: ignore[misc]
     """What runs and waits; what Train and Infer would do, and how long it would take; one click for both."""
 
-    def __init__(self, session: Session, model_type: str) -> None:
+    def __init__(self, session: Session, algorithm: Algorithm) -> None:
         super().__init__()
         self._session = session
-        self._model_type = model_type
+        self._algorithm = algorithm
+        self._trains = isinstance(algorithm, PtychoPINNReconstructor)
         self._widget = _Box('What a run will do', self._show)
         tip = 'Times are those of earlier runs of such a network on patterns of this size on this machine.'
         self._training, self._inference = _text_label(tip), _text_label(tip)
@@ -91,6 +95,7 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         )
         self._both = QPushButton('Train and infer')
         self._both.clicked.connect(self._train_and_infer)
+        self._both.setVisible(self._trains)
         layout = QVBoxLayout(self._widget)
         for widget in (self._queue, self._both, self._training, self._inference):
             layout.addWidget(widget)
@@ -113,15 +118,18 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
     def _show(self) -> None:
         session, scan = self._session, self._session.window.current_scan()
         missing = session.window.why_no_scan()
-        self._training.setText(
-            training_forecast(session.settings, self._model_type, scan, session.speeds, missing)
-        )
+        algorithm, training = self._algorithm, f'Train: {NOTHING_TO_TRAIN}.'
+        if self._trains:
+            name = algorithm.name.casefold()
+            training = training_forecast(session.settings, name, scan, session.speeds, missing)
+        self._training.setText(training)
+        model = algorithm.model
         inference = inference_forecast(
-            session.settings, session.memory.current, scan, session.speeds, missing
+            session.settings, model, scan, session.speeds, missing, algorithm.why_no_model()
         )
-        if scan is not None and session.queue.training() is not None:
-            inference = 'Infer: with the model of the training that runs or waits.'
-        self._inference.setText(inference)
+        if self._trains and scan is not None and session.queue.training() is not None:
+            inference = 'with the model of the training that runs or waits.'
+        self._inference.setText(f'{algorithm.verb}: {inference}')
         queued = session.queue.sentence()
         self._queue.setText(queued)
         self._queue.setVisible(bool(queued))
@@ -202,17 +210,19 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         self._model_type = model_type
         self._widget = _Box('Loaded model', self._show)
         self._text = _text_label('The model that "Infer" uses, and that "Start from: model" continues.')
-        self._load, self._save, self._adopt = (
-            QPushButton(text) for text in ('Load…', 'Save…', 'Use its settings')
+        self._load, self._save, self._unload, self._adopt = (
+            QPushButton(text) for text in ('Load…', 'Save…', 'Unload', 'Use its settings')
         )
         self._load.setToolTip('Load a model from a file.')
         self._save.setToolTip('Save the loaded model as a file.')
+        self._unload.setToolTip(f'Let go of the loaded model; "Infer" then uses {PRIOR}.')
         self._adopt.setToolTip("Set the fields of the network to the model's, so that it can be continued.")
         self._load.clicked.connect(self._on_page(lambda page: page.load_model()))
         self._save.clicked.connect(self._on_page(lambda page: page.save_model()))
+        self._unload.clicked.connect(lambda: session.memory.forget())
         self._adopt.clicked.connect(self._use_settings)
         buttons = QHBoxLayout()
-        for button in (self._load, self._save, self._adopt):
+        for button in (self._load, self._save, self._unload, self._adopt):
             buttons.addWidget(button)
         layout = QVBoxLayout(self._widget)
         layout.addWidget(self._text)
@@ -229,16 +239,23 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         memory, settings = self._session.memory, self._session.settings
         model = memory.current
         self._save.setEnabled(model is not None)
+        self._unload.setEnabled(model is not None or bool(memory.problem))
         if model is None:
             self._adopt.setEnabled(False)
-            self._text.setText(memory.problem or 'None. Train one, or load one.')
+            in_use = memory.in_use
+            self._text.setText(
+                memory.problem if in_use is None else f'None is loaded: "Infer" uses {in_use.sentence}'
+            )
+            self._text.setToolTip('')
             return
         lines = [model.sentence]
         scan = self._session.window.current_scan()
         if scan is not None:
             lines += [line for line in (model.why_unusable(scan) or model.remark(scan),) if line]
         try:
-            differences = model.network_differences(settings.training_config(self._model_type).model)
+            asked = settings.training_config(self._model_type).model
+            # A prior of objects is no network that the fields describe.
+            differences = {} if model.of_objects else model.network_differences(asked)
         except EngineError:
             differences = {}  # the forecast says which setting is wrong
         if differences:

@@ -25,13 +25,15 @@ from ptychodus.model.processing.monitor import ReconstructBackgroundTask, TrainB
 from ptychodus.model.product import ProductAPI
 from ptychodus.model.task_manager import BackgroundTask, TaskManager
 
-from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, EngineError
+from ptycho_engine.errors import ConfigError, EngineError
 from ptycho_engine.files.archive import ARCHIVE_NAME
 from ptycho_engine.printable import printable
 
 from . import compat
+from .algorithm import Algorithm, PhysicsReconstructor
 from .hosted_run import HostedTask, OurTask
 from .library import PtychoPINNLibrary
+from .readiness import NOTHING_TO_TRAIN
 from .reconstructor import PtychoPINNReconstructor
 from .run_queue import QueuedRun, RunQueue
 from .settings_gate import SettingsGate
@@ -51,15 +53,15 @@ PIXEL_SIZE_LOGGER = 'ptychodus.model.product.object.item'
 """Where Ptychodus warns of an object whose pixels are not those of the scan's geometry."""
 
 
-def _reconstructor(task: object) -> PtychoPINNReconstructor | None:
-    """Return the reconstructor of a task of ours, None for everybody else's."""
+def _algorithm(task: object) -> Algorithm | None:
+    """Return the algorithm of a task of ours, None for everybody else's."""
     if isinstance(task, ReconstructBackgroundTask):
         candidate: object = task.reconstructor
     elif isinstance(task, TrainBackgroundTask):
         candidate = task.trainer
     else:
         return None
-    return candidate if isinstance(candidate, PtychoPINNReconstructor) else None
+    return candidate if isinstance(candidate, Algorithm) else None
 
 
 class _SaidOnce(logging.Filter):
@@ -135,7 +137,7 @@ class HostedProcessingCore(ProcessingCore):
         self._input_directory: Path | None = None
         self._unknown_algorithm = ''
         self._said_once = _SaidOnce(
-            lambda: isinstance(self.algorithm_parameter.get_current_reconstructor(), PtychoPINNReconstructor)
+            lambda: isinstance(self.algorithm_parameter.get_current_reconstructor(), Algorithm)
         )
         logging.getLogger(PIXEL_SIZE_LOGGER).addFilter(self._said_once)
         self._run_window_tasks = task_manager.run_foreground_tasks
@@ -145,6 +147,7 @@ class HostedProcessingCore(ProcessingCore):
             # Otherwise the window shows its first entry as if it were chosen, and it does nothing.
             self.algorithm_parameter.set_value(DEFAULT_ALGORITHM)
         self._stop_all_with_stop()
+        self._refuse_training_without_network()
         gate.core = self
         self._settings_gate = (
             SettingsGate(
@@ -204,6 +207,19 @@ class HostedProcessingCore(ProcessingCore):
 
         monitor.stop_processing = stop_all  # type: ignore[method-assign]
 
+    def _refuse_training_without_network(self) -> None:
+        """Refuse to train physics alone; Ptychodus would warn and end as if it had been done."""
+        api = self.processing_api
+        train = api.train
+
+        def train_network(*arguments: Any, algorithm: str | None = None, **named: Any) -> None:
+            api.set_reconstructor_if_provided(algorithm)
+            if isinstance(self.algorithm_parameter.get_current_reconstructor(), PhysicsReconstructor):
+                raise ConfigError(f'{NOTHING_TO_TRAIN} (Processing.Algorithm).')
+            train(*arguments, **named)
+
+        api.train = train_network  # type: ignore[method-assign]
+
     def _tell_queue(self) -> None:
         """Let the window show the queue: at once where we are in its thread, else at its next tick."""
         if threading.current_thread() is threading.main_thread():
@@ -254,19 +270,20 @@ class HostedProcessingCore(ProcessingCore):
         EngineError
             If it is ours and cannot work.
         """
-        reconstructor = _reconstructor(task)
+        algorithm = _algorithm(task)
         try:
-            self._check_algorithm(reconstructor)
-            if reconstructor is None:
+            self._check_algorithm(algorithm)
+            if algorithm is None:
                 return task
             if self._input_directory is not None and self._settings_gate is not None:
                 self._settings_gate.require_followed()
             if isinstance(task, ReconstructBackgroundTask):
-                self._find_model(reconstructor)
-                if self.queue.training() is None:
-                    reconstructor.check_ready(task.reconstruct_input)
-            elif isinstance(task, TrainBackgroundTask):
-                reconstructor.check_trainable(Path(task.output_path))
+                if isinstance(algorithm, PtychoPINNReconstructor):
+                    self._find_model(algorithm)
+                if not self._uses_model_of_training(algorithm):
+                    algorithm.check_ready(task.reconstruct_input)
+            elif isinstance(algorithm, PtychoPINNReconstructor):
+                algorithm.check_trainable(Path(cast(TrainBackgroundTask, task).output_path))
         except EngineError as error:
             self.discard(task)
             if self._input_directory is None:
@@ -275,45 +292,50 @@ class HostedProcessingCore(ProcessingCore):
                 self.processing_api.task_monitor.notify_observers()
             raise
         ours = cast(OurTask, task)
-        run = self._queue(ours, reconstructor)
-        return HostedTask(ours, run, reconstructor, self, in_batch=self._input_directory is not None)
+        run = self._queue(ours, algorithm)
+        return HostedTask(ours, run, algorithm, self, in_batch=self._input_directory is not None)
 
-    def _queue(self, task: OurTask, reconstructor: PtychoPINNReconstructor) -> QueuedRun:
+    def _uses_model_of_training(self, algorithm: Algorithm) -> bool:
+        """Return whether a reconstruction waits for the model of a training that runs or waits."""
+        return isinstance(algorithm, PtychoPINNReconstructor) and self.queue.training() is not None
+
+    def _queue(self, task: OurTask, algorithm: Algorithm) -> QueuedRun:
         name = task.reconstruct_input.product.metadata.name
         if isinstance(task, TrainBackgroundTask):
             return self.queue.add('Train', name)
         # The result is listed under a name of its own by now.
-        suffix = rf'_ptychopinn_{reconstructor.name.casefold()}(-\d+)?$'
-        return self.queue.add('Infer', re.sub(suffix, '', name))
+        suffix = rf'_ptychopinn_{algorithm.name.casefold()}(-\d+)?$'
+        return self.queue.add(algorithm.verb, re.sub(suffix, '', name))
 
-    def _check_algorithm(self, reconstructor: PtychoPINNReconstructor | None) -> None:
+    def _check_algorithm(self, algorithm: Algorithm | None) -> None:
         """In batch mode, do not run another algorithm than the one that the settings name."""
         name = self._unknown_algorithm
         if self._input_directory is None or not name:
             return
-        if reconstructor is not None or name.casefold().startswith('ptychopinn'):
+        if algorithm is not None or name.casefold().startswith('ptychopinn'):
             known = ', '.join(self.algorithm_parameter.available_reconstructors())
             raise ConfigError(
                 f'The settings ask for the algorithm {name!r}, which is not installed; choose one of {known}.'
             )
 
     def _find_model(self, reconstructor: PtychoPINNReconstructor) -> None:
-        """In batch mode, take the model as training named it, or say which file is missing."""
+        """In batch mode, take the model of the directory that Ptychodus has not found.
+
+        Raises
+        ------
+        ArchiveError
+            If there is something of the name of a model that is none.
+        """
         directory = self._input_directory
         if directory is None or (directory / MODEL_FILE).is_file():
             return
-        archive = directory / ARCHIVE_NAME
-        if not archive.is_file() and reconstructor.model is not None:
-            logger.info(
-                '%s holds no model; using that of the settings, %s.', directory, reconstructor.model.path
-            )
-            return
-        if not archive.is_file():
-            raise ArchiveNotFoundError(
-                f'There is no model {directory / MODEL_FILE}; copy model.zip from the output directory of '
-                '"ptychodus -b train" there.'
-            )
-        reconstructor.load_model_from_file(archive)
+        for path in (directory / MODEL_FILE, directory / ARCHIVE_NAME):
+            if path.exists() or path.is_symlink():
+                reconstructor.load_model_from_file(path)
+                return
+        model = reconstructor.model
+        if model is not None:
+            logger.info('%s holds no model; using %s.', directory, model.name)
 
     def tell_failure(self, task: OurTask, error: Exception) -> None:
         """Put the sentence of a failed run into the log pane and a dialog."""

@@ -13,6 +13,7 @@ ACCOUNT = 'PtychoPINN '
 """How the line begins that a reconstruction adds to the comments."""
 _DEVIANCE = re.compile(rf'\bdeviance {NUMBER} per pixel')
 _HELD_OUT = re.compile(rf'held-out deviance {NUMBER} → {NUMBER}')
+_HELD_OUT_OF_SOLUTION = re.compile(rf'held-out deviance {NUMBER}\)')
 _DROPPED = 'was dropped'
 _COVERAGE = re.compile(rf'coverage {NUMBER}%')
 _RESOLUTION = re.compile(rf'FRC50[^;/]* {NUMBER}/px')
@@ -67,16 +68,16 @@ def figures_of(comments: str) -> Figures | None:
     if not accounts:
         return None
     line = accounts[-1]
-    held_out = _HELD_OUT.search(line)
+    held_out, solution = _HELD_OUT.search(line), _first(_HELD_OUT_OF_SOLUTION, line)
     if held_out is not None:
         # A refinement that was dropped has left the network's image.
         deviance = _number(held_out.group(1 if _DROPPED in line else 2))
     else:
-        deviance = _first(_DEVIANCE, line)
+        deviance = _first(_DEVIANCE, line) if solution is None else solution
     coverage = _first(_COVERAGE, line)
     return Figures(
         deviance=deviance,
-        held_out=held_out is not None,
+        held_out=held_out is not None or solution is not None,
         frc50=_first(_RESOLUTION, line),
         uncertainty=_first(_UNCERTAINTY, line),
         coverage=None if coverage is None else coverage / 100,

@@ -8,7 +8,9 @@ from ptycho_engine.errors import EngineError
 from .loaded_model import ScanFacts
 from .settings import ReconstructorSettings
 
-__all__ = ['scan_obstacle', 'training_obstacle']
+__all__ = ['NOTHING_TO_TRAIN', 'scan_obstacle', 'training_obstacle']
+
+NOTHING_TO_TRAIN = 'Physics alone has no network to train; choose the algorithm PINN for one'
 
 
 def training_obstacle(
@@ -49,8 +51,18 @@ def training_obstacle(
     return obstacle
 
 
-def scan_obstacle(scan: ScanFacts, *, counts: bool = True) -> str | None:
-    """Return why a product and its patterns cannot be worked on; None if they can, as far as is known."""
+def scan_obstacle(scan: ScanFacts, *, counts: bool = True, any_size: bool = False) -> str | None:
+    """Return why a product and its patterns cannot be worked on; None if they can, as far as is known.
+
+    Parameters
+    ----------
+    scan : ScanFacts
+        The chosen product.
+    counts : bool
+        Whether its patterns are used.
+    any_size : bool
+        Whether they may have a side that no network of scans has.
+    """
     height, width = scan.height, scan.width
     where = 'in the diffraction settings of Ptychodus'
     if height != width:
@@ -58,7 +70,7 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True) -> str | None:
             f'The patterns are {height}×{width} pixels; PtychoPINN needs square ones. Crop them to '
             f'{_nearest(min(height, width))} {where}.'
         )
-    if not fits_network(width):
+    if not any_size and not fits_network(width):
         return (
             f'The patterns are {height}×{width} pixels; the network takes sides that are multiples of '
             f'{SIZE_MULTIPLE}, from {SMALLEST_SIZE} up. Crop or pad them to {_nearest(width)} {where}.'

@@ -7,22 +7,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ptychodus.api.reconstruct import (
-    ReconstructInput,
-    ReconstructOutput,
-    TrainableReconstructor,
-    TrainOutput,
-)
+from ptychodus.api.reconstruct import ReconstructInput, TrainableReconstructor, TrainOutput
 
-from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError
+from ptycho_engine.errors import ArchiveNotFoundError
 from ptycho_engine.io.atomic import atomic_path
 
-from .choices import require_backend
+from .algorithm import Algorithm
 from .conversion import raw_data
-from .inference_run import InferenceRun
-from .loaded_model import LoadedModel, ScanFacts
+from .loaded_model import LoadedModel
 from .model_folder import require_checkpoint
-from .run_context import RunContext
 from .session import Session
 from .training_run import TRAINING_GOAL, TrainingRun
 from .worker import MODEL_FILE
@@ -32,39 +25,25 @@ __all__ = ['PtychoPINNReconstructor']
 logger = logging.getLogger('ptychopinn')
 
 
-class PtychoPINNReconstructor(TrainableReconstructor):
-    """One entry of the algorithm menu.
+class PtychoPINNReconstructor(Algorithm, TrainableReconstructor):
+    """An algorithm with a network: 'PINN' or 'Supervised'."""
 
-    Parameters
-    ----------
-    name : str
-        'PINN' or 'Supervised'.
-    session : Session
-        The settings that decide how to train and reconstruct, and what both algorithms share.
-    """
+    verb = 'Infer'
 
     def __init__(self, name: str, session: Session) -> None:
-        super().__init__()
-        self._name = name
-        self._session = session
+        super().__init__(name, session)
         self._goal = TRAINING_GOAL
-        self.context = RunContext()
-
-    @property
-    def name(self) -> str:
-        """The name in the algorithm menu."""
-        return self._name
-
-    def get_progress_goal(self) -> int:
-        """Return the progress at the end of the run; never 0, which would hide bar and Stop."""
-        return self._goal
 
     # Models
 
     @property
     def model(self) -> LoadedModel | None:
-        """The model that is loaded, if any: by the user, by the last training, or as the settings say."""
-        return self._session.memory.current
+        """The model that the user, the last training or the settings have loaded; else the packaged prior."""
+        return self._session.memory.in_use
+
+    def why_no_model(self) -> str:
+        """Return why the model that is named cannot be used."""
+        return self._session.memory.problem
 
     def is_model_loaded(self) -> bool:
         """Return whether :meth:`reconstruct` has a model to use."""
@@ -101,54 +80,13 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         ArchiveNotFoundError
             If none is loaded.
         """
-        model = self.model
+        model = self._session.memory.current
         if model is None:
             raise ArchiveNotFoundError('There is no model to save; train or load one first.')
         if Path(file_path).resolve() != model.path:
             with atomic_path(Path(file_path)) as temporary:
                 shutil.copyfile(model.path, temporary)
         logger.info('The model is saved as %s.', file_path)
-
-    # Reconstruction
-
-    def why_not_ready(self, scan: ScanFacts) -> str | None:
-        """Return why a scan cannot be reconstructed, in a sentence; None if it can."""
-        model = self.model
-        return self._no_model() if model is None else model.why_unusable(scan)
-
-    def _no_model(self) -> str:
-        return self._session.memory.problem or 'No model is loaded; train one, or choose "Load Model...".'
-
-    def check_ready(self, parameters: ReconstructInput) -> LoadedModel:
-        """Check what can be known before a child is started; return the model to use.
-
-        Raises
-        ------
-        EngineError
-            If there is no model, the model is of another pattern size, or a setting is wrong.
-        """
-        path = self.context.model_file
-        model = self.model if path is None else LoadedModel.open(path)
-        if model is None:
-            raise ArchiveNotFoundError(self._no_model())
-        obstacle = model.why_unusable(ScanFacts(*parameters.diffraction_patterns.shape))
-        if obstacle:
-            raise ArchiveError(obstacle)
-        require_backend(self._session.settings.inference_config().backend)
-        self._session.settings.execution_config()
-        return model
-
-    def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
-        """Reconstruct every position; yield the result last, and before it the object as far as it is made.
-
-        Raises
-        ------
-        EngineError
-            With the sentence that says what is wrong.
-        """
-        run = InferenceRun(self._session, self.check_ready(parameters), self.context, parameters)
-        self._goal = run.goal
-        yield from run.follow()
 
     # Training
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 
-__all__ = ['core_seconds', 'guessed_inference', 'guessed_training', 'scale_of']
+__all__ = ['core_seconds', 'guessed_inference', 'guessed_solution', 'guessed_training', 'scale_of']
 
 CORE_S = 0.0053
 """What :func:`core_seconds` was on the machine of the constants below, all in CPU seconds at 64×64 pixels."""
@@ -32,6 +32,9 @@ PATTERN_SHARE = 0.25
 """What predicting a pattern takes of its share of a training step."""
 ITERATION_S = 0.3e-3
 """An iteration of the refinement, for each pattern."""
+
+SOLUTION_S, SOLUTION_PRIOR_S = 0.024, 0.012
+"""A solution from a flat object, for each pattern: by physics alone, and what the learned prior adds."""
 
 MOMENTS, TRANSFORMS, PAUSE_S = 5, 5, 0.3
 MOST_CORES = 8
@@ -81,3 +84,9 @@ def guessed_inference(model: ModelConfig, config: InferenceConfig, n: int, scale
     pixels = model.N**2 / PIXELS
     pattern = PATTERN_SHARE * _batch(model) / BATCH + ITERATION_S * config.refine_iterations
     return scale * (START_S + n * pattern * pixels)
+
+
+def guessed_solution(model: ModelConfig, size: int, n: int, modes: int, scale: float) -> float:
+    """Return the seconds that a solution for `n` patterns of `size`×`size` pixels may take on a CPU."""
+    pattern = SOLUTION_S * modes + (SOLUTION_PRIOR_S if model.architecture == 'prior' else 0.0)
+    return scale * (START_S + n * pattern * size**2 / PIXELS)

@@ -150,7 +150,7 @@ class ResultArea:
         for widget, name in ((losses, 'Losses'), (self._image, 'Image'), (self._map, 'Uncertainty')):
             self._tabs.addTab(widget, name)
         self._tabs.setTabToolTip(
-            IMAGE, 'The object of the chosen product; while Infer runs, as far as it is made.'
+            IMAGE, 'The object of the chosen product; while it is reconstructed, as far as it is made.'
         )
         self._tabs.setTabToolTip(UNCERTAINTY, 'How far the object may be off, pixel by pixel.')
         self._tabs.currentChanged.connect(self.refresh)
@@ -278,7 +278,7 @@ class ResultArea:
         if self._object_page is None:
             self._object_page = find_object_page(self._repository)
         if self._item() is item:
-            self._image.show_pictures([], 'The first image comes when the network has seen some patterns.')
+            self._image.show_pictures([], 'The first image comes when some patterns have been used.')
             self._tabs.setCurrentIndex(IMAGE)
 
     def end(self) -> None:

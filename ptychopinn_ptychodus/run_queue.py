@@ -10,7 +10,8 @@ from typing import Literal
 
 __all__ = ['QueuedRun', 'RunQueue']
 
-Kind = Literal['Train', 'Infer']
+Kind = Literal['Train', 'Infer', 'Reconstruct']
+"""What is written on the button that has started it."""
 
 
 @dataclass(eq=False)

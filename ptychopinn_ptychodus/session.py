@@ -1,4 +1,4 @@
-"""What the two algorithms share: the loaded model, measured speeds, the queued runs, and the window."""
+"""What the algorithms share: the loaded model, measured speeds, the queued runs, and the window."""
 
 from __future__ import annotations
 

@@ -109,6 +109,12 @@ _ONLY_CNN: _Names = (
     ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
 )
 
+_ONLY_WITH_NETWORK: _Names = (
+    ('engine', 'refine_iterations', 'RefineIterations'),
+    ('engine', 'refine_method', 'RefineMethod'),
+    ('engine', 'inference_batch_size', 'InferenceBatchSize'),
+)
+
 _NETWORK_FIELDS = {
     'model': (
         *('gridsize', 'n_filters_scale', 'object_big', 'probe_mask', 'gaussian_smoothing_sigma'),
@@ -212,22 +218,33 @@ class ReconstructorSettings:
     def _is_cnn(self) -> bool:
         return self._architecture == 'cnn'
 
-    def inference_config(self) -> InferenceConfig:
-        """Return how to apply a model; every position of a scan is reconstructed.
+    def inference_config(self, *, refines: bool = True) -> InferenceConfig:
+        """Return how to reconstruct every position of a scan.
+
+        Parameters
+        ----------
+        refines : bool
+            Whether the image of a network is refined; without one (a learned prior, or physics alone) the
+            settings of the refinement of such an image stay at their defaults.
 
         Raises
         ------
         ConfigError
             If a value is out of range; the sentence names the setting.
         """
+        refinement: dict[str, Any] = {}
+        if refines:
+            refinement = {
+                'refine_iterations': self.engine.refine_iterations.get_value(),
+                'refine_method': self.engine.refine_method.get_value().strip().casefold(),
+            }
         with setting_names():
             return InferenceConfig(
                 backend=self._backend(),
                 batch_size=self.engine.inference_batch_size.get_value(),
                 neighbor_count=self.inference.n_nearest_neighbors.get_value(),
                 seed=self.engine.seed.get_value(),
-                refine_iterations=self.engine.refine_iterations.get_value(),
-                refine_method=self.engine.refine_method.get_value().strip().casefold(),
+                **refinement,
                 refine_smoothing=self.engine.refine_smoothing.get_value(),
                 refine_probe=self.engine.refine_probe.get_value(),
                 refine_positions=self.engine.refine_positions.get_value(),
@@ -295,18 +312,28 @@ class ReconstructorSettings:
 
     def remarks(self, model_type: str) -> Iterator[str]:
         """Yield sentences on settings that differ from their default and yet change nothing."""
-        defaults = self.with_defaults()
         names = _WITHOUT_EFFECT + (_ONLY_UNROLLED if self._is_cnn else _ONLY_CNN)
         if model_type == 'supervised':
             names += _WITHOUT_EFFECT_SUPERVISED
-        idle = [
+        idle = self._changed(names)
+        if idle:
+            yield f'These settings have no effect on this network: {", ".join(idle)}.'
+        yield from self.moved()
+
+    def remarks_without_network(self) -> Iterator[str]:
+        """Yield sentences on settings that differ from their default and change nothing without a network."""
+        idle = self._changed(_ONLY_WITH_NETWORK)
+        if idle:
+            yield f'These settings have no effect without a trained network: {", ".join(idle)}.'
+
+    def _changed(self, names: _Names) -> list[str]:
+        """Return the names, in settings files, of those that are not at their defaults."""
+        defaults = self.with_defaults()
+        return [
             name
             for group, attribute, name in names
             if _value(self, group, attribute) != _value(defaults, group, attribute)
         ]
-        if idle:
-            yield f'These settings have no effect on this network: {", ".join(idle)}.'
-        yield from self.moved()
 
     def moved(self) -> Iterator[str]:
         """Yield sentences on values of a settings file that Ptychodus silently moved inside their limits."""

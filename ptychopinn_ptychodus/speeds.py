@@ -17,7 +17,15 @@ from ptycho_engine.io.atomic import atomic_path
 from .choices import computes_on
 from .reference_speeds import core_seconds, scale_of
 
-__all__ = ['MACHINE_KEY', 'SpeedBook', 'inference_key', 'refinement_key', 'start_key', 'training_key']
+__all__ = [
+    'MACHINE_KEY',
+    'SpeedBook',
+    'inference_key',
+    'refinement_key',
+    'solution_key',
+    'start_key',
+    'training_key',
+]
 
 logger = logging.getLogger('ptychopinn')
 
@@ -100,7 +108,7 @@ def inference_key(
 def start_key(
     model: ModelConfig, config: InferenceConfig, execution: PyTorchExecutionConfig, probe_modes: int
 ) -> str:
-    """Return the key of the seconds from the click until the first batch of patterns is predicted."""
+    """Return the key of the seconds from the click until the first patterns, or iterations, are done."""
     return inference_key(model, config, execution, probe_modes).replace('pattern/', 'start/', 1)
 
 
@@ -108,6 +116,16 @@ def refinement_key(size: int, config: InferenceConfig, execution: PyTorchExecuti
     """Return the key of the seconds that one sweep of the refinement takes for each pattern."""
     where = computes_on(config.backend, execution.accelerator)
     return '/'.join(['sweep', config.backend, where, config.refine_method, f'N{size}', f'p{modes}'])
+
+
+def solution_key(
+    model: ModelConfig, size: int, config: InferenceConfig, execution: PyTorchExecutionConfig, modes: int
+) -> str:
+    """Return the key of the seconds that a whole solution from a flat object takes per pattern."""
+    where = computes_on(config.backend, execution.accelerator)
+    extras = ['probe'] * config.refine_probe + ['positions'] * config.refine_positions
+    steps = ['solution', config.backend, where, execution.precision, model.architecture]
+    return '/'.join([*steps, f'N{size}', f'p{modes}', *extras])
 
 
 def _key(

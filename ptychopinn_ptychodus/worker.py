@@ -111,10 +111,11 @@ class ReconstructJob:
 
     scan: ScanPayload
     model_path: Path
+    """As ``load_model`` takes it."""
     config: InferenceConfig
     execution: PyTorchExecutionConfig
     partial_objects: bool
-    """Whether anybody looks at the object while it is being stitched."""
+    """Whether anybody looks at the object while it is being made."""
 
 
 class _StopFlag:
@@ -237,10 +238,10 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed, SweepDone
-        from ptycho_engine.files.archive import load_archive
+        from ptycho_engine.files.packaged import load_model
         from ptycho_engine.pipeline.reconstruct import reconstruct
 
-        scan, archive = task.scan.load(patterns), load_archive(task.model_path)
+        scan, archive = task.scan.load(patterns), load_model(task.model_path)
         meter = InferenceMeter(archive.config.model, task.config, task.execution, scan)
         events = reconstruct(
             scan,

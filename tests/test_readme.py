@@ -102,8 +102,8 @@ def test_the_batch_example_runs(inside):
     script = Path(sys.executable).with_name('ptychodus')
     if not script.is_file():
         pytest.skip('Ptychodus is not installed')
-    (block,) = (block for block in blocks('sh') if 'ptychodus -b' in block)
-    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    batch = [block for block in blocks('sh') if 'ptychodus -b' in block]
+    lines = [shlex.split(line, comments=True) for block in batch for line in block.splitlines()]
     for program, *words in lines:
         if program == 'ptychopinn':
             assert main(quick(words)) == 0

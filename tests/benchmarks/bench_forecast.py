@@ -1,4 +1,4 @@
-"""CPU time of training steps, patterns and iterations, for the constants of ``reference_speeds.py``.
+"""CPU time of training steps, patterns, iterations and solutions: the constants of ``reference_speeds.py``.
 
 Run with one thread: ``OMP_NUM_THREADS=1 python tests/benchmarks/bench_forecast.py``.
 """
@@ -18,6 +18,7 @@ from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.events import BatchDone, EpochDone, PatchesDone, Reconstructed, SweepDone
 from ptycho_engine.files.archive import load_archive
+from ptycho_engine.files.packaged import NO_MODEL, load_model
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.train import train
 from ptychopinn_ptychodus.reference_speeds import core_seconds
@@ -65,6 +66,15 @@ def main() -> None:
                     network,
                     f'network {network_s:.2f} s, iteration {per_sweep * 1e3:.3f} ms per pattern',
                 )
+    for size, grid in ((64, 8), (64, 20), (128, 8)):
+        scan = Scan.from_raw(simulated_scan(size=size, grid=grid))
+        for model in (NO_MODEL, None):
+            begin = time.process_time()
+            for event in reconstruct(scan, load_model(model)):
+                if isinstance(event, SweepDone) and event.sweep == 1:
+                    begin = time.process_time()
+            per_pattern = (time.process_time() - begin) / len(scan.raw)
+            print(size, len(scan.raw), f'solution, model {model}: {per_pattern:.4f} s per pattern')
 
 
 if __name__ == '__main__':

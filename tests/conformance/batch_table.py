@@ -28,7 +28,7 @@ from scan_maker import product_of, simulated_scan, write_scan, write_settings
 from ptycho_engine.files.product import write_product
 from ptychopinn_ptychodus.conversion import product_data
 
-__all__ = ['BACKENDS', 'FAILURES', 'Row', 'batch_table', 'markdown', 'release_scan']
+__all__ = ['BACKENDS', 'FAILURES', 'WITHOUT_TRAINING', 'Row', 'batch_table', 'markdown', 'release_scan']
 
 BACKENDS = ('pytorch', 'tensorflow')
 QUICK = {'PtychoPINNTraining': {'NumEpochs': '1', 'BatchSize': '16'}, 'PtychoPINNEngine': {'NumGroups': '64'}}
@@ -72,8 +72,15 @@ def _merged(*layers: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     return merged
 
 
+WITHOUT_TRAINING = {
+    'no model': {},
+    'physics': {'Processing': {'Algorithm': 'PtychoPINN_Physics'}},
+}
+"""Case: settings. Reconstructions for which nothing is trained."""
+
 FAILURES = {
-    'no model': ('reconstruct', {}),
+    'absent model': ('reconstruct', {'PtychoPINNInference': {'ModelPath': '/nowhere/model.zip'}}),
+    'nothing to train': ('train', {'Processing': {'Algorithm': 'PtychoPINN_Physics'}}),
     'damaged model': ('reconstruct', {}),
     'unknown algorithm': ('train', {'Processing': {'Algorithm': 'PtychoPINN_PIN'}}),
     'wrong setting': ('train', {'PtychoPINNEngine': {'Backend': 'abacus'}}),
@@ -85,7 +92,7 @@ FAILURES = {
 
 
 def batch_table(root: Path, release: str, backends: tuple[str, ...] = BACKENDS) -> list[Row]:
-    """Run training and reconstruction with each backend, and every failure, on one release."""
+    """Run all that there is on one release; what trains with each backend, the rest with the first."""
     tree = unpack(release, root / 'tree', plugin=True)
     commands: list[tuple[str, str, Path, Path]] = []
     for backend in backends:
@@ -95,6 +102,11 @@ def batch_table(root: Path, release: str, backends: tuple[str, ...] = BACKENDS) 
         second = Path(shutil.copytree(scan, root / backend / 'TRAINED'))
         commands.append((f'train, {backend}', 'train', scan, second))
         commands.append((f'reconstruct, {backend}', 'reconstruct', second, root / backend / 'OUT'))
+    for case, settings in WITHOUT_TRAINING.items():
+        folder = root / case.replace(' ', '-')
+        changes = _merged({'PtychoPINNEngine': {'Backend': backends[0]}}, settings)
+        scan = release_scan(folder / 'IN', release, changes)
+        commands.append((case, 'reconstruct', scan, folder / 'OUT'))
     for case, (action, settings) in FAILURES.items():
         folder = root / case.replace(' ', '-')
         scan = release_scan(folder / 'IN', release, settings)

@@ -98,6 +98,10 @@ def test_reconstruction_keeps_the_product_and_gives_an_object(
     assert np.nanmedian(uncertainty) > 0
 
 
+WITHOUT_EFFECT = {'PtychoPINNEngine': {'RefineMethod': 'rpie', 'RefineIterations': '3'}}
+"""Settings of the refinement of a network's image."""
+
+
 class Cases:
     """Runs in directories of their own, all in one process."""
 
@@ -158,6 +162,18 @@ def cases(
     write_scan(cases.add('long-steps', 'reconstruct'), simulated_scan(grid=4, step=24, modes=2))
 
     cases.add('no-model', 'reconstruct', model=False)
+    folder = cases.add('no-model-any-size', 'reconstruct', model=False)
+    write_scan(folder, simulated_scan(size=50, grid=4))
+    folder = cases.add('physics', 'reconstruct', model=False)
+    # It takes no model, not even this one.
+    (folder / 'model.zip').write_bytes(b'PK')
+    write_settings(folder, {'Processing': {'Algorithm': 'PtychoPINN_Physics'}, **WITHOUT_EFFECT})
+    write_settings(cases.add('physics-train', 'train'), {'Processing': {'Algorithm': 'PtychoPINN_Physics'}})
+
+    folder = cases.add('absent-model', 'reconstruct', model=False)
+    write_settings(folder, {'PtychoPINNInference': {'ModelPath': '/nowhere/model.zip'}})
+    (cases.add('model-folder', 'reconstruct', model=False) / 'model.zip').mkdir()
+    (cases.add('dangling', 'reconstruct', model=False) / 'model.zip').symlink_to('/nowhere/model.zip')
 
     for action in ('train', 'reconstruct'):
         cases.add(f'blocked-{action}', action, within='file/OUT')
@@ -196,7 +212,12 @@ def cases(
     ('case', 'words'),
     [
         # It is refused before anything is started.
-        pytest.param('no-model', ['no-model/IN/model.zip'], id='API-51, API-15 missing model'),
+        pytest.param(
+            'absent-model', ['/nowhere/model.zip'], id='API-51, API-15 absent model of the settings'
+        ),
+        pytest.param('model-folder', ['IN/model.zip'], id='API-51 a folder for a model'),
+        pytest.param('dangling', ['IN/model.zip'], id='API-51 a link to nothing'),
+        pytest.param('physics-train', ['no network to train', 'PINN'], id='API-89 nothing to train'),
         pytest.param('corrupt', ['IN/model.zip'], id='API-52 corrupt model'),
         pytest.param('overflow', ['NaN or infinite numbers in the object'], id='RESULT-05 overflow'),
         pytest.param('nan-weights', ['IN/model.zip', 'NaN or infinite numbers'], id='ARC-09 NaN weights'),
@@ -216,17 +237,46 @@ def test_refusal_is_one_sentence(cases: Cases, case: str, words: list[str]) -> N
     assert names(cases.out(case)) == (['product.h5'] if case == 'corrupt' else [])
 
 
+@pytest.mark.parametrize('case', ['no-model', 'no-model-any-size'])
+def test_without_a_model_the_prior_is_used(cases: Cases, case: str) -> None:
+    """API-45, API-88, API-26: one line of the log and one of the comments say so."""
+    from ptychodus.api.io import load_product
+
+    run = cases.finished[case]
+    assert run.code == 0, run.log
+    assert len(run.lines('[INFO] ptychopinn:', 'the learned prior that comes with PtychoPINN')) == 1
+    assert not run.lines('[ERROR]')
+    product = load_product(cases.out(case) / 'product.h5')
+    assert np.ptp(np.angle(product.object_.get_array())) > 0.1
+    assert 'Model: the learned prior that comes with PtychoPINN' in product.metadata.comments
+    assert len(product.losses) == 0
+
+
+def test_physics_alone_takes_no_model(cases: Cases) -> None:
+    """API-13, API-89."""
+    from ptychodus.api.io import load_product
+
+    run = cases.finished['physics']
+    assert run.code == 0, run.log
+    assert len(run.lines('have no effect without a trained network: RefineIterations, RefineMethod.')) == 1
+    product = load_product(cases.out('physics') / 'product.h5')
+    assert np.ptp(np.angle(product.object_.get_array())) > 0.1
+    assert product.metadata.name == 'sim_ptychopinn_physics'
+    assert 'PtychoPINN by physics alone' in product.metadata.comments
+    assert 'Model: none; physics with total variation alone' in product.metadata.comments
+
+
 def test_model_is_found_under_its_training_name_and_says_what_network_it_is(cases: Cases) -> None:
     """API-45, API-52."""
     assert cases.finished['training-name'].code == 0, cases.finished['training-name'].log
     assert 'product.h5' in names(cases.out('training-name'))
 
 
-def test_model_of_the_settings_is_used(cases: Cases) -> None:
+def test_model_of_the_settings_is_used(cases: Cases, trained: Trained) -> None:
     """API-12 (ModelPath), API-45."""
     run = cases.finished['of-the-settings']
     assert run.code == 0, run.log
-    assert run.lines('holds no model; using that of the settings')
+    assert run.lines('holds no model; using', str(trained.out / 'model.zip'))
     assert 'product.h5' in names(cases.out('of-the-settings'))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from batch_table import FAILURES, Row, batch_table
+from batch_table import FAILURES, WITHOUT_TRAINING, Row, batch_table
 
 from ptycho_engine.files.archive import read_manifest
 from ptycho_engine.files.product import read_product
@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.ptychodus, pytest.mark.releases, pytest.mark.usefixtur
 
 PAIRS = (('1.5.1', 'pytorch'), ('1.6.0', 'tensorflow'), ('1.7.0', 'tensorflow'))
 SENTENCES = {
-    'no model': 'There is no model {root}/no-model/IN/model.zip',
+    'absent model': 'There is no model at /nowhere/model.zip',
+    'nothing to train': 'Physics alone has no network to train; choose the algorithm PINN',
     'damaged model': '{root}/damaged-model/IN/model.zip is not a readable model archive',
     'unknown algorithm': "ask for the algorithm 'PtychoPINN_PIN', which is not installed",
     'wrong setting': "Setting PtychoPINNEngine.Backend is 'abacus'",
@@ -58,6 +59,19 @@ def test_train_and_reconstruct(pair: tuple[str, str], table: Table) -> None:
     assert np.ptp(np.angle(product.object_array)) > 0.1
     assert product.name == 'sim_ptychopinn_pinn'
     assert read_manifest(train.out / 'model.zip').backend == backend
+
+
+@pytest.mark.parametrize('case', WITHOUT_TRAINING)
+def test_reconstruct_without_training(pair: tuple[str, str], table: Table, case: str) -> None:
+    """API-71, API-45, API-59, API-88, API-89."""
+    row = table[case]
+    assert row.code == 0, row.log
+    assert 'product.h5' in row.files
+    product = read_product(row.out / 'product.h5')
+    assert np.ptp(np.angle(product.object_array)) > 0.1
+    model = 'none; physics' if case == 'physics' else 'the learned prior that comes with PtychoPINN'
+    assert f'Model: {model}' in product.comments
+    assert row.log.count('the learned prior that comes with PtychoPINN.') == (case != 'physics')
 
 
 @pytest.mark.parametrize('case', FAILURES)

@@ -67,6 +67,7 @@ def test_beside_pty_chi_nothing_of_it_changes(python: Run) -> None:
         'pty-chi_lsqml',
         'ptychopinn_pinn',
         'ptychopinn_supervised',
+        'ptychopinn_physics',
     ]
     assert str(report['chosen']).startswith('pty-chi_')
     assert report['others_are_let_through']
@@ -75,8 +76,8 @@ def test_beside_pty_chi_nothing_of_it_changes(python: Run) -> None:
 def test_beside_a_real_ptycho_ours_are_listed(python: Run, with_ptycho: str) -> None:
     """API-10: each key once, and the other engine is not even imported."""
     report = look(python, PYTHONPATH=with_ptycho)
-    assert report['algorithms'] == ['ptychopinn_pinn', 'ptychopinn_supervised']
-    assert report['modules'] == ['ptychopinn_ptychodus.reconstructor']
+    assert report['algorithms'] == ['ptychopinn_pinn', 'ptychopinn_supervised', 'ptychopinn_physics']
+    assert report['modules'] == ['ptychopinn_ptychodus.algorithm', 'ptychopinn_ptychodus.reconstructor']
     assert not report['imported']
 
 

@@ -214,7 +214,7 @@ def test_library_is_ptychodus_library_with_our_entries() -> None:
     assert isinstance(library, PtychoPINNReconstructorLibrary)
     assert library.name == 'PtychoPINN'
     assert library.get_logger().name == 'ptychopinn'
-    assert [r.name for r in library] == ['PINN', 'Supervised']
+    assert [r.name for r in library] == ['PINN', 'Supervised', 'Physics']
     assert all(r.get_progress_goal() > 0 for r in library)
 
 

@@ -13,21 +13,33 @@ pytest.importorskip('ptychodus.api.settings')
 
 from scan_maker import simulated_scan, write_model
 
+from ptycho_engine.config import InferenceConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import ArchiveError, BackendUnavailableError, ConfigError
+from ptycho_engine.files import packaged
+from ptycho_engine.files.packaged import PACKAGED_PRIOR
 from ptychopinn_ptychodus import choices
 from ptychopinn_ptychodus.fields import FIELDS, tool_tip
 from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, training_forecast
-from ptychopinn_ptychodus.loaded_model import LoadedModel, ModelMemory, ScanFacts, probe_fingerprint
+from ptychopinn_ptychodus.loaded_model import (
+    PRIOR,
+    LoadedModel,
+    ModelMemory,
+    ScanFacts,
+    packaged_prior,
+    physics_alone,
+    probe_fingerprint,
+)
 from ptychopinn_ptychodus.meters import InferenceMeter, TrainingMeter
 from ptychopinn_ptychodus.presets import CUSTOM, PRESETS, apply_preset, preset_shown
-from ptychopinn_ptychodus.reference_speeds import guessed_training
+from ptychopinn_ptychodus.reference_speeds import guessed_solution, guessed_training
 from ptychopinn_ptychodus.settings import ADOPTABLE, ReconstructorSettings
 from ptychopinn_ptychodus.speeds import (
     MACHINE_KEY,
     SpeedBook,
     inference_key,
     refinement_key,
+    solution_key,
     start_key,
     training_key,
 )
@@ -89,7 +101,7 @@ def test_forecast_tells_what_is_wrong(settings: ReconstructorSettings, speeds: S
     settings.engine.train_on.set_value('auto')
     settings.engine.start_from.set_value('modell')
     assert 'PtychoPINNEngine.StartFrom' in training_forecast(settings, 'pinn', SCAN, speeds)
-    assert 'train or load a model' in inference_forecast(settings, None, SCAN, speeds)
+    assert inference_forecast(settings, None, SCAN, speeds, why_no_model='Damaged.') == 'Damaged.'
 
 
 def test_inference_forecast(settings: ReconstructorSettings, speeds: SpeedBook, tmp_path: Path) -> None:
@@ -103,10 +115,44 @@ def test_inference_forecast(settings: ReconstructorSettings, speeds: SpeedBook, 
     speeds.note(refinement_key(64, config, execution, 1), 1e-3)
     line = inference_forecast(settings, model, SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
     # 5 s + 465 patterns + 25 sweeps of 529 patterns.
-    assert line == 'Infer: 529 patterns, then at most 25 refinement iterations: about 23 s on this CPU.'
+    assert line == '529 patterns, then at most 25 refinement iterations: about 23 s on this CPU.'
     assert '32×32 patterns' not in line
     small = ScanFacts(529, 32, 32)
     assert 'is for 64×64 patterns' in inference_forecast(settings, model, small, speeds)
+
+
+@pytest.mark.parametrize('size', [64, 50])
+def test_forecast_without_training(settings: ReconstructorSettings, speeds: SpeedBook, size: int) -> None:
+    """API-66, API-88, API-89: of the learned prior and of physics alone, for patterns of any size."""
+    scan = replace(SCAN, height=size, width=size, probe=np.ones((2, size, size), np.complex64))
+    config, execution = settings.inference_config(), settings.execution_config()
+    for model, words in (
+        (packaged_prior(), 'with the learned prior that comes with PtychoPINN'),
+        (physics_alone(), 'by physics with total variation'),
+    ):
+        line = inference_forecast(settings, model, scan, speeds)
+        assert line.startswith(f'529 patterns, {words}; how long')
+        speeds.note(start_key(model.config.model, config, execution, 2), 5.0)
+        speeds.note(solution_key(model.config.model, size, config, execution, 2), 0.1)
+        line = inference_forecast(settings, model, scan, speeds).replace('\N{NO-BREAK SPACE}', ' ')
+        assert line == f'529 patterns, {words}: about 58 s on this CPU.'
+        settings.engine.refine_positions.set_value(True)
+        assert 'how long' in inference_forecast(settings, model, scan, speeds)
+        settings.engine.refine_positions.set_value(False)
+    assert 'square' in inference_forecast(settings, physics_alone(), replace(scan, height=3), speeds)
+
+
+def test_the_meter_of_a_solution_measures_what_its_forecast_reads(settings: ReconstructorSettings) -> None:
+    """API-66."""
+    scan = Scan.from_raw(simulated_scan(grid=3))
+    model, config, execution = packaged_prior().config.model, InferenceConfig(), settings.execution_config()
+    meter = InferenceMeter(model, config, execution, scan)
+    meter.sweep(1)
+    assert list(meter.speeds()) == []
+    meter.sweep(2)
+    ((key, seconds),) = meter.speeds()
+    assert key == solution_key(model, 64, config, execution, 1)
+    assert seconds > 0
 
 
 def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings) -> None:
@@ -147,7 +193,13 @@ def test_before_the_first_run_the_time_is_guessed(
         '\N{NO-BREAK SPACE}', ' '
     )
     model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64))))
-    assert ': roughly ' in inference_forecast(settings, model, SCAN, speeds)
+    for one in (model, packaged_prior(), physics_alone()):
+        assert ': roughly ' in inference_forecast(settings, one, SCAN, speeds)
+    alone, prior, wide = (
+        guessed_solution(one.config.model, size, 100, 1, 1.0)
+        for one, size in ((physics_alone(), 64), (packaged_prior(), 64), (physics_alone(), 128))
+    )
+    assert alone < prior < wide
     config = settings.training_config('pinn')
     few, many = (guessed_training(config, 64, steps, 1.0) for steps in (0, 10))
     assert guessed_training(config, 128, 10, 1.0) - few == pytest.approx(4 * (many - few))
@@ -254,6 +306,42 @@ def test_model_is_remembered_and_looked_at_again_when_it_changes(tmp_path: Path)
         memory.open(path)
     assert memory.open(write_model(tmp_path / 'n.zip', np.ones((1, 32, 32)))).config.model.N == 32
     assert settings.inference.model_path.get_value() == (tmp_path / 'n.zip').resolve()
+
+
+def test_the_prior_serves_where_no_model_is_named_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API-88: a model that is named comes first, and is an error where it cannot be used."""
+    memory = ModelMemory(ReconstructorSettings.with_defaults().inference.model_path)
+    prior = memory.in_use
+    assert prior is not None
+    assert prior.name == PRIOR
+    for size in (64, 50):
+        assert prior.why_unusable(ScanFacts(9, size, size)) is None
+    assert prior.remark(SCAN) is None
+    own = memory.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64))))
+    assert memory.in_use is own
+    own.path.write_bytes(b'PK')
+    assert memory.in_use is None
+    assert str(own.path) in memory.problem
+    memory.forget()
+    assert memory.in_use is prior
+    assert not memory.problem
+    packaged_prior.cache_clear()
+    monkeypatch.setattr(packaged, 'PACKAGED_PRIOR', own.path)
+    assert memory.in_use is None
+    assert 'install the package again' in memory.problem
+
+
+def test_a_prior_of_ones_own_is_a_model_like_any_other(tmp_path: Path) -> None:
+    """API-67, API-88."""
+    path = tmp_path / 'mine.zip'
+    path.write_bytes(PACKAGED_PRIOR.read_bytes())
+    model = LoadedModel.open(path)
+    assert model.of_objects
+    assert model.name == str(path)
+    assert model.sentence.startswith('mine.zip: learned prior of objects, ')
+    assert '0×0' not in model.sentence
 
 
 def test_settings_of_a_model_are_adopted(settings: ReconstructorSettings, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conftest import PLUGIN, Finished, absent
 pytestmark = pytest.mark.ptychodus
 Run = Callable[..., Finished]
 
-OURS = ['ptychopinn_pinn', 'ptychopinn_supervised']
+OURS = ['ptychopinn_pinn', 'ptychopinn_supervised', 'ptychopinn_physics']
 
 LOOK = """
 import json, logging, sys
@@ -46,7 +46,7 @@ def look(python: Run, before: str = '', **variables: str) -> tuple[dict[str, obj
     return json.loads(line.split('REPORT', 1)[1]), run
 
 
-def test_both_algorithms_are_listed_and_one_is_chosen(python: Run) -> None:
+def test_the_algorithms_are_listed_and_one_is_chosen(python: Run) -> None:
     """API-01, API-03, API-04, API-11: twice started, once installed; no framework and no Qt in the parent."""
     report, _ = look(python)
     assert report['algorithms'] == OURS
@@ -129,26 +129,29 @@ def test_launcher_findings(python: Run) -> None:
     assert run.lines('OK', PLUGIN), run.log
 
 
-def test_launcher_needs_no_plugin_file(python: Run, scan: Path, tmp_path: Path) -> None:
+def test_launcher_needs_no_plugin_file(python: Run, scan_copy: Path, tmp_path: Path) -> None:
     """API-09: it installs by itself, so a folder that Ptychodus does not search is no obstacle."""
     code = (
         'import sys; sys.argv = ["ptychodus", "-b", "reconstruct", "-i", sys.argv[1], "-o", sys.argv[2]]; '
         'from ptychopinn_ptychodus.commands import gui_main; print("CODE", gui_main())'
     )
-    run = python('-c', code, scan, tmp_path, PTYCHOPINN_PTYCHODUS='off')
+    from scan_maker import write_settings
+
+    write_settings(scan_copy, {'PtychoPINNInference': {'ModelPath': '/nowhere/model.zip'}})
+    run = python('-c', code, scan_copy, tmp_path / 'OUT', PTYCHOPINN_PTYCHODUS='off')
     assert run.lines('CODE 1'), run.log
-    assert run.lines('There is no model'), run.log
+    assert run.lines('There is no model at /nowhere'), run.log
 
 
 def doctor(python: Run, **variables: str) -> Finished:
     return python('-m', 'ptycho_engine', 'doctor', **variables)
 
 
-def test_doctor_sees_the_plugin_and_both_algorithms(python: Run) -> None:
+def test_doctor_sees_the_plugin_and_the_algorithms(python: Run) -> None:
     """API-09."""
     run = doctor(python)
     assert run.code == 0, run.log
-    assert 'Ptychodus lists PtychoPINN / PINN and PtychoPINN / Supervised' in ' '.join(run.log.split())
+    assert 'Ptychodus lists PtychoPINN / PINN, Supervised and Physics' in ' '.join(run.log.split())
 
 
 def test_doctor_stops_at_a_missing_plugin_file(python: Run) -> None:

@@ -16,7 +16,7 @@ from releases import unpack
 pytestmark = [pytest.mark.ptychodus, pytest.mark.usefixtures('ptychodus_plugin')]
 
 ROOT = HERE.parents[1]
-LISTED = 'Ptychodus lists PtychoPINN / PINN and PtychoPINN / Supervised'
+LISTED = 'Ptychodus lists PtychoPINN / PINN, Supervised and Physics'
 MISSING = 'missing: Ptychodus looks for'
 
 
@@ -49,7 +49,7 @@ class Environment:
         return self._run('-m', 'ptycho_engine', *arguments)
 
     def lists_ours(self) -> bool:
-        """Return whether the unmodified Ptychodus lists both algorithms there."""
+        """Return whether the unmodified Ptychodus lists our algorithms there."""
         code = 'from ptychopinn_ptychodus.commands import examine; print("OK", examine().ok)'
         return bool(self._run('-c', code).lines('OK True'))
 
@@ -70,7 +70,7 @@ def editable(tmp_path: Path, environment: dict[str, str]) -> tuple[Environment, 
 
 @posix
 def test_an_editable_ptychodus_is_found_wanting_linked_and_unlinked(
-    editable: tuple[Environment, Path], scan: Path, tmp_path: Path
+    editable: tuple[Environment, Path], scan_copy: Path, tmp_path: Path
 ) -> None:
     """API-09: the installer cannot put the file into a clone; doctor says so and link mends it."""
     here, plugins = editable
@@ -80,9 +80,12 @@ def test_an_editable_ptychodus_is_found_wanting_linked_and_unlinked(
     assert not says(report, 'PTYCHOPINN_PTYCHODUS'), 'not the cause'
     assert not says(report, LISTED)
 
-    started = here.ptychopinn('gui', '--', '-b', 'reconstruct', '-i', scan, '-o', tmp_path / 'OUT')
+    from scan_maker import write_settings
+
+    write_settings(scan_copy, {'PtychoPINNInference': {'ModelPath': '/nowhere/model.zip'}})
+    started = here.ptychopinn('gui', '--', '-b', 'reconstruct', '-i', scan_copy, '-o', tmp_path / 'OUT')
     assert started.code == 1, 'gui needs no plugin file: the run is ours and says what is missing'
-    assert says(started, 'There is no model')
+    assert says(started, 'There is no model at /nowhere')
 
     linked = here.ptychopinn('link')
     assert linked.code == 0, linked.log

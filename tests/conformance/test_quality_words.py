@@ -10,6 +10,7 @@ import pytest
 
 from ptycho_engine.pipeline.refine import Refinement
 from ptycho_engine.pipeline.report import QualityReport
+from ptycho_engine.pipeline.solve import Solution
 from ptychopinn_ptychodus.quality import Figures, figures_of, remark_on_simulated, simulated_epochs
 
 REFINEMENT = Refinement(
@@ -52,6 +53,25 @@ def test_without_a_refinement_all_pixels_are_judged() -> None:
     found = figures_of(comments(replace(REPORT, refinement='', frc50=math.nan, uncertainty=math.nan)))
     assert found == Figures(0.98, held_out=False, frc50=None, uncertainty=None, coverage=0.987)
     assert len(found.lines(None)) == 2
+
+
+@pytest.mark.parametrize('strength', [0.0, 0.4])
+def test_of_a_solution_from_a_flat_object_the_held_out_pixels_count(strength: float) -> None:
+    """API-83, API-88: without a network."""
+    solution = Solution(
+        object_array=np.ones((2, 2), np.complex64),
+        weight=np.ones((2, 2), np.float32),
+        uncertainty=np.ones((2, 2), np.float32),
+        probe=np.ones((1, 2, 2), np.complex64),
+        position_shift=np.ones((4, 2)),
+        strength=strength,
+        sweeps=91,
+        still=True,
+        deviance=0.4226,
+        seconds=1.0,
+    )
+    found = figures_of(comments(replace(REPORT, refinement=solution.sentence, frc50=math.nan)))
+    assert found == Figures(0.4226, held_out=True, frc50=None, uncertainty=0.021, coverage=0.987)
 
 
 def test_the_last_of_several_reconstructions_counts() -> None:

@@ -15,6 +15,8 @@ from ptychodus.api.reconstruct import TrainableReconstructor
 
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError, OutputError
 from ptycho_engine.files.archive import load_archive
+from ptychopinn_ptychodus.algorithm import PhysicsReconstructor
+from ptychopinn_ptychodus.loaded_model import PRIOR, ScanFacts
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.session import Session
 from ptychopinn_ptychodus.settings import ReconstructorSettings
@@ -34,6 +36,16 @@ def test_is_what_ptychodus_expects(reconstructor: PtychoPINNReconstructor) -> No
     assert reconstructor.get_model_file_extension() == '.zip'
     assert '*.zip' in reconstructor.get_model_file_filter()
     assert '*.npz' in reconstructor.get_training_data_file_filter()
+
+
+def test_physics_alone_has_nothing_to_load_and_nothing_to_train() -> None:
+    """API-89: so that Ptychodus offers neither."""
+    physics = PhysicsReconstructor(Session.of(ReconstructorSettings.with_defaults()))
+    assert physics.name == 'Physics'
+    assert not isinstance(physics, TrainableReconstructor)
+    assert physics.get_progress_goal() > 0
+    assert physics.why_not_ready(ScanFacts(9, 50, 50)) is None
+    assert 'square' in (physics.why_not_ready(ScanFacts(9, 50, 60)) or '')
 
 
 def test_training_needs_data(reconstructor: PtychoPINNReconstructor, tmp_path: Path) -> None:
@@ -86,7 +98,8 @@ def test_a_model_is_checked_when_it_is_loaded(
     """API-52: the model loaded before stays."""
     with pytest.raises(ArchiveNotFoundError):
         reconstructor.load_model_from_file(tmp_path / 'absent.zip')
-    assert not reconstructor.is_model_loaded()
+    assert reconstructor.model is not None
+    assert reconstructor.model.name == PRIOR
     reconstructor.load_model_from_file(trained.out / 'model.zip')
     assert reconstructor.is_model_loaded()
     (tmp_path / 'bad.zip').write_bytes(b'PK')

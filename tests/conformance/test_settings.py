@@ -39,6 +39,21 @@ def test_defaults_are_the_engines_own() -> None:
     assert settings.training_config('supervised').model.model_type == 'supervised'
 
 
+def test_what_belongs_to_trained_networks_is_left_out_without_one() -> None:
+    """API-13, API-88: in one line."""
+    settings = ReconstructorSettings.with_defaults()
+    settings.engine.refine_iterations.set_value(0)
+    settings.engine.refine_method.set_value('rpie')
+    settings.engine.refine_probe.set_value(True)
+    settings.engine.refine_smoothing.set_value(0.3)
+    assert settings.inference_config(refines=False) == InferenceConfig(
+        refine_probe=True, refine_smoothing=0.3
+    )
+    (line,) = settings.remarks_without_network()
+    assert line.endswith(' without a trained network: RefineIterations, RefineMethod.')
+    assert list(ReconstructorSettings.with_defaults().remarks_without_network()) == []
+
+
 CHANGES = {
     ('model', 'gridsize'): 2,
     ('model', 'n_filters_scale'): 3,

@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 from conftest import HERE
-from window_checks import check_frameless, check_looks, check_models, check_run, check_trouble
+from window_checks import (
+    check_frameless,
+    check_looks,
+    check_models,
+    check_run,
+    check_trouble,
+    check_untrained,
+)
 
 pytestmark = [pytest.mark.ptychodus, pytest.mark.gui, pytest.mark.usefixtures('window_libraries')]
 
@@ -72,6 +79,12 @@ def test_screenshots_are_made(run_story: Report) -> None:
 def test_the_story_of_trouble(tell: Callable[..., Report]) -> None:
     """API-12 (TrainOn, MoreTrainingData, StartFrom), API-27, API-33, API-46, API-58, API-64, API-65."""
     check_trouble(tell('trouble'))
+
+
+def test_the_story_without_training(tell: Callable[..., Report], tmp_path: Path) -> None:
+    """API-62, API-66, API-76, API-81 to API-83, API-88, API-89."""
+    # No speed is measured yet.
+    check_untrained(tell('untrained', XDG_CACHE_HOME=str(tmp_path)))
 
 
 def test_the_story_of_models(tell: Callable[..., Report], scan_with_models: Path, tmp_path: Path) -> None:

@@ -17,7 +17,14 @@ from test_window_training import (
     test_the_story_of_the_queue,
     test_twelve_rows_are_in_sight,
 )
-from window_checks import check_frameless, check_looks, check_models, check_run, check_wrong_data
+from window_checks import (
+    check_frameless,
+    check_looks,
+    check_models,
+    check_run,
+    check_untrained,
+    check_wrong_data,
+)
 
 __all__ = [
     # Played here in each of the other releases.
@@ -68,6 +75,11 @@ def test_the_stories_of_a_session(tell: Callable[..., Report]) -> None:
     check_models(report['models'])
     assert report['frameworks'] == []
     assert report['children_left'] == 0
+
+
+def test_the_story_without_training(tell: Callable[..., Report]) -> None:
+    """API-88, API-89."""
+    check_untrained(tell('untrained'))
 
 
 def test_what_is_drawn_and_said_without_a_run(tell: Callable[..., Report]) -> None:

@@ -118,6 +118,9 @@ def test_what_cannot_be_worked_on_is_said_at_once(tell: Tell) -> None:
         assert 'ModelConfig' not in seen['train']['tip']
         assert not seen['infer']['enabled'], name
         assert seen['infer']['why_not']
+    # Only a network of scans asks for certain sizes.
+    assert report['odd_by_the_prior']['infer'] == {'enabled': True, 'why_not': ''}
+    assert not report['odd_by_the_prior']['train']['enabled']
     assert not report['flat']['train']['enabled']
     assert 'that of this product is flat' in report['flat']['train']['tip']
 

@@ -204,6 +204,8 @@ def unfit(window: Window, scan: Path, work: Path) -> dict[str, Any]:
         window.choose(window.products()[-1])
         report[name] = described(window, 'ptychopinn_pinn')
         window.shoot(work / f'{name}.png')
+    window.page._our_session().memory.forget()
+    report['odd_by_the_prior'] = described(window, 'ptychopinn_pinn')
     window.model.product_core.product_api.open_product(next(scan.glob('product*.h5')))
     window.choose(window.products()[-1])
     report['unbound'] = described(window, 'ptychopinn_pinn')

@@ -10,6 +10,7 @@ __all__ = [
     'check_models',
     'check_run',
     'check_trouble',
+    'check_untrained',
     'check_wrong_data',
 ]
 
@@ -18,14 +19,11 @@ Report = dict[str, Any]
 
 def check_run(report: Report) -> None:
     """Menu, train, watch, stop, go on, infer, save, open again."""
-    assert {'ptychopinn_pinn', 'ptychopinn_supervised'} <= set(report['menu'])
+    assert {'ptychopinn_pinn', 'ptychopinn_supervised', 'ptychopinn_physics'} <= set(report['menu'])
     assert report['chosen'] == 'ptychopinn_pinn'
-    # Infer waits for a product, and then for a model.
+    # Infer waits for a product, and for nothing else.
     assert not report['infer_without_product']['enabled']
-    assert report['infer_at_first'] == {
-        'enabled': False,
-        'why_not': 'No model is loaded; train one, or choose "Load Model...".',
-    }
+    assert report['infer_at_first'] == {'enabled': True, 'why_not': ''}
     assert 'Train: 64 patterns, 64×64, grid size 1: 32 patterns per epoch, roughly ' in report['panel']
 
     assert report['bar_while_training']
@@ -78,9 +76,13 @@ def check_wrong_data(report: Report) -> None:
 
 def check_trouble(report: Report) -> None:
     """Wrong data and settings: a sentence in the pane and in a dialog, and no product left."""
-    assert report['infer_without_model'] == [
-        'Reconstruct Local: No model is loaded; train one, or choose "Load Model...".'
-    ]
+    absent = 'The model of the settings cannot be used. There is no model at /nowhere/model.zip'
+    assert not report['infer_with_absent_model']['enabled']
+    for text in (report['infer_with_absent_model']['why_not'], *report['absent_model']):
+        assert absent in text
+    assert f'Infer: {absent}' in report['infer_with_absent_model']['panel']
+    assert report['absent_model'][0].startswith('Reconstruct Local: ')
+    assert report['unloaded']['enabled']
     check_wrong_data(report)
     assert report['inference_products_kept']
     assert report['stop_at_start_files'] == []
@@ -128,6 +130,50 @@ def check_models(report: Report) -> None:
     assert report['presets']['fast'][0] < report['presets']['balanced'][0] < report['presets']['best'][0]
     assert report['presets']['balanced'] == [50, 25]
     assert report['presets']['after a change'] == 'custom'
+
+
+PRIOR = 'the learned prior that comes with PtychoPINN'
+
+
+def check_untrained(report: Report) -> None:
+    """An image without training: said in advance, seen on the way, told afterwards."""
+    prior, physics = report['prior'], report['physics']
+    assert prior['button'] == ['Infer', True, f'Reconstruct the chosen product with {PRIOR}.']
+    assert prior['forecast'].startswith(f'Infer: 64 patterns, with {PRIOR}: roughly ')
+    assert f'None is loaded: "Infer" uses {PRIOR}, which needs no training' in prior['panel']
+    assert prior['head'] == 'Now: Infer on sim.'
+    assert f'Model: {PRIOR}' in prior['comments']
+    assert f'[INFO] ptychopinn: Model: {PRIOR}.' in prior['pane']
+    assert 'PtychoPINN with the learned prior' in prior['comments'] or 'left out' in prior['comments']
+    assert report['forecast_after'].startswith(f'Infer: 64 patterns, with {PRIOR}: about ')
+
+    assert physics['button'] == [
+        'Reconstruct',
+        True,
+        'Reconstruct the chosen product by physics with total variation.',
+    ]
+    assert physics['forecast'].startswith('Reconstruct: 64 patterns, by physics with total variation')
+    assert physics['head'] == 'Now: Reconstruct on sim.'
+    assert 'Model: none; physics with total variation alone' in physics['comments']
+    assert 'PtychoPINN by physics alone' in physics['comments']
+    assert report['train'] == [
+        False,
+        'Train: Physics alone has no network to train; choose the algorithm PINN for one.',
+    ]
+    assert report['rows'] == ['Refine probe:', 'Refine positions:', 'Backend:', 'Compute on:']
+    for one in (prior, physics):
+        assert one['images'], 'no part of the object was shown'
+        assert one['bar'] == sorted(one['bar'])
+        assert 'Fit: deviance ' in one['quality']
+        assert 'held out' in one['quality']
+        assert 'Uncertainty: ' in one['quality']
+        assert one['map'].startswith('Uncertainty, ')
+        assert one['contrast'] > 0.1
+
+    assert report['queued'] == 'Now: Reconstruct on sim; then: Reconstruct on sim.'
+    assert report['products_kept']
+    assert 'is for 32×32 patterns' in report['loaded']['why_not']
+    assert report['unloaded'] == {'enabled': True, 'why_not': ''}
 
 
 def check_frameless(report: Report) -> None:

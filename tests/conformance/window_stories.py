@@ -147,9 +147,15 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.load(scan)
     before = window.products()
 
+    window.settings.inference.model_path.set_value(Path('/nowhere/model.zip'))
+    window.spin(0.2)
+    report['infer_with_absent_model'] = {**window.infer(), 'panel': window.line('Infer:')}
     window.page._reconstruct()  # as a program that calls it would
     window.settle()
-    report['infer_without_model'] = window.dialogs[-1:]
+    report['absent_model'] = window.dialogs[-1:]
+    button(window, 'Unload').click()
+    window.spin(0.2)
+    report['unloaded'] = window.infer()
 
     report |= wrong_data(window, scan, work)
     report |= {f'inference_{key}': value for key, value in stop_inference(window, scan, work).items()}
@@ -291,6 +297,78 @@ def presets(window: Window) -> dict[str, list[int]]:
     window.set_epochs(7)
     seen['after a change'] = combo.currentText()
     return seen
+
+
+def untrained(window: Window, scan: Path, work: Path) -> dict[str, Any]:
+    """An image without training, by the learned prior and by physics alone; a model goes before the prior."""
+    report: dict[str, Any] = {}
+    window.load(scan)
+    window.until(lambda: 'roughly' in window.line('Infer:'))
+    report['prior'] = without_training(window, work, 'ptychopinn_pinn', 'Infer:')
+    window.choose('sim')
+    report['forecast_after'] = window.line('Infer:')
+
+    window.page._algorithm_parameter.set_value('ptychopinn_physics')
+    window.choose('sim')
+    report['train'] = [window.actions.train_button.isVisible(), window.line('Train:')]
+    report['rows'] = fields_in_sight(window)
+    window.shoot(work / 'physics-panel.png')
+    report['physics'] = without_training(window, work, 'ptychopinn_physics', 'Reconstruct:')
+    window.choose('sim')
+    before = window.products()
+    for _ in range(2):
+        window.choose('sim')
+        window.actions.reconstruct_button.click()
+    report['queued'] = window.line('Now:')
+    window.stop_after(0.5)
+    report['products_kept'] = window.products() == before
+
+    window.page._algorithm_parameter.set_value('ptychopinn_pinn')
+    window.page._processing_api.load_model_from_file(scan.parent / 'other_size.zip')
+    window.choose('sim')
+    report['loaded'] = window.infer()
+    button(window, 'Unload').click()
+    window.spin(0.2)
+    report['unloaded'] = window.infer()
+    return report
+
+
+def without_training(window: Window, work: Path, algorithm: str, line: str) -> dict[str, Any]:
+    """Reconstruct the chosen product by an algorithm for which nothing is trained."""
+    start = window.actions.reconstruct_button
+    report = {
+        'button': [start.text(), start.isEnabled(), ' '.join(start.toolTip().split())],
+        'forecast': window.line(line),
+        'panel': window.text(),
+    }
+    window.shoot(work / f'{algorithm}-before.png')
+    drawn = count_images(window)
+    start.click()
+    report['head'] = window.line('Now:')
+    report['bar'] = window.finish()
+    report['images'] = len(drawn)
+    window.choose(f'sim_{algorithm}')
+    index = window.products().index(f'sim_{algorithm}')
+    product = window.model.product_core.product_repository[index].get_product()
+    report['comments'] = str(product.metadata.comments)
+    report['quality'] = window.page._area.quality()
+    report['map'] = window.page._area._maps[window.model.product_core.product_repository[index]].title
+    report['contrast'] = float(np.ptp(np.angle(product.object_.get_array())))
+    report['pane'] = window.pane()
+    window.shoot(work / f'{algorithm}.png')
+    return report
+
+
+def fields_in_sight(window: Window) -> list[str]:
+    """Return the labels of the panel's fields that are not hidden."""
+    from PyQt5.QtWidgets import QFormLayout
+
+    return [
+        form.itemAt(row, QFormLayout.LabelRole).widget().text()
+        for form in window.panel().findChildren(QFormLayout)
+        for row in range(form.rowCount())
+        if form.itemAt(row, QFormLayout.FieldRole).widget().isVisibleTo(window.panel())
+    ]
 
 
 def remembered(window: Window, scan: Path, work: Path) -> dict[str, Any]:
@@ -521,6 +599,7 @@ STORIES: dict[str, Callable[[Window, Path, Path], dict[str, Any]]] = {
     'trouble': trouble,
     'release': release,
     'models': models,
+    'untrained': untrained,
     'remembered': remembered,
     'frameless': frameless,
     'close': close,

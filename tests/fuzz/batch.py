@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import contextlib
 import os
 import shutil
 import sys
@@ -20,11 +21,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from . import mutate
 from .samples import make_samples
 
-HANG_S = 120.0
+HANG_CPU_S = 60.0
+"""CPU time of a run, with its children, beyond which it does not end."""
+HANG_IDLE_S = 60.0
+"""For so long a run may use no CPU time at all; however busy the machine is, one that works gets some."""
 SETTINGS = {
     'Processing': {'Algorithm': 'PtychoPINN_PINN'},
     'PtychoPINNModel': {'NumFiltersScale': '1'},
@@ -51,20 +56,36 @@ def make_input(folder: Path, good: Path) -> None:
 
 
 def run(scan: Path, out: Path, log: Path) -> tuple[int | str, str]:
-    """Run batch mode in a fork; return its exit code, or 'hang' or the signal that ended it, and its log."""
+    """Run batch mode in a fork; return its exit code, 'hang' or the signal that ended it, and its log."""
     pid = os.fork()
     if pid == 0:
         _run_here(scan, out, log)
-    end = time.monotonic() + HANG_S
-    while time.monotonic() < end:
+    used, seen = 0.0, time.monotonic()
+    while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
             return (code if code >= 0 else f'signal {-code}'), log.read_text(errors='replace')
-        time.sleep(0.05)
+        now, at = cpu_seconds(pid), time.monotonic()
+        if now > used + 0.01:
+            used, seen = now, at
+        if used > HANG_CPU_S or at - seen > HANG_IDLE_S:
+            break
+        time.sleep(0.1)
     os.killpg(pid, 9)
     os.waitpid(pid, 0)
-    return 'hang', log.read_text(errors='replace')
+    return f'hang, {used:.0f} CPU-s', log.read_text(errors='replace')
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and of all that it has started."""
+    seconds = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                seconds += sum(one.cpu_times()[:4])
+    return seconds
 
 
 def _run_here(scan: Path, out: Path, log: Path) -> None:

@@ -13,6 +13,7 @@ from scipy.signal.windows import tukey
 from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
+from ..data.scan import Scan
 from ..errors import DataValueError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'frc50',
     'require_comparable',
     'scan_box',
+    'scanned_box',
     'score',
 ]
 
@@ -70,6 +72,12 @@ def scan_box(x: npt.ArrayLike, y: npt.ArrayLike, shape: tuple[int, int]) -> tupl
     """
     rows, columns = (_span(np.asarray(axis), side) for axis, side in zip((y, x), shape, strict=True))
     return rows, columns
+
+
+def scanned_box(scan: Scan) -> tuple[slice, slice]:
+    """Return (rows, columns) of the bounding box of the positions of a scan on its grid."""
+    raw, grid = scan.raw, scan.grid
+    return scan_box(raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y, grid.shape)
 
 
 def _span(positions: npt.NDArray[np.floating[Any]], side: int) -> slice:

@@ -33,7 +33,7 @@ from .doubts import warn_of_doubts
 from .predict import predict_groups, predict_whole
 from .prepared import PreparedScan
 from .progress import show_progress
-from .quality import scan_box
+from .quality import scanned_box
 from .refine import refine
 from .report import measure_quality
 from .result import Reconstruction
@@ -153,7 +153,7 @@ def _run(
     plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
     backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
 
-    box = _scanned_box(scan)
+    box = scanned_box(scan)
     if config.whole_scan and plan.couples:
         # No name of its own: the patterns on the device go before a refinement takes its own.
         refined = config.refine_iterations > 0
@@ -246,7 +246,7 @@ def _solve(
         solution.position_shift,
     )
     quality = measure_quality(
-        result.deviance, math.nan, result.weight, result.uncertainty, _scanned_box(scan), solution.sentence
+        result.deviance, math.nan, result.weight, result.uncertainty, scanned_box(scan), solution.sentence
     )
     seconds = time.perf_counter() - tic
     model = 'with the learned prior' if solution.strength else 'by physics alone'
@@ -271,11 +271,6 @@ def _subsample(scan: Scan, config: InferenceConfig) -> npt.NDArray[np.int64]:
         return np.arange(total)
     seed = config.seed if config.subsample_seed is None else config.subsample_seed
     return np.sort(np.random.default_rng([seed, 2]).choice(total, config.n_subsample, replace=False))
-
-
-def _scanned_box(scan: Scan) -> tuple[slice, slice]:
-    raw, grid = scan.raw, scan.grid
-    return scan_box(raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y, grid.shape)
 
 
 def _fitted(

@@ -30,8 +30,10 @@ from .held_out import scan_patterns
 from .overlap import overlap_of
 from .prepared import PreparedScan
 from .progress import Pace
-from .refine import on_grid, standard_error
+from .quality import scanned_box
+from .refine import on_grid
 from .subsets import most_subsets
+from .uncertainty import PHYSICS_ALONE, WITH_PRIOR, squared_parts, stated_uncertainty
 
 __all__ = ['Solution', 'solve']
 
@@ -74,7 +76,7 @@ class Solution:
     weight: npt.NDArray[np.float32]
     """(H, W) illumination in counts."""
     uncertainty: npt.NDArray[np.float32]
-    """(H, W) standard error in units of the object's amplitude; NaN where nothing was scanned."""
+    """(H, W) in units of the object's amplitude (SOLVE-07); NaN where nothing was scanned."""
     probe: npt.NDArray[np.complex64] | None
     """(P, N, N) refined probe in the engine's gauge; None where it is the scan's."""
     position_shift: npt.NDArray[np.float64] | None
@@ -167,7 +169,8 @@ class _Course:
         flat = self._physics.to_device(np.ones(shape, np.complex64))
         self._weight = self._physics.evaluate(flat, self._everything, 'poisson').weight
         light = self._physics.to_host(self._weight)
-        self._most = most_subsets(overlap_of(light, self._patterns.brightest), len(self._patterns))
+        self._overlap = overlap_of(light, self._patterns.brightest)
+        self._most = most_subsets(self._overlap, len(self._patterns))
         variance = illumination_variance(self._patterns.probe)
         self._gain = self._physics.to_device(slow_phase_gain(variance, shape).astype(np.complex64))
         self._variation = smoothing_prior(self._weight, config.refine_smoothing)
@@ -176,6 +179,7 @@ class _Course:
             self._physics, self._patterns, probe=config.refine_probe, positions=config.refine_positions
         )
         self._descent = AcceleratedDescent(self._physics, flat, self._variation, self._gain)
+        self._change: Any = None
         self._sweeps = 0
         self._still = False
 
@@ -220,6 +224,8 @@ class _Course:
             prior = LearnedPrior(self._weight, smoothing, backend.denoise, details, strength)
             obj = yield from self._with_prior(plain, prior)
             found[strength] = self._physics.held_out(obj)
+            if strength == STRENGTHS[0]:
+                self._change = abs(obj - plain)
             if found[strength] < found[chosen]:
                 best, chosen = obj, strength
         self._descent.current = best
@@ -265,10 +271,15 @@ class _Course:
         obj = self._descent.current
         found, start = self._experiment.patterns, self._patterns
         config = self._config
+        image = self._on_grid(obj)
+        weight = on_grid(self._physics.to_host(self._weight), self._prepared).astype(np.float32)
+        change = on_grid(self._physics.to_host(self._change), self._prepared) if strength else None
+        box = scanned_box(self._prepared.scan)
+        parts = squared_parts(image, change, weight, self._overlap, box)
         return Solution(
-            object_array=self._on_grid(obj),
-            weight=on_grid(self._physics.to_host(self._weight), self._prepared).astype(np.float32),
-            uncertainty=standard_error(self._physics, obj, self._prepared),
+            object_array=image,
+            weight=weight,
+            uncertainty=stated_uncertainty(parts, WITH_PRIOR if strength else PHYSICS_ALONE),
             probe=found.probe if config.refine_probe else None,
             position_shift=found.placement.remainder - start.placement.remainder
             if config.refine_positions

@@ -1,0 +1,127 @@
+"""How far the image of a scan may be from the truth, pixel by pixel (clause SOLVE-07, ``specs/physics.md``).
+
+Photon noise is a part of it. What the learned prior changed, edges, and the low-frequency phase err in other
+ways. How much each of these counts was fitted to simulated scans whose truth is known:
+``tests/benchmarks/bench_uncertainty.py --fit`` does it anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+
+from .ramp import with_ramp_of
+from .stitch import weakest_weight
+
+__all__ = ['PHYSICS_ALONE', 'WITH_PRIOR', 'Shares', 'squared_parts', 'stated_uncertainty']
+
+FloatImage = npt.NDArray[np.floating[Any]]
+
+AVERAGED_PX = 4.0
+"""Standard deviation in pixels of the Gaussian that every part is averaged over."""
+
+EDGE_POWER = 0.75
+"""Of the photon noise, squared, that the square of a gradient is multiplied by."""
+
+LEAST_OVERLAP = 0.5
+"""Patterns on a pixel; fewer count as so many."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """By how much each part counts in the square of the uncertainty."""
+
+    noise: float
+    """Square of the photon noise, the reciprocal of the illumination in counts. It is below 1, because the
+    details in which there is most of it are smoothed away."""
+    prior: float
+    """Square of what the learned prior changed."""
+    edges: float
+    """Square of the gradient per pixel times a power of the photon noise."""
+    phase: float
+    """Square of the low-frequency phase, divided by the fourth power of the overlap: where patterns hardly
+    overlap, they do not bring it all the way from the flat start to the truth."""
+
+
+WITH_PRIOR = Shares(noise=0.117, prior=0.802, edges=7.67, phase=0.0313)
+"""Of an image in which the learned prior took part."""
+
+PHYSICS_ALONE = Shares(noise=0.136, prior=0.0, edges=11.8, phase=0.0371)
+"""Of an image of physics and total variation."""
+
+
+def squared_parts(
+    obj: npt.NDArray[np.complex64],
+    change: FloatImage | None,
+    weight: npt.NDArray[np.float32],
+    overlap: float,
+    box: tuple[slice, slice],
+) -> npt.NDArray[np.float64]:
+    """Return the square (4, H, W) of each part of :class:`Shares`, each for a share of 1.
+
+    Parameters
+    ----------
+    obj : (H, W) complex
+        In the engine's gauge: its amplitude is about 1.
+    change : (H, W) float, optional
+        Modulus of what the learned prior changed; None where it took no part.
+    weight : (H, W) float
+        Illumination in counts.
+    overlap : float
+        Patterns that fall on a pixel (:func:`~.overlap.overlap_of`).
+    box : (rows, columns)
+        Where the scan positions are. A phase ramp there is no error.
+
+    Returns
+    -------
+    (4, H, W) float
+        NaN where nothing was scanned.
+    """
+    known = weight > weakest_weight(weight)
+    illumination = np.where(known, gaussian_filter(weight.astype(np.float64), AVERAGED_PX), 1)
+    noise = 1 / illumination
+    rows, columns = (np.gradient(obj, axis=axis) for axis in (0, 1))
+    edges = _averaged(np.abs(rows) ** 2 + np.abs(columns) ** 2, known)
+    phase = np.square(_low_frequency_phase(obj, np.where(known, weight, 0), box))
+    prior = np.zeros(obj.shape) if change is None else np.square(change, dtype=np.float64)
+    parts = np.stack(
+        [
+            noise,
+            _averaged(prior, known),
+            edges * noise**EDGE_POWER,
+            phase / max(overlap, LEAST_OVERLAP) ** 4,
+        ]
+    )
+    return np.where(known, parts, np.nan)
+
+
+def stated_uncertainty(parts: npt.NDArray[np.float64], shares: Shares) -> npt.NDArray[np.float32]:
+    """Return the uncertainty (H, W) for the squares (4, H, W) of its parts; NaN where they are."""
+    return np.sqrt(np.tensordot(astuple(shares), parts, 1)).astype(np.float32)
+
+
+def _averaged(values: FloatImage, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return values (H, W) averaged over a Gaussian, of what is known alone; 0 elsewhere."""
+    inside = gaussian_filter(known.astype(np.float64), AVERAGED_PX)
+    total = gaussian_filter(np.where(known, values, 0), AVERAGED_PX)
+    return np.asarray(np.where(known, total / np.where(known, inside, 1), 0))
+
+
+def _low_frequency_phase(
+    obj: npt.NDArray[np.complex64], weight: FloatImage, box: tuple[slice, slice]
+) -> npt.NDArray[np.float64]:
+    """Return the averaged phase (H, W), less its mean and ramp in `box`, times the amplitude."""
+    lit = np.asarray(obj * weight, dtype=np.complex64)
+    slow = gaussian_filter(lit.real, AVERAGED_PX) + 1j * gaussian_filter(lit.imag, AVERAGED_PX)
+    light = gaussian_filter(np.asarray(weight, dtype=np.float32), AVERAGED_PX)
+    mean = slow / np.maximum(light, np.finfo(np.float32).tiny)
+    inside = np.zeros_like(light)
+    inside[box] = light[box]
+    upright = with_ramp_of(np.ones_like(mean), mean, inside)
+    common = complex((inside * upright).sum(dtype=np.complex128))
+    upright = upright * np.exp(-1j * np.angle(common))
+    return np.asarray(np.angle(upright) * np.abs(upright), dtype=np.float64)

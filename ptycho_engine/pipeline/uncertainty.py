@@ -79,8 +79,10 @@ def squared_parts(
     Returns
     -------
     (4, H, W) float
-        NaN where nothing was scanned.
+        NaN where nothing was scanned, and everywhere if the object is not finite.
     """
+    if not np.isfinite(obj).all():
+        return np.full((4, *obj.shape), np.nan)
     known = weight > weakest_weight(weight)
     illumination = np.where(known, gaussian_filter(weight.astype(np.float64), AVERAGED_PX), 1)
     noise = 1 / illumination

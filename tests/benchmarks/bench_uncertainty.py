@@ -52,7 +52,7 @@ JUDGED = ('a', 'b', 'leaves 1', 'camera on moon', 'moon on camera')
 amplitude and the phase; leaves are opaque discs by a generator that training does not know."""
 
 ANNULAR, SOFT, SMALL = 'annular', 'soft', 'small'
-"""Probes: that of ``quality_scenes.py``; one without central stop, less defocused; a small one, 32² patterns."""
+"""Probes: that of ``quality_scenes.py``; one without central stop, less defocused; a small one of 32² px."""
 
 FIT_SCANS = {
     (ANNULAR, 24.0, 1e5): FITTED,

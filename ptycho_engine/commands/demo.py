@@ -116,7 +116,7 @@ def _next_steps(output: Path) -> list[str]:
         '  the same model again, from the command line, and what is wrong with data if something is:',
         f'    ptychopinn reconstruct {scan} --model {demo} --output {result}',
         f'    ptychopinn doctor {scan}',
-        '  the window of Ptychodus; open product.h5 on its Products page:',
+        '  the window of Ptychodus; open scan/diffraction.h5 as PtychoPINN Scan, then scan/product.h5:',
         '    ptychodus',
         '  Ptychodus without its window; this trains first, on the scan itself:',
         f'    ptychodus -b train -i {scan} -o {demo}/trained',

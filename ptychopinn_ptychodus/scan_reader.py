@@ -1,0 +1,75 @@
+"""Our scans for Ptychodus' *Open File...* of diffraction data: ``diffraction.h5`` and NPZ files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ptychodus.api.diffraction import (
+    DiffractionDataset,
+    DiffractionDatasetLayoutNode,
+    DiffractionFileReader,
+    DiffractionMetadata,
+    SimpleDiffractionArray,
+    SimpleDiffractionDataset,
+)
+from ptychodus.api.geometry import ImageExtent, PixelGeometry
+
+__all__ = ['ScanReader', 'register']
+
+
+class ScanReader(DiffractionFileReader):
+    """Reads counts, indexes and bad pixels; of ``diffraction.h5`` the size of a detector pixel too."""
+
+    def read(self, file_path: Path) -> DiffractionDataset:
+        """Return the patterns of a file as counts.
+
+        Raises
+        ------
+        EngineError
+            With a sentence that says what is wrong with it.
+        """
+        # Late, for Ptychodus imports this module when it starts.
+        from ptycho_engine.data.diffraction_file import AssembledPatterns, read_diffraction_file
+        from ptycho_engine.data.raw_data import RawData
+        from ptycho_engine.files.product import is_hdf5_name
+
+        if is_hdf5_name(file_path):
+            scan = read_diffraction_file(file_path)
+        else:
+            raw = RawData.from_file(file_path)
+            counts = _counts(np.asarray(raw.diffraction[:]))
+            scan = AssembledPatterns(counts, np.arange(len(counts)), ~raw.good, 0.0, 0.0)
+        patterns = np.asarray(scan.counts[:])
+        number, height, width = patterns.shape
+        pixel = (scan.detector_pixel_width_m, scan.detector_pixel_height_m)
+        metadata = DiffractionMetadata(
+            num_patterns_per_array=[number],
+            pattern_dtype=patterns.dtype,
+            detector_extent=ImageExtent(width, height),
+            detector_pixel_geometry=PixelGeometry(*pixel) if min(pixel) > 0 else None,
+            file_path=file_path,
+        )
+        tree = DiffractionDatasetLayoutNode.create_root()
+        tree.add_child(file_path.stem, type(patterns).__name__, f'{patterns.dtype}{patterns.shape}')
+        array = SimpleDiffractionArray(file_path.stem, scan.indexes, patterns)
+        return SimpleDiffractionDataset(metadata, tree, [array], bad_pixels=scan.bad_pixels)
+
+
+def _counts(amplitude: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Return the squares of amplitudes, as whole numbers where they are those of counts."""
+    counts = np.square(amplitude, dtype=np.float64)
+    whole = np.rint(counts)
+    near = np.abs(counts - whole) <= 1e-3 + 1e-6 * counts
+    return whole.astype(np.uint32) if near.all() and counts.max() < 2**32 else counts.astype(np.float32)
+
+
+def register(registry: Any) -> None:
+    """Offer the reader in the file dialog of diffraction data."""
+    registry.diffraction_file_readers.register_plugin(
+        ScanReader(),
+        simple_name='PtychoPINN_Scan',
+        display_name='PtychoPINN Scan (*.h5 *.npz)',
+    )

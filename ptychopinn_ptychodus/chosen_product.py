@@ -94,8 +94,9 @@ def _varies(product: Product) -> bool:
     first, pixels = array.flat[0], array.reshape(-1)
     if _differs(array[..., ::16, ::16], first):
         return True  # most objects show it in a few of their pixels
-    # Most others are exactly flat, which takes a quarter of the time to see.
-    return not np.array_equal(pixels[1:], pixels[:-1]) and _differs(pixels, first)
+    # Most others are exactly flat, which takes a tenth of the time to see where a pixel is one word.
+    words = np.ascontiguousarray(pixels).view(np.uint64) if pixels.dtype == np.complex64 else pixels
+    return not bool((words == words[0]).all()) and _differs(pixels, first)
 
 
 def _differs(pixels: npt.NDArray[Any], value: np.complexfloating[Any, Any]) -> bool:

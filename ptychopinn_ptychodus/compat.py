@@ -198,7 +198,8 @@ class UpdatedItem:
     def assign(self, product: Product) -> None:
         """Take over a product."""
         item, old = self._item, self._item.get_product()
-        item.get_metadata_item().assign(product.metadata)
+        with _geometry_kept(item, old.metadata, product.metadata):
+            item.get_metadata_item().assign(product.metadata)
         if not _same_positions(old, product):
             item.get_probe_positions_item().assign(product.probe_positions)
         if not _same_probes(old, product):
@@ -208,6 +209,21 @@ class UpdatedItem:
         # As in Ptychodus' assign: all of the above has emptied them.
         item._losses = list(product.losses)
         item._parent.handle_losses_changed(item)
+
+
+@contextmanager
+def _geometry_kept(item: Any, old: Any, new: Any) -> Iterator[None]:
+    """Let a change of words alone leave the geometry, for which probe and object would be built again."""
+    observers, geometry = item.get_metadata_item()._observer_list, item.get_geometry()
+    if replace(old, name=new.name, comments=new.comments) != new or geometry not in observers:
+        yield
+        return
+    place = observers.index(geometry)
+    del observers[place]
+    try:
+        yield
+    finally:
+        observers.insert(place, geometry)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Another algorithm's page is left as it is.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +28,7 @@ from .loaded_model import ScanFacts
 from .offers import Offers
 from .panel import PanelFactory
 from .pictures import Picture
-from .qt_behaviour import follow_last_line, in_background
+from .qt_behaviour import Chores, follow_last_line, in_background
 from .reconstructor import PtychoPINNReconstructor
 from .result_area import PreparedImage, ResultArea
 from .session import Session
@@ -39,6 +40,9 @@ logger = logging.getLogger('ptychopinn')
 
 Result = TypeVar('Result')
 
+TURN_S = 0.001
+"""How long the window waits for its turn while another thread computes; a click has many turns."""
+
 
 class HostedProcessingController(ProcessingController):
     """The page, which asks the loaded model before it offers *Infer*, and shows failures and losses."""
@@ -49,9 +53,7 @@ class HostedProcessingController(ProcessingController):
         self._dialog: QMessageBox | None = None
         self._offers: Offers | None = None
         self._area: ResultArea | None = None
-        self._changes = QTimer()
-        self._changes.setSingleShot(True)
-        self._changes.timeout.connect(self._tell_change)
+        self._chores = Chores()
         super().__init__(*arguments, **keywords)
         factories = [
             item for item in _flat([*arguments, *keywords.values()]) if isinstance(item, PanelFactory)
@@ -61,6 +63,7 @@ class HostedProcessingController(ProcessingController):
         self._session = factories[0].library.session
         self._offers = Offers(self._session, self._current_item, self._our_reconstructor)
         self._session.window.page = self
+        self._session.window.later = self._chores.later
         use_plain_dialogs()
         self._save_model_action: Any = self._actions_view.actions_menu.addAction('Save Model...')
         connect_triggered_signal(self._save_model_action, self.save_model)
@@ -72,9 +75,11 @@ class HostedProcessingController(ProcessingController):
             self._product_repository,
             combo.currentIndex,
             lambda: self._our_reconstructor() is not None,
+            self._chores.later,
         )
         self._area.take_over(self._status_controller, combo)
         self._prepare_scans_in_background()
+        sys.setswitchinterval(TURN_S)
         self._watch = _watch_scans(self._scan_has_changed)
         self._product_repository.add_observer(self._watch)
         follow_last_line(self._status_view.text_edit)
@@ -151,10 +156,12 @@ class HostedProcessingController(ProcessingController):
         if self._offers is not None:
             self._offers.forget_scan()
         # A new result changes twenty things of a product one after the other; they are looked at once.
-        self._changes.start(0)
+        self._chores.later(self._tell_change)
 
     def _tell_change(self) -> None:
         if self._session is not None:
+            # First, for Ptychodus may just have offered them by its own rules.
+            self._offer_actions()
             self._session.window.changed()
         if self._area is not None:
             self._area.refresh()

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
-from PyQt5.QtCore import Qt, QTimer
+from PyQt5.QtCore import QTimer
 from PyQt5.QtGui import QShowEvent
 from PyQt5.QtWidgets import (
     QComboBox,
     QFormLayout,
     QGroupBox,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -28,11 +27,12 @@ from .forecast import inference_forecast, training_forecast
 from .loaded_model import PRIOR, ScanFacts
 from .model_folder import likely_folder
 from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
+from .qt_behaviour import SteadyLabel
 from .readiness import NOTHING_TO_TRAIN
 from .reconstructor import PtychoPINNReconstructor
 from .session import Session
 from .settings import ADOPTABLE, ReconstructorSettings
-from .window import Page
+from .window import Page, WindowLink
 
 __all__ = ['ForecastView', 'ModelView', 'PresetView']
 
@@ -42,15 +42,10 @@ _ViewController: Any = parameter_views().ParameterViewController
 MACHINE_MS = 500
 
 
-def _text_label(tip: str) -> QLabel:
+def _text_label(tip: str, lines: int) -> SteadyLabel:
     """Return a label that breaks its lines, so that the panel may be narrow."""
-    label = QLabel()
-    # Names of files and products are no markup.
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setWordWrap(True)
+    label = SteadyLabel(lines)
     label.setToolTip(tip)
-    # A long path must not widen the panel.
-    label.setMinimumWidth(1)
     return label
 
 
@@ -62,14 +57,21 @@ class _Box(QGroupBox):
     title : str
     show : callable
         Fills it.
+    window : WindowLink
+        Tells of changes.
     """
 
-    def __init__(self, title: str, show: Callable[[], None]) -> None:
+    def __init__(self, title: str, show: Callable[[], None], window: WindowLink) -> None:
         super().__init__(title)
         self._show = show
+        self._window = window
+        window.on_change(self._fill)
 
     def refresh(self) -> None:
-        """Fill it, if anybody sees it."""
+        """Fill it soon, once for any number of changes, if anybody sees it."""
+        self._window.later(self._fill)
+
+    def _fill(self) -> None:
         if self.isVisible():
             self._show()
 
@@ -87,11 +89,11 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         self._session = session
         self._algorithm = algorithm
         self._trains = isinstance(algorithm, PtychoPINNReconstructor)
-        self._widget = _Box('What a run will do', self._show)
+        self._widget = _Box('What a run will do', self._show, session.window)
         tip = 'Times are those of earlier runs of such a network on patterns of this size on this machine.'
-        self._training, self._inference = _text_label(tip), _text_label(tip)
+        self._training, self._inference = _text_label(tip, 4), _text_label(tip, 3)
         self._queue = _text_label(
-            'The runs of PtychoPINN in their order. Stop ends the first and drops the others.'
+            'The runs of PtychoPINN in their order. Stop ends the first and drops the others.', 1
         )
         self._both = QPushButton('Train and infer')
         self._both.clicked.connect(self._train_and_infer)
@@ -101,7 +103,6 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
             layout.addWidget(widget)
         for group in session.settings.groups():
             group.add_observer(self)
-        session.window.on_change(self._widget.refresh)
         self._await_machine()
 
     def get_widget(self) -> QWidget:
@@ -130,9 +131,7 @@ class ForecastView(_ViewController, Observer):  # type: ignore[misc]
         if self._trains and scan is not None and session.queue.training() is not None:
             inference = 'with the model of the training that runs or waits.'
         self._inference.setText(f'{algorithm.verb}: {inference}')
-        queued = session.queue.sentence()
-        self._queue.setText(queued)
-        self._queue.setVisible(bool(queued))
+        self._queue.setText(session.queue.sentence() or 'Nothing runs.')
         self._show_both(scan)
 
     def _show_both(self, scan: ScanFacts | None) -> None:
@@ -208,8 +207,8 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         super().__init__()
         self._session = session
         self._model_type = model_type
-        self._widget = _Box('Loaded model', self._show)
-        self._text = _text_label('The model that "Infer" uses, and that "Start from: model" continues.')
+        self._widget = _Box('Loaded model', self._show, session.window)
+        self._text = _text_label('The model that "Infer" uses, and that "Start from: model" continues.', 2)
         self._load, self._save, self._unload, self._adopt = (
             QPushButton(text) for text in ('Load…', 'Save…', 'Unload', 'Use its settings')
         )
@@ -229,7 +228,6 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
         layout.addLayout(buttons)
         for group in session.settings.groups():
             group.add_observer(self)
-        session.window.on_change(self._widget.refresh)
 
     def get_widget(self) -> QWidget:
         """Return the box."""

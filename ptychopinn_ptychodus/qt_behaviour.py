@@ -1,4 +1,4 @@
-"""What Qt does otherwise than the page needs: long work, the log pane, the wheel over a panel of fields."""
+"""What Qt does otherwise than the page needs: long work, the log pane, the wheel, texts that change."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from PyQt5.QtCore import QEvent, QEventLoop, QObject, Qt, QTimer
-from PyQt5.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QPlainTextEdit, QWidget
+from PyQt5.QtCore import QEvent, QEventLoop, QObject, QSize, Qt, QTimer, pyqtSignal
+from PyQt5.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QLabel, QPlainTextEdit, QWidget
 
-__all__ = ['follow_last_line', 'in_background', 'let_wheel_scroll']
+__all__ = ['Chores', 'SteadyLabel', 'follow_last_line', 'in_background', 'let_wheel_scroll']
 
 Result = TypeVar('Result')
 
-AT_ONCE_S = 0.02
+AT_ONCE_S = 0.005
 """What takes no longer is waited for."""
-LOOK_MS = 5
+LOOK_MS = 2
 
 
 def in_background(work: Callable[[], Result]) -> Result:
@@ -36,6 +36,83 @@ def in_background(work: Callable[[], Result]) -> Result:
             loop.exec_(QEventLoop.ProcessEventsFlags(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents))
             timer.stop()
         return future.result()
+
+
+class Chores(QObject):
+    """What is to be brought up to date: one thing in each turn of the window's events, and each thing once.
+
+    Between two of them the window comes to its clicks and drawing.
+    """
+
+    _come = pyqtSignal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[Callable[[], None]] = []
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._next)
+        # Timers can be started in their own thread only; Qt sees to it.
+        self._come.connect(self._start)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is still to be done."""
+        return bool(self._waiting)
+
+    def later(self, task: Callable[[], None]) -> None:
+        """Do a task soon, in the window's thread, unless it waits already; any thread may call it."""
+        if task not in self._waiting:
+            self._waiting.append(task)
+            self._come.emit()
+
+    def _start(self) -> None:
+        self._timer.start(0)
+
+    def _next(self) -> None:
+        task = self._waiting.pop(0)
+        if self._waiting:
+            self._start()
+        task()
+
+
+class SteadyLabel(QLabel):
+    """A text of several lines that keeps its height, so that nothing below it moves when it changes.
+
+    Parameters
+    ----------
+    lines : int
+        Room that it has from the start; a longer text takes more, which is kept.
+    """
+
+    def __init__(self, lines: int) -> None:
+        super().__init__()
+        self._lines = lines
+        self._most = 0, 0
+        # Names of files and products are no markup.
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setWordWrap(True)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop)
+        # A long path must not widen the panel.
+        self.setMinimumWidth(1)
+
+    def heightForWidth(self, width: int) -> int:
+        """Return the height that the longest text so far takes in this width."""
+        before = self._most[1] if self._most[0] == width else self._least()
+        self._most = width, max(before, super().heightForWidth(width))
+        return self._most[1]
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the room that it has from the start, whatever the text."""
+        return QSize(1, self._least())
+
+    def sizeHint(self) -> QSize:
+        """Return the size that it has, so that no window grows with the text."""
+        return QSize(super().sizeHint().width(), max(self._most[1], self._least()))
+
+    def _least(self) -> int:
+        metrics = self.fontMetrics()
+        return int(metrics.lineSpacing() * (self._lines - 1) + metrics.height())
 
 
 def follow_last_line(pane: QPlainTextEdit) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from ptychodus.api.product import LossValue
-from PyQt5.QtCore import QRect, Qt, QTimer
+from PyQt5.QtCore import QRect, Qt
 from PyQt5.QtGui import QImage, QPainter, QPaintEvent, qRgb
 from PyQt5.QtWidgets import QLabel, QTabWidget, QVBoxLayout, QWidget
 
@@ -22,6 +22,7 @@ from .live import LiveImage, thinned
 from .loss_plot import draw_losses, fit_margins
 from .object_page import ObjectPage, find_object_page
 from .pictures import Picture, object_pictures
+from .qt_behaviour import SteadyLabel
 from .quality import figures_of, simulated_epochs
 
 __all__ = ['PreparedImage', 'ResultArea']
@@ -30,6 +31,8 @@ LOSSES, IMAGE, UNCERTAINTY = range(3)
 TITLE_PX = 20
 REST_SIDE_PX = 384
 """Longest side of an image that is made in the window's own thread."""
+QUALITY_LINES = 4
+NO_FIGURES = 'How good the image is will stand here when a result of PtychoPINN is chosen.'
 NO_MAP = (
     'No map of the uncertainty: there is one for results of this session only, because product files of '
     'Ptychodus have no room for it.'
@@ -104,6 +107,8 @@ class ResultArea:
         Returns the index of the product that is chosen on the page, -1 for none.
     is_ours : callable
         Returns whether one of our algorithms is chosen.
+    later : callable
+        Has a task done soon, once for any number of calls.
     """
 
     def __init__(
@@ -112,7 +117,9 @@ class ResultArea:
         product_repository: Any,
         chosen: Callable[[], int],
         is_ours: Callable[[], bool],
+        later: Callable[[Callable[[], None]], None],
     ) -> None:
+        self._later = later
         self._status_view = status_view
         self._repository = product_repository
         self._chosen = chosen
@@ -125,11 +132,8 @@ class ResultArea:
         self._object_page: ObjectPage | None = None
         self._object_page_in_sight = False
         self._image, self._map = PictureView(), PictureView()
-        self._tabs, self._quality = QTabWidget(), QLabel()
+        self._tabs, self._quality = QTabWidget(), SteadyLabel(QUALITY_LINES)
         self._no_losses = QLabel()
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._show)
         self._build()
 
     def _build(self) -> None:
@@ -140,11 +144,9 @@ class ResultArea:
         for widget in (self._plot_widget, self._no_losses):
             column.addWidget(widget)
         losses.setLayout(column)
-        for label in (self._quality, self._no_losses):
-            label.setTextFormat(Qt.TextFormat.PlainText)
+        self._no_losses.setTextFormat(Qt.TextFormat.PlainText)
         self._no_losses.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._no_losses.hide()
-        self._quality.setWordWrap(True)
         self._quality.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._quality.hide()
         for widget, name in ((losses, 'Losses'), (self._image, 'Image'), (self._map, 'Uncertainty')):
@@ -180,7 +182,7 @@ class ResultArea:
 
     def refresh(self, *_: object) -> None:
         """Show the chosen product as it is, when the window comes to it."""
-        self._timer.start(0)
+        self._later(self._show)
 
     def _fit(self) -> None:
         if self._is_ours():
@@ -216,12 +218,13 @@ class ResultArea:
         figures = None if item is None else figures_of(item.get_metadata_item().comments.get_value())
         if figures is not None:
             lines = figures.lines(_pixel_m(item))
-        self._quality.setText('\n'.join(lines))
-        self._quality.setVisible(bool(lines))
+        self._quality.setText('\n'.join(lines) or NO_FIGURES)
+        self._quality.show()
 
     def quality(self) -> str:
-        """Return what is said of the chosen product's quality."""
-        return str(self._quality.text())
+        """Return what is said of the chosen product's quality; empty where nothing is known of it."""
+        text = str(self._quality.text())
+        return '' if text == NO_FIGURES else text
 
     # Losses
 

@@ -81,6 +81,8 @@ class WindowLink:
         self.waits = False
         """Whether a click is being worked on, in which the list of products must not change."""
         self._listeners: list[Callable[[], None]] = []
+        self.later: Callable[[Callable[[], None]], None] = lambda task: task()
+        """Brings something up to date: at once where there is no page yet, else in a turn of its own."""
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -96,9 +98,9 @@ class WindowLink:
         self._listeners.append(listener)
 
     def changed(self) -> None:
-        """Tell the listeners; to be called in the window's thread."""
+        """Tell the listeners, one after another; to be called in the window's thread."""
         for listener in self._listeners:
-            listener()
+            self.later(listener)
 
     def current_scan(self) -> ScanFacts | None:
         """Return what is known of the product that is chosen; None without a window."""

@@ -9,6 +9,8 @@ window's thread itself used in it, which a busy machine hardly changes, and wher
 same is measured in the idle window, which shows what the machine alone does. `--load` starts as many
 processes that only compute. The scan is simulated once.
 
+With `--plain SECONDS` the run is not ours: a reconstructor in Ptychodus' own hands, which sleeps and then
+gives a result of one object, as Ptychodus' reconstructors do. Its gaps are those of Ptychodus and Qt alone.
 With `--stand-in SECONDS` the child does not reconstruct: it sends for so long what a child sends, an object
 of the scan's size every half second, bars and log lines, and at the end a result. All else is as ever.
 """
@@ -144,6 +146,33 @@ def run_reconstruction(supervisor: Any, channel: Any) -> None:
     channel.put(('result', Outcome(obj, ((1, 2.0), (2, 1.0)), line, uncertainty=np.abs(obj))))
 
 
+def choose_plain(window: Any, seconds: float) -> None:
+    """Choose a reconstructor that is not ours and computes nothing."""
+    from dataclasses import replace
+
+    import numpy as np
+    from ptychodus.api.object import Object
+    from ptychodus.api.reconstruct import Reconstructor, ReconstructOutput
+
+    class Plain(Reconstructor):
+        @property
+        def name(self) -> str:
+            return 'plain'
+
+        def get_progress_goal(self) -> int:
+            return 100
+
+        def reconstruct(self, parameters: Any) -> Iterator[ReconstructOutput]:
+            time.sleep(seconds)
+            old = parameters.product.object_
+            new = Object(np.full_like(old.get_array(), 1 + 1j), old.get_pixel_geometry(), old.get_center())
+            yield ReconstructOutput(replace(parameters.product, object_=new), progress=100)
+
+    core = window.model.processing_core
+    core.algorithm_parameter._current_reconstructor = Plain()
+    core.algorithm_parameter.notify_observers()
+
+
 @contextlib.contextmanager
 def busy(number: int) -> Iterator[None]:
     """Let `number` processes compute."""
@@ -156,7 +185,7 @@ def busy(number: int) -> Iterator[None]:
             other.wait()
 
 
-def measure(folder: Path, load: int, page: str, idle_s: float) -> None:
+def measure(folder: Path, load: int, page: str, idle_s: float, plain_s: float) -> None:
     from window_driver import Window
 
     from ptychopinn_ptychodus import inference_run
@@ -175,6 +204,8 @@ def measure(folder: Path, load: int, page: str, idle_s: float) -> None:
         print(f'object {shape}, page {page}, load {load}', flush=True)
         window.page._processing_api.load_model_from_file(folder / 'model.zip')
         window.settings.engine.inference_batch_size.set_value(64)
+        if plain_s:
+            choose_plain(window, plain_s)
         window.spin(2)
         loop = EventLoop()
         exec_until(window, loop, 'quiet', lambda: False, idle_s)
@@ -226,6 +257,9 @@ def main() -> None:
     parser.add_argument('--idle', type=float, default=5.0, help='seconds of the idle window')
     parser.add_argument('--release', default='', help='another release of Ptychodus')
     parser.add_argument('--stand-in', default='', metavar='SECONDS', help='of a child that only sends')
+    parser.add_argument(
+        '--plain', type=float, default=0.0, metavar='SECONDS', help='of a run that is not ours'
+    )
     arguments = parser.parse_args()
     os.environ[STAND_IN] = arguments.stand_in
     folder = scan_directory(arguments.side, arguments.size)
@@ -238,7 +272,7 @@ def main() -> None:
             rest = sys.argv[1:position] + sys.argv[position + 2 :]
             subprocess.run([sys.executable, __file__, *rest], env=paths, check=True)
         return
-    measure(folder, arguments.load, arguments.page, arguments.idle)
+    measure(folder, arguments.load, arguments.page, arguments.idle, arguments.plain)
 
 
 if __name__ == '__main__':

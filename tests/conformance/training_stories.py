@@ -22,6 +22,7 @@ def names(folder: Path) -> list[str]:
 
 def train_button(window: Window) -> dict[str, Any]:
     """Return whether Train can be pressed, and what its tool tip says."""
+    window.until(lambda: not window.page._chores.waits)
     button = window.actions.train_button
     return {'enabled': button.isEnabled(), 'tip': ' '.join(button.toolTip().split())}
 

@@ -48,7 +48,11 @@ def check_run(report: Report) -> None:
     assert len(last) == 1
     assert ' per epoch on this CPU, at most ' in report['forecast']
 
+    # Nothing moves when forecast, queue and quality change.
+    assert report['places'] == report['places'][:1] * 3
     assert report['images'], 'no part of the object was shown'
+    # Its comments and object are new, nothing else.
+    assert report['probes_rebuilt'] == 0
     assert report['tab'] == 1
     for word in ('Fit: deviance ', 'held out', 'Resolution: details of ', 'Uncertainty: '):
         assert word in report['quality']

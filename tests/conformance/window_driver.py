@@ -87,6 +87,7 @@ class Window:
         combo = self.page._product_view_controller.get_widget()
         combo.setCurrentIndex(self.products().index(product))
         self.spin(0.1)
+        self.until(lambda: not self.page._chores.waits)
 
     def spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -158,6 +159,8 @@ class Window:
         self.settings.training.nepochs.set_value(number)
 
     def panel(self) -> Any:
+        """Return the panel, once all that has changed is shown there."""
+        self.until(lambda: not self.page._chores.waits)
         return self.page._stacked_widget.currentWidget()
 
     def text(self) -> str:
@@ -174,6 +177,7 @@ class Window:
 
     def infer(self) -> dict[str, Any]:
         """Return whether Infer can be pressed, and what its tool tip says."""
+        self.until(lambda: not self.page._chores.waits)
         button = self.actions.reconstruct_button
         tip = '' if button.isEnabled() else ' '.join(button.toolTip().split())
         return {'enabled': button.isEnabled(), 'why_not': tip}

@@ -33,6 +33,7 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     window.until(lambda: 'roughly' in window.line('Train:'))
     report['panel'] = window.text()
     report['infer_at_first'] = window.infer()
+    report['places'] = [places(window)]
 
     window.set_epochs(3000)
     window.train(work / 'model')
@@ -47,6 +48,7 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     report['bar_while_training'] = window.bar() >= 0
     report['time_left'] = window.status.progress_bar.format()
     report['plot_while_training'] = plotted(window)
+    report['places'].append(places(window))
     window.shoot(work / 'training.png')
     report['stop_s'] = window.stop_after(0)
     report['stopped_files'] = names(work / 'model')
@@ -67,9 +69,12 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     window.settings.engine.inference_batch_size.set_value(4)
     # Long enough for an image in between on any machine.
     window.settings.engine.refine_iterations.set_value(100)
-    drawn = count_images(window)
+    drawn, rebuilt = count_images(window), count_probes(window)
     window.actions.reconstruct_button.click()
+    del rebuilt[:]
     report['bar_inference'] = window.finish()
+    report['probes_rebuilt'] = len(rebuilt)
+    report['places'].append(places(window))
     report['images'] = len(drawn)
     report['products'] = window.products()
     report['pane'] = window.pane()
@@ -101,6 +106,23 @@ def plotted(window: Window) -> dict[str, list[int]]:
     """Return the epochs of each curve of the loss plot."""
     lines = window.status.axes.get_lines()
     return {line.get_label(): [int(x) for x in line.get_xdata()] for line in lines}
+
+
+def places(window: Window) -> list[int]:
+    """Return how large the window is, and where the fields under the forecast begin."""
+    from PyQt5.QtCore import QPoint
+    from PyQt5.QtWidgets import QComboBox
+
+    preset = next(box for box in window.panel().findChildren(QComboBox) if box.findText('best') >= 0)
+    size = window.view.size()
+    return [size.width(), size.height(), preset.mapTo(window.view, QPoint()).y()]
+
+
+def count_probes(window: Window) -> list[int]:
+    """Return a list that grows whenever the window takes a probe for a new one."""
+    seen: list[int] = []
+    window.view.probe_view.tree_view.model().dataChanged.connect(lambda *_: seen.append(1))
+    return seen
 
 
 def count_images(window: Window) -> list[str]:

@@ -52,13 +52,16 @@ def install() -> bool:
     from .library import PtychoPINNLibrary
     from .processing import HostedProcessingCore
     from .scan_arrays import work_on_scans_by_arrays
+    from .scan_reader import with_scan_reader
 
     if core.PtychoPINNReconstructorLibrary is PtychoPINNLibrary:
         return True
     _make_log_plain()
     # All are at hand before the first is replaced, so that a failure leaves no half.
     execute = with_plain_failures(core.ModelCore.batch_mode_execute)
+    diffraction_core = with_scan_reader(core.DiffractionCore)
     core.ModelCore.batch_mode_execute = execute
+    core.DiffractionCore = diffraction_core  # type: ignore[attr-defined]
     core.ProcessingCore = HostedProcessingCore  # type: ignore[attr-defined]
     core.PtychoPINNReconstructorLibrary = PtychoPINNLibrary  # type: ignore[attr-defined]
     work_on_scans_by_arrays()

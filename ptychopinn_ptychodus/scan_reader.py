@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from ptychodus.api.diffraction import (
 )
 from ptychodus.api.geometry import ImageExtent, PixelGeometry
 
-__all__ = ['ScanReader', 'register']
+__all__ = ['ScanReader', 'with_scan_reader']
 
 
 class ScanReader(DiffractionFileReader):
@@ -66,10 +68,16 @@ def _counts(amplitude: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     return whole.astype(np.uint32) if near.all() and counts.max() < 2**32 else counts.astype(np.float32)
 
 
-def register(registry: Any) -> None:
-    """Offer the reader in the file dialog of diffraction data."""
-    registry.diffraction_file_readers.register_plugin(
-        ScanReader(),
-        simple_name='PtychoPINN_Scan',
-        display_name='PtychoPINN Scan (*.h5 *.npz)',
-    )
+def with_scan_reader(diffraction_core: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes Ptychodus' diffraction part, with the reader in its file dialog."""
+
+    def make(*arguments: Any, **keywords: Any) -> Any:
+        given = inspect.signature(diffraction_core).bind(*arguments, **keywords).arguments
+        given['file_reader_chooser'].register_plugin(
+            ScanReader(),
+            simple_name='PtychoPINN_Scan',
+            display_name='PtychoPINN Scan (*.h5 *.npz)',
+        )
+        return diffraction_core(*arguments, **keywords)
+
+    return make

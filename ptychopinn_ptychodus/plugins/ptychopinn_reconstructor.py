@@ -12,10 +12,8 @@ def register_plugins(registry: object) -> None:
         return
     try:
         from ptychopinn_ptychodus.install import install
-        from ptychopinn_ptychodus.scan_reader import register
 
-        if install():
-            register(registry)
+        install()
     except Exception as error:  # noqa: BLE001  Ptychodus would not start if this escaped
         logging.getLogger('ptychopinn').warning(
             'PtychoPINN cannot be offered in this Ptychodus (%s: %s); reinstall both, or report this line.',

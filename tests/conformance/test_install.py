@@ -30,6 +30,7 @@ print('REPORT', json.dumps({{
     'loaded': [n for n in ('torch', 'tensorflow', 'keras', 'PyQt5', 'lightning_fabric') if n in sys.modules],
     'groups': [n for n in models[1].settings_registry if n.startswith('PtychoPINN')],
     'wrapped': getattr(now[2], '__wrapped__', None) is original[2],
+    'readers': [x.display_name for x in models[1].plugin_registry.diffraction_file_readers],
     'hooks': sum(type(f).__module__.startswith('ptychopinn') for f in sys.meta_path),
 }}))
 """
@@ -54,6 +55,9 @@ def test_the_algorithms_are_listed_and_one_is_chosen(python: Run) -> None:
     assert report['loaded'] == []
     assert report['wrapped']
     assert report['hooks'] == 1
+    readers = report['readers']
+    assert isinstance(readers, list)
+    assert readers.count('PtychoPINN Scan (*.h5 *.npz)') == 1
     assert {'PtychoPINNModel', 'PtychoPINNTraining', 'PtychoPINNInference', 'PtychoPINNEngine'} <= set(
         report['groups']  # type: ignore[call-overload]
     )

@@ -1,4 +1,4 @@
-"""Our scans open in Ptychodus' own dialog of diffraction files (API-88)."""
+"""Our scans as Ptychodus opens diffraction files (API-88); test_install.py sees them in its dialog."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import h5py
 import numpy as np
 import pytest
 
-pytest.importorskip('ptychodus.api.plugins')
+pytest.importorskip('ptychodus.api.diffraction')
 
-from ptychodus.api.plugins import PluginRegistry
 from scan_maker import simulated_scan, write_scan
 
 from ptycho_engine.errors import EngineError
-from ptychopinn_ptychodus.plugins import ptychopinn_reconstructor
+from ptychopinn_ptychodus.scan_reader import ScanReader
 
 pytestmark = pytest.mark.ptychodus
 
 
 @pytest.fixture(scope='module')
 def reader() -> Any:
-    registry = PluginRegistry()
-    ptychopinn_reconstructor.register_plugins(registry)
-    (plugin,) = registry.diffraction_file_readers
-    assert plugin.simple_name == 'PtychoPINN_Scan'
-    return plugin.strategy
+    return ScanReader()
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Our scans as Ptychodus opens diffraction files (API-88); test_install.py sees them in its dialog."""
+"""Our scans as Ptychodus opens diffraction files (API-90); test_install.py sees them in its dialog."""
 
 from __future__ import annotations
 

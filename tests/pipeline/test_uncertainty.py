@@ -151,7 +151,10 @@ def test_what_the_prior_changed_counts_where_it_did():
     before, after = (
         stated_uncertainty(squared_parts(obj, c, lit(), 3.0, BOX), WITH_PRIOR) for c in (None, change)
     )
-    assert after[22, 32] > 1.5 * before[22, 32]
+    # The peak of 4×4 pixels, of variance 1.25, under a Gaussian of 4 px.
+    peak = 16 * 0.2**2 / (2 * np.pi * (4**2 + 1.25))
+    expected = np.sqrt(before[22, 32] ** 2 + WITH_PRIOR.prior * peak)
+    assert after[22, 32] == pytest.approx(expected, rel=0.03)
     assert after[38, 14] == pytest.approx(before[38, 14], rel=1e-3)
 
 
@@ -166,6 +169,14 @@ def test_an_object_without_structure_has_photon_noise_alone():
 def test_a_scan_of_one_position_or_one_line_has_one_too(box):
     parts = squared_parts(np.ones(SHAPE, np.complex64), None, lit(), 0.1, box)
     assert np.isfinite(parts[(slice(None), *box)]).all()
+
+
+def test_the_phase_is_not_in_doubt_without_limit():
+    y = np.arange(SHAPE[0])[:, None]
+    obj = np.broadcast_to(np.exp(0.4j * np.sin(y / 6)), SHAPE).astype(np.complex64)
+    few, half, one = (squared_parts(obj, None, lit(), overlap, BOX)[3][BOX] for overlap in (0.1, 0.5, 1.0))
+    np.testing.assert_array_equal(few, half)
+    np.testing.assert_allclose(half, 16 * one)
 
 
 def test_an_object_that_is_not_finite_has_none():

@@ -21,6 +21,8 @@ __all__ = [
     'ReferencedVariation',
     'RegularisedPIE',
     'TotalVariation',
+    'difference',
+    'divergence',
     'real_product',
     'smoothing_prior',
     'step_curvature',
@@ -102,14 +104,14 @@ class TotalVariation:
         for _ in range(PROXIMAL_ROUNDS):
             power = 0
             for plane, (rows, columns) in zip(planes, dual, strict=True):
-                x = plane - inverse * _divergence(rows, columns)
+                x = plane - inverse * divergence(rows, columns)
                 rows[:-1] += step[:-1] * (x[1:] - x[:-1])
                 columns[:, :-1] += step[:, :-1] * (x[:, 1:] - x[:, :-1])
                 power = power + rows * rows + columns * columns
             shrink = self._limit / (power**0.5).clip(min=self._divisor)
             dual = [(rows * shrink, columns * shrink) for rows, columns in dual]
         self._dual = dual
-        real, imag = (inverse * _divergence(*pair) for pair in dual)
+        real, imag = (inverse * divergence(*pair) for pair in dual)
         return z - (real + 1j * imag)
 
 
@@ -151,8 +153,16 @@ def smoothing_prior(weight: Any, strength: float, reference: Any | None = None) 
     return ReferencedVariation(weight, REFERENCED_FACTOR * strength, reference)
 
 
-def _divergence(rows: Any, columns: Any) -> Any:
-    """Return the adjoint of the forward difference; the last row and column of the duals are zero."""
+def difference(values: Any) -> tuple[Any, Any]:
+    """Return the forward differences (H, W) along rows and columns; those of the last ones are zero."""
+    rows, columns = values * 0, values * 0
+    rows[:-1] = values[1:] - values[:-1]
+    columns[:, :-1] = values[:, 1:] - values[:, :-1]
+    return rows, columns
+
+
+def divergence(rows: Any, columns: Any) -> Any:
+    """Return the adjoint of :func:`difference`, for values whose last row and column are zero."""
     total = -rows - columns
     total[1:] += rows[:-1]
     total[:, 1:] += columns[:, :-1]

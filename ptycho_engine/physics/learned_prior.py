@@ -10,27 +10,42 @@ import numpy.typing as npt
 
 from .descent import TotalVariation
 
-__all__ = ['LearnedPrior', 'detail_gain']
+__all__ = ['LearnedPrior', 'detail_gain', 'slow_gain']
 
 LEAST_NOISE, MOST_NOISE = 0.005, 1.0
 """It has been trained on noise of this range, relative to an amplitude of 1."""
+
+TINY = 1e-12
+"""Keeps phases of nothing from a division by zero."""
 
 VARIATION_FACTOR = 2.0
 """How much stronger total variation is where it is half of the prior."""
 
 DETAIL_PX = 4.0
-"""Standard deviation in pixels of a Gaussian: what varies over more is left to the patterns and to total
-variation. Patterns hold the slow phase weakly, so that the denoiser would carry it off."""
+"""Standard deviation in pixels of a Gaussian: a change of the object that varies over more is left to the
+patterns and to total variation."""
+
+SLOW_PX = 1.5
+"""Standard deviation in pixels of a Gaussian: phase that varies over more is left to the patterns alone. They
+hold it so weakly that a little of the error of a prior in each step adds up."""
+
+DARK = 0.05
+"""Light, relative to the brightest pixel, below which the phase is not averaged."""
+
+
+def slow_gain(shape: tuple[int, int], width: float = SLOW_PX) -> npt.NDArray[np.float64]:
+    """Return the transfer of a Gaussian of a width in pixels, (H, W) over FFT frequencies."""
+    squared = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.fftfreq(shape[1])[None, :] ** 2
+    return np.asarray(np.exp(-2 * (np.pi * width) ** 2 * squared))
 
 
 def detail_gain(shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return what is taken of a change of the object, (H, W) over FFT frequencies: its details."""
-    squared = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.fftfreq(shape[1])[None, :] ** 2
-    return np.asarray(1 - np.exp(-2 * (np.pi * DETAIL_PX) ** 2 * squared))
+    return 1 - slow_gain(shape, DETAIL_PX)
 
 
 class LearnedPrior:
-    """The mean of two steps: that of total variation, and that of a denoiser of objects.
+    """The mean of two steps, that of total variation and that of a denoiser of objects, without slow phase.
 
     A denoiser may stand for the proximal step of a prior (Venkatakrishnan, Bouman & Wohlberg, IEEE GlobalSIP
     2013); the mean of two such steps stands for the proximal average of both priors.
@@ -43,10 +58,12 @@ class LearnedPrior:
         Strength of total variation alone (:class:`~.descent.TotalVariation`).
     denoise : callable
         Returns the noise (H, W) of an object (H, W), given its standard deviation (H, W).
-    details : callable
-        Returns the details (H, W) of a change (H, W) of the object (:func:`detail_gain`).
+    details, slow : callable
+        Return values (H, W) filtered by :func:`detail_gain` and by :func:`slow_gain`.
     strength : float
         Noise that the denoiser is told of, in units of the photon noise ``1 / sqrt curvature`` of a pixel.
+    turned : bool
+        Whether total variation may turn the slow phase; the denoiser never does.
     """
 
     def __init__(
@@ -55,15 +72,31 @@ class LearnedPrior:
         smoothing: float,
         denoise: Callable[[Any, Any], Any],
         details: Callable[[Any], Any],
+        slow: Callable[[Any], Any],
         strength: float,
+        *,
+        turned: bool,
     ) -> None:
         self._variation = TotalVariation(weight, VARIATION_FACTOR * smoothing) if smoothing > 0 else None
+        self._light = weight / weight.max()
         self._denoise = denoise
         self._details = details
+        self._slow = slow
         self._strength = strength
+        self._turned = turned
 
     def __call__(self, z: Any, curvature: Any) -> Any:
         """Return the object (H, W) for `z` (H, W) and the curvature (H, W) of the step that led there."""
         deviation = (self._strength / curvature**0.5).clip(min=LEAST_NOISE).clip(max=MOST_NOISE)
         denoised = z - self._details(self._denoise(z, deviation))
-        return denoised if self._variation is None else 0.5 * (self._variation(z, curvature) + denoised)
+        if self._turned:
+            denoised = self._unturned(denoised, z)
+        if self._variation is not None:
+            denoised = 0.5 * (self._variation(z, curvature) + denoised)
+        return denoised if self._turned else self._unturned(denoised, z)
+
+    def _unturned(self, obj: Any, z: Any) -> Any:
+        """Return an object (H, W) with the slow phase of another, where there is light."""
+        turn = obj * z.conj()
+        turn = self._slow(self._light * turn / (abs(turn) + TINY) + DARK)
+        return obj * (turn.conj() / (abs(turn) + TINY))

@@ -131,6 +131,12 @@ class ScanPhysics(Protocol):
     def evaluate(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Evaluation:
         """Return gradient, weight and held-out deviance of the given patterns."""
 
+    def curvature_along(self, obj: Any, direction: Any) -> Any:
+        """Return what the curvature of the likelihood of all patterns makes of a direction (H, W) (SOLVE-07).
+
+        In units of the gradient of :meth:`evaluate`: half of Fisher's information, at most its weight.
+        """
+
     def held_out(self, obj: Any) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""
 
@@ -189,6 +195,25 @@ class NumpyScanPhysics:
             self._add(gradient, updates, chosen)
             self._add(weight, mode_intensity(probes), chosen)
         return Evaluation(gradient, weight, held_out)
+
+    def curvature_along(self, obj: Any, direction: Any) -> Any:
+        """Return what the curvature of the likelihood of all patterns makes of a direction (H, W)."""
+        result = np.zeros_like(obj)
+        for part in blocks(len(self._patterns), self._step):
+            chosen = np.arange(part.start, part.stop)
+            self._add(result, self._curved(obj, direction, chosen), chosen)
+        return result
+
+    def _curved(self, obj: Any, direction: Any, chosen: IntArray) -> Any:
+        """Return the part (b, N, N) of each of some patterns in :meth:`curvature_along`."""
+        probes, fields, _ = self._predict(obj, chosen)
+        moved = fft.fft2(probes * self._cut(direction, chosen)[:, None], norm='ortho')
+        relative = (fields.conj() * moved).real.sum(axis=1) / (mode_intensity(fields) + BACKGROUND)
+        relative = relative * self._good
+        held = self._patterns.held_out
+        np.put_along_axis(relative.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
+        back = fft.ifft2(fields * relative[:, None], norm='ortho')
+        return (probes.conj() * back).sum(axis=1)
 
     def held_out(self, obj: Any) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""

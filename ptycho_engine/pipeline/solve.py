@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
 from ..backends.base import Backend
 from ..config import InferenceConfig
@@ -23,11 +22,12 @@ from ..events import Event, SweepDone
 from ..network.plan import SIDE_MULTIPLE
 from ..physics.descent import AcceleratedDescent, Proximal, smoothing_prior
 from ..physics.experiment import ExperimentRefinement
-from ..physics.learned_prior import LearnedPrior, detail_gain
+from ..physics.learned_prior import LearnedPrior, detail_gain, slow_gain
+from ..physics.newton import NewtonStep
 from ..physics.refinement import ScanPatterns, ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from .held_out import scan_patterns
-from .overlap import overlap_of
+from .overlap import SPARSE_OVERLAP, overlap_of
 from .prepared import PreparedScan
 from .progress import Pace
 from .quality import scanned_box
@@ -39,9 +39,6 @@ __all__ = ['Solution', 'solve']
 
 logger = logging.getLogger('ptychopinn.solve')
 
-SWEEPS_AT_EACH = 3
-"""Sweeps with as many subsets as a dense scan allows, then as many with half of them, down to one."""
-
 TURNED_SWEEPS = 60
 """Sweeps over which the gain of the slow phase falls to nothing: it hastens the first steps, and later what
 turns the slow phase is noise."""
@@ -52,16 +49,29 @@ MOST_SWEEPS = 150
 STILL = 4e-4
 """Root mean square of the change of a sweep, for an amplitude of 1, below which nothing moves any more."""
 
-PRIOR_SWEEPS = 30
+NEWTON_STEPS, NEWTON_ITERATIONS = 2, 12
+"""Steps of Newton's kind on a dense scan, and the iterations of conjugate gradients in each, which cost as
+much as sweeps."""
+
+SETTLING_SWEEPS = 3
+"""Sweeps with the exact total variation after them."""
+
+PRIOR_SWEEPS = 8
 """Sweeps with the learned prior after that, at each strength that is tried."""
 
-STRENGTHS = 0.25, 0.4, 0.15
-"""Of the learned prior (:class:`~..physics.learned_prior.LearnedPrior`), tried in this order: the last only
-where the second is no better than the first. Objects unlike those it was trained on want less of it."""
+SETTLED = 1 / 3
+"""Change of a sweep, relative to the first, with which these end: the prior has done then what it does."""
 
-SLOW_PX = 3.0
-"""Standard deviation in pixels of a Gaussian: phase that varies over more is taken from the image before the
-learned prior. Patterns hold it so weakly that a little of the denoiser's error in each sweep adds up."""
+STRENGTHS = 0.25, 0.4
+"""Of the learned prior (:class:`~..physics.learned_prior.LearnedPrior`); the better one is tried with total
+variation of the slow phase too."""
+
+WEAKEST = 0.15
+"""Strength that is tried where that is best: objects unlike those of the training want less of the prior."""
+
+SPARSE_PATIENCE = 3
+"""How many times as many sweeps a sparse scan is given, whose patterns hardly share pixels: the slow phase
+of a patch comes from its neighbours, one after another."""
 
 RUNAWAY = 2.0
 """Growth of the held-out deviance from which on subsets were too small."""
@@ -148,6 +158,16 @@ def solve(
     return solution
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """An object that may be kept."""
+
+    obj: Any
+    """(H, W) on the device."""
+    deviance: float
+    """Poisson deviance per held-out pixel."""
+
+
 class _Course:
     """A descent on its way, with all that it needs."""
 
@@ -174,39 +194,94 @@ class _Course:
         variance = illumination_variance(self._patterns.probe)
         self._gain = self._physics.to_device(slow_phase_gain(variance, shape).astype(np.complex64))
         self._variation = smoothing_prior(self._weight, config.refine_smoothing)
-        self._planned = MOST_SWEEPS + (len(STRENGTHS) * PRIOR_SWEEPS if learned else 0)
+        patience = SPARSE_PATIENCE if self._overlap < SPARSE_OVERLAP else 1
+        self._turned_sweeps, self._most_sweeps = patience * TURNED_SWEEPS, patience * MOST_SWEEPS
+        self._prior_sweeps = patience * PRIOR_SWEEPS
+        self._planned = self._most_sweeps + ((len(STRENGTHS) + 2) * self._prior_sweeps if learned else 0)
         self._experiment = ExperimentRefinement(
             self._physics, self._patterns, probe=config.refine_probe, positions=config.refine_positions
         )
-        self._descent = AcceleratedDescent(self._physics, flat, self._variation, self._gain)
+        self._descent = self._start_flat()
         self._change: Any = None
         self._sweeps = 0
         self._still = False
 
-    def _details(self) -> Callable[[Any], Any]:
-        """Return what takes the details (H, W) of a change (H, W) of the object."""
+    def _filter(self, gain: npt.NDArray[np.float64]) -> Callable[[Any], Any]:
+        """Return what multiplies the Fourier transform of complex values (H, W) by a gain (H, W)."""
         physics = self._physics
-        gain = physics.to_device(detail_gain(self._patterns.shape).astype(np.complex64))
-        return lambda change: physics.filtered(change.real, gain) + 1j * physics.filtered(change.imag, gain)
+        on_device = physics.to_device(gain.astype(np.complex64))
+        return lambda values: (
+            physics.filtered(values.real, on_device) + 1j * physics.filtered(values.imag, on_device)
+        )
 
     def descend(self) -> Generator[Event, None, None]:
-        """Sweep with total variation until nothing moves any more."""
+        """Find the object with total variation alone."""
+        calibrated = self._config.refine_probe or self._config.refine_positions
+        if self._most > 1 and (yield from self._by_subsets()) and not calibrated:
+            found = yield from self._by_newton()
+            if found:
+                return
+        yield from self._by_momentum(calibrated)
+
+    def _start_flat(self) -> AcceleratedDescent:
+        flat = self._physics.to_device(np.ones(self._patterns.shape, np.complex64))
+        return AcceleratedDescent(self._physics, flat, self._variation, self._gain)
+
+    def _by_subsets(self) -> Generator[Event, None, bool]:
+        """Sweep once with the most subsets that the scan allows, once with half of them, down to two.
+
+        Starts again from a flat object and returns False where the subsets are too small.
+        """
         first = math.inf
-        for number in range(1, MOST_SWEEPS + 1):
-            count = max(self._most >> ((number - 1) // SWEEPS_AT_EACH), 1)
-            self._descent.turning = max(0.0, 1 - number / TURNED_SWEEPS)
+        count = self._most
+        while count > 1:
             value = yield from self._sweep(count)
-            if count == 1 and (self._config.refine_probe or self._config.refine_positions):
-                self._experiment.step(self._descent.current)
             first = value if math.isinf(first) else first
-            if not value <= RUNAWAY * first and self._most > 1:
+            if not value <= RUNAWAY * first:
                 logger.info('Parts of the scan are too small for steps of their own; starting again without.')
-                self._most, first = 1, math.inf
-                flat = self._physics.to_device(np.ones(self._patterns.shape, np.complex64))
-                self._descent = AcceleratedDescent(self._physics, flat, self._variation, self._gain)
-            if number >= TURNED_SWEEPS and self._descent.change < STILL:
+                self._descent = self._start_flat()
+                return False
+            count //= 2
+        return True
+
+    def _by_newton(self) -> Generator[Event, None, bool]:
+        """Take steps of Newton's kind; return False where held-out pixels are against it."""
+        obj, smoothing = self._descent.current, self._config.refine_smoothing
+        count = len(self._patterns)
+        before, planned = self._physics.held_out(obj), self._planned
+        steps = NEWTON_STEPS * (NEWTON_ITERATIONS + 1) + SETTLING_SWEEPS
+        self._planned += self._sweeps + steps - self._most_sweeps
+        for _ in range(NEWTON_STEPS):
+            self._may_go_on()
+            step = NewtonStep(self._physics, obj, self._weight, smoothing, self._gain, count)
+            value = self._per_pixel(step.held_out)
+            for _ in range(NEWTON_ITERATIONS):
+                yield from self._swept(value)
+                self._may_go_on()
+                step.improve()
+            obj = step.reached
+            self._descent.current = obj
+            yield from self._swept(value)
+        if not self._physics.held_out(obj) <= before:
+            self._planned = planned
+            return False
+        self._descent = AcceleratedDescent(self._physics, obj, self._variation, self._gain)
+        self._descent.turning = 0.0
+        for _ in range(SETTLING_SWEEPS):
+            yield from self._sweep(1)
+        self._still = True
+        return True
+
+    def _by_momentum(self, calibrated: bool) -> Generator[Event, None, None]:
+        """Sweep over the whole scan until nothing moves any more."""
+        for number in range(1, self._most_sweeps + 1):
+            self._descent.turning = max(0.0, 1 - number / self._turned_sweeps)
+            yield from self._sweep(1)
+            if calibrated:
+                self._experiment.step(self._descent.current)
+            if number >= self._turned_sweeps and self._descent.change < STILL:
                 self._still = True
-                self._planned -= MOST_SWEEPS - self._sweeps
+                self._planned -= self._most_sweeps - self._sweeps
                 break
 
     def add_prior(self, backend: Backend) -> Generator[Event, None, float]:
@@ -215,53 +290,75 @@ class _Course:
         Probe and positions stay as they are, so that they belong to each of the images.
         """
         plain = self._descent.current
-        found = {0.0: self._physics.held_out(plain)}
-        best, chosen = plain, 0.0
-        details, smoothing = self._details(), self._config.refine_smoothing
-        for strength in STRENGTHS:
-            if strength == STRENGTHS[-1] and chosen == STRENGTHS[1]:
-                break
-            prior = LearnedPrior(self._weight, smoothing, backend.denoise, details, strength)
+        tried = {0.0: _Tried(plain, self._physics.held_out(plain))}
+        shape, weight, smoothing = self._patterns.shape, self._weight, self._config.refine_smoothing
+        details, slow = self._filter(detail_gain(shape)), self._filter(slow_gain(shape))
+
+        def attempt(strength: float, *, turned: bool) -> Generator[Event, None, bool]:
+            """Go on from the image of physics; return whether that is the best so far."""
+            prior = LearnedPrior(weight, smoothing, backend.denoise, details, slow, strength, turned=turned)
             obj = yield from self._with_prior(plain, prior)
-            found[strength] = self._physics.held_out(obj)
-            if strength == STRENGTHS[0]:
-                self._change = abs(obj - plain)
-            if found[strength] < found[chosen]:
-                best, chosen = obj, strength
-        self._descent.current = best
+            found = self._physics.held_out(obj)
+            better = found < min(image.deviance for image in tried.values())
+            if strength not in tried or found < tried[strength].deviance:
+                tried[strength] = _Tried(obj, found)
+            return better
+
+        def best() -> float:
+            return min(tried, key=lambda strength: tried[strength].deviance)
+
+        for strength in STRENGTHS:
+            yield from attempt(strength, turned=False)
+        self._change = abs(tried[STRENGTHS[0]].obj - plain)
+        if (yield from attempt(best() or STRENGTHS[0], turned=True)):
+            yield from attempt(WEAKEST, turned=True)
+        chosen = best()
+        self._descent.current = tried[chosen].obj
+        self._planned = self._sweeps
         logger.info(
             'Held-out deviance by the strength of the learned prior: %s.%s',
-            ', '.join(f'{value:.4g} at {strength:g}' for strength, value in found.items()),
+            ', '.join(f'{image.deviance:.4g} at {strength:g}' for strength, image in tried.items()),
             '' if chosen else ' It does not suit this object, which stays as it was.',
         )
         return chosen
 
     def _with_prior(self, plain: Any, prior: Proximal) -> Generator[Event, None, Any]:
-        """Return what a prior makes of an object (H, W), whose slow phase stays."""
+        """Return what a prior makes of an object (H, W)."""
         self._descent = AcceleratedDescent(self._physics, plain, prior, self._gain)
         self._descent.turning = 0.0
-        for _ in range(PRIOR_SWEEPS):
+        first = math.inf
+        for _ in range(self._prior_sweeps):
             yield from self._sweep(1)
-        host = self._physics.to_host
-        obj = host(self._descent.current)
-        return self._physics.to_device(_with_slow_phase_of(obj, host(plain), host(self._weight)))
+            first = min(first, self._descent.change)
+            if self._descent.change < SETTLED * first:
+                break
+        return self._descent.current
 
     def _sweep(self, count: int) -> Generator[Event, None, float]:
         """Step once for each of so many subsets; return the held-out deviance per pixel on the way."""
-        if self._stop():
-            raise Cancelled('The reconstruction was stopped.')
-        self._sweeps += 1
+        self._may_go_on()
         subsets = [self._everything]
         if count > 1:
-            order = np.random.default_rng([self._config.seed, self._sweeps]).permutation(self._everything)
-            subsets = np.array_split(order, count)
-        total = self._descent.sweep(subsets)
-        value = float(total / (len(self._patterns) * self._patterns.held_out.shape[1]))
+            rng = np.random.default_rng([self._config.seed, self._sweeps + 1])
+            subsets = np.array_split(rng.permutation(self._everything), count)
+        value = self._per_pixel(self._descent.sweep(subsets))
+        yield from self._swept(value)
+        return value
+
+    def _may_go_on(self) -> None:
+        if self._stop():
+            raise Cancelled('The reconstruction was stopped.')
+
+    def _per_pixel(self, deviance: float) -> float:
+        return float(deviance / (len(self._patterns) * self._patterns.held_out.shape[1]))
+
+    def _swept(self, value: float) -> Iterator[Event]:
+        """Tell of a sweep, or of what costs as much, and of the object now and then."""
+        self._sweeps += 1
         yield SweepDone(self._sweeps, self._planned, value)
         if self._preview is not None:
             preview = self._preview
             yield from self._pace.show(lambda: preview(self._on_grid(self._descent.current)))
-        return value
 
     def _on_grid(self, canvas: Any) -> npt.NDArray[np.complex64]:
         return on_grid(self._physics.to_host(canvas), self._prepared).astype(np.complex64)
@@ -290,16 +387,3 @@ class _Course:
             deviance=self._physics.held_out(obj),
             seconds=seconds,
         )
-
-
-def _with_slow_phase_of(
-    obj: npt.NDArray[np.complex64], other: npt.NDArray[np.complex64], light: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.complex64]:
-    """Return an object (H, W) turned so that its slow phase, where there is light, is that of another."""
-    if not np.isfinite(obj).all():
-        # Nothing that a held-out deviance would be for.
-        return obj
-    product = obj * other.conj()
-    turn = light * product / np.maximum(np.abs(product), np.finfo(np.float32).tiny)
-    slow = gaussian_filter(turn.real, SLOW_PX) + 1j * gaussian_filter(turn.imag, SLOW_PX)
-    return np.asarray(obj * np.exp(-1j * np.angle(slow)), dtype=np.complex64)

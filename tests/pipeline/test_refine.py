@@ -118,6 +118,25 @@ def test_ref_01_the_gradient_is_that_of_the_likelihood(exact):
     assert found == pytest.approx(slope(loss, obj, direction), rel=1e-4)
 
 
+def test_solve_08_the_curvature_is_that_of_the_likelihood_where_it_fits(exact):
+    """There the second derivative is Fisher's information: half of it in units of the gradient."""
+    patterns, _, obj, _ = exact
+    windows = np.lib.stride_tricks.sliding_window_view(obj, (32, 32))
+    corner, remainder = patterns.placement.corner, patterns.placement.remainder
+    rate = predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, remainder) + 0.01
+    fitting = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: np.sqrt(rate[chosen])))
+    direction, everything = random_like(obj), np.arange(len(patterns))
+    found = fitting.curvature_along(obj, direction)
+    ahead, behind = (
+        fitting.evaluate(obj + h * direction, everything, 'poisson').gradient for h in (1e-5, -1e-5)
+    )
+    bent = float((direction.conj() * (ahead - behind)).real.sum()) / 2e-5
+    # Where the rate is as small as the background, the second derivative has a part beside it.
+    assert float((direction.conj() * found).real.sum()) == pytest.approx(bent, rel=1e-2)
+    weight = fitting.evaluate(obj, everything, 'poisson').weight
+    assert float((direction.conj() * found).real.sum()) < float((weight * np.abs(direction) ** 2).sum())
+
+
 def test_ref_07_the_gradient_of_the_probe_is_that_of_the_likelihood(exact):
     patterns, physics, obj, loss = exact
     gradient = physics.experiment_gradient(obj).probe
@@ -161,6 +180,10 @@ def test_ref_01_each_backend_agrees_with_numpy(backend, modes, likelihood):
     assert ours.held_out(ours.to_device(obj)) == pytest.approx(reference.held_out(obj), rel=1e-4)
     for x, y in zip(ours.gradient_power(ours.to_device(obj)), reference.gradient_power(obj), strict=True):
         assert np.abs(ours.to_host(x) - y).max() < 1e-3 * np.abs(y).max()
+    x, y = (
+        p.to_host(p.curvature_along(p.to_device(obj), p.to_device(obj.conj()))) for p in (ours, reference)
+    )
+    assert np.abs(x - y).max() < 1e-3 * np.abs(y).max()
     for p in (ours, reference):
         p.set_experiment(patterns.probe * np.complex64(1.1), patterns.placement.remainder + 0.3)
     x, y = ours.experiment_gradient(ours.to_device(obj)), reference.experiment_gradient(obj)

@@ -13,9 +13,14 @@ from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import Reconstructed, SweepDone
 from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
+from ptycho_engine.physics.newton import NewtonStep
 from ptycho_engine.pipeline import solve as solve_module
 from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.solve import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_SWEEPS
 from tests.pipeline.test_refine import dense_scan
+
+DENSE_NRMSE = 0.00695
+"""Of physics alone on the dense scan below."""
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 
@@ -55,7 +60,7 @@ def test_solve_01_physics_alone_finds_the_object(sparse, by_physics):
     assert found.nrmse == pytest.approx(0.0350, rel=0.03)
     assert 'PtychoPINN by physics alone' in result.comments
     sweeps = [event for event in events if isinstance(event, SweepDone)]
-    assert len(sweeps) <= solve_module.MOST_SWEEPS
+    assert len(sweeps) <= solve_module.SPARSE_PATIENCE * solve_module.MOST_SWEEPS
     assert sweeps[-1].held_out_deviance < 0.5 * sweeps[0].held_out_deviance
 
 
@@ -73,15 +78,34 @@ def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, wi
     assert last.n_sweeps - last.sweep in (0, solve_module.PRIOR_SWEEPS)
 
 
-def test_solve_03_its_slow_phase_is_that_of_physics(sparse, by_physics, with_prior, monkeypatch):
-    monkeypatch.setattr(
-        solve_module, '_with_slow_phase_of', lambda obj, other, light: np.asarray(obj * np.exp(0.3j))
-    )
-    turned = run(sparse, None)[1]
-    plain = by_physics[1].object_array
-    lit = by_physics[1].weight > 0.5 * by_physics[1].weight.max()
-    phase = [abs(np.angle((r.object_array * plain.conj())[lit].mean())) for r in (with_prior[1], turned)]
-    assert phase[0] < 0.02 < phase[1]
+@pytest.fixture(scope='module')
+def dense():
+    return dense_scan(points=21, step=2.0, photons=1e5)
+
+
+def test_solve_08_a_dense_scan_takes_steps_of_newtons_kind(dense):
+    """A golden number: it pins their number, their iterations and the gain of the slow phase in them."""
+    events, result = run(dense, load_model(NO_MODEL))
+    found = scored(dense, result)
+    assert found.nrmse == pytest.approx(DENSE_NRMSE, rel=0.03)
+    sweeps = [event for event in events if isinstance(event, SweepDone)]
+    assert len(sweeps) == 4 + NEWTON_STEPS * (NEWTON_ITERATIONS + 1) + SETTLING_SWEEPS
+    assert sweeps[-1].n_sweeps == len(sweeps)
+
+
+def test_solve_08_steps_that_held_out_pixels_are_against_are_not_taken(dense, monkeypatch):
+    """The object goes on from where it was, by steps of momentum."""
+    _, plain = run(dense, load_model(NO_MODEL))
+    monkeypatch.setattr(NewtonStep, 'reached', property(lambda step: 0.5 * step._obj))
+    events, result = run(dense, load_model(NO_MODEL))
+    assert sum(isinstance(event, SweepDone) for event in events) > solve_module.TURNED_SWEEPS
+    assert scored(dense, result).nrmse < 1.1 * scored(dense, plain).nrmse
+
+
+def test_solve_08_where_parts_of_the_scan_are_too_small_it_starts_again(dense, monkeypatch):
+    monkeypatch.setattr(solve_module, 'RUNAWAY', 0.0)
+    _, plain = run(dense, load_model(NO_MODEL))
+    assert scored(dense, plain).nrmse < 1.2 * DENSE_NRMSE
 
 
 def test_solve_04_a_prior_that_does_not_suit_the_object_is_dropped(sparse, by_physics):

@@ -87,6 +87,22 @@ class TorchScanPhysics:
             self._light = weight.clone()
         return Evaluation(gradient, weight, float(held_out))
 
+    def curvature_along(self, obj: Tensor, direction: Tensor) -> Tensor:
+        """Return what the curvature of the likelihood of all patterns makes of a direction (H, W)."""
+        result = torch.zeros_like(obj)
+        for chosen in self._blocks(np.arange(len(self._patterns))):
+            _, probes = self._take(chosen)
+            fields = physics.far_field(self._cut(obj, chosen), probes)
+            moved = physics.far_field(self._cut(direction, chosen), probes)
+            product = torch.addcmul(fields.real * moved.real, fields.imag, moved.imag).sum(dim=1)
+            relative = product / (physics.mode_intensity(fields) + BACKGROUND)
+            relative *= self._good
+            relative.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
+            back = torch.fft.ifft2(fields * relative[:, None], norm='ortho')
+            updates = physics.back_projection(back, probes)
+            result.view(-1).index_add_(0, self._where(chosen), updates.reshape(-1))
+        return result
+
     def held_out(self, obj: Tensor) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""
         total = obj.new_zeros((), dtype=self._wide)

@@ -64,7 +64,7 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
 
     def _fit(self, obj: Any, chosen: Indices) -> float:
         """Return the Poisson deviance summed over the held-out pixels of one block of patterns."""
-        return float(self._run('fit', obj, chosen)[0])
+        return float(self._run('fit', self._cut(obj, chosen)[None], chosen)[0])
 
     def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
         """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
@@ -75,6 +75,11 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
             ]
             with tf.device(self._device):
                 self._cached = self._cached[0], tf.concat(parts, 0)
+
+    def _curved(self, obj: Any, direction: Any, chosen: Indices) -> Any:
+        """Return the part (b, N, N) of each of some patterns in :meth:`curvature_along`."""
+        patches = np.stack([self._cut(obj, chosen), self._cut(direction, chosen)])
+        return self._run('curvature', patches, chosen)[0].numpy()
 
     def _blocks(self, count: int) -> Iterator[slice]:
         return blocks(count, self._step)
@@ -102,11 +107,11 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
     def _each(self, what: str, obj: Any, indices: Indices) -> Iterator[tuple[Indices, Any, Any, float]]:
         for part in self._blocks(len(indices)):
             chosen = indices[part]
-            fit, probes, found = self._run(what, obj, chosen)
+            fit, probes, found = self._run(what, self._cut(obj, chosen)[None], chosen)
             yield chosen, probes.numpy(), found.numpy(), float(fit)
 
-    def _run(self, what: str, obj: Any, chosen: Indices) -> Any:
-        """Run the graph of that name on some patterns."""
+    def _run(self, what: str, patches: Any, chosen: Indices) -> Any:
+        """Run the graph of that name on patches (k, b, N, N) of some patterns."""
         patterns = self._patterns
         with tf.device(self._device):
             if self._cached is None:
@@ -116,7 +121,7 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
                 where = tf.constant(chosen, tf.int32)
                 amplitude, probes = self._cached
             return _graph(what, patterns.size, len(patterns.probe), self._real)(
-                tf.constant(self._cut(obj, chosen)),
+                tf.constant(patches),
                 amplitude,
                 probes,
                 where,
@@ -131,8 +136,10 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
 def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., Any]:
     """Return a function of patches and patterns as a graph for any scan and any number of its patterns.
 
-    'fit' returns the held-out deviance alone; the name of a likelihood beside it the probes (b, P, N, N) and
-    the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of each exit wave.
+    'fit' returns the held-out deviance alone; 'curvature' takes patches of the object and of a direction and
+    returns what is added up (b, N, N); the name of a likelihood returns beside the deviance the probes
+    (b, P, N, N) and the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of
+    each exit wave.
     """
     number = physics.complex_type(real)
     likelihood, _, changes = what.partition(' ')
@@ -148,8 +155,16 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
         floor: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         amplitude, probes = tf.gather(amplitudes, where), tf.gather(all_probes, where)
-        fields = physics.far_field(patches, probes)
+        fields = physics.far_field(patches[0], probes)
         rate = physics.mode_intensity(fields)
+        # The unitary inverse transform has a factor N.
+        trusted = float(size) * tf.gather(fitted, held_set)
+        if what == 'curvature':
+            moved = physics.far_field(patches[1], probes)
+            product = tf.reduce_sum(tf.math.real(tf.math.conj(fields) * moved), axis=1)
+            factor = trusted * product / (rate + BACKGROUND)
+            back = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
+            return (tf.reduce_sum(tf.math.conj(probes) * back, axis=1),)
         fit = _held_out_deviance(rate, amplitude, tf.gather(held, held_set))
         if what == 'fit':
             return (fit,)
@@ -158,8 +173,7 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
             factor = (1 - tf.minimum(ratio, 2 * tf.sqrt(ratio))) / 2
         else:
             factor = 1 - amplitude / tf.sqrt(rate + floor)
-        # The unitary inverse transform has a factor N.
-        factor *= float(size) * tf.gather(fitted, held_set)
+        factor *= trusted
         change = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
         if changes:
             return fit, probes, change
@@ -168,7 +182,7 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
     graph: Callable[..., Any] = tf.function(
         run,
         input_signature=[
-            tf.TensorSpec((None, size, size), number),
+            tf.TensorSpec((None, None, size, size), number),
             tf.TensorSpec((None, size, size), real),
             tf.TensorSpec((None, modes, size, size), number),
             tf.TensorSpec((None,), tf.int32),

@@ -1,4 +1,4 @@
-"""Pictures of a result: truth beside reconstruction, loss curve, Fourier ring correlation."""
+"""Pictures of a result: truth beside reconstruction, losses or error, Fourier ring correlation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def comparison_figure(
     history: Sequence[dict[str, float]],
     title: str,
 ) -> Figure:
-    """Show truth and aligned result inside the scanned box, the loss curve and the ring correlation.
+    """Show truth and aligned result inside the scanned box, their ring correlation, and losses or error.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def comparison_figure(
     box : (rows, columns)
         The scanned region.
     history : sequence of dict
-        Records of a training.
+        Records of a training; empty where there was none.
     title : str
     """
     aligned = align(truth, result, box)
@@ -71,7 +71,11 @@ def comparison_figure(
             axis.set_xlabel('x (px)')
             axis.set_ylabel('y (px)')
         figure.colorbar(shown, ax=[axes[row, 0], axes[row, 1]], label=f'{name}{unit}', shrink=0.9)
-    _plot_history(axes[0, 2], history)
+    if not _plot_history(axes[0, 2], history):
+        shown = axes[0, 2].imshow(np.abs(r - t), cmap='magma')
+        axes[0, 2].set_title('error')
+        axes[0, 2].set_xlabel('x (px)')
+        figure.colorbar(shown, ax=axes[0, 2], label='modulus, units of amplitude', shrink=0.9)
     _plot_frc(axes[1, 2], t, r)
     return figure
 
@@ -99,7 +103,8 @@ def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
     return figure
 
 
-def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> None:
+def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> bool:
+    """Draw the losses, if there are any; return whether there are."""
     curves = [('training_loss', 'training'), ('validation_loss', 'validation')]
     for simulated in (True, False):
         part = [record for record in history if bool(record.get('simulated')) == simulated]
@@ -109,16 +114,15 @@ def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> None:
                 label = f'{label}, simulated' if simulated else label
                 axis.plot(*zip(*points, strict=True), marker='.', label=label)
                 axis.legend()
-    axis.set_title('loss')
     if not axis.lines:
-        axis.text(0.5, 0.5, 'not in this file', ha='center', va='center', transform=axis.transAxes)
-        axis.set_axis_off()
-        return
+        return False
+    axis.set_title('loss')
     low, high = axis.dataLim.intervaly
     if high > LOG_FROM * low:
         axis.set_yscale('log')
     axis.set_xlabel('epoch')
     axis.grid(alpha=0.3)
+    return True
 
 
 def _plot_frc(axis: Axes, truth: ComplexImage, result: ComplexImage) -> None:

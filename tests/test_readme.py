@@ -63,6 +63,9 @@ QUICK = [
 ]
 
 
+COMPARISON = ['python', 'tests/benchmarks/bench_prior.py', '--count', '1']
+
+
 def commands() -> list[list[str]]:
     """Return all shell commands of the README, as words."""
     text = '\n'.join(blocks('sh')).replace('\\\n', ' ')
@@ -119,6 +122,31 @@ def test_the_batch_example_runs(inside):
     assert (inside / 'OUT' / 'product.h5').is_file()
 
 
+def test_the_comparison_is_what_its_command_prints():
+    done = subprocess.run(
+        [sys.executable, *COMPARISON[1:]], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    printed = [
+        re.findall(r'[\d.]+', line)
+        for line in done.stdout.splitlines()
+        if line.startswith('| ') and ' px' in line
+    ]
+    stated = [
+        re.findall(r'[\d.]+', line)
+        for line in README.read_text().splitlines()
+        if re.match(r'\| \d+ px steps', line)
+    ]
+    assert len(printed) == len(stated) == 6
+    for found, told in zip(printed, stated, strict=True):
+        # Step, exponent, objects; then for each column mean, spread, two similarities, seconds.
+        columns = [[float(word) for word in found[4 + 5 * k : 9 + 5 * k]] for k in range(3)]
+        cells = [[float(word) for word in told[3 + 4 * k : 7 + 4 * k]] for k in range(3)]
+        for (mean, _, amplitude, phase, seconds), cell in zip(columns, cells, strict=True):
+            assert cell == pytest.approx([mean, amplitude, phase, seconds], abs=0.51, rel=0)
+            assert cell[:3] == pytest.approx([mean, amplitude, phase], abs=0.00551, rel=0)
+            assert cell[0] == pytest.approx(mean, abs=0.00051, rel=0)
+
+
 def test_each_command_is_run_somewhere():
     """Here, by `.ci/run`, or, what opens a window, by the conformance tests."""
     continuous = (ROOT / '.ci' / 'run').read_text()
@@ -135,6 +163,8 @@ def test_each_command_is_run_somewhere():
                 assert f'install -q {" ".join(options)} ' in continuous, words
         elif words[0] == 'pytest':
             assert ' '.join(words[1:]) in continuous
+        elif words[0] == 'python':
+            assert words == COMPARISON
         else:
             assert words in (['ptychodus'], ['cp', 'OUT/model.zip', 'IN/']) or words[:2] == [
                 'ptychodus',

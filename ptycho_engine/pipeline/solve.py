@@ -49,6 +49,10 @@ MOST_SWEEPS = 150
 STILL = 4e-4
 """Root mean square of the change of a sweep, for an amplitude of 1, below which nothing moves any more."""
 
+NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4
+"""Patterns that fall on a pixel from which on steps of Newton's kind are taken, and the subsets of the sweep
+before them where the rule for dense scans asks for fewer. With fewer patterns momentum goes further."""
+
 NEWTON_STEPS, NEWTON_ITERATIONS = 2, 12
 """Steps of Newton's kind on a dense scan, and the iterations of conjugate gradients in each, which cost as
 much as sweeps."""
@@ -191,6 +195,8 @@ class _Course:
         light = self._physics.to_host(self._weight)
         self._overlap = overlap_of(light, self._patterns.brightest)
         self._most = most_subsets(self._overlap, len(self._patterns))
+        if self._overlap >= NEWTON_OVERLAP and len(self._patterns) >= LEAST_SUBSETS:
+            self._most = max(self._most, LEAST_SUBSETS)
         variance = illumination_variance(self._patterns.probe)
         self._gain = self._physics.to_device(slow_phase_gain(variance, shape).astype(np.complex64))
         self._variation = smoothing_prior(self._weight, config.refine_smoothing)

@@ -160,7 +160,6 @@ def test_missing_files(words, sentence, directory, model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('words', 'sentence'),
     [
-        (['demo', '--epochs', '0'], '--epochs is 0; expected a whole number at least 1'),
         (['demo', '--points', '4'], '--points is 4; expected a whole number at least 5'),
         (['demo', '--seed', '-1'], '--seed is -1; expected a whole number at least 0'),
         (['simulate', '--epochs', '0'], '--epochs is 0; expected a whole number at least 1'),

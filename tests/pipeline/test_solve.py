@@ -60,7 +60,8 @@ def test_solve_01_physics_alone_finds_the_object(sparse, by_physics):
     assert found.nrmse == pytest.approx(0.0350, rel=0.03)
     assert 'PtychoPINN by physics alone' in result.comments
     sweeps = [event for event in events if isinstance(event, SweepDone)]
-    assert len(sweeps) <= solve_module.SPARSE_PATIENCE * solve_module.MOST_SWEEPS
+    assert sweeps[0].n_sweeps == 3 * 150
+    assert len(sweeps) >= 3 * 60
     assert sweeps[-1].held_out_deviance < 0.5 * sweeps[0].held_out_deviance
 
 
@@ -73,6 +74,7 @@ def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, wi
     assert better.phase_ssim > plain.phase_ssim - 0.003
     assert 'PtychoPINN with the learned prior' in with_prior[1].comments
     assert 'physics and the learned prior' in with_prior[1].comments
+    assert with_prior[0][0].n_sweeps == 3 * (150 + 4 * 8)
     # What is left is told as soon as it is known that physics has come to its end.
     last = [event for event in with_prior[0] if isinstance(event, SweepDone)][-1]
     assert last.n_sweeps - last.sweep in (0, solve_module.PRIOR_SWEEPS)
@@ -87,7 +89,8 @@ def test_solve_08_a_dense_scan_takes_steps_of_newtons_kind(dense):
     """A golden number: it pins their number, their iterations and the gain of the slow phase in them."""
     events, result = run(dense, load_model(NO_MODEL))
     found = scored(dense, result)
-    assert found.nrmse == pytest.approx(DENSE_NRMSE, rel=0.03)
+    # Half as many iterations make 2 % of difference, a tenth of the gain 0.6 %; rounding far less.
+    assert found.nrmse == pytest.approx(DENSE_NRMSE, rel=0.004)
     sweeps = [event for event in events if isinstance(event, SweepDone)]
     assert len(sweeps) == 4 + NEWTON_STEPS * (NEWTON_ITERATIONS + 1) + SETTLING_SWEEPS
     assert sweeps[-1].n_sweeps == len(sweeps)

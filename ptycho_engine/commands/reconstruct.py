@@ -41,7 +41,7 @@ from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
 from ..io.staging import staged
 from ..pipeline.evaluate import ObjectFile, read_object
-from ..pipeline.quality import require_comparable, scan_box
+from ..pipeline.quality import require_comparable, scan_box, scanned_box
 from ..pipeline.reconstruct import reconstruct, require_fit
 from ..pipeline.result import Reconstruction
 from .evaluate import TABLES, report_scores, unique
@@ -160,8 +160,7 @@ def _name(scan: Scan) -> str:
 
 def _require_comparable(truth: ObjectFile, scan: Scan) -> None:
     """Check that a result on the grid of the scan can be scored."""
-    x, y = scan.raw.xcoords - scan.grid.origin_x, scan.raw.ycoords - scan.grid.origin_y
-    require_comparable(truth.object_array.shape, scan.grid.shape, scan_box(x, y, scan.grid.shape))
+    require_comparable(truth.object_array.shape, scan.grid.shape, scanned_box(scan))
 
 
 def run_reconstruction(

@@ -1,11 +1,10 @@
-"""Steps of Newton's kind towards the likelihood's maximum, for scans that hold their object well (SOLVE-07).
+"""Steps of Newton's kind towards the likelihood's maximum, for scans that hold their object well (SOLVE-08).
 
 Written with operators and slices only, so that the arrays may be NumPy's or those of a device.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,6 @@ class NewtonStep:
     ) -> None:
         self._physics = physics
         self._obj = obj
-        self._weight = weight
         self._gain = PHASE_GAIN * gain
         largest = float(weight.max())
         rows, columns = difference(obj)
@@ -94,12 +92,6 @@ class NewtonStep:
     def reached(self) -> Any:
         """The object (H, W) that the step leads to."""
         return self._obj + self._step
-
-    @property
-    def change(self) -> float:
-        """How far it leads: root mean square, weighted by the illumination."""
-        power = (self._weight * (self._step.real**2 + self._step.imag**2)).sum()
-        return math.sqrt(float(power / self._weight.sum()))
 
     def _smoothed(self, values: Any) -> Any:
         """Return the gradient of the quadratic model of total variation."""

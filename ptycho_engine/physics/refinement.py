@@ -132,7 +132,7 @@ class ScanPhysics(Protocol):
         """Return gradient, weight and held-out deviance of the given patterns."""
 
     def curvature_along(self, obj: Any, direction: Any) -> Any:
-        """Return what the curvature of the likelihood of all patterns makes of a direction (H, W) (SOLVE-07).
+        """Return what the curvature of the likelihood of all patterns makes of a direction (H, W) (SOLVE-08).
 
         In units of the gradient of :meth:`evaluate`: half of Fisher's information, at most its weight.
         """
@@ -209,10 +209,7 @@ class NumpyScanPhysics:
         probes, fields, _ = self._predict(obj, chosen)
         moved = fft.fft2(probes * self._cut(direction, chosen)[:, None], norm='ortho')
         relative = (fields.conj() * moved).real.sum(axis=1) / (mode_intensity(fields) + BACKGROUND)
-        relative = relative * self._good
-        held = self._patterns.held_out
-        np.put_along_axis(relative.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
-        back = fft.ifft2(fields * relative[:, None], norm='ortho')
+        back = fft.ifft2(fields * self._fitted_part(relative, chosen)[:, None], norm='ortho')
         return (probes.conj() * back).sum(axis=1)
 
     def held_out(self, obj: Any) -> float:
@@ -286,15 +283,20 @@ class NumpyScanPhysics:
 
     def _changes(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Any:
         """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
-        held = self._patterns.held_out
         for part in blocks(len(indices), self._step):
             chosen = indices[part]
             probes, fields, amplitude = self._predict(obj, chosen)
             rate = mode_intensity(fields)
             fit = self._deviance(rate, amplitude, chosen)
-            factor = residual_factor(amplitude, rate, self._floor, likelihood) * self._good
-            np.put_along_axis(factor.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
+            factor = self._fitted_part(residual_factor(amplitude, rate, self._floor, likelihood), chosen)
             yield chosen, probes, fft.ifft2(fields * factor[:, None], norm='ortho'), fit
+
+    def _fitted_part(self, factor: Any, chosen: IntArray) -> Any:
+        """Return a factor (b, N, N) with 0 at bad and at held-out pixels."""
+        fitted = factor * self._good
+        held = self._patterns.held_out
+        np.put_along_axis(fitted.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
+        return fitted
 
     def _deviance(self, rate: Any, amplitude: Any, chosen: IntArray) -> float:
         held = self._patterns.held_out

@@ -1,6 +1,6 @@
 """From a flat object to the image of a scan: steps of physics and of a prior of objects, until nothing moves.
 
-No model needs to be trained on scans for it (clauses SOLVE-01 to SOLVE-05 of ``specs/physics.md``).
+No model needs to be trained on scans for it (clauses SOLVE-01 to SOLVE-08 of ``specs/physics.md``).
 """
 
 from __future__ import annotations
@@ -62,9 +62,6 @@ SETTLING_SWEEPS = 3
 
 PRIOR_SWEEPS = 8
 """Sweeps with the learned prior after that, at each strength that is tried."""
-
-SETTLED = 1 / 3
-"""Change of a sweep, relative to the first, with which these end: the prior has done then what it does."""
 
 STRENGTHS = 0.25, 0.4
 """Of the learned prior (:class:`~..physics.learned_prior.LearnedPrior`); the better one is tried with total
@@ -233,6 +230,11 @@ class _Course:
         flat = self._physics.to_device(np.ones(self._patterns.shape, np.complex64))
         return AcceleratedDescent(self._physics, flat, self._variation, self._gain)
 
+    def _go_on_from(self, obj: Any, prior: Proximal | None) -> None:
+        """Let the next sweeps start at an object (H, W), without the gain of the slow phase."""
+        self._descent = AcceleratedDescent(self._physics, obj, prior, self._gain)
+        self._descent.turning = 0.0
+
     def _by_subsets(self) -> Generator[Event, None, bool]:
         """Sweep once with the most subsets that the scan allows, once with half of them, down to two.
 
@@ -271,8 +273,7 @@ class _Course:
         if not self._physics.held_out(obj) <= before:
             self._planned = planned
             return False
-        self._descent = AcceleratedDescent(self._physics, obj, self._variation, self._gain)
-        self._descent.turning = 0.0
+        self._go_on_from(obj, self._variation)
         for _ in range(SETTLING_SWEEPS):
             yield from self._sweep(1)
         self._still = True
@@ -330,14 +331,9 @@ class _Course:
 
     def _with_prior(self, plain: Any, prior: Proximal) -> Generator[Event, None, Any]:
         """Return what a prior makes of an object (H, W)."""
-        self._descent = AcceleratedDescent(self._physics, plain, prior, self._gain)
-        self._descent.turning = 0.0
-        first = math.inf
+        self._go_on_from(plain, prior)
         for _ in range(self._prior_sweeps):
             yield from self._sweep(1)
-            first = min(first, self._descent.change)
-            if self._descent.change < SETTLED * first:
-                break
         return self._descent.current
 
     def _sweep(self, count: int) -> Generator[Event, None, float]:

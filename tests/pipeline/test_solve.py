@@ -15,7 +15,7 @@ from ptycho_engine.events import Reconstructed, SweepDone
 from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
 from ptycho_engine.physics.newton import NewtonStep
 from ptycho_engine.pipeline import solve as solve_module
-from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.quality import scanned_box, score
 from ptycho_engine.pipeline.solve import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_SWEEPS
 from tests.pipeline.test_refine import dense_scan
 
@@ -33,9 +33,7 @@ def run(scan, model, **options):
 
 
 def scored(scan, result):
-    raw, grid = scan.raw, scan.grid
-    box = scan_box(raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y, grid.shape)
-    return score(raw.objectGuess, result.object_array, box)
+    return score(scan.raw.objectGuess, result.object_array, scanned_box(scan))
 
 
 @pytest.fixture(scope='module')

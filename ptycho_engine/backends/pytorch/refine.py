@@ -96,8 +96,7 @@ class TorchScanPhysics:
             moved = physics.far_field(self._cut(direction, chosen), probes)
             product = torch.addcmul(fields.real * moved.real, fields.imag, moved.imag).sum(dim=1)
             relative = product / (physics.mode_intensity(fields) + BACKGROUND)
-            relative *= self._good
-            relative.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
+            self._leave_out(relative, chosen)
             back = torch.fft.ifft2(fields * relative[:, None], norm='ortho')
             updates = physics.back_projection(back, probes)
             result.view(-1).index_add_(0, self._where(chosen), updates.reshape(-1))
@@ -208,9 +207,13 @@ class TorchScanPhysics:
                 factor = 0.5 - 0.5 * ratio * ratio.clamp(max=2)
             else:
                 factor = 1 - amplitude * torch.rsqrt(rate + self._floor)
-            factor *= self._good
-            factor.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
+            self._leave_out(factor, chosen)
             yield chosen, probes, torch.fft.ifft2(fields * factor[:, None], norm='ortho'), fit
+
+    def _leave_out(self, factor: Tensor, chosen: Tensor) -> None:
+        """Set a factor (b, N, N) to 0 at bad and at held-out pixels."""
+        factor *= self._good
+        factor.view(len(chosen), -1).scatter_(1, self._pixels(chosen), 0.0)
 
     def _pixels(self, chosen: Tensor) -> Tensor:
         return self._held[(chosen % len(self._held)).to(self._device)]

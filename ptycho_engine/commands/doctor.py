@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..examine.findings import Finding, Grade
 from .host import HostError, host_commands
-from .options import add_verify
+from .options import add_stated, add_verify, stated
 from .paragraph import beside, say
 
 EXIT_TROUBLE = 1
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('data', nargs='*', type=Path, metavar='DATA', help='scans to look at')
     parser.add_argument('--data-only', action='store_true', help='do not look at the installation')
     add_verify(parser)
+    add_stated(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
         last = None
         for path in options.data:
-            for name, finding in examine_path(path, verify=options.verify):
+            for name, finding in examine_path(path, verify=options.verify, **stated(options)):
                 if name != last and not options.quiet:
                     say('', name)
                 last = name

@@ -15,13 +15,14 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from ..config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ..config.describe import FieldInfo, describe, parse_text
 from ..config.execution import INFERENCE_ONLY, OVERRIDING, TRAINING_ONLY
 from ..config.files import SECTIONS, read_sections, write_sections
 from ..config.precedence import resolve_inference, resolve_training
+from ..data.domain import DOMAINS, MeasurementDomain
 from ..errors import ConfigError
 from ..printable import printable
 from .paragraph import complain
@@ -31,9 +32,11 @@ __all__ = [
     'Settings',
     'WrappedHelp',
     'add_settings',
+    'add_stated',
     'add_verify',
     'in_flags',
     'read_settings',
+    'stated',
     'write_settings',
 ]
 
@@ -145,6 +148,28 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='read the scans once from end to end beforehand, and hold them against their checksums',
     )
+
+
+def add_stated(parser: argparse.ArgumentParser) -> None:
+    """Add ``--domain`` and ``--nphotons``."""
+    parser.add_argument(
+        '--domain',
+        choices=DOMAINS,
+        metavar='DOMAIN',
+        help=f'what the patterns are: {", ".join(get_args(MeasurementDomain))} (default: what the file or '
+        'the values say)',
+    )
+    parser.add_argument(
+        '--nphotons',
+        type=float,
+        metavar='X',
+        help='mean counts of a pattern, to which they are scaled (default: what the patterns say)',
+    )
+
+
+def stated(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the command line says of the patterns, as :func:`~..data.scan.load_scan` takes it."""
+    return {'domain': options.domain, 'nphotons': options.nphotons}
 
 
 def _offered(command: str) -> dict[str, list[FieldInfo]]:

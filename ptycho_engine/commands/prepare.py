@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..data.centring import centre_of_mass, mean_counts
-from ..data.domain import MeasurementDomain
+from ..data.domain import DOMAINS, MeasurementDomain
 from ..data.npz import AxisOrder
 from ..data.pretreatment import pretreat
 from ..data.raw_data import RawData
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--domain',
-        choices=get_args(MeasurementDomain),
+        choices=DOMAINS,
         metavar='DOMAIN',
         help=f'of NPZ patterns, likewise: {" or ".join(get_args(MeasurementDomain))}',
     )

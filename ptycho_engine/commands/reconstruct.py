@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ from ..pipeline.reconstruct import reconstruct, require_fit
 from ..pipeline.result import Reconstruction
 from .evaluate import TABLES, report_scores, unique
 from .interrupt import stop_on_interrupt
-from .options import add_settings, add_verify, read_settings
+from .options import add_settings, add_stated, add_verify, read_settings, stated
 from .paragraph import say
 
 PRODUCT = 'product.h5'
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='product or NPZ file with the known object of the scan, to score with',
     )
     add_verify(parser)
+    add_stated(parser)
     add_settings(parser, 'reconstruct')
 
 
@@ -93,12 +95,13 @@ def run(options: argparse.Namespace) -> None:
     read = [*options.inputs, *([find_archive(options.model)] if trained else [])]
     if options.truth is not None:
         read.append(options.truth)
-    directories = _directories(options.inputs, options.output, archive, read)
+    said = stated(options)
+    directories = _directories(options.inputs, options.output, archive, read, said)
     with ExitStack() as held:
         for directory in directories:
             held.enter_context(sole_writer(directory, COMMAND))
         for path, directory in zip(options.inputs, directories, strict=True):
-            scan = _load(path, archive)
+            scan = _load(path, archive, said)
             if truth is not None:
                 _require_comparable(truth, scan)
             require_room(directory, _result_bytes(scan), 'the results')
@@ -113,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _directories(
-    inputs: Sequence[Path], output: Path, archive: ModelArchive, read: Sequence[Path]
+    inputs: Sequence[Path], output: Path, archive: ModelArchive, read: Sequence[Path], said: dict[str, Any]
 ) -> list[Path]:
     """Return where the results of each scan go.
 
@@ -122,7 +125,9 @@ def _directories(
     if len(inputs) == 1:
         directories = [output]
     else:
-        directories = [output / name for name in unique([_name(_load(path, archive)) for path in inputs])]
+        directories = [
+            output / name for name in unique([_name(_load(path, archive, said)) for path in inputs])
+        ]
     for directory in directories:
         if is_ptychodus_directory(directory):
             raise ConfigError(
@@ -142,9 +147,9 @@ def _result_bytes(scan: Scan) -> int:
     return pixels + 2 * scan.product.probe.nbytes + 2 * scan.product.position_x_m.nbytes + extras
 
 
-def _load(path: Path, archive: ModelArchive) -> Scan:
+def _load(path: Path, archive: ModelArchive, said: dict[str, Any]) -> Scan:
     """Load a scan that the model is for, with the product that it came with or one made of it."""
-    scan = load_scan(path)
+    scan = load_scan(path, **said)
     require_fit(archive, scan)
     if scan.product is not None:
         return scan

@@ -42,7 +42,7 @@ from ..pipeline.universal import EPOCH_STEPS, train_universal
 from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
 from .interrupt import stop_on_interrupt
-from .options import add_settings, add_verify, read_settings, write_settings
+from .options import add_settings, add_stated, add_verify, read_settings, stated, write_settings
 from .paragraph import say
 
 SETTINGS_FILE = 'train.toml'
@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f'an epoch is {EPOCH_STEPS} batches, and only --epochs, --seed and the device count',
     )
     add_verify(parser)
+    add_stated(parser)
     group = parser.add_argument_group('training without a scan')
     group.add_argument(
         '--simulate-from',
@@ -193,7 +194,10 @@ def _measured(options: argparse.Namespace) -> list[Scan]:
     for name in ('photons', 'families', 'absorption', 'phase', 'vary_probe'):
         if getattr(options, name) is not None:
             raise ConfigError(f'--{name.replace("_", "-")} has no effect without --simulate-from.')
-    return [scan for path in options.inputs for scan in load_training_scans(path, verify=options.verify)]
+    said = stated(options)
+    return [
+        scan for path in options.inputs for scan in load_training_scans(path, verify=options.verify, **said)
+    ]
 
 
 def _simulated(options: argparse.Namespace, config: TrainingConfig) -> SimulatedScans:

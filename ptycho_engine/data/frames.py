@@ -10,7 +10,8 @@ from ..files.product import ProductData
 from ..physics.geometry import ObjectGrid, wavelength_m
 from ..physics.probe import as_mode_stack
 from ..physics.probe_estimate import estimate_probe, pupil_curvature
-from .detector_mask import detector_mask
+from .detector_mask import survey
+from .domain import decide_units
 from .inpainting import Inpainter
 from .patterns import Patterns
 from .raw_data import RawData
@@ -69,8 +70,10 @@ def scan_from_frames(
     for what, value in (('pixel_size_m', pixel_size_m), ('photon_energy_eV', photon_energy_eV)):
         if not value > 0:
             raise DataValueError(f'{name}: {what} is {value}; expected a positive number.')
-    mask = detector_mask(bad_pixels, stack, name)
-    patterns = Patterns(stack, counts=True, bad_pixels=mask, source=name)
+    found = survey(bad_pixels, stack, name)
+    units = decide_units(stack, found, said='counts')
+    mask = found.bad
+    patterns = Patterns.of(stack, found, units, name)
     if probe is None:
         modes = estimate_probe(
             _mean_counts(patterns, mask),
@@ -106,6 +109,8 @@ def scan_from_frames(
         objectGuess=flat,
         bad_pixels=mask,
         source=name,
+        counted=units.counted,
+        assumed=(*found.told, *units.told),
     )
     return Scan(raw, grid, product)
 

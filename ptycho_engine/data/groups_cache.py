@@ -170,10 +170,10 @@ def scan_neighbourhood(
     """
     xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
     if gridsize == 1:
-        return Neighbourhood.whole(find_neighbours(xy, 0, raw.scan_index))
+        return Neighbourhood.whole(find_neighbours(xy, 0, raw.labels))
     width = neighbours_needed(gridsize, K, pool)
     dataset = raw.path if use_cache else None
-    return Neighbourhood.whole(cached_neighbours(xy, gridsize, width, raw.scan_index, dataset))
+    return Neighbourhood.whole(cached_neighbours(xy, gridsize, width, raw.labels, dataset))
 
 
 def _read(path: Path, n: int, gridsize: int, K: int, checksum: str) -> npt.NDArray[np.int32] | None:

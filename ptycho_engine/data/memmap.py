@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .domain import MeasurementDomain
 from .grouped import GroupedData
 from .npz import AxisOrder
 from .npz_scan import read_npz_scan
@@ -46,7 +45,7 @@ class MemmapDatasetBridge:
         patterns_path: Path | str | None = None,
         *,
         axis_order: AxisOrder | None = None,
-        domain: MeasurementDomain | None = None,
+        domain: str | None = None,
         nphotons: float | None = None,
     ) -> None:
         self.path = Path(npz_path)

@@ -19,6 +19,7 @@ from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
 from ..io.damage import DAMAGE, first_line, most_unpacked, reading
 from ..io.npy import ArrayHeader, read_body, read_header
+from ..io.pickled_text import MOST_BYTES, pickled_text
 from ..io.regular import FileState, open_regular
 from ..io.text import decode
 
@@ -231,8 +232,9 @@ def read_arrays(
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the `needed` arrays of an NPZ file and those `optional` ones that are there; nothing is unpickled.
 
-    An object-typed ``_metadata`` is skipped with a warning; any other object-typed member is refused. Each
-    array that is read is checked against its checksum.
+    An object-typed ``_metadata`` that holds one text, as the original PtychoPINN writes it, is read as that
+    text (:func:`~..io.pickled_text.pickled_text`), and any other is skipped with a warning; any other
+    object-typed member is refused. Each array that is read is checked against its checksum.
 
     Parameters
     ----------
@@ -252,9 +254,7 @@ def read_arrays(
     require_keys(headers, needed, str(path))
     pickled = [name for name, header in headers.items() if header.dtype.hasobject]
     for name in pickled:
-        if name == '_metadata':
-            logger.warning('%s: skipping _metadata, which is pickled.', path)
-        else:
+        if name != '_metadata':
             raise DataValueError(
                 f"{path}: the array '{name}' is pickled, which is never loaded; save it as a plain numeric "
                 'array.'
@@ -269,7 +269,14 @@ def read_arrays(
             )
     with open_npz(path, f'{path} is not a readable NPZ file') as archive:
         members = npz_headers(archive)
-        return {name: _read_member(archive, members[name], path, name) for name in wanted}
+        arrays = {name: _read_member(archive, members[name], path, name) for name in wanted}
+        if '_metadata' in pickled and '_metadata' in {*needed, *optional}:
+            text = _pickled_text(archive, members['_metadata'], path)
+            if text is None:
+                logger.warning('%s: skipping _metadata, which is pickled and not just a text.', path)
+            else:
+                arrays['_metadata'] = np.array(text)
+    return arrays
 
 
 def _read_member(archive: zipfile.ZipFile, member: Member, path: Path, name: str) -> npt.NDArray[Any]:
@@ -279,6 +286,13 @@ def _read_member(archive: zipfile.ZipFile, member: Member, path: Path, name: str
         if stream.read(1):
             raise ValueError('it is larger than its array')
     return array
+
+
+def _pickled_text(archive: zipfile.ZipFile, member: Member, path: Path) -> str | None:
+    with reading(f"{path}: '_metadata' is damaged"), archive.open(member.info) as stream:
+        read_header(cast(BinaryIO, stream))
+        text = pickled_text(stream.read(MOST_BYTES + 1))
+    return text if text is None or len(text) <= METADATA_CHARACTERS else None
 
 
 def write_arrays(

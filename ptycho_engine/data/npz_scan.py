@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..arrays import as_column
-from ..blocks import block_length, blocks
-from ..errors import DataValueError
+from ..arrays import as_column, as_index
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..io.regular import read_as_one
-from .detector_mask import detector_mask
-from .domain import MeasurementDomain, decide_domain, stated_photons
+from .detector_mask import survey, unread
+from .domain import Units, decide_units
 from .known_patches import KnownPatches
+from .labels import tell_labels
 from .npz import (
     METADATA_CHARACTERS,
     PATTERN_KEYS,
@@ -46,14 +46,15 @@ SPARSEST_OBJECT, LARGE_OBJECT = 64, 1 << 24
 """An object may have so many times the pixels of all patterns, and in any case the second number."""
 
 NEEDED = ('probeGuess', 'xcoords', 'ycoords')
-OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', 'scan_index', 'bad_pixels', '_metadata')
+INDEXES = ('scan_index', 'dataset_index')
+OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, 'bad_pixels', '_metadata')
 
 
 def read_npz_scan(
     path: Path,
     *,
     axis_order: AxisOrder | None = None,
-    domain: MeasurementDomain | None = None,
+    domain: str | None = None,
     nphotons: float | None = None,
     patterns_file: Path | None = None,
 ) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def read_npz_scan(
 def _read(
     path: Path,
     axis_order: AxisOrder | None,
-    domain: MeasurementDomain | None,
+    domain: str | None,
     nphotons: float | None,
     patterns_file: Path | None,
 ) -> dict[str, Any]:
@@ -85,28 +86,40 @@ def _read(
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     stack, order = in_canonical_order(stack, len(xcoords), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
-    bad = detector_mask(arrays.get('bad_pixels'), stack, str(path))
-    units = decide_domain(stack, names, metadata, domain, bad)
-    patterns = Patterns(stack, counts=units == 'counts', bad_pixels=bad, source=str(path))
-    if units == 'normalised':
-        patterns = _to_counts_units(patterns, stated_photons(metadata, nphotons, str(path)))
-    elif nphotons is not None:
-        raise DataValueError(
-            f'{path}: nphotons was given, but the patterns are {units} and say themselves how many photons '
-            "there were; pass domain='normalised' if their amplitudes are not the square root of counts."
+    stated = metadata.get('measurement_domain') == 'amplitude' and domain is None and nphotons is None
+    if stated and stack.dtype.kind == 'f':
+        # As we write it: there is nothing to find out, and nothing need be read yet.
+        found, units = unread(arrays.get('bad_pixels'), stack, str(path)), Units('amplitude')
+    else:
+        found = survey(arrays.get('bad_pixels'), stack, str(path))
+        units = decide_units(
+            stack,
+            found,
+            names=names,
+            metadata=metadata,
+            said=domain,
+            nphotons=nphotons,
+            probe_power=_power(arrays['probeGuess']),
         )
+    indexes = {
+        name: as_index(arrays[name], f'{path}: {name}') if name in arrays else None for name in INDEXES
+    }
+    tell_labels(str(path), **indexes)
     return {
-        'diffraction': patterns,
-        'bad_pixels': bad,
+        'diffraction': Patterns.of(stack, found, units, str(path)),
+        'bad_pixels': found.bad,
         'xcoords': xcoords,
         'metadata': metadata,
         'source': str(path),
         'path': path,
         'original_axis_order': order,
-        'original_domain': units,
+        'original_domain': units.domain,
+        'counted': units.counted,
+        'assumed': (*found.told, *units.told),
         'Y': KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None,
         **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'ycoords')},
-        **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start', 'scan_index')},
+        **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start')},
+        **indexes,
     }
 
 
@@ -115,7 +128,7 @@ def _most(shape: tuple[int, ...]) -> dict[str, int]:
     n, pixels, all_pixels = max(shape, default=0), math.prod(sorted(shape)[-2:]), math.prod(shape)
     each = max(n, FEW)
     return {
-        **dict.fromkeys(('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'scan_index'), each),
+        **dict.fromkeys(('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', *INDEXES), each),
         'probeGuess': max(MOST_MODES * pixels, FEW),
         'bad_pixels': max(all_pixels, FEW),
         'objectGuess': max(SPARSEST_OBJECT * all_pixels, LARGE_OBJECT),
@@ -154,10 +167,9 @@ def in_canonical_order(
     return stack, order
 
 
-def _to_counts_units(patterns: Patterns, photons: float) -> Patterns:
-    """Scale amplitudes so that their squares have the mean total `photons`."""
-    total = 0.0
-    for part in blocks(len(patterns), block_length(patterns.shape[-1])):
-        total += float(np.square(patterns[part], dtype=np.float64).sum())
-    mean = total / max(len(patterns), 1)
-    return patterns.scaled(float(np.sqrt(photons / mean))) if mean > 0 else patterns
+def _power(probe: npt.NDArray[Any]) -> float | None:
+    """Return the sum of a squared probe, of whatever shape; None where it holds no numbers."""
+    if probe.dtype.kind not in 'fc':
+        return None
+    with np.errstate(over='ignore', invalid='ignore'):
+        return float(np.square(np.abs(probe), dtype=np.float64).sum())

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
+from .detector_mask import Survey
+from .domain import Units
 from .stored import StoredStack
 
 __all__ = ['MEMORY_LIMIT_BYTES', 'AmplitudeStack', 'LazyFrames', 'Patterns', 'check_amplitudes']
@@ -114,6 +116,15 @@ class Patterns(LazyFrames[np.float32]):
         self._source = source
         self._binning = 1
         self._factor = np.float32(1)
+        self._negative = False
+
+    @classmethod
+    def of(cls, stack: StoredStack, found: Survey, units: Units, source: str) -> Patterns:
+        """Return the amplitudes of a stack of which it is known what its numbers are."""
+        counts = units.domain == 'counts'
+        patterns = cls(stack, counts=counts, bad_pixels=found.bad, source=source)
+        patterns._negative = found.negative and counts
+        return patterns if units.factor == 1 else patterns.scaled(units.factor)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -127,6 +138,8 @@ class Patterns(LazyFrames[np.float32]):
             values = self._stack[rows].astype(np.float32, copy=False)
         if self._bad.any():
             values[:, self._bad] = 0
+        if self._negative:
+            np.maximum(values, 0, out=values)
         check_amplitudes(values, self._source, 'counts' if self._counts else 'values')
         if self._binning > 1:
             n, height, width = values.shape

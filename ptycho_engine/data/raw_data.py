@@ -17,6 +17,7 @@ from ..physics.probe import as_mode_stack
 from .domain import MeasurementDomain
 from .grouped import GroupedData, group_raw_data
 from .known_patches import KnownPatches
+from .labels import dataset_labels, several_datasets
 from .npz import AxisOrder, write_arrays
 from .npz_scan import read_npz_scan
 from .patterns import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns, check_amplitudes
@@ -57,7 +58,9 @@ class RawData:
     ycoords_start: npt.NDArray[np.float64] | None = None
     """(n,) float64 planned rows."""
     scan_index: npt.NDArray[np.int64] | None = None
-    """(n,) int dataset each pattern belongs to; groups never mix datasets."""
+    """(n,) int number of the scan point of each pattern; where values repeat, of the dataset."""
+    dataset_index: npt.NDArray[np.int64] | None = None
+    """(n,) int dataset each pattern belongs to; None for what `scan_index` says. See `labels`."""
     bad_pixels: npt.NDArray[np.bool_] | None = None
     """(N, N) bool, True where the detector is not to be trusted."""
     Y: npt.NDArray[np.complex64] | KnownPatches | None = None
@@ -72,6 +75,10 @@ class RawData:
     """Axis order of the patterns in the source."""
     original_domain: MeasurementDomain = 'amplitude'
     """What the patterns are in the source."""
+    counted: bool = True
+    """False where the patterns are no counts any more, so that their noise has to be estimated."""
+    assumed: tuple[str, ...] = ()
+    """What was taken for granted of the source, in sentences."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -80,8 +87,10 @@ class RawData:
             value = getattr(self, name)
             if value is not None:
                 set_(self, name, as_column(value, f'{self.source}: {name}'))
-        if self.scan_index is not None:
-            set_(self, 'scan_index', as_index(self.scan_index, f'{self.source}: scan_index'))
+        for name in ('scan_index', 'dataset_index'):
+            value = getattr(self, name)
+            if value is not None:
+                set_(self, name, as_index(value, f'{self.source}: {name}'))
         types = {
             'objectGuess': np.complex64,
             'Y': np.complex64,
@@ -111,7 +120,7 @@ class RawData:
             'ycoords': len(self.ycoords),
             **{
                 name: len(value)
-                for name in ('xcoords_start', 'ycoords_start', 'scan_index', 'Y')
+                for name in ('xcoords_start', 'ycoords_start', 'scan_index', 'dataset_index', 'Y')
                 if (value := getattr(self, name)) is not None
             },
         }
@@ -186,9 +195,22 @@ class RawData:
             )
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """The metadata of a file that holds the amplitudes: they say what these are, where that is known."""
+        said = {key: value for key, value in self.metadata.items() if key != 'measurement_domain'}
+        return {**said, 'measurement_domain': 'amplitude'} if self.counted else said
+
+    @property
     def good(self) -> npt.NDArray[np.bool_]:
         """(N, N) True where the detector is to be trusted: all of it where no bad pixels are known."""
         return np.ones((self.N, self.N), bool) if self.bad_pixels is None else ~self.bad_pixels
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """(n,) dataset each pattern belongs to, whose patterns alone make groups; None for a single one."""
+        if self.dataset_index is not None or self.scan_index is None:
+            return self.dataset_index
+        return dataset_labels(self.scan_index)
 
     @property
     def N(self) -> int:
@@ -217,6 +239,7 @@ class RawData:
             xcoords_start=take(self.xcoords_start),
             ycoords_start=take(self.ycoords_start),
             scan_index=take(self.scan_index),
+            dataset_index=take(self.labels),
             Y=take(self.Y),
             path=None,
         )
@@ -266,7 +289,7 @@ class RawData:
         objectGuess : (H, W) complex
             The object.
         scan_index : (n,) int, optional
-            Dataset of each pattern.
+            Number of the scan point, or of the dataset, of each pattern.
         photons : float
             Mean counts per pattern.
         seed : int
@@ -338,7 +361,7 @@ class RawData:
         path: Path | str,
         *,
         axis_order: AxisOrder | None = None,
-        domain: MeasurementDomain | None = None,
+        domain: str | None = None,
         nphotons: float | None = None,
         memory_limit: int = MEMORY_LIMIT_BYTES,
         verify: bool = False,
@@ -352,10 +375,10 @@ class RawData:
         axis_order : {'n,H,W', 'H,W,n'}, optional
             Overrides the axis rule; needed only for cubes in the legacy order.
         domain : {'amplitude', 'counts', 'normalised'}, optional
-            Overrides the rule that integers are counts and floats are amplitude unless the file says
-            otherwise. 'normalised' are amplitudes times an unknown factor.
+            What the patterns are, where it is not what the file or its values say
+            (:func:`~.domain.decide_units`). 'normalised' are amplitudes times an unknown factor.
         nphotons : float, optional
-            Mean counts per pattern of normalised amplitudes; else the file must say it.
+            Mean counts per pattern, to which the amplitudes are scaled; else what the patterns say.
         memory_limit : int
             Patterns that take at most so many bytes as float32 are read into memory, and so is `Y` as
             complex64; what is larger stays in the file and is read where it is used.
@@ -390,7 +413,7 @@ class RawData:
             'probeGuess': self.probeGuess[0] if len(self.probeGuess) == 1 else self.probeGuess,
             'xcoords': self.xcoords,
             'ycoords': self.ycoords,
-            '_metadata': np.array(json.dumps({**self.metadata, 'measurement_domain': 'amplitude'})),
+            '_metadata': np.array(json.dumps(self.stated)),
         }
         for name in (
             'objectGuess',
@@ -403,4 +426,6 @@ class RawData:
             value = getattr(self, name)
             if value is not None:
                 arrays[name] = value
+        if self.labels is not None and several_datasets(self.labels):
+            arrays['dataset_index'] = self.labels
         write_arrays(Path(path), arrays, compressed=compressed)

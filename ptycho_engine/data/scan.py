@@ -13,13 +13,14 @@ import numpy.typing as npt
 from ..errors import DataFileNotFoundError, DataValueError
 from ..files.bundle import holds_patterns
 from ..files.product import ProductData, is_hdf5_name, read_product
-from ..files.product_exchange import import_product_to_rawdata, known_object
+from ..files.product_exchange import known_object, rawdata_of_product
 from ..io.atomic import is_hidden
 from ..io.folder_lock import tidy
 from ..io.regular import read_as_one
 from ..physics.geometry import ObjectGrid
-from .detector_mask import detector_mask
+from .detector_mask import survey
 from .diffraction_file import read_diffraction_file
+from .domain import decide_units
 from .groups_cache import CACHE_SUFFIX
 from .patterns import Patterns
 from .raw_data import RawData
@@ -55,8 +56,8 @@ class Scan:
     Raises
     ------
     DataValueError
-        If the scan has no patterns, or its positions are so far apart, or from the object, that they are of
-        another unit.
+        If the scan has no patterns, is of the near field, or its positions are so far apart, or from the
+        object, that they are of another unit.
     """
 
     raw: RawData
@@ -66,6 +67,12 @@ class Scan:
     def __post_init__(self) -> None:
         self.raw.require_patterns()
         raw = self.raw
+        if self.product is not None and not self.product.far_field:
+            raise DataValueError(
+                f'{raw.source}: far_field of the product is False, but the near field (a Fresnel or '
+                'holographic scan) is not modelled; set it to True if the detector is in the far field, or '
+                'use a solver of Ptychodus that knows the near field.'
+            )
         height, width = (float(np.ptp(axis)) + raw.N for axis in (raw.ycoords, raw.xcoords))
         if height * width > max(MOST_PIXELS, SPARSEST * len(raw) * raw.N**2):
             raise DataValueError(
@@ -109,6 +116,9 @@ def raw_data_from_counts(
     product: ProductData,
     source: str,
     path: Path | None = None,
+    *,
+    domain: str | None = None,
+    nphotons: float | None = None,
 ) -> RawData:
     """Join counts (n, N, N), already matched to the product's positions, with that product.
 
@@ -125,24 +135,28 @@ def raw_data_from_counts(
             'square in the diffraction settings of Ptychodus.'
         )
     stack = counts if isinstance(counts, StoredStack) else StoredStack.of_array(counts, source)
-    bad_pixels = detector_mask(bad_pixels, stack, source)
+    found = survey(bad_pixels, stack, source)
+    units = decide_units(stack, found, said=domain or 'counts', nphotons=nphotons)
     x, y = product.positions_px()
-    patterns = Patterns(stack, counts=True, bad_pixels=bad_pixels, source=source)
     return RawData(
-        diffraction=patterns.in_memory_if_small(),
+        diffraction=Patterns.of(stack, found, units, source).in_memory_if_small(),
         # Coherent (OPR) modes beyond the first describe how the probe varies over the scan.
         probeGuess=product.probe[0],
         xcoords=x,
         ycoords=y,
         objectGuess=known_object(product, source),
-        bad_pixels=bad_pixels,
+        bad_pixels=found.bad,
         source=source,
         path=path,
-        original_domain='counts',
+        original_domain=units.domain,
+        counted=units.counted,
+        assumed=(*found.told, *units.told),
     )
 
 
-def load_scan(path: Path | str, *, verify: bool = False) -> Scan:
+def load_scan(
+    path: Path | str, *, verify: bool = False, domain: str | None = None, nphotons: float | None = None
+) -> Scan:
     """Load a scan from an NPZ file, a Ptychodus directory or a Ptychodus HDF5 file.
 
     A directory holds ``diffraction.h5`` and ``product.h5``, either of which may be named instead. An HDF5
@@ -156,6 +170,10 @@ def load_scan(path: Path | str, *, verify: bool = False) -> Scan:
     verify : bool
         Read all of it once beforehand and hold it against its checksums
         (:func:`~.verification.verify_file`). Arrays that are read whole are checked in any case.
+    domain : {'amplitude', 'counts', 'normalised'}, optional
+        What the patterns are, where it is not what the file or its values say.
+    nphotons : float, optional
+        Mean counts per pattern, to which they are scaled; else what they say themselves.
 
     Raises
     ------
@@ -166,12 +184,12 @@ def load_scan(path: Path | str, *, verify: bool = False) -> Scan:
     if verify:
         verify_scan(path)
     if path.is_dir():
-        return _load_directory(path)
+        return _load_directory(path, domain, nphotons)
     if is_hdf5_name(path) and path.is_file():
         if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent):
-            return _load_directory(path.parent)
-        return read_as_one([path], lambda: _load_hdf5(path))
-    return Scan.from_raw(RawData.from_file(path))
+            return _load_directory(path.parent, domain, nphotons)
+        return read_as_one([path], lambda: _load_hdf5(path, domain, nphotons))
+    return Scan.from_raw(RawData.from_file(path, domain=domain, nphotons=nphotons))
 
 
 def verify_scan(path: Path) -> None:
@@ -191,26 +209,32 @@ def verify_scan(path: Path) -> None:
             verify_file(item)
 
 
-def _load_hdf5(path: Path) -> Scan:
+def _load_hdf5(path: Path, domain: str | None, nphotons: float | None) -> Scan:
     if is_training_file(path):
         counts, bad_pixels, product = read_training_file(path)
-        return Scan(raw_data_from_counts(counts, bad_pixels, product, str(path), path), product.grid, product)
-    product = read_product(path)
-    return Scan(import_product_to_rawdata(path), product.grid, product)
+        raw = raw_data_from_counts(
+            counts, bad_pixels, product, str(path), path, domain=domain, nphotons=nphotons
+        )
+        return Scan(raw, product.grid, product)
+    raw, product = rawdata_of_product(path, read_product(path), domain, nphotons)
+    return Scan(raw, product.grid, product)
 
 
-def _load_directory(path: Path) -> Scan:
+def _load_directory(path: Path, domain: str | None, nphotons: float | None) -> Scan:
     tidy(path)
-    return read_as_one([path / DIFFRACTION_FILE, path / PRODUCT_FILE], lambda: _load_pair(path))
+    files = [path / DIFFRACTION_FILE, path / PRODUCT_FILE]
+    return read_as_one(files, lambda: _load_pair(path, domain, nphotons))
 
 
-def _load_pair(path: Path) -> Scan:
+def _load_pair(path: Path, domain: str | None, nphotons: float | None) -> Scan:
     patterns = read_diffraction_file(path / DIFFRACTION_FILE)
     product = read_product(path / PRODUCT_FILE)
     product, chosen = _join(product, patterns.indexes, path)
     bad = patterns.bad_pixels if patterns.bad_pixels.any() else None
     assert isinstance(patterns.counts, StoredStack)
-    raw = raw_data_from_counts(patterns.counts.select(chosen), bad, product, str(path), path)
+    raw = raw_data_from_counts(
+        patterns.counts.select(chosen), bad, product, str(path), path, domain=domain, nphotons=nphotons
+    )
     return Scan(raw, product.grid, product)
 
 
@@ -286,12 +310,15 @@ def find_training_scans(path: Path | str) -> list[Path]:
     return sorted([*archives, *files]) or sorted(pairs)
 
 
-def load_training_scans(path: Path | str, *, verify: bool = False) -> list[Scan]:
+def load_training_scans(
+    path: Path | str, *, verify: bool = False, domain: str | None = None, nphotons: float | None = None
+) -> list[Scan]:
     """Load what a training directory holds.
 
     That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files, the HDF5 training data of
     Ptychodus and the products that hold their patterns; else the pairs in its folders. A path to one file is
-    accepted too. What is taken from a directory is said in the log. `verify` is as for :func:`load_scan`.
+    accepted too. What is taken from a directory is said in the log. `verify`, `domain` and
+    `nphotons` are as for :func:`load_scan`.
 
     Raises
     ------
@@ -316,4 +343,4 @@ def load_training_scans(path: Path | str, *, verify: bool = False) -> list[Scan]
             'as written by "Export Training Data", or products with their patterns, or folders with such a '
             'pair.'
         )
-    return [load_scan(item, verify=verify) for item in found]
+    return [load_scan(item, verify=verify, domain=domain, nphotons=nphotons) for item in found]

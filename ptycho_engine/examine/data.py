@@ -42,7 +42,9 @@ ADVICE_GEOMETRY = {
 }
 
 
-def examine_path(path: Path | str, *, verify: bool = False) -> Iterator[tuple[str, Finding]]:
+def examine_path(
+    path: Path | str, *, verify: bool = False, domain: str | None = None, nphotons: float | None = None
+) -> Iterator[tuple[str, Finding]]:
     """Yield (file, finding) for every scan that `path` names; a file that cannot be read is a finding too."""
     path = Path(path)
     scans = find_training_scans(path)
@@ -59,7 +61,7 @@ def examine_path(path: Path | str, *, verify: bool = False) -> Iterator[tuple[st
         )
     for item in scans:
         try:
-            scan = load_scan(item, verify=verify)
+            scan = load_scan(item, verify=verify, domain=domain, nphotons=nphotons)
             for finding in examine_scan(scan):
                 yield str(item), finding
         except EngineError as error:
@@ -91,7 +93,7 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
             f'patterns of {raw.N}×{raw.N} pixels fit no network; their side must be a multiple of '
             f'{SIZE_MULTIPLE} from {SMALLEST_SIZE} up: crop them (ptychopinn prepare --crop).',
         )
-    yield from _units(amplitude, raw.good)
+    yield from _assumed(raw) if raw.assumed else _units(amplitude, raw.good)
     yield from _light(prepared, amplitude)
     yield from _probe(prepared)
     yield from _places(scan)
@@ -118,6 +120,11 @@ def _content(scan: Scan) -> Finding:
         f'{len(raw)} patterns of {raw.N}×{raw.N} pixels with positions, probe of {modes} mode'
         f'{"s" if modes > 1 else ""}{also}.',
     )
+
+
+def _assumed(raw: RawData) -> Iterator[Finding]:
+    for line in raw.assumed:
+        yield Finding(Grade.FINE if raw.counted else Grade.CAUTION, 'units', line)
 
 
 def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> Iterator[Finding]:

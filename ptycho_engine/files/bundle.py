@@ -8,23 +8,28 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
+from ..arrays import as_column
 from ..blocks import block_length, blocks
-from ..data.detector_mask import detector_mask
+from ..data.detector_mask import survey
+from ..data.domain import decide_units
 from ..data.npz import AxisOrder, parse_metadata
-from ..data.npz_scan import FEW, in_canonical_order
+from ..data.npz_scan import FEW, INDEXES, in_canonical_order
 from ..data.patterns import Patterns
 from ..data.raw_data import RawData
 from ..data.stack_files import hdf5_stack
 from ..errors import EngineError, ProductError
 from ..io.damage import reading
 from ..io.hdf5 import Attributes, Hdf5Group, open_hdf5
+from ..io.text import decode
 from ..physics.geometry import ObjectGrid
 
 __all__ = ['BUNDLE', 'holds_patterns', 'read_bundle', 'write_bundle']
 
 BUNDLE = 'raw_data'
 BUNDLE_VERSION = '1.0'
+PIXELS = ('xcoords', 'ycoords')
 AXES: dict[AxisOrder, str] = {'n,H,W': 'NHW', 'H,W,n': 'HWN'}
 """Axis orders as the attributes of a bundle spell them."""
 
@@ -60,7 +65,8 @@ def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:
         patterns[part] = raw.diffraction[part]
     patterns.attrs['axis_canonical'] = AXES['n,H,W']
     patterns.attrs['original_axis_order'] = AXES[raw.original_axis_order]
-    patterns.attrs['measurement_domain'] = 'amplitude'
+    if raw.counted:
+        patterns.attrs['measurement_domain'] = 'amplitude'
     group['xcoords'] = raw.xcoords - grid.origin_x
     group['ycoords'] = raw.ycoords - grid.origin_y
     if raw.scan_index is None:
@@ -73,27 +79,52 @@ def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:
         group['bad_pixels'] = raw.bad_pixels
 
 
-def read_bundle(path: Path, n: int) -> dict[str, Any]:
-    """Return the fields of RawData that ``/raw_data`` and ``/scan_index`` hold, as far as they are there."""
+def read_bundle(
+    path: Path, n: int, domain: str | None = None, nphotons: float | None = None
+) -> dict[str, Any]:
+    """Return the fields of RawData that ``/raw_data`` and the indexes beside it hold."""
     fields: dict[str, Any] = {}
     with reading(f'{path}: the group /{BUNDLE} cannot be read'), open_hdf5(path) as file:
-        index = file.get('scan_index')
         group = file.get(BUNDLE)
+        places = [file]
         if isinstance(group, Hdf5Group):
-            index = group.get('scan_index') or index
+            places.insert(0, group)
             if 'metadata' in group.attrs:
                 fields['metadata'] = parse_metadata(np.asarray(group.attrs['metadata']), str(path))
-            fields.update(_read_patterns(group, path, n))
-        if isinstance(index, h5py.Dataset):
-            if index.size > max(n, FEW):
-                raise ProductError(
-                    f'{path}: scan_index has shape {index.shape}; expected one for each of {n} positions.'
-                )
-            fields['scan_index'] = index[()]
+            if all(isinstance(group.get(name), h5py.Dataset) for name in PIXELS):
+                fields['pixels'] = [_column(group, name, path, n) for name in PIXELS]
+            said = fields.get('metadata', {}), domain, nphotons
+            fields.update(_read_patterns(group, path, n, *said))
+        for name in INDEXES:
+            found = [item for place in places if isinstance(item := place.get(name), h5py.Dataset)]
+            if found:
+                fields[name] = _read_index(found[0], path, name, n)
     return fields
 
 
-def _read_patterns(group: Hdf5Group, path: Path, n: int) -> dict[str, Any]:
+def _column(group: Hdf5Group, name: str, path: Path, n: int) -> npt.NDArray[np.float64]:
+    dataset = group.dataset(name)
+    if dataset.size > max(n, FEW):
+        raise ProductError(
+            f'{path}: {name} has shape {dataset.shape}; expected one for each of {n} positions.'
+        )
+    return as_column(dataset[()], f'{path}: {name}')
+
+
+def _read_index(index: h5py.Dataset, path: Path, name: str, n: int) -> npt.NDArray[Any]:
+    if index.size > max(n, FEW):
+        raise ProductError(f'{path}: {name} has shape {index.shape}; expected one for each of {n} positions.')
+    return np.asarray(index[()])
+
+
+def _read_patterns(
+    group: Hdf5Group,
+    path: Path,
+    n: int,
+    metadata: dict[str, Any],
+    domain: str | None,
+    nphotons: float | None,
+) -> dict[str, Any]:
     if not isinstance(group.get('diffraction'), h5py.Dataset):
         raise ProductError(f'{path}: /{BUNDLE} lacks the dataset diffraction; export the product again.')
     attributes = group.attributes_of('diffraction')
@@ -108,11 +139,23 @@ def _read_patterns(group: Hdf5Group, path: Path, n: int) -> dict[str, Any]:
                 'of a pattern.'
             )
         stored = mask[()]
-    bad = detector_mask(stored, stack, f'{path}: /{BUNDLE}')
+    found = survey(stored, stack, f'{path}: /{BUNDLE}')
+    if 'measurement_domain' in attributes:
+        stated = attributes['measurement_domain']
+        word = decode(stated) if isinstance(stated, bytes) else stated
+        metadata = {**metadata, 'measurement_domain': word}
+    units = decide_units(stack, found, metadata=metadata, said=domain, nphotons=nphotons)
+    # The original PtychoPINN has moved such an axis, and tells of it, but nobody has use for it.
+    moved = attributes.get('original_axis_order') == 'HNW'
     return {
-        'diffraction': Patterns(stack, counts=False, bad_pixels=bad, source=str(path)).in_memory_if_small(),
-        'bad_pixels': bad,
-        'original_axis_order': _axis_order(attributes, 'original_axis_order', path) or order,
+        'diffraction': Patterns.of(stack, found, units, str(path)).in_memory_if_small(),
+        'bad_pixels': found.bad,
+        'original_domain': units.domain,
+        'counted': units.counted,
+        'assumed': (*found.told, *units.told),
+        'original_axis_order': order
+        if moved
+        else _axis_order(attributes, 'original_axis_order', path) or order,
     }
 
 

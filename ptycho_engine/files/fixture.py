@@ -37,8 +37,8 @@ MINIMUM_SUBSET = 16
 VERSION = '1.0'
 """Of the sidecar."""
 
-OPTIONAL = ('xcoords_start', 'ycoords_start', 'scan_index', 'bad_pixels', 'Y')
-COLUMNS = ('xcoords', 'ycoords', *OPTIONAL[:3])
+OPTIONAL = ('xcoords_start', 'ycoords_start', 'scan_index', 'dataset_index', 'bad_pixels', 'Y')
+COLUMNS = ('xcoords', 'ycoords', *OPTIONAL[:4])
 
 CONVERSIONS = {
     'counts': 'square root of counts',
@@ -158,7 +158,7 @@ def _canonical_arrays(raw: RawData, found: Mapping[str, ArrayHeader]) -> dict[st
     }
     for name in OPTIONAL:
         value = getattr(raw, name)
-        if value is not None:
+        if name in found and value is not None:
             arrays[name] = np.asarray(value)
     return arrays
 

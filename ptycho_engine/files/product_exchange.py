@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import all_finite
+from ..data.labels import several_datasets, tell_labels
 from ..data.raw_data import RawData
 from ..errors import ProductError
 from ..io.hdf5_writing import new_hdf5_file
@@ -27,6 +28,7 @@ __all__ = [
     'import_product_to_rawdata',
     'known_object',
     'product_of_rawdata',
+    'rawdata_of_product',
 ]
 
 logger = logging.getLogger('ptychopinn.data')
@@ -194,18 +196,24 @@ def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
         exposure_time_s=meta.exposure_time_s,
         mass_attenuation_m2_per_kg=meta.mass_attenuation_m2_kg,
         tomography_angle_deg=meta.tomography_angle_deg,
-        extras=(
-            ProductExtras()
-            if raw.scan_index is None
-            else with_dataset(ProductExtras(), 'scan_index', raw.scan_index, {})
-        ),
+        extras=_indexes(raw),
     )
     return product, grid
 
 
+def _indexes(raw: RawData) -> ProductExtras:
+    """Return what a product keeps of scan points and datasets, which its contract does not know."""
+    extras = ProductExtras()
+    if raw.scan_index is not None:
+        extras = with_dataset(extras, 'scan_index', raw.scan_index, {})
+    if raw.labels is not None and several_datasets(raw.labels):
+        extras = with_dataset(extras, 'dataset_index', raw.labels, {})
+    return extras
+
+
 def _known(stated: float | None, raw: RawData, name: str) -> float | None:
     """Return what the caller says, else what the scan's metadata say, else None."""
-    value = raw.metadata.get(name) if stated is None else stated
+    value = _in_metadata(raw.metadata, name) if stated is None else stated
     if value is None:
         return None
     if not isinstance(value, int | float) or not _possible(name, value):
@@ -213,6 +221,16 @@ def _known(stated: float | None, raw: RawData, name: str) -> float | None:
             f'{raw.source}: _metadata says {name} = {value!r}; expected a {_kind(name)} number.'
         )
     return float(value)
+
+
+def _in_metadata(metadata: dict[str, Any], name: str) -> Any:
+    """Return what metadata say of `name`, themselves or in the groups that the original PtychoPINN has."""
+    groups = [metadata, *(metadata.get(group) for group in ('physics_parameters', 'additional_parameters'))]
+    for group in groups:
+        for spelled in (name, name.replace('_size_', '_width_')):
+            if isinstance(group, dict) and group.get(spelled) is not None:
+                return group[spelled]
+    return None
 
 
 def import_product_to_rawdata(in_path: Path | str) -> RawData:
@@ -232,15 +250,37 @@ def import_product_to_rawdata(in_path: Path | str) -> RawData:
         If positions, probe or patterns hold values that no scan can have.
     """
     path = Path(in_path)
-    return read_as_one([path], lambda: _read_rawdata(path))
+    return read_as_one([path], lambda: rawdata_of_product(path, read_product(path, extras=False))[0])
 
 
-def _read_rawdata(path: Path) -> RawData:
-    product = read_product(path, extras=False)
+def rawdata_of_product(
+    path: Path, product: ProductData, domain: str | None = None, nphotons: float | None = None
+) -> tuple[RawData, ProductData]:
+    """Return the scan that a product file holds, and its product with the positions at which that scan is.
+
+    The original PtychoPINN writes positions counted from the first pixel of the object, where Ptychodus
+    counts from its centre. It is known by its coordinates in pixels, which are the same but for the pixel
+    size. `domain` and `nphotons` are as for :meth:`RawData.from_file`.
+
+    Raises
+    ------
+    ProductError, DataValueError
+        As for :func:`import_product_to_rawdata`.
+    """
     probe = product.probe[0]
     x, y = product.positions_px()
-    bundle = read_bundle(path, len(x))
-    return RawData(
+    bundle = read_bundle(path, len(x), domain, nphotons)
+    own = bundle.pop('pixels', None)
+    if own is not None and _counted_from_the_corner(product, *own):
+        logger.info(
+            '%s: positions count from the first pixel of the object, as the original PtychoPINN writes them; '
+            'they are moved onto the object.',
+            path,
+        )
+        x, y = own
+        x_m, y_m = ProductData.positions_m(x, y, product.grid)
+        product = replace(product, position_x_m=x_m, position_y_m=y_m)
+    raw = RawData(
         diffraction=bundle.pop('diffraction', np.empty((0, *probe.shape[-2:]), np.float32)),
         probeGuess=probe,
         xcoords=x,
@@ -251,6 +291,22 @@ def _read_rawdata(path: Path) -> RawData:
         source=str(path),
         path=path,
         **bundle,
+    )
+    tell_labels(raw.source, raw.scan_index, raw.dataset_index)
+    return raw, product
+
+
+def _counted_from_the_corner(
+    product: ProductData, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> bool:
+    """Return whether positions in metres are pixels times their size, wherever the object's centre is."""
+    pairs = (
+        (product.position_x_m, x, product.object_pixel_width_m),
+        (product.position_y_m, y, product.object_pixel_height_m),
+    )
+    return all(
+        len(own) == len(metres) and np.allclose(metres, own * pixel, rtol=1e-9, atol=1e-6 * pixel)
+        for metres, own, pixel in pairs
     )
 
 

@@ -10,7 +10,7 @@ them, so that their squares stay within single precision. The object does not de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataValueError
+from .noise_level import presumed_count
 
-__all__ = ['MOST_COUNTS', 'PRESUMED_COUNTS', 'ScaleRecord', 'measure_scale']
+__all__ = ['MOST_COUNTS', 'PRESUMED_COUNTS', 'ScaleRecord', 'estimated_unit', 'measure_scale']
 
 MOST_COUNTS = 1e14
 """Mean counts of a pattern beyond which they are taken for relative numbers. Single precision knows a pixel's
@@ -118,6 +119,15 @@ def measure_scale(
         input_scale=float((n / 2) / np.sqrt(mean_counts)),
         unit=_unit(mean_counts, brightest),
     )
+
+
+def estimated_unit(scale: ScaleRecord, amplitude: npt.NDArray[np.float32]) -> ScaleRecord:
+    """Return the scales of a scan of no counts, whose unit the noise of some patterns (n, N, N) tells.
+
+    The amplitudes are filled in bad pixels.
+    """
+    count = presumed_count(np.square(amplitude, dtype=np.float64))
+    return replace(scale, unit=float(np.sqrt(max(count, scale.mean_counts / MOST_COUNTS))))
 
 
 def _unit(mean_counts: float, brightest: float) -> float:

@@ -63,7 +63,7 @@ def find_doubts(prepared: PreparedScan) -> dict[str, str]:
     scan, scale = prepared.scan, prepared.scale
     outside, off = positions_off(scan)
     found = {
-        'dose': _of_light(scale),
+        'dose': _of_light(scale) if scan.raw.counted else '',
         'sameness': '' if light_is_scarce(scale) else _of_patterns(prepared),
         'places': _of_places(scan),
         'positions': off if outside > len(scan.raw) / 2 else '',

@@ -26,7 +26,7 @@ def scan_identity(prepared: PreparedScan) -> str:
     digest = hashlib.sha256()
     chosen = first_to_last(len(raw), SAMPLE)
     parts: list[npt.NDArray[Any] | None] = [raw.xcoords, raw.ycoords, raw.probeGuess, raw.diffraction[chosen]]
-    parts += [raw.bad_pixels, raw.scan_index]
+    parts += [raw.bad_pixels, raw.labels]
     if prepared.has_truth:
         parts.append(raw.objectGuess if raw.Y is None else raw.Y[chosen])
     for part in parts:

@@ -65,7 +65,7 @@ def draw_part(
     size = config.model.gridsize**2
     members = part_of(raw, whole.members, size, np.random.default_rng([seed, 5]))
     xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
-    near = whole.part(members, size - 1, xy, raw.scan_index)
+    near = whole.part(members, size - 1, xy, raw.labels)
     groups = draw_training(near, config, n_groups, seed, oversample=oversample)
     return Part(members, np.searchsorted(members, groups).astype(np.int32))
 
@@ -93,8 +93,8 @@ def part_of(
     (k,) int64, sorted
     """
     middle = rng.choice(members)
-    if raw.scan_index is not None:
-        members = members[raw.scan_index[members] == raw.scan_index[middle]]
+    if raw.labels is not None:
+        members = members[raw.labels[members] == raw.labels[middle]]
     half = WIDTH / 2 * raw.N
     away = np.maximum(
         *(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Batch, Illumination
-from ..blocks import block_length, blocks
+from ..blocks import block_length, blocks, first_to_last, most_patterns
 from ..config import ModelConfig
 from ..data.inpainting import Inpainter
 from ..data.scan import Scan
@@ -19,9 +19,12 @@ from ..errors import DataValueError
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, overhang, place_patches
 from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_intensity
-from ..physics.scaling import ScaleRecord, measure_scale
+from ..physics.scaling import ScaleRecord, estimated_unit, measure_scale
 
 __all__ = ['PreparedScan']
+
+NOISE_PATTERNS, NOISE_PIXELS = 64, 1 << 22
+"""Patterns and pixels of which the noise is estimated where they are no counts."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class PreparedScan:
             return self.known_scale
         raw = self.scan.raw
         try:
-            return measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
+            scale = measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
+            if raw.counted:
+                return scale
+            chosen = first_to_last(len(raw), most_patterns(NOISE_PATTERNS, NOISE_PIXELS, raw.N))
+            return estimated_unit(scale, self.with_bad_filled(np.ascontiguousarray(raw.diffraction[chosen])))
         except DataValueError as error:
             if raw.source in str(error):
                 raise

@@ -120,6 +120,8 @@ def _reconstruct(
         shift = np.zeros((len(scan.raw), 2))
         shift[chosen] = result.position_shift
         result = replace(result, position_shift=shift)
+    if scan.raw.assumed:
+        result = replace(result, comments='\n'.join([result.comments, *scan.raw.assumed]))
     yield Reconstructed(result)
 
 

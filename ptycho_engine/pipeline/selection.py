@@ -68,7 +68,7 @@ def select_patterns(
     selections = []
     for raw, members in zip(scans, _subsample(scans, config), strict=True):
         xy = np.stack([raw.xcoords, raw.ycoords], axis=1)
-        labels = None if raw.scan_index is None else raw.scan_index[members]
+        labels = None if raw.labels is None else raw.labels[members]
         training, validation = split_validation(
             xy[members], validation_fraction, smallest=size, scan_index=labels
         )
@@ -84,7 +84,7 @@ def select_patterns(
             config.neighbor_pool_size,
             use_cache=config.use_groups_cache,
         )
-        parts = [whole.part(members[p], size - 1, xy, raw.scan_index) for p in (training, validation)]
+        parts = [whole.part(members[p], size - 1, xy, raw.labels) for p in (training, validation)]
         selections.append(Selection(*parts))
     return selections
 

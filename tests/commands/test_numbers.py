@@ -63,7 +63,7 @@ class Fault:
     """Words of a caution that `doctor` alone gives."""
 
 
-RELATIVE, NO_COUNTS = 'more than any detector counts', 'these are no counts'
+RELATIVE = 'more than any detector counts'
 SINGLE, DARK, FAR = 'beyond single precision', 'no counts in their good pixels', 'beyond 1e+09 object pixels'
 FEW, PLACE, SCARCE = 'patterns only', 'within half a pixel of one place', 'so little light'
 NOT_FINITE = 'NaN or infinite'
@@ -73,12 +73,13 @@ FAULTS = {
     # Dose and unit
     '0.1 photons': Fault({'diffraction': dim(0.1)}, doubt=SCARCE),
     '10 photons': Fault({'diffraction': dim(10.0)}, doubt=SCARCE),
-    '0.08 counts, not whole': Fault({'diffraction': A * np.float32(0.0028)}, doubt=NO_COUNTS),
-    'patterns normalised to 1': Fault({'diffraction': A / np.float32(100)}, doubt=NO_COUNTS),
-    'amplitudes × 1e-20': Fault({'diffraction': A * np.float32(1e-20)}, doubt=NO_COUNTS),
+    'normalised to 0.08 counts': Fault({'diffraction': A * np.float32(0.0028)}),
+    'patterns normalised to 1': Fault({'diffraction': A / np.float32(100)}),
+    'amplitudes × 1e-20': Fault({'diffraction': A * np.float32(1e-20)}),
     'denormal amplitudes': Fault({'diffraction': A * np.float32(1e-43)}, stop=SINGLE),
     'denormal amplitudes and probe': Fault(
-        {'diffraction': A * np.float32(1e-37), 'probeGuess': PROBE * np.complex64(1e-37)}, doubt=NO_COUNTS
+        {'diffraction': A * np.float32(1e-37), 'probeGuess': PROBE * np.complex64(1e-37)},
+        caution='no counts, nor roots of counts',
     ),
     '2^53 counts': Fault({'diffraction': COUNTS * (2**53 // COUNTS.max())}, doubt=RELATIVE),
     **{
@@ -92,22 +93,23 @@ FAULTS = {
         {'diffraction': np.full(A.shape, np.iinfo(np.uint64).max)},
         stop=DARK,
     ),
-    'amplitudes × 1e10': Fault({'diffraction': A * np.float32(1e10)}, doubt=RELATIVE),
-    'amplitudes × 1e25': Fault({'diffraction': A * np.float32(1e25)}, doubt=RELATIVE),
+    'amplitudes × 1e10': Fault({'diffraction': A * np.float32(1e10)}),
+    'amplitudes × 1e25': Fault({'diffraction': A * np.float32(1e25)}),
     '1e25 everywhere': Fault({'diffraction': np.full_like(A, 1e25)}, doubt='one number in all its pixels'),
     '3e38 everywhere': Fault({'diffraction': np.full_like(A, 3e38)}, stop=SINGLE),
     '3e38 everywhere, probe alike': Fault(
-        {'diffraction': np.full_like(A, 3e38), 'probeGuess': PROBE * np.complex64(1e30)}, doubt=RELATIVE
+        {'diffraction': np.full_like(A, 3e38), 'probeGuess': PROBE * np.complex64(1e30)},
+        doubt='one number in all its pixels',
     ),
     '3e38 in one pixel': Fault({'diffraction': some(A, (3, 16, 16), 3e38)}, stop=SINGLE),
     '1e300': Fault({'diffraction': A * np.float64(1e300)}, stop=NOT_FINITE),
     'probe × 1e30': Fault({'probeGuess': PROBE * np.complex64(1e30)}),
     'probe × 1e-30': Fault({'probeGuess': PROBE * np.complex64(1e-30)}),
     'counts × 1e20, probe × 1e30': Fault(
-        {'diffraction': A * np.float32(1e10), 'probeGuess': PROBE * np.complex64(1e30)}, doubt=RELATIVE
+        {'diffraction': A * np.float32(1e10), 'probeGuess': PROBE * np.complex64(1e30)}
     ),
     'counts × 1e-40, probe × 1e-30': Fault(
-        {'diffraction': A * np.float32(1e-20), 'probeGuess': PROBE * np.complex64(1e-30)}, doubt=NO_COUNTS
+        {'diffraction': A * np.float32(1e-20), 'probeGuess': PROBE * np.complex64(1e-30)}
     ),
     'denormal probe': Fault({'probeGuess': PROBE * np.complex64(1e-42)}, stop=SINGLE),
     'probe × 1e-200': Fault({'probeGuess': PROBE * np.complex128(1e-200)}, stop='zero everywhere'),
@@ -122,11 +124,10 @@ FAULTS = {
         {'diffraction': some(A * 0, (..., 16, 16), 50.5)}, doubt='in one pixel of each'
     ),
     'negative': Fault({'diffraction': -A}, stop='negative'),
-    'NaN in one pixel': Fault({'diffraction': some(A, (3, 16, 16), np.nan)}, stop=NOT_FINITE),
+    # These are marks of bad pixels.
+    'NaN in one pixel': Fault({'diffraction': some(A, (3, 16, 16), np.nan)}),
     'NaN everywhere': Fault({'diffraction': A * np.nan}, stop=NOT_FINITE),
-    'infinite float16': Fault(
-        {'diffraction': some(A, (3, 16, 16), np.inf).astype(np.float16)}, stop=NOT_FINITE
-    ),
+    'infinite float16': Fault({'diffraction': some(A, (3, 16, 16), np.inf).astype(np.float16)}),
     'bad everywhere': Fault({'bad_pixels': np.ones((32, 32), bool)}, stop=DARK),
     'bad but for a dark pixel': Fault({'bad_pixels': (ROW > 0) | (COLUMN > 0)}, stop=DARK),
     'every other row bad': Fault({'bad_pixels': ROW % 2 == 1}),
@@ -296,11 +297,9 @@ X_M, Y_M = 'probe_position_x_m', 'probe_position_y_m'
 ZEROS = {X_M: np.zeros_like, Y_M: np.zeros_like}
 PAIR_FAULTS = {
     'nothing': PairFault(),
-    'counts to 3e38': PairFault(
-        patterns={'patterns': lambda c: (c / c.max() * 3e38).astype(np.float32)}, doubt=RELATIVE
-    ),
-    'counts × 1e25': PairFault(patterns={'patterns': times(1e25, np.float32)}, doubt=RELATIVE),
-    'counts × 1e-20': PairFault(patterns={'patterns': times(1e-20, np.float64)}, doubt=NO_COUNTS),
+    'counts to 3e38': PairFault(patterns={'patterns': lambda c: (c / c.max() * 3e38).astype(np.float32)}),
+    'counts × 1e25': PairFault(patterns={'patterns': times(1e25, np.float32)}),
+    'counts × 1e-20': PairFault(patterns={'patterns': times(1e-20, np.float64)}),
     'counts zero': PairFault(patterns={'patterns': np.zeros_like}, stop=DARK),
     'probe × 1e30': PairFault(product={'probe': times(1e30, np.complex128)}),
     'probe × 1e-30': PairFault(product={'probe': times(1e-30, np.complex64)}),

@@ -110,3 +110,37 @@ def test_npz_11_a_simulated_count_is_never_written_as_a_mark(tmp_path, raw):
     scan = load_scan(tmp_path / 'scan')
     assert scan.raw.good.all()
     assert scan.raw.diffraction[5, 6, 7] ** 2 == pytest.approx(65535)
+
+
+@pytest.mark.parametrize(
+    'mark',
+    [-1, -2, np.nan, np.inf, 2**16 - 1, 2**32 - 1, 2**31 - 1, np.sqrt(2.0**32 - 1)],
+    ids=str,
+)
+def test_npz_11_a_mark_in_all_patterns_is_a_bad_pixel_of_floats_too(tmp_path, caplog, raw, counts, mark):
+    for name, values in {'amplitude': np.sqrt(counts), 'counts': counts}.items():
+        marked = values.astype(np.float32)
+        marked[:, 3, 4:7] = mark
+        np.savez(tmp_path / f'{name}.npz', diffraction=marked, **arrays_of(raw))
+        with caplog.at_level(logging.INFO, 'ptychopinn.data'):
+            found = RawData.from_file(tmp_path / f'{name}.npz')
+        assert np.argwhere(found.bad_pixels).tolist() == [[3, 4], [3, 5], [3, 6]]
+        assert found.counted
+        np.testing.assert_allclose(found.diffraction[:, found.good] ** 2, counts[:, found.good], rtol=1e-4)
+        assert any('3 pixels hold' in line and 'taken as bad' in line for line in found.assumed)
+    assert caplog.text.count('3 pixels hold') == 2
+
+
+def test_npz_11_negative_integers_in_some_patterns_are_marks(tmp_path, raw, counts):
+    marked = counts.astype(np.int32)
+    marked[::2, 3, 4], marked[1::2, 5, 6] = -1, -2
+    np.savez(tmp_path / 'x.npz', diffraction=marked, **arrays_of(raw))
+    assert np.argwhere(RawData.from_file(tmp_path / 'x.npz').bad_pixels).tolist() == [[3, 4], [5, 6]]
+
+
+def test_npz_11_integers_below_zero_all_over_are_left_of_a_background(tmp_path, raw, counts):
+    subtracted = counts.astype(np.int32) - np.random.default_rng(0).integers(0, 3, counts.shape)
+    np.savez(tmp_path / 'x.npz', diffraction=subtracted, **arrays_of(raw))
+    found = RawData.from_file(tmp_path / 'x.npz')
+    assert found.bad_pixels is None
+    np.testing.assert_allclose(found.diffraction**2, subtracted.clip(0), rtol=1e-5)

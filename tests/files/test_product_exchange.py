@@ -355,3 +355,70 @@ def test_convert_product_ends_mistakes_in_one_sentence(raw, tmp_path, capsys):
     assert f'{len(raw)} positions' in printed.out
     assert 'pass --detector-distance-m and --probe-energy-eV' in printed.err
     assert read_product(out).name == 'run'
+
+
+def written_by_the_original(path: Path, raw: RawData, original_order: str | None = 'NHW') -> None:
+    """Write a product as the original PtychoPINN does, in its own arrangement."""
+    pixel = 5e-8
+    with h5py.File(path, 'w') as file:
+        for name in (
+            'detector_object_distance_m',
+            'probe_energy_eV',
+            'probe_photon_count',
+            'exposure_time_s',
+        ):
+            file.attrs[name] = 0.0
+        file.attrs.update(name='', comments='', mass_attenuation_m2_kg=0.0, tomography_angle_deg=0.0)
+        file['probe_position_indexes'] = np.arange(len(raw))
+        file['probe_position_x_m'], file['probe_position_y_m'] = raw.xcoords * pixel, raw.ycoords * pixel
+        for name, array, size in (('probe', raw.probeGuess, 1.25e-7), ('object', raw.objectGuess, pixel)):
+            dataset = file.create_dataset(name, data=array)
+            dataset.attrs.update(pixel_width_m=size, pixel_height_m=size)
+        file['object'].attrs.update(center_x_m=0.0, center_y_m=0.0)
+        for name in ('object_layer_spacing_m', 'loss_values', 'loss_epochs'):
+            file[name] = np.empty(0)
+        group = file.create_group('raw_data')
+        group['diffraction'] = raw.diffraction * np.float32(0.01)
+        group['diffraction'].attrs['axis_canonical'] = 'NHW'
+        if original_order is not None:
+            group['diffraction'].attrs['original_axis_order'] = original_order
+        group['xcoords'], group['ycoords'] = raw.xcoords, raw.ycoords
+        group['scan_index'] = np.arange(len(raw))
+        group['probeGuess'], group['objectGuess'] = file['probe'], file['object']
+
+
+@pytest.mark.parametrize('original_order', ['NHW', 'HNW', None])
+def test_exchange_06_a_product_of_the_original_lands_on_its_object(tmp_path, raw, original_order, caplog):
+    caplog.set_level('INFO')
+    written_by_the_original(tmp_path / 'p.h5', raw, original_order)
+    scan = load_scan(tmp_path / 'p.h5')
+    np.testing.assert_allclose(scan.raw.xcoords, raw.xcoords, atol=1e-6)
+    np.testing.assert_allclose(scan.raw.ycoords, raw.ycoords, atol=1e-6)
+    np.testing.assert_allclose(scan.raw.diffraction, raw.diffraction, rtol=1e-3)
+    assert 'positions count from the first pixel of the object' in caplog.text
+    # The product that results are written into says so too, as Ptychodus counts.
+    np.testing.assert_allclose(scan.product.positions_px(), (raw.xcoords, raw.ycoords), atol=1e-6)
+    back = import_product_to_rawdata(tmp_path / 'p.h5')
+    np.testing.assert_allclose(back.xcoords, raw.xcoords, atol=1e-6)
+
+
+def test_exchange_01_pixel_sizes_that_the_original_states(tmp_path, raw):
+    stated = replace(
+        raw,
+        metadata={
+            'physics_parameters': {'object_pixel_width_m': 2e-8, 'nphotons': 1e5},
+            'additional_parameters': {'object_center_x_m': 1e-6, 'probe_pixel_size_m': 2e-8},
+        },
+    )
+    export_product_from_rawdata(stated, tmp_path / 'p.h5')
+    product = read_product(tmp_path / 'p.h5')
+    assert product.object_pixel_width_m == product.probe_pixel_width_m == 2e-8
+    assert product.object_center_x_m == 1e-6
+
+
+def test_dir_08_the_near_field_is_refused(tmp_path, raw):
+    export_product_from_rawdata(raw, tmp_path / 'p.h5', include_diffraction=True)
+    with h5py.File(tmp_path / 'p.h5', 'r+') as file:
+        file.attrs['far_field'] = False
+    with pytest.raises(DataValueError, match=r'p\.h5: far_field of the product is False, but the near field'):
+        load_scan(tmp_path / 'p.h5')

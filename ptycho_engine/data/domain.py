@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -182,8 +182,10 @@ def _decided(
     photons = _photons_of(metadata)
     if roots is not None:
         units = _as_roots(roots, found)
-        if photons is not None and domain == 'normalised':
-            _tell_contradiction(units, photons, found, source)
+        if domain is not None:
+            units = replace(units, domain=domain)
+        if photons is not None and _contradict(units, photons, found, source, stated=domain is not None):
+            return _scaled_to(Units('normalised'), photons, found, 'as the file states')
         return units
     if photons is not None and not found.negative:
         return _scaled_to(Units('normalised'), photons, found, 'as the file states')
@@ -259,17 +261,23 @@ def _scaled_to(units: Units, photons: float, found: Survey, whose: str) -> Units
     return Units(domain, factor, told=(line,))
 
 
-def _tell_contradiction(units: Units, photons: float, found: Survey, source: str) -> None:
-    """Warn where a file states photons that its patterns cannot have had."""
+def _contradict(units: Units, photons: float, found: Survey, source: str, *, stated: bool) -> bool:
+    """Warn where a file states photons that its patterns cannot have had; return whether its statement rules.
+
+    It does where the file says of itself that it is normalised; else the number may be a mere default.
+    """
     mean = _mean(found.squares) * units.factor**2
-    if not 1 / ALIKE < photons / mean < ALIKE:
-        logger.warning(
-            '%s: nphotons of the file is %.4g, but the patterns themselves say %.4g counts on average, which '
-            'is taken; pass --nphotons if that is wrong.',
-            source,
-            photons,
-            mean,
-        )
+    if 1 / ALIKE < photons / mean < ALIKE:
+        return False
+    logger.warning(
+        '%s: nphotons of the file is %.4g, but the patterns themselves say %.4g counts on average; the %s is '
+        'taken. Pass --nphotons if that is wrong.',
+        source,
+        photons,
+        mean,
+        'first' if stated else 'second',
+    )
+    return stated
 
 
 def _mean(sums: npt.NDArray[np.float64]) -> float:

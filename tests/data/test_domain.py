@@ -169,6 +169,14 @@ def test_npz_10_the_photons_of_the_file_are_used_where_the_values_tell_nothing(t
     # Exact counts tell more than a number that may be a default.
     lattice = read(tmp_path, raw, np.sqrt(np.rint(raw.diffraction**2)) / 77, _metadata=metadata)
     assert mean_counts(lattice) == pytest.approx(mean_counts(raw), rel=1e-3)
+    assert 'nphotons of the file is 1e+06' in caplog.text
+    assert 'the second is taken' in caplog.text
+
+
+def test_npz_10_a_file_that_says_it_is_normalised_rules_with_its_photons(tmp_path, raw, counts, caplog):
+    metadata = np.array(json.dumps({'measurement_domain': 'normalised', 'nphotons': 7e6}))
+    assert mean_counts(read(tmp_path, raw, np.sqrt(counts) / 9, _metadata=metadata)) == pytest.approx(7e6)
+    assert 'the first is taken' in caplog.text
 
 
 def test_npz_14_a_directory_of_float_counts_with_a_gain(tmp_path, raw, counts):

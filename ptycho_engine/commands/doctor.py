@@ -2,22 +2,29 @@
 
 Python, backends and devices (each computes something), memory and disk, Ptychodus and its plugin. With DATA,
 an NPZ file or a Ptychodus directory: sizes, units, light, probe, positions, overlap, and whether patterns,
-probe and positions agree. Lines marked "caution" say what makes results worse, lines marked "STOP" what would
-end a run; with one of these the exit code is 1.
+probe and positions agree down to photon noise; where they do not, what is wrong, among all that is known to
+go wrong. Lines marked "caution" say what makes results worse, lines marked "WRONG" what spoils an image,
+lines marked "STOP" what would end a run; with one of the last two the exit code is 1.
 
 examples:
   ptychopinn doctor
   ptychopinn doctor scan.npz
-  ptychopinn doctor --data-only scans/
+  ptychopinn doctor scan.npz --fix mended.npz
+  ptychopinn doctor --data-only --json scans/
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from ..errors import ConfigError
 from ..examine.findings import Finding, Grade
+from ..io.preflight import require_file_writable
 from .host import HostError, host_commands
 from .options import add_stated, add_verify, stated
 from .paragraph import beside, say
@@ -27,6 +34,7 @@ MARK_WIDTH, TOPIC_WIDTH = 8, 15
 LAST_WORDS = {
     Grade.FINE: 'All is well.',
     Grade.CAUTION: 'Nothing would stop a run; mind the cautions above.',
+    Grade.WRONG: 'A run would go through, but its image would be wrong; mend what is marked WRONG above.',
     Grade.STOP: 'Mend what is marked STOP above.',
 }
 
@@ -35,28 +43,113 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn doctor``."""
     parser.add_argument('data', nargs='*', type=Path, metavar='DATA', help='scans to look at')
     parser.add_argument('--data-only', action='store_true', help='do not look at the installation')
+    parser.add_argument(
+        '--fix',
+        type=Path,
+        metavar='OUT.npz',
+        help='write the one scan that is given, with what was found wrong undone',
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object, for programs')
     add_verify(parser)
     add_stated(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print every finding as it comes; returns 1 if one of them would stop a run."""
-    worst = Grade.FINE
+    """Print every finding as it comes; returns 1 if one of them would stop a run or spoil its image."""
+    if options.fix is not None:
+        return _fix(options)
+    report = _Report(options)
     if not options.data_only:
         for finding in _installation():
-            worst = _show(finding, worst, options.quiet)
+            report.add(finding)
     if options.data:
         from ..examine.data import examine_path
 
-        last = None
         for path in options.data:
             for name, finding in examine_path(path, verify=options.verify, **stated(options)):
-                if name != last and not options.quiet:
-                    say('', name)
-                last = name
-                worst = _show(finding, worst, options.quiet)
-    say(LAST_WORDS[worst])
-    return EXIT_TROUBLE if worst is Grade.STOP else 0
+                report.add(finding, name)
+    return report.end()
+
+
+class _Report:
+    """Findings, printed as they come or all at the end."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._json, self._quiet = options.json, options.quiet
+        self._last = ''
+        self._listed: list[dict[str, Any]] = []
+        self.worst = Grade.FINE
+
+    def add(self, finding: Finding, name: str = '') -> None:
+        """Take one finding, of a file or of the installation."""
+        grades = list(Grade)
+        self.worst = max(self.worst, finding.grade, key=grades.index)
+        self._listed.append(
+            {
+                'file': name or None,
+                'grade': str(finding.grade),
+                'topic': finding.topic,
+                'text': finding.text,
+                **finding.values,
+            }
+        )
+        if self._json:
+            return
+        if name and name != self._last and not self._quiet:
+            say('', name)
+        self._last = name
+        if not (self._quiet and finding.grade is Grade.FINE):
+            head = f'{finding.grade:<{MARK_WIDTH}}{finding.topic:<{TOPIC_WIDTH}}'
+            say(*beside(head, finding.text))
+
+    def end(self, **more: Any) -> int:
+        """Say the last word; returns the exit code."""
+        grades = list(Grade)
+        bad = grades.index(self.worst) >= grades.index(Grade.WRONG)
+        if self._json:
+            say(json.dumps({'worst': str(self.worst), 'findings': self._listed, **more}))
+        else:
+            say(LAST_WORDS[self.worst])
+        return EXIT_TROUBLE if bad else 0
+
+
+def _fix(options: argparse.Namespace) -> int:
+    """Write a scan with what is wrong undone; returns 1 where that is not near noise."""
+    from ..data.scan import find_training_scans, load_scan
+    from ..examine.agreement import agreement_findings
+    from ..examine.changes import changed
+    from ..examine.diagnosis import diagnose
+
+    scans = [scan for path in options.data for scan in find_training_scans(path)]
+    if len(scans) != 1:
+        raise ConfigError(f'--fix repairs one scan, but {len(scans)} were given; name one.')
+    if options.fix.suffix != '.npz':
+        raise ConfigError(f'--fix is {options.fix}; a repaired scan is an NPZ file, give OUT.npz.')
+    require_file_writable(options.fix, inputs=options.data)
+    raw = load_scan(scans[0], verify=options.verify, **stated(options)).raw
+    report = _Report(options)
+    diagnosis = diagnose(raw)
+    for finding in agreement_findings(diagnosis):
+        report.add(finding, str(scans[0]))
+    if diagnosis is None or not diagnosis.changes:
+        code = report.end(written=None)
+        _say_unless_json(options, f'Nothing in the file is to be changed; {options.fix} is not written.')
+        return code
+    done = [change.sentence for change in diagnosis.changes]
+    repaired = changed(raw, diagnosis.changes)
+    repaired = replace(repaired, metadata={**repaired.metadata, 'repaired': done})
+    repaired.to_file(options.fix)
+    report.end(written=str(options.fix))
+    left = [cause.sentence for cause in diagnosis.causes if cause.change is None]
+    _say_unless_json(options, f'Wrote {options.fix} with this undone: {"; ".join(done)}.')
+    if left:
+        _say_unless_json(options, f'Not undone, as the file cannot hold it: {"; ".join(left)}.')
+    return 0 if diagnosis.solved and not left else EXIT_TROUBLE
+
+
+def _say_unless_json(options: argparse.Namespace, line: str) -> None:
+    if not options.json:
+        say(line)
 
 
 def _installation() -> Iterator[Finding]:
@@ -74,11 +167,3 @@ def _installation() -> Iterator[Finding]:
 def _ptychodus(findings: object) -> Iterator[Finding]:
     for grade, topic, text in findings.report():  # type: ignore[attr-defined]
         yield Finding(Grade(grade), topic, text)
-
-
-def _show(finding: Finding, worst: Grade, quiet: bool) -> Grade:
-    grades = list(Grade)
-    if not (quiet and finding.grade is Grade.FINE):
-        head = f'{finding.grade:<{MARK_WIDTH}}{finding.topic:<{TOPIC_WIDTH}}'
-        say(*beside(head, finding.text))
-    return max(worst, finding.grade, key=grades.index)

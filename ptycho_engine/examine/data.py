@@ -19,8 +19,10 @@ from ..physics.geometry import place_patches
 from ..physics.probe import relative_intensity
 from ..pipeline.doubts import find_doubts, light_is_scarce, positions_off
 from ..pipeline.prepared import PreparedScan
+from .agreement import agreement_findings
+from .diagnosis import diagnose
 from .findings import Finding, Grade
-from .geometry import judge_geometry
+from .trials import probe_width
 
 __all__ = ['examine_path', 'examine_scan']
 
@@ -33,13 +35,6 @@ TIED = 4
 SATURATION_COUNTS = 64
 """Largest counts below which equal values are nothing special."""
 GOOD_OVERLAP = 0.5
-ADVICE_GEOMETRY = {
-    'transposed patterns': 'the patterns are transposed; swap their last two axes',
-    'swapped x and y': 'x and y of the positions are swapped; exchange xcoords and ycoords',
-    'x with the other sign': 'x of the positions has the wrong sign; mirror xcoords',
-    'y with the other sign': 'y of the positions has the wrong sign; mirror ycoords',
-    'both with the other sign': 'both coordinates have the wrong sign; mirror xcoords and ycoords',
-}
 
 
 def examine_path(
@@ -98,11 +93,19 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
     yield from _probe(prepared)
     yield from _places(scan)
     yield from _overlap(raw)
-    for topic, text in find_doubts(prepared).items():
+    doubts = find_doubts(prepared)
+    for topic, text in doubts.items():
         # Of single positions that lie off the object there was a word already.
         if topic != 'positions':
             yield Finding(Grade.CAUTION, topic, text)
-    yield from _agreement(prepared)
+    if not raw.counted:
+        yield Finding(
+            Grade.CAUTION,
+            'agreement',
+            'the numbers are no counts, so that nothing tells whether they are predicted near photon noise.',
+        )
+    elif not doubts.keys() & {'dose', 'sameness'}:
+        yield from agreement_findings(diagnose(raw))
 
 
 def _content(scan: Scan) -> Finding:
@@ -211,13 +214,6 @@ def _probe(prepared: PreparedScan) -> Iterator[Finding]:
         yield Finding(Grade.FINE, 'probe', text)
 
 
-def probe_width(raw: RawData) -> float:
-    """Return the diameter in pixels of a disk with the probe's effective area, (ΣI)² / ΣI²."""
-    intensity = relative_intensity(raw.probeGuess)
-    area = float(intensity.sum() ** 2 / (intensity**2).sum())
-    return 2 * float(np.sqrt(area / np.pi))
-
-
 def _places(scan: Scan) -> Iterator[Finding]:
     raw, grid = scan.raw, scan.grid
     x, y = raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y
@@ -265,27 +261,3 @@ def _overlap(raw: RawData) -> Iterator[Finding]:
         )
     else:
         yield Finding(Grade.FINE, 'overlap', f'{text}; gridsize 2 is worth its time.')
-
-
-def _agreement(prepared: PreparedScan) -> Iterator[Finding]:
-    raw = prepared.scan.raw
-    if len(raw) < 9:
-        return
-    verdict = judge_geometry(raw, prepared.scale)
-    if verdict is None:
-        return
-    given = verdict.residuals['as given']
-    if verdict.better is None:
-        yield Finding(
-            Grade.FINE,
-            'agreement',
-            'patterns, probe and positions agree as they are, as well as in any other way to read them '
-            f'(residual {given:.2f}).',
-        )
-    else:
-        yield Finding(
-            Grade.CAUTION,
-            'agreement',
-            f'{ADVICE_GEOMETRY[verdict.better]} (residual {given:.2f} as given, '
-            f'{verdict.residuals[verdict.better]:.2f} then).',
-        )

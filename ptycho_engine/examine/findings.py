@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 __all__ = ['Finding', 'Grade']
 
@@ -14,6 +15,8 @@ class Grade(StrEnum):
     FINE = 'ok'
     CAUTION = 'caution'
     """A run goes through, but its result will suffer."""
+    WRONG = 'WRONG'
+    """A run goes through, but its image would be far from what the patterns say."""
     STOP = 'STOP'
     """A run would end with an error."""
 
@@ -27,3 +30,5 @@ class Finding:
     """What was looked at, in a word or two."""
     text: str
     """What was found, with advice where it is not fine."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Figures of it, for programs."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .refinement import ScanPhysics
+from .refinement import DescentPhysics, ScanPhysics
 
 __all__ = [
     'AcceleratedDescent',
@@ -179,7 +179,7 @@ class AcceleratedDescent:
 
     Parameters
     ----------
-    physics : ScanPhysics
+    physics : DescentPhysics
     start : (H, W) complex
         On the device.
     prior : Proximal, optional
@@ -188,7 +188,7 @@ class AcceleratedDescent:
         :func:`~.slow_phase.slow_phase_gain`, on the device.
     """
 
-    def __init__(self, physics: ScanPhysics, start: Any, prior: Proximal | None, gain: Any) -> None:
+    def __init__(self, physics: DescentPhysics, start: Any, prior: Proximal | None, gain: Any) -> None:
         self._physics = physics
         self.current: Any = start
         """The object (H, W) after the last step."""

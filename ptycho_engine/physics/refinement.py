@@ -21,6 +21,7 @@ from .geometry import PatchPlacement
 from .probe import fourier_shift, mode_intensity
 
 __all__ = [
+    'DescentPhysics',
     'Evaluation',
     'ExperimentGradient',
     'Likelihood',
@@ -116,7 +117,17 @@ class ExperimentGradient:
     """(n, 2, 2) at least half of the second derivative."""
 
 
-class ScanPhysics(Protocol):
+class DescentPhysics(Protocol):
+    """What the steps of an object need of patterns."""
+
+    def filtered(self, values: Any, gain: Any) -> Any:
+        """Return real values (H, W) whose Fourier transform was multiplied by `gain` (H, W)."""
+
+    def evaluate(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Evaluation:
+        """Return gradient, weight and held-out deviance of the given patterns."""
+
+
+class ScanPhysics(DescentPhysics, Protocol):
     """The patterns of one scan on a device. Objects are (H, W) complex arrays of that device's library."""
 
     def to_device(self, obj: npt.NDArray[np.complex64]) -> Any:
@@ -124,12 +135,6 @@ class ScanPhysics(Protocol):
 
     def to_host(self, array: Any) -> npt.NDArray[Any]:
         """Return a copy of an array of the device for NumPy."""
-
-    def filtered(self, values: Any, gain: Any) -> Any:
-        """Return real values (H, W) whose Fourier transform was multiplied by `gain` (H, W)."""
-
-    def evaluate(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Evaluation:
-        """Return gradient, weight and held-out deviance of the given patterns."""
 
     def curvature_along(self, obj: Any, direction: Any) -> Any:
         """Return what the curvature of the likelihood of all patterns makes of a direction (H, W) (SOLVE-08).

@@ -8,10 +8,18 @@ import pytest
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.examine.data import examine_path, examine_scan
+from ptycho_engine.examine.diagnosis import _Search
 from ptycho_engine.examine.findings import Grade
-from ptycho_engine.examine.geometry import HYPOTHESES, judge_geometry
-from ptycho_engine.physics.scaling import measure_scale
 from tests.conftest import small_scan
+
+SEARCHED = 'test_nothing_is_wrong_with_a_good_scan', 'test_transposed_patterns'
+
+
+@pytest.fixture(autouse=True)
+def short(request, monkeypatch):
+    """Look for no cause of a scan that does not agree: `test_diagnosis` does."""
+    if request.function.__name__ not in SEARCHED:
+        monkeypatch.setattr(_Search, '_steps', lambda self, ratio, limit: ())
 
 
 @pytest.fixture(scope='module')
@@ -53,18 +61,6 @@ def test_counts_are_not_called_amplitudes(good):
 def test_transposed_patterns(good):
     found = troubles(replace(good, diffraction=good.diffraction.swapaxes(1, 2)))
     assert 'patterns are transposed' in found['agreement']
-
-
-def test_swapped_positions(good):
-    found = troubles(replace(good, xcoords=good.ycoords, ycoords=good.xcoords))
-    assert 'x and y of the positions are swapped' in found['agreement']
-
-
-@pytest.mark.parametrize('axis', ['xcoords', 'ycoords'])
-def test_mirrored_positions(good, axis):
-    values = getattr(good, axis)
-    found = troubles(replace(good, **{axis: values.min() + values.max() - values}))
-    assert f'{axis[0]} of the positions has the wrong sign' in found['agreement']
 
 
 def test_positions_off_the_object(good):
@@ -134,13 +130,3 @@ def test_missing_and_broken_files(tmp_path, good):
     assert "lacks 'xcoords'" in found['file'][1]
     found = in_file(tmp_path / 'x.npz', good, diffraction=-good.diffraction)
     assert 'negative' in found['file'][1]
-
-
-def test_every_hypothesis_undoes_itself(good):
-    """Each mix-up is found whatever the data: what is tried is what is wrong."""
-    scale = measure_scale(good.diffraction, good.probeGuess)
-    for name in list(HYPOTHESES)[1:]:
-        amplitude, x, y = HYPOTHESES[name](good.diffraction, good.xcoords, good.ycoords)
-        mixed = replace(good, diffraction=amplitude, xcoords=x, ycoords=y, objectGuess=None)
-        assert judge_geometry(mixed, scale).better == name
-    assert judge_geometry(good, scale).better is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ SCATTERED = 0.1
 DARK = 0.01
 """A frame with less than this part of the median light is dark."""
 
+LIT = 500.0
+"""Median counts of a frame from which on a dark one among them is no chance."""
+
 MOST_NEGATIVE = 0.5
 """Part of the largest number that the least one may be below 0 for a background that was taken off."""
 
@@ -48,12 +51,25 @@ class Survey:
     """(n,) that of their squares."""
     told: tuple[str, ...]
     """What was taken for granted, in sentences."""
+    integers: bool = False
+    """Whether the numbers are whole, so that they are counts."""
 
     @property
     def lit(self) -> npt.NDArray[np.bool_]:
         """(n,) False for the frames without light."""
         median = float(np.median(self.totals))
-        return np.asarray(self.totals > DARK * median) if median > 0 else np.ones(len(self.totals), bool)
+        told_apart = median >= LIT if self.integers else median > 0
+        return np.asarray(self.totals > DARK * median) if told_apart else np.ones(len(self.totals), bool)
+
+    @property
+    def dark_end(self) -> int:
+        """Frames without light after the last one with it."""
+        lit = np.flatnonzero(self.lit)
+        return len(self.totals) - 1 - int(lit[-1]) if len(lit) else 0
+
+    def select(self, frames: npt.NDArray[np.int64]) -> Survey:
+        """Return what is known of the given frames."""
+        return replace(self, totals=self.totals[frames], squares=self.squares[frames])
 
 
 def unread(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Survey:
@@ -140,9 +156,12 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
     for line in told:
         logger.info('%s: %s', source, line)
     least, most = (float(values[good & ~bad].min(initial=0)) for values in (extremes.least, -extremes.most))
+    integers = stack.dtype.kind in 'iu'
     negative = 0 < -least <= MOST_NEGATIVE * -most
     found = bad if given is None else bad | given
-    return Survey(found if given is not None or bad.any() else None, negative, totals, squares, told)
+    return Survey(
+        found if given is not None or bad.any() else None, negative, totals, squares, told, integers
+    )
 
 
 def _clean(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

@@ -139,7 +139,9 @@ def decide_units(
     if nphotons is not None:
         _require_photons(nphotons, source)
     if stack.dtype.kind not in 'f' and domain in (None, 'counts'):
-        units = Units('counts', told=(f'integers ({stack.dtype}) are counts; square roots are taken.',))
+        units = Units('counts')
+        if domain is None:
+            logger.info('%s: integers (%s) are counts; taking square roots.', source, stack.dtype)
     else:
         frames = _sample(stack, found)
         exported = set(names) - {'bad_pixels', 'dataset_index'} == EXPORTED

@@ -18,6 +18,7 @@ from .detector_mask import survey, unread
 from .domain import Units, decide_units
 from .known_patches import KnownPatches
 from .labels import tell_labels
+from .matching import count_frames, match_frames
 from .npz import (
     METADATA_CHARACTERS,
     PATTERN_KEYS,
@@ -84,7 +85,10 @@ def _read(
         stack = open_patterns(patterns_file)
     arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
-    stack, order = in_canonical_order(stack, len(xcoords), axis_order)
+    indexes = {
+        name: as_index(arrays[name], f'{path}: {name}') if name in arrays else None for name in INDEXES
+    }
+    stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
     stated = metadata.get('measurement_domain') == 'amplitude' and domain is None and nphotons is None
     if stated and stack.dtype.kind == 'f':
@@ -101,24 +105,37 @@ def _read(
             nphotons=nphotons,
             probe_power=_power(arrays['probeGuess']),
         )
-    indexes = {
-        name: as_index(arrays[name], f'{path}: {name}') if name in arrays else None for name in INDEXES
-    }
+    match = match_frames(len(stack), len(xcoords), indexes['scan_index'], found.dark_end, str(path))
+    for line in match.told:
+        logger.info('%s: %s', path, line)
+    frames, positions = match.frames, match.positions
+
+    def at_positions(name: str) -> npt.NDArray[Any] | None:
+        if name not in arrays:
+            return None
+        column = as_column(arrays[name], f'{path}: {name}')
+        return column[positions] if len(column) == len(xcoords) else column
+
+    whole = len(frames) == len(stack)
+    known = KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None
+    for name, value in indexes.items():
+        if value is not None and len(value) in (len(stack), len(xcoords)):
+            indexes[name] = value[positions if len(value) == len(xcoords) else frames]
     tell_labels(str(path), **indexes)
     return {
-        'diffraction': Patterns.of(stack, found, units, str(path)),
+        'diffraction': Patterns.of(stack if whole else stack.select(frames), found, units, str(path)),
         'bad_pixels': found.bad,
-        'xcoords': xcoords,
+        'xcoords': xcoords[positions],
         'metadata': metadata,
         'source': str(path),
         'path': path,
         'original_axis_order': order,
         'original_domain': units.domain,
         'counted': units.counted,
-        'assumed': (*found.told, *units.told),
-        'Y': KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None,
-        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess', 'ycoords')},
-        **{name: arrays.get(name) for name in ('xcoords_start', 'ycoords_start')},
+        'assumed': (*found.told, *match.told, *units.told),
+        'Y': known if known is None or whole else known.select(frames),
+        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess')},
+        **{name: at_positions(name) for name in ('ycoords', 'xcoords_start', 'ycoords_start')},
         **indexes,
     }
 

@@ -18,10 +18,11 @@ from ..io.atomic import is_hidden
 from ..io.folder_lock import tidy
 from ..io.regular import read_as_one
 from ..physics.geometry import ObjectGrid
-from .detector_mask import survey
+from .detector_mask import Survey, survey
 from .diffraction_file import read_diffraction_file
 from .domain import decide_units
 from .groups_cache import CACHE_SUFFIX
+from .matching import Match, match_frames, numbered_alike
 from .patterns import Patterns
 from .raw_data import RawData
 from .stored import StoredStack
@@ -119,10 +120,12 @@ def raw_data_from_counts(
     *,
     domain: str | None = None,
     nphotons: float | None = None,
+    found: Survey | None = None,
 ) -> RawData:
     """Join counts (n, N, N), already matched to the product's positions, with that product.
 
-    Small stacks are turned into amplitudes at once, large ones where they are used.
+    Small stacks are turned into amplitudes at once, large ones where they are used. `found` is of the stack
+    where that is known already, `domain` and `nphotons` are as for :func:`load_scan`.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def raw_data_from_counts(
             'square in the diffraction settings of Ptychodus.'
         )
     stack = counts if isinstance(counts, StoredStack) else StoredStack.of_array(counts, source)
-    found = survey(bad_pixels, stack, source)
+    found = found or survey(bad_pixels, stack, source)
     units = decide_units(stack, found, said=domain or 'counts', nphotons=nphotons)
     x, y = product.positions_px()
     return RawData(
@@ -229,13 +232,42 @@ def _load_directory(path: Path, domain: str | None, nphotons: float | None) -> S
 def _load_pair(path: Path, domain: str | None, nphotons: float | None) -> Scan:
     patterns = read_diffraction_file(path / DIFFRACTION_FILE)
     product = read_product(path / PRODUCT_FILE)
-    product, chosen = _join(product, patterns.indexes, path)
+    indexes, told = patterns.indexes, []
+    if numbered_alike(indexes, product.position_indexes):
+        indexes = product.position_indexes
+        told.append('patterns and positions are counted from 0 and from 1; the first belongs to the first.')
+    product, chosen = _join(product, indexes, path)
     bad = patterns.bad_pixels if patterns.bad_pixels.any() else None
     assert isinstance(patterns.counts, StoredStack)
+    stack = patterns.counts.select(chosen)
+    found = survey(bad, stack, str(path))
+    match = match_frames(len(stack), len(stack), None, found.dark_end, str(path))
+    told += match.told
+    for line in told:
+        logger.info('%s: %s', path, line)
+    if len(match.frames) < len(stack):
+        stack, found, product = stack.select(match.frames), found.select(match.frames), _part(product, match)
     raw = raw_data_from_counts(
-        patterns.counts.select(chosen), bad, product, str(path), path, domain=domain, nphotons=nphotons
+        stack, bad, product, str(path), path, domain=domain, nphotons=nphotons, found=found
     )
-    return Scan(raw, product.grid, product)
+    return Scan(replace(raw, assumed=(*told, *raw.assumed)), product.grid, product)
+
+
+def _part(product: ProductData, match: Match) -> ProductData:
+    """Return the product of some of its positions."""
+    chosen = match.positions
+
+    def taken(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        return None if values is None else values[chosen]
+
+    return replace(
+        product,
+        position_indexes=product.position_indexes[chosen],
+        position_x_m=product.position_x_m[chosen],
+        position_y_m=product.position_y_m[chosen],
+        position_photon_counts=taken(product.position_photon_counts),
+        opr_weights=taken(product.opr_weights),
+    )
 
 
 def _join(product: ProductData, pattern_indexes: np.ndarray, source: Path) -> tuple[ProductData, np.ndarray]:

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ptycho_engine.backends.base import Batch, create_backend
 from ptycho_engine.backends.pytorch import physics as tp
 from ptycho_engine.backends.pytorch import refine
+from ptycho_engine.backends.pytorch.backend import one_device
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError, ConfigError
@@ -284,3 +285,22 @@ def test_a_device_without_float64_refines_as_others_do(monkeypatch):
         narrow = found()
     for one, other in zip(wide, narrow, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(one).max())
+
+
+@pytest.mark.parametrize(
+    'variables',
+    [
+        {'SLURM_JOB_ID': '1', 'SLURM_JOB_NAME': 'recon', 'SLURM_NTASKS': '2', 'SLURM_PROCID': '0'},
+        {'SLURM_JOB_ID': '1', 'SLURM_JOB_NAME': 'x', 'SLURM_NTASKS': '4', 'SLURM_NTASKS_PER_NODE': '4'},
+        {'RANK': '1', 'WORLD_SIZE': '2', 'LOCAL_RANK': '1', 'TORCHELASTIC_RUN_ID': 'x', 'GROUP_RANK': '0'},
+        {'OMPI_COMM_WORLD_SIZE': '2', 'OMPI_COMM_WORLD_RANK': '1'},
+    ],
+    ids=['slurm', 'slurm per node', 'torchrun', 'mpi'],
+)
+@pytest.mark.parametrize('accelerator', ['auto', 'cpu'])
+def test_run_12_a_batch_system_chooses_no_device_for_a_single_process(monkeypatch, variables, accelerator):
+    for name, value in {**variables, 'SLURM_LOCALID': '1', 'SLURM_NODELIST': 'node01'}.items():
+        monkeypatch.setenv(name, value)
+    fabric = one_device(accelerator)
+    assert (fabric.world_size, fabric.global_rank) == (1, 0)
+    assert fabric.device == torch.device('cpu') or fabric.device.type == 'cuda'

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
@@ -314,7 +315,9 @@ def one_device(accelerator: str) -> Fabric:
         If PyTorch finds none.
     """
     try:
-        return Fabric(accelerator=accelerator, devices=1)
+        # Named, for what a batch system puts into the environment is meant for jobs of several processes, and
+        # two cores asked for as two tasks would be taken for such a job.
+        return Fabric(accelerator=accelerator, devices=1, plugins=[LightningEnvironment()])
     except RuntimeError as error:
         raise BackendUnavailableError(
             f'PyTorch backend selected with the accelerator {accelerator!r}, which PyTorch does '

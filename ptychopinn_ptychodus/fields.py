@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ptychodus.api.parameters import Parameter
 
 from ptycho_engine.config.execution import ACCELERATORS, PRECISIONS
-from ptycho_engine.config.inference import REFINE_METHODS
+from ptycho_engine.config.inference import AUTO, OFF, ON, REFINE_METHODS
 from ptycho_engine.config.model import AMPLITUDE_ACTIVATIONS, ARCHITECTURES
 from ptycho_engine.config.training import BACKENDS
 
@@ -84,6 +84,16 @@ FIELDS = (
         'is tried too;\nwhat best predicts pixels that were not fitted is kept. 0: the image of the network '
         'alone.\nFor trained networks: with the learned prior, iterations end when nothing changes any more.',
         advanced=False,
+    ),
+    Field(
+        *('Reconstruction', 'choice', 'engine', 'calibrate', 'Calibrate:'),
+        'Without a trained network: correct the probe, its modes, positions, intensities, background and '
+        'bad pixels. The result has the new probe and positions; log and comments tell what was found.\n'
+        'auto: where the image does not explain the patterns. on: in any case. off: never.\n'
+        'What does not predict held-out pixels better is left as it is.',
+        (AUTO, OFF, ON),
+        advanced=False,
+        physics=True,
     ),
     Field(
         *('Reconstruction', 'switch', 'engine', 'refine_probe', 'Refine probe:'),

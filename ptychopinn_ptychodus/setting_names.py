@@ -49,6 +49,7 @@ SETTING_OF_FIELD = {
     'InferenceConfig.refine_iterations': f'{ENGINE_GROUP}.RefineIterations',
     'InferenceConfig.refine_method': f'{ENGINE_GROUP}.RefineMethod',
     'InferenceConfig.refine_smoothing': f'{ENGINE_GROUP}.RefineSmoothing',
+    'InferenceConfig.calibrate': f'{ENGINE_GROUP}.Calibrate',
     'InferenceConfig.refine_probe': f'{ENGINE_GROUP}.RefineProbe',
     'InferenceConfig.refine_positions': f'{ENGINE_GROUP}.RefinePositions',
     'InferenceConfig.seed': f'{ENGINE_GROUP}.Seed',

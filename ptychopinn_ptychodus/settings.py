@@ -75,6 +75,7 @@ class EngineSettings:
         self.refine_smoothing = group.create_real_parameter(
             'RefineSmoothing', inference.refine_smoothing, minimum=0.0, maximum=10.0
         )
+        self.calibrate = group.create_string_parameter('Calibrate', inference.calibrate)
         self.refine_probe = group.create_boolean_parameter('RefineProbe', inference.refine_probe)
         self.refine_positions = group.create_boolean_parameter('RefinePositions', inference.refine_positions)
         self.accelerator = group.create_string_parameter('Accelerator', execution.accelerator)
@@ -246,6 +247,7 @@ class ReconstructorSettings:
                 seed=self.engine.seed.get_value(),
                 **refinement,
                 refine_smoothing=self.engine.refine_smoothing.get_value(),
+                calibrate=self.engine.calibrate.get_value().strip().casefold(),
                 refine_probe=self.engine.refine_probe.get_value(),
                 refine_positions=self.engine.refine_positions.get_value(),
             )

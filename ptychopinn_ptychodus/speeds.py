@@ -123,7 +123,8 @@ def solution_key(
 ) -> str:
     """Return the key of the seconds that a whole solution from a flat object takes per pattern."""
     where = computes_on(config.backend, execution.accelerator)
-    extras = ['probe'] * config.refine_probe + ['positions'] * config.refine_positions
+    extras = [f'calibrate-{config.calibrate}'] if config.calibrate != InferenceConfig.calibrate else []
+    extras += ['probe'] * config.refine_probe + ['positions'] * config.refine_positions
     steps = ['solution', config.backend, where, execution.precision, model.architecture]
     return '/'.join([*steps, f'N{size}', f'p{modes}', *extras])
 

@@ -48,7 +48,7 @@ MAIN_TRAINING = (
     *('backend', 'batch_size', 'nepochs', 'simulated_epochs', 'n_groups', 'learning_rate', 'seed'),
     *('accelerator', 'precision', 'logger_backend'),
 )
-MAIN_INFERENCE = ('backend', 'batch_size', 'refine_iterations', 'accelerator', 'precision')
+MAIN_INFERENCE = ('backend', 'batch_size', 'calibrate', 'refine_iterations', 'accelerator', 'precision')
 
 USED = {'train': ('model', 'training', 'execution'), 'reconstruct': ('inference', 'execution')}
 """Sections of the settings that a command has a use for."""

@@ -8,9 +8,14 @@ from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer, check_number
 from .training import BACKENDS
 
-__all__ = ['REFINE_METHODS', 'InferenceConfig']
+__all__ = ['CALIBRATED_PARTS', 'REFINE_METHODS', 'InferenceConfig']
 
 REFINE_METHODS = ('accelerated', 'rpie')
+
+CALIBRATED_PARTS = ('bad_pixels', 'background', 'intensities', 'probe', 'modes', 'positions')
+"""What a scan can correct of its own experiment."""
+
+AUTO, OFF, ON = 'auto', 'off', 'on'
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,35 @@ class InferenceConfig:
     refine_smoothing: float = 0.12
     """Total variation of 'accelerated' in units of the photon noise; 0 for none."""
     refine_probe: bool = False
-    """Refine the probe beside the object, once one start has been chosen; a probe some way out of focus wants
-    about 40 refine_iterations."""
+    """Refine the probe beside the object of a trained network, once one start has been chosen; one some way
+    out of focus wants about 40 refine_iterations. Without such a network: 'probe' in `calibrate`."""
     refine_positions: bool = False
-    """Refine the scan positions beside the object, by at most an eighth of a pattern; wants about 60
-    refine_iterations for errors of a pixel."""
+    """Refine the positions beside the object of a trained network, by at most an eighth of a pattern; errors
+    of a pixel want about 60 refine_iterations. Without such a network: 'positions' in `calibrate`."""
+
+    calibrate: str = AUTO
+    """What a reconstruction without a network of scans corrects of the experiment: 'auto' looks at every part
+    where the image does not explain the patterns, 'on' in any case, 'off' at none, or parts with commas:
+    bad_pixels, background, intensities, probe, modes, positions. Held-out pixels decide what is kept."""
+
+    @property
+    def calibrated_parts(self) -> tuple[str, ...]:
+        """The parts that are looked at, those of `refine_probe` and `refine_positions` among them."""
+        asked = [name for name in ('probe', 'positions') if getattr(self, f'refine_{name}')]
+        words = [word.strip() for word in self.calibrate.split(',')]
+        if words in ([AUTO], [ON]):
+            return CALIBRATED_PARTS
+        asked += [word for word in words if word != OFF]
+        return tuple(part for part in CALIBRATED_PARTS if part in asked)
+
+    @property
+    def calibrates_anyway(self) -> bool:
+        """Whether parts were asked for, so that they are looked at where the image explains the patterns."""
+        return self.calibrate not in (AUTO, OFF) or self.refine_probe or self.refine_positions
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
+        check_parts(owner, self.calibrate)
         check_choice(owner, 'backend', self.backend, BACKENDS)
         check_integer(owner, 'batch_size', self.batch_size, 1)
         check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
@@ -82,3 +108,24 @@ class InferenceConfig:
                 raise ConfigError(
                     f'{owner}.subsample_seed is given without n_subsample; say how many patterns to take.'
                 )
+
+
+def check_parts(owner: str, calibrate: str) -> None:
+    """Check the names of parts that are to be calibrated.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown.
+    """
+    if not isinstance(calibrate, str):
+        raise ConfigError(
+            f'{owner}.calibrate must be text, not {calibrate!r}; choose auto, off, on or parts.'
+        )
+    words = [word.strip() for word in calibrate.split(',')]
+    known = words in ([AUTO], [OFF], [ON]) or all(word in CALIBRATED_PARTS for word in words)
+    if not known:
+        raise ConfigError(
+            f'{owner}.calibrate is {calibrate!r}; expected auto, off, on, or some of '
+            f'{", ".join(CALIBRATED_PARTS)} with commas.'
+        )

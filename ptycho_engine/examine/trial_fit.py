@@ -180,7 +180,7 @@ class TrialFit:
         # Weighting a pattern by its intensity keeps the curvature below that of equal ones.
         expected = self.intensity[:, None, None] * rate + np.float32(self.background)
         amplitude = self._amplitude
-        factor = residual_factor(amplitude, expected, 0.0, likelihood) * self._fitted
+        factor = residual_factor(amplitude, expected, BACKGROUND, 0.0, likelihood) * self._fitted
         if 'intensities' in self.free:
             factor = factor * self.intensity[:, None, None]
         changes = fft.ifft2(fields * factor[:, None], norm='ortho')

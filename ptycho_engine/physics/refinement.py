@@ -6,7 +6,7 @@ Clauses REF-* of ``specs/physics.md``. Arrays on the detector keep zero frequenc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -26,6 +26,7 @@ __all__ = [
     'ExperimentGradient',
     'Likelihood',
     'NumpyScanPhysics',
+    'Residuals',
     'ScanPatterns',
     'ScanPhysics',
     'draw_held_out',
@@ -33,6 +34,9 @@ __all__ = [
 
 IntArray = npt.NDArray[np.int64]
 Likelihood = Literal['poisson', 'amplitude']
+
+MISFIT = 5.0
+"""Standard deviations of photon noise, with one count added to the variance, that no chance explains."""
 
 HELD_OUT_SETS = 8
 """Different choices of held-out pixels; pattern i takes number i modulo this."""
@@ -54,6 +58,10 @@ class ScanPatterns:
     """Reads the amplitudes (b, N, N) of some patterns, zero frequency at N//2."""
     held_out: npt.NDArray[np.int64]
     """(K, h) flat indices, zero frequency at index 0, of the good pixels that are not fitted."""
+    intensity: npt.NDArray[np.float64] | None = None
+    """(n,) relative intensity of the beam in each exposure; None where it is 1 in all."""
+    background: npt.NDArray[np.float64] | None = None
+    """(N, N) counts per pixel beside the object's, zero frequency at N//2; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.placement.corner)
@@ -67,6 +75,18 @@ class ScanPatterns:
     def brightest(self) -> float:
         """Largest value of the illumination, in counts."""
         return float(mode_intensity(self.probe).max())
+
+    @property
+    def exposure(self) -> npt.NDArray[np.float64]:
+        """(n,) factor of the probe in each exposure, the square root of :attr:`intensity`."""
+        return np.ones(len(self)) if self.intensity is None else np.sqrt(self.intensity)
+
+    @property
+    def dark_rate(self) -> npt.NDArray[np.float64]:
+        """(N, N) counts per pixel without any light, zero frequency at index 0."""
+        if self.background is None:
+            return np.full((self.size, self.size), BACKGROUND)
+        return np.asarray(fft.ifftshift(self.background) + BACKGROUND)
 
 
 def draw_held_out(good: npt.NDArray[np.bool_], fraction: float, seed: int) -> npt.NDArray[np.int64]:
@@ -117,6 +137,32 @@ class ExperimentGradient:
     """(n, 2, 2) at least half of the second derivative."""
 
 
+@dataclass(frozen=True)
+class Residuals:
+    """What the fitted pixels of all patterns say about intensities and detector (CAL-01). NumPy's arrays.
+
+    Forces are derivatives of ``λ - k log λ``, curvatures Fisher's information. Images (N, N) have zero
+    frequency at index 0 and are sums over the patterns.
+    """
+
+    intensity_force: npt.NDArray[np.float64]
+    """(n,) by a factor of the intensity of each exposure."""
+    intensity_curvature: npt.NDArray[np.float64]
+    """(n,)."""
+    background_force: npt.NDArray[np.float64]
+    """(N, N) by the counts of the background in each pixel."""
+    background_curvature: npt.NDArray[np.float64]
+    """(N, N)."""
+    counts: npt.NDArray[np.float64]
+    """(N, N) measured."""
+    rate: npt.NDArray[np.float64]
+    """(N, N) predicted."""
+    misfits: npt.NDArray[np.float64]
+    """(N, N) patterns in which the counts are more than ``MISFIT`` standard deviations off."""
+    fitted: npt.NDArray[np.float64]
+    """(N, N) patterns in which the pixel is fitted."""
+
+
 class DescentPhysics(Protocol):
     """What the steps of an object need of patterns."""
 
@@ -145,18 +191,28 @@ class ScanPhysics(DescentPhysics, Protocol):
     def held_out(self, obj: Any) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""
 
+    def held_out_each(self, obj: Any) -> npt.NDArray[np.float64]:
+        """Return the Poisson deviance per held-out pixel of each pattern (n,)."""
+
+    def residuals(self, obj: Any) -> Residuals:
+        """Return what the fitted pixels say about beam intensities and detector."""
+
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns, g_j the gradient of each."""
 
     def experiment_gradient(self, obj: Any) -> ExperimentGradient:
         """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
 
-    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
-        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
+    def set_experiment(self, patterns: ScanPatterns) -> None:
+        """Take the probe (as many modes), remainders, intensities and background of `patterns`."""
 
 
 def residual_factor(
-    amplitude: npt.NDArray[Any], rate: npt.NDArray[Any], floor: float, likelihood: Likelihood
+    amplitude: npt.NDArray[Any],
+    rate: npt.NDArray[Any],
+    dark_rate: npt.NDArray[Any] | float,
+    floor: float,
+    likelihood: Likelihood,
 ) -> npt.NDArray[Any]:
     """Return f, so that ``f Ψ`` is the descent direction of the wave Ψ at the detector (REF-01).
 
@@ -164,9 +220,9 @@ def residual_factor(
     is above 4, so that the step stays bounded in the dark. 'amplitude': that of ``(sqrt λ - sqrt k)^2``.
     """
     if likelihood == 'poisson':
-        ratio = np.square(amplitude) / (rate + BACKGROUND)
+        ratio = np.square(amplitude) / (rate + dark_rate)
         return np.asarray((1 - np.minimum(ratio, 2 * np.sqrt(ratio))) / 2)
-    return np.asarray(1 - amplitude / np.sqrt(rate + floor))
+    return np.asarray(1 - amplitude / np.sqrt(rate + (dark_rate - BACKGROUND) + floor))
 
 
 class NumpyScanPhysics:
@@ -174,9 +230,14 @@ class NumpyScanPhysics:
 
     def __init__(self, patterns: ScanPatterns) -> None:
         self._patterns = patterns
+        self._measure()
         self._good = fft.ifftshift(patterns.good)
-        self._floor = modulus_floor(patterns.probe)
         self._step = block_length(patterns.size, len(patterns.probe))
+
+    def _measure(self) -> None:
+        """Derive what follows from the experiment."""
+        self._floor = modulus_floor(self._patterns.probe)
+        self._dark_rate = self._patterns.dark_rate.astype(self._patterns.probe.real.dtype)
 
     def to_device(self, obj: npt.NDArray[np.complex64]) -> npt.NDArray[Any]:
         """Return a copy of an object."""
@@ -196,7 +257,7 @@ class NumpyScanPhysics:
         weight = np.zeros(obj.shape, obj.real.dtype)
         held_out = 0.0
         for chosen, probes, updates, fit in self._updates(obj, indices, likelihood):
-            held_out += fit
+            held_out += float(fit)
             self._add(gradient, updates, chosen)
             self._add(weight, mode_intensity(probes), chosen)
         return Evaluation(gradient, weight, held_out)
@@ -213,21 +274,47 @@ class NumpyScanPhysics:
         """Return the part (b, N, N) of each of some patterns in :meth:`curvature_along`."""
         probes, fields, _ = self._predict(obj, chosen)
         moved = fft.fft2(probes * self._cut(direction, chosen)[:, None], norm='ortho')
-        relative = (fields.conj() * moved).real.sum(axis=1) / (mode_intensity(fields) + BACKGROUND)
+        relative = (fields.conj() * moved).real.sum(axis=1) / (mode_intensity(fields) + self._dark_rate)
         back = fft.ifft2(fields * self._fitted_part(relative, chosen)[:, None], norm='ortho')
         return (probes.conj() * back).sum(axis=1)
 
     def held_out(self, obj: Any) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""
-        total = 0.0
-        for part in blocks(len(self._patterns), self._step):
-            total += self._fit(obj, np.arange(part.start, part.stop))
-        return float(total / (len(self._patterns) * self._patterns.held_out.shape[1]))
+        return float(self.held_out_each(obj).mean())
 
-    def _fit(self, obj: Any, chosen: IntArray) -> float:
-        """Return the Poisson deviance summed over the held-out pixels of one block of patterns."""
+    def held_out_each(self, obj: Any) -> npt.NDArray[np.float64]:
+        """Return the Poisson deviance per held-out pixel of each pattern (n,)."""
+        each = np.empty(len(self._patterns))
+        for part in blocks(len(self._patterns), self._step):
+            each[part] = self._fit(obj, np.arange(part.start, part.stop))
+        return np.asarray(each / self._patterns.held_out.shape[1])
+
+    def _fit(self, obj: Any, chosen: IntArray) -> npt.NDArray[np.float64]:
+        """Return the Poisson deviance (b,) summed over the held-out pixels of some patterns."""
         _, fields, amplitude = self._predict(obj, chosen)
         return self._deviance(mode_intensity(fields), amplitude, chosen)
+
+    def residuals(self, obj: Any) -> Residuals:
+        """Return what the fitted pixels say about beam intensities and detector."""
+        each: list[Any] = []
+        total: Any = 0
+        for part in blocks(len(self._patterns), self._step):
+            over_pixels, over_patterns = self._residuals(obj, np.arange(part.start, part.stop))
+            each.append(over_pixels)
+            total = total + over_patterns.astype(np.float64)
+        return Residuals(*np.concatenate(each, axis=1).astype(np.float64), *total)
+
+    def _residuals(self, obj: Any, chosen: IntArray) -> tuple[Any, Any]:
+        """Return the sums of some patterns over pixels (2, b) and over patterns (6, N, N)."""
+        _, fields, amplitude = self._predict(obj, chosen)
+        own, counts = mode_intensity(fields), np.square(amplitude)
+        rate = own + self._dark_rate
+        excess = 1 - counts / rate
+        misfit = np.square(counts - rate) > MISFIT**2 * (rate + 1)
+        fitted = self._fitted_part(np.ones_like(rate), chosen)
+        over_pixels = np.stack([(fitted * a).sum(axis=(1, 2)) for a in (excess * own, own**2 / rate)])
+        over_patterns = [(fitted * a).sum(axis=0) for a in (excess, 1 / rate, counts, rate, misfit)]
+        return over_pixels, np.stack([*over_patterns, fitted.sum(axis=0)])
 
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
@@ -249,21 +336,21 @@ class NumpyScanPhysics:
         slope = -2j * np.pi * np.stack(np.meshgrid(frequency, frequency, indexing='ij'))
         for chosen, probes, changes, _ in self._changes(obj, np.arange(len(patterns)), 'poisson'):
             patches = self._cut(obj, chosen)
+            seen = patterns.exposure[chosen, None, None] * patches
             back = fourier_shift(
-                np.conj(patches)[:, None] * changes, -patterns.placement.remainder[chosen, None]
+                np.conj(seen)[:, None] * changes, -patterns.placement.remainder[chosen, None]
             )
             probe += back.sum(axis=0)
-            weight += (np.abs(patches) ** 2).sum(axis=0)
+            weight += (np.abs(seen) ** 2).sum(axis=0)
             moved = fft.ifft2(fft.fft2(probes)[:, :, None] * slope) * patches[:, None, None]
             force[chosen] = np.einsum('bpdyx,bpyx->bd', moved.conj(), changes).real
             curvature[chosen] = np.einsum('bpdyx,bpeyx->bde', moved.conj(), moved).real
         return ExperimentGradient(probe, weight, force, curvature)
 
-    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
-        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
-        placement = PatchPlacement(self._patterns.placement.corner, remainder)
-        self._patterns = replace(self._patterns, probe=probe, placement=placement)
-        self._floor = modulus_floor(probe)
+    def set_experiment(self, patterns: ScanPatterns) -> None:
+        """Take the probe, remainders, intensities and background of `patterns` from now on."""
+        self._patterns = patterns
+        self._measure()
 
     def _cut(self, obj: Any, chosen: IntArray) -> Any:
         """Cut the patches (b, N, N) of some patterns from the object."""
@@ -276,7 +363,8 @@ class NumpyScanPhysics:
         """Return shifted probes, fields at the detector (b, P, N, N) and measured amplitudes (b, N, N)."""
         patterns = self._patterns
         remainder = patterns.placement.remainder[chosen]
-        probes = fourier_shift(patterns.probe[None], remainder[:, None]).astype(patterns.probe.dtype)
+        probes = fourier_shift(patterns.probe[None], remainder[:, None])
+        probes = (patterns.exposure[chosen, None, None, None] * probes).astype(patterns.probe.dtype)
         fields = fft.fft2(probes * self._cut(obj, chosen)[:, None], norm='ortho')
         amplitude = fft.ifftshift(patterns.amplitude(chosen), axes=(-2, -1))
         return probes, fields, amplitude
@@ -293,8 +381,9 @@ class NumpyScanPhysics:
             probes, fields, amplitude = self._predict(obj, chosen)
             rate = mode_intensity(fields)
             fit = self._deviance(rate, amplitude, chosen)
-            factor = self._fitted_part(residual_factor(amplitude, rate, self._floor, likelihood), chosen)
-            yield chosen, probes, fft.ifft2(fields * factor[:, None], norm='ortho'), fit
+            factor = residual_factor(amplitude, rate, self._dark_rate, self._floor, likelihood)
+            factor = self._fitted_part(factor, chosen)
+            yield chosen, probes, fft.ifft2(fields * factor[:, None], norm='ortho'), fit.sum()
 
     def _fitted_part(self, factor: Any, chosen: IntArray) -> Any:
         """Return a factor (b, N, N) with 0 at bad and at held-out pixels."""
@@ -303,13 +392,14 @@ class NumpyScanPhysics:
         np.put_along_axis(fitted.reshape(len(chosen), -1), held[chosen % len(held)], 0, axis=1)
         return fitted
 
-    def _deviance(self, rate: Any, amplitude: Any, chosen: IntArray) -> float:
+    def _deviance(self, rate: Any, amplitude: Any, chosen: IntArray) -> npt.NDArray[np.float64]:
+        """Return the Poisson deviance (b,) summed over the held-out pixels of some patterns."""
         held = self._patterns.held_out
         pixels = held[chosen % len(held)]
         k = np.take_along_axis(amplitude.reshape(len(chosen), -1), pixels, axis=1).astype(np.float64) ** 2
-        lam = np.take_along_axis(rate.reshape(len(chosen), -1), pixels, axis=1).astype(np.float64)
-        lam += BACKGROUND
-        return float(2 * (xlogy(k, k / lam) - (k - lam)).sum())
+        expected = (rate + self._dark_rate).reshape(len(chosen), -1)
+        lam = np.take_along_axis(expected, pixels, axis=1).astype(np.float64)
+        return np.asarray(2 * (xlogy(k, k / lam) - (k - lam)).sum(axis=1))
 
     def _add(self, canvas: Any, patches: Any, chosen: IntArray) -> None:
         size = self._patterns.size

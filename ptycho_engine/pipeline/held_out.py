@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
+from scipy.special import xlogy
 
 from ..blocks import block_length, blocks, evenly_spread, most_patterns
-from ..physics.forward import cut_patches, deviance, predict_intensity
+from ..physics.forward import BACKGROUND, cut_patches, predict_intensity
 from ..physics.geometry import PatchPlacement
 from ..physics.noise import noise_deviance
 from ..physics.refinement import ScanPatterns, draw_held_out
 from .prepared import PreparedScan
 
-__all__ = ['HELD_OUT_FRACTION', 'is_near', 'scan_patterns']
+__all__ = ['HELD_OUT_FRACTION', 'Fit', 'fit_and_noise', 'is_near', 'scan_patterns']
 
 HELD_OUT_FRACTION = 0.02
 """Part of the good pixels that judges and is not fitted."""
@@ -28,7 +31,12 @@ COMPARED_PATTERNS, COMPARED_PIXELS = 128, 128 * 128**2
 
 
 def scan_patterns(
-    prepared: PreparedScan, seed: int | None, fraction: float = HELD_OUT_FRACTION, *, multiple: int = 1
+    prepared: PreparedScan,
+    seed: int | None,
+    fraction: float = HELD_OUT_FRACTION,
+    *,
+    multiple: int = 1,
+    held_out: npt.NDArray[np.int64] | None = None,
 ) -> ScanPatterns:
     """Return the patterns of a scan on a canvas that holds every patch whole.
 
@@ -40,6 +48,8 @@ def scan_patterns(
         Part of the good pixels that is held out.
     multiple : int
         The sides of the canvas are multiples of this; it grows at its end.
+    held_out : (K, h) int, optional
+        Flat indices of the pixels that are held out, zero frequency at index 0; None to draw them.
     """
     good, margin = prepared.good, prepared.margin
     height, width = (-(-(side + 2 * margin) // multiple) * multiple for side in prepared.scan.grid.shape)
@@ -47,32 +57,71 @@ def scan_patterns(
     def amplitude(chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return np.where(good, prepared.amplitude(chosen), np.float32(0))
 
+    if held_out is None:
+        held_out = np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, fraction, seed)
     return ScanPatterns(
         probe=prepared.illumination.probe,
         good=good,
         placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
         shape=(height, width),
         amplitude=amplitude,
-        held_out=np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, fraction, seed),
+        held_out=held_out,
+        intensity=prepared.intensity,
+        background=prepared.background,
     )
 
 
 def is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
     """Return whether an object (H, W) predicts held-out pixels about as well as any could (REF-05)."""
+    fit = fit_and_noise(patterns, obj)
+    # A deviance beyond noise is about (k - r)^2 / r.
+    limit = max(MOST_NOISE * fit.noise, fit.noise + EXPLAINED**2 * fit.counts)
+    return bool(LEAST_NOISE * fit.noise < fit.deviance < limit)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well an object predicts pixels, held out and fitted."""
+
+    deviance: float
+    """Poisson deviance per held-out pixel."""
+    noise: float
+    """What of it photon noise alone would leave at the predicted rates."""
+    counts: float
+    """Mean counts of a held-out pixel."""
+    fitted: float
+    """Poisson deviance per fitted pixel."""
+    fitted_noise: float
+    """What of that photon noise alone would leave."""
+
+    @property
+    def unexplained(self) -> float:
+        """The deviance in units of photon noise, mean of held-out and of fitted pixels.
+
+        About 1 for a right model: what an object follows of the noise lowers the one as it raises the other.
+        """
+        return (self.deviance / self.noise + self.fitted / self.fitted_noise) / 2
+
+
+def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit:
+    """Compare what an object (H, W) predicts of evenly spread patterns with photon noise (REF-05, CAL-02)."""
     most = most_patterns(COMPARED_PATTERNS, COMPARED_PIXELS, patterns.size)
     chosen = evenly_spread(len(patterns), most)
-    held_out = patterns.held_out[chosen % len(patterns.held_out)][:, None]
-    rate, counts = (np.empty(held_out.shape) for _ in range(2))
+    dark = fft.fftshift(patterns.dark_rate - BACKGROUND)
+    sums = np.zeros((2, 4))
     for part in blocks(len(chosen), block_length(patterns.size, len(patterns.probe))):
         members = chosen[part]
         placement = PatchPlacement(patterns.placement.corner[members], patterns.placement.remainder[members])
-        patches = cut_patches(obj, placement, patterns.size)
-        predicted = predict_intensity(patches, patterns.probe, placement.remainder)
-        for images, values in ((predicted, rate), (np.square(patterns.amplitude(members)), counts)):
-            ordered = fft.ifftshift(images, axes=(-2, -1)).reshape(len(members), 1, -1)
-            values[part] = np.take_along_axis(ordered, held_out[part], axis=-1)
-    found = deviance(counts, rate, np.ones(rate.shape[1:], bool)).mean()
-    noise = noise_deviance(rate).mean()
-    # A deviance beyond noise is about (k - r)^2 / r.
-    limit = max(MOST_NOISE * noise, noise + EXPLAINED**2 * counts.mean())
-    return bool(LEAST_NOISE * noise < found < limit)
+        patches = patterns.exposure[members, None, None] * cut_patches(obj, placement, patterns.size)
+        rate = predict_intensity(patches, patterns.probe, placement.remainder) + dark
+        counts = np.square(patterns.amplitude(members), dtype=np.float64)
+        held = np.zeros((len(members), patterns.size**2), bool)
+        np.put_along_axis(held, patterns.held_out[members % len(patterns.held_out)], True, axis=1)
+        held = fft.fftshift(held.reshape(rate.shape), axes=(-2, -1))
+        expected = rate + BACKGROUND
+        each = 2 * (xlogy(counts, counts / expected) - (counts - expected))
+        noise = noise_deviance(rate)
+        for row, where in zip(sums, (held, patterns.good & ~held), strict=True):
+            row += [where.sum(), each[where].sum(), noise[where].sum(), counts[where].sum()]
+    (held_mean, fitted_mean) = sums[:, 1:] / np.maximum(sums[:, :1], 1)
+    return Fit(*map(float, (*held_mean, *fitted_mean[:2])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,12 +20,16 @@ from ..errors import DataValueError
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, overhang, place_patches
 from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_intensity
+from ..physics.refinement import ScanPatterns
 from ..physics.scaling import ScaleRecord, estimated_unit, measure_scale
 
 __all__ = ['PreparedScan']
 
 NOISE_PATTERNS, NOISE_PIXELS = 64, 1 << 22
 """Patterns and pixels of which the noise is estimated where they are no counts."""
+
+LEAST_OWN = 0.01
+"""Part of the counts that are taken for the object's at least."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class PreparedScan:
     """Whether the scan's object is the truth and may serve as labels."""
     known_scale: ScaleRecord | None = None
     """Scales of the scan that this one is a part of, or that it is with another probe."""
+    intensity: npt.NDArray[np.float64] | None = None
+    """(n,) relative intensity of the beam in each exposure, 1 in the mean; None where it is 1 in all."""
+    background: npt.NDArray[np.float64] | None = None
+    """(N, N) counts per pixel that are not the object's, in the engine's units; None where there are none."""
 
     @cached_property
     def scale(self) -> ScaleRecord:
@@ -55,14 +64,19 @@ class PreparedScan:
         raw = self.scan.raw
         try:
             scale = measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
-            if raw.counted:
-                return scale
-            chosen = first_to_last(len(raw), most_patterns(NOISE_PATTERNS, NOISE_PIXELS, raw.N))
-            return estimated_unit(scale, self.with_bad_filled(np.ascontiguousarray(raw.diffraction[chosen])))
+            if not raw.counted:
+                chosen = first_to_last(len(raw), most_patterns(NOISE_PATTERNS, NOISE_PIXELS, raw.N))
+                known = self.with_bad_filled(np.ascontiguousarray(raw.diffraction[chosen]))
+                scale = estimated_unit(scale, known)
         except DataValueError as error:
             if raw.source in str(error):
                 raise
             raise DataValueError(f'{raw.source}: {error}') from None
+        if self.background is None:
+            return scale
+        # An object of amplitude 1 predicts what is beyond the background.
+        own = 1 - float(self.background[self.good].sum()) * scale.unit**2 / scale.mean_counts
+        return replace(scale, probe_scale=scale.probe_scale * math.sqrt(max(own, LEAST_OWN)))
 
     @cached_property
     def probe(self) -> npt.NDArray[np.complex64]:
@@ -156,7 +170,36 @@ class PreparedScan:
         if position_shift is not None:
             dy, dx = position_shift.T
             raw = replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
-        return PreparedScan(replace(self.scan, raw=raw), known_scale=self.scale)
+        return PreparedScan(
+            replace(self.scan, raw=raw),
+            known_scale=self.scale,
+            intensity=self.intensity,
+            background=self.background,
+        )
+
+    def of_experiment(
+        self, patterns: ScanPatterns, bad_pixels: npt.NDArray[np.bool_] | None = None
+    ) -> PreparedScan:
+        """Return the scan, on its grid, with the probe, positions, intensities and background of `patterns`.
+
+        Its scales are measured anew, as they depend on the bad pixels (N, N) and the background. The probe is
+        left as it is where it is that of the scan.
+        """
+        shift = patterns.placement.remainder - self.placement.remainder
+        same = np.array_equal(patterns.probe, self.illumination.probe)
+        found = self.calibrated(None if same else patterns.probe, shift if shift.any() else None)
+        raw = found.scan.raw
+        if bad_pixels is not None:
+            raw = replace(raw, bad_pixels=bad_pixels)
+        return replace(
+            found,
+            scan=replace(found.scan, raw=raw),
+            model=self.model if same else found.model,
+            probe_correction=self.probe_correction if same else None,
+            known_scale=None,
+            intensity=patterns.intensity,
+            background=patterns.background,
+        )
 
     def part(self, members: npt.NDArray[np.int64]) -> PreparedScan:
         """Return some patterns (k,) of the scan in memory, on the part of its grid that they reach."""
@@ -174,7 +217,8 @@ class PreparedScan:
             origin_x=grid.origin_x + int(left),
             origin_y=grid.origin_y + int(top),
         )
-        return replace(self, scan=Scan(kept, place), known_scale=self.scale)
+        intensity = None if self.intensity is None else self.intensity[members]
+        return replace(self, scan=Scan(kept, place), known_scale=self.scale, intensity=intensity)
 
     @cached_property
     def margin(self) -> int:

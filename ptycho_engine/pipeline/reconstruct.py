@@ -229,7 +229,6 @@ def _solve(
     plan = build_plan(archive.config.model)
     learned = bool(plan.parts)
     backend.build(plan, archive.weights)
-    scale = np.float32(prepared.scale.probe_scale)
     size = scan.grid.shape
     so_far = Reconstruction(
         object_array=np.ones(size, np.complex64),
@@ -240,13 +239,16 @@ def _solve(
     solution = yield from solve(
         prepared, backend, config, stop, partial(_refined_so_far, so_far, prepared), learned=learned
     )
+    found = solution.prepared
+    scale = np.float32(found.scale.probe_scale)
     result = _fitted(
-        prepared,
+        found,
         replace(so_far, weight=solution.weight, uncertainty=solution.uncertainty * scale),
         solution.object_array * scale,
-        solution.probe,
-        solution.position_shift,
+        None,
     )
+    probe, shift = _corrected(scan, found.scan)
+    result = replace(result, probe=probe, position_shift=shift)
     quality = measure_quality(
         result.deviance, math.nan, result.weight, result.uncertainty, scanned_box(scan), solution.sentence
     )
@@ -264,6 +266,16 @@ def _solve(
         backend=backend.name,
         quality=quality,
     )
+
+
+def _corrected(
+    given: Scan, found: Scan
+) -> tuple[npt.NDArray[np.complex64] | None, npt.NDArray[np.float64] | None]:
+    """Return the probe (P, N, N) and the shift (n, 2) of the positions; None where they are the same."""
+    old, new = given.raw, found.raw
+    shift = np.stack([new.ycoords - old.ycoords, new.xcoords - old.xcoords], axis=1)
+    same = np.array_equal(old.probeGuess, new.probeGuess)
+    return None if same else new.probeGuess, shift if shift.any() else None
 
 
 def _subsample(scan: Scan, config: InferenceConfig) -> npt.NDArray[np.int64]:
@@ -326,6 +338,7 @@ def judge_fit(
     """
     raw = prepared.scan.raw
     chosen = evenly_spread(len(raw), most_patterns(most, JUDGED_PIXELS, raw.N))
+    dark = np.float32(0) if prepared.background is None else prepared.background.astype(np.float32)
     padded = prepared.pad(object_array / np.float32(prepared.scale.probe_scale))
     good = prepared.good
     probe = prepared.illumination.probe
@@ -335,9 +348,11 @@ def judge_fit(
         members = chosen[part]
         remainder = prepared.placement.remainder[members]
         rate[part] = predict_intensity(prepared.cut(padded, members), probe, remainder)
+        if prepared.intensity is not None:
+            rate[part] *= prepared.intensity[members, None, None].astype(np.float32)
         count[part] = np.square(prepared.amplitude(members))
-    factor = count[:, good].sum(dtype=np.float64) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
-    values = [
-        deviance(count[part], rate[part] * factor, good) for part in blocks(len(chosen), block_length(raw.N))
-    ]
+    own = (count - dark)[:, good].sum(dtype=np.float64)
+    factor = max(own, 0.0) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
+    rate = rate * np.float32(factor) + dark
+    values = [deviance(count[part], rate[part], good) for part in blocks(len(chosen), block_length(raw.N))]
     return float(np.sqrt(factor)), float(np.concatenate(values).mean())

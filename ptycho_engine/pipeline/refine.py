@@ -232,13 +232,13 @@ def refine(
         refined, found = best.obj, best.patterns
         if refined is warm:
             refined, found = run.current, experiment.patterns
-        physics.set_experiment(found.probe, found.placement.remainder)
+        physics.set_experiment(found)
         mean, value = _mean(physics, refined, warm, light)
         if value < (1 - BETTER) * best.value:
             averaged, best = True, _Best(mean, value, found)
     kept, found = best.obj is not warm, best.patterns
     moved = found.placement.remainder - patterns.placement.remainder
-    physics.set_experiment(found.probe, found.placement.remainder)
+    physics.set_experiment(found)
     result = Refinement(
         object_array=on_grid(physics.to_host(best.obj), prepared).astype(np.complex64),
         probe=found.probe if kept and config.refine_probe and sweeps > trial else None,

@@ -274,7 +274,7 @@ def test_a_device_without_float64_refines_as_others_do(monkeypatch):
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         evaluation = physics.evaluate(flat, everything, 'poisson')
         power = map(physics.to_host, physics.gradient_power(flat))
-        physics.set_experiment(patterns.probe, patterns.placement.remainder)
+        physics.set_experiment(patterns)
         force = physics.experiment_gradient(flat).force
         return [evaluation.held_out, physics.held_out(flat), *power, force]
 

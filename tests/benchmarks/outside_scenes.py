@@ -66,7 +66,7 @@ def make_scene(kind: str, number: int, row: str) -> Scene:
     """Simulate one object of a kind under the scan of a row."""
     step, photons = ROWS[row]
     seed = [sorted(KINDS).index(kind), number]
-    truth = _drawn(kind, number)
+    truth = make_object(kind, number)
     rng = np.random.default_rng([4052, *seed, step, round(np.log10(photons))])
     axis = (np.arange(POINTS[step]) - (POINTS[step] - 1) / 2) * step + (SIDE - 1) / 2
     y, x = (
@@ -89,7 +89,7 @@ def make_scene(kind: str, number: int, row: str) -> Scene:
 
 
 @cache
-def _drawn(kind: str, number: int) -> npt.NDArray[np.complex128]:
+def make_object(kind: str, number: int) -> npt.NDArray[np.complex128]:
     return KINDS[kind](number, np.random.default_rng([2026, sorted(KINDS).index(kind), number]))
 
 

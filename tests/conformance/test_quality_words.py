@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 
+from ptycho_engine.pipeline.prepared import PreparedScan
 from ptycho_engine.pipeline.refine import Refinement
 from ptycho_engine.pipeline.report import QualityReport
 from ptycho_engine.pipeline.solve import Solution
@@ -62,8 +64,8 @@ def test_of_a_solution_from_a_flat_object_the_held_out_pixels_count(strength: fl
         object_array=np.ones((2, 2), np.complex64),
         weight=np.ones((2, 2), np.float32),
         uncertainty=np.ones((2, 2), np.float32),
-        probe=np.ones((1, 2, 2), np.complex64),
-        position_shift=np.ones((4, 2)),
+        prepared=cast(PreparedScan, None),
+        calibrated=('positions by 0.2 px (root mean square)',),
         strength=strength,
         sweeps=91,
         still=True,

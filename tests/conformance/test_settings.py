@@ -81,6 +81,7 @@ CHANGES = {
     ('engine', 'refine_iterations'): 7,
     ('engine', 'refine_method'): 'rpie',
     ('engine', 'refine_smoothing'): 0.3,
+    ('engine', 'calibrate'): 'probe, positions',
     ('engine', 'refine_probe'): True,
     ('engine', 'refine_positions'): True,
     ('engine', 'backend'): 'tensorflow',

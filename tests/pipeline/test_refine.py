@@ -80,9 +80,19 @@ def exact():
     corner = patterns.placement.corner
     obj = prepared.pad(prepared.scan.raw.objectGuess).astype(complex)
 
-    def rate(o, probe=patterns.probe, remainder=patterns.placement.remainder):
+    intensity, background = rng.uniform(0.5, 2, len(patterns)), rng.uniform(0, 3, (32, 32))
+    patterns = replace(patterns, intensity=intensity, background=background)
+
+    def rate(
+        o,
+        probe=patterns.probe,
+        remainder=patterns.placement.remainder,
+        intensity=intensity,
+        background=background,
+    ):
         windows = np.lib.stride_tricks.sliding_window_view(o, (32, 32))
-        return predict_intensity(windows[corner[:, 0], corner[:, 1]], probe, remainder) + 0.01
+        own = predict_intensity(windows[corner[:, 0], corner[:, 1]], probe, remainder)
+        return intensity[:, None, None] * own + background + 0.01
 
     counts = rate(obj) * rng.uniform(0.5, 2, (len(patterns), 32, 32))
     physics = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: np.sqrt(counts[chosen])))
@@ -123,7 +133,8 @@ def test_solve_08_the_curvature_is_that_of_the_likelihood_where_it_fits(exact):
     patterns, _, obj, _ = exact
     windows = np.lib.stride_tricks.sliding_window_view(obj, (32, 32))
     corner, remainder = patterns.placement.corner, patterns.placement.remainder
-    rate = predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, remainder) + 0.01
+    own = predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, remainder)
+    rate = patterns.intensity[:, None, None] * own + patterns.background + 0.01
     fitting = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: np.sqrt(rate[chosen])))
     direction, everything = random_like(obj), np.arange(len(patterns))
     found = fitting.curvature_along(obj, direction)
@@ -154,12 +165,37 @@ def test_ref_08_the_force_on_a_position_is_the_gradient_of_the_likelihood(exact)
     assert (np.linalg.eigvalsh(found.curvature) > 0).all()
 
 
+def test_cal_01_the_forces_on_intensities_and_background_are_the_gradient_of_the_likelihood(exact):
+    patterns, physics, obj, loss = exact
+    found = physics.residuals(obj)
+    rng = np.random.default_rng(4)
+    factor, counts = rng.random(len(patterns)), rng.random((32, 32))
+    along = slope(lambda t: loss(obj, intensity=patterns.intensity * (1 + t * factor)), 0, 1)
+    assert 2 * along == pytest.approx((factor * found.intensity_force).sum(), rel=1e-5)
+    along = slope(lambda t: loss(obj, background=patterns.background + t * counts), 0, 1)
+    image = np.fft.fftshift(found.background_force)
+    assert 2 * along == pytest.approx((counts * image).sum(), rel=1e-5)
+
+
 def test_ref_01_the_step_is_bounded_in_the_dark():
     amplitude, rate = np.full(3, 10.0), np.array([1e-12, 1.0, 100.0])
-    factor = residual_factor(amplitude, rate, 1e-6, 'poisson')
+    factor = residual_factor(amplitude, rate, 0.01, 1e-6, 'poisson')
     assert (np.abs(factor * np.sqrt(rate + 0.01)) <= 1.0001 * amplitude).all()
     assert factor[2] == pytest.approx(0, abs=1e-3)
-    np.testing.assert_allclose(residual_factor(amplitude, rate, 0, 'amplitude')[1:], [-9, 0])
+    np.testing.assert_allclose(residual_factor(amplitude, rate, 0.01, 0, 'amplitude')[1:], [-9, 0])
+
+
+def calibrated(patterns):
+    """Return the patterns with everything else that belongs to an experiment."""
+    rng = np.random.default_rng(5)
+    placement = replace(patterns.placement, remainder=patterns.placement.remainder + 0.3)
+    return replace(
+        patterns,
+        probe=patterns.probe * np.complex64(1.1),
+        placement=placement,
+        intensity=rng.uniform(0.5, 1.5, len(patterns)),
+        background=rng.uniform(0.5, 3, patterns.good.shape),
+    )
 
 
 @pytest.mark.parametrize('modes', [1, 2])
@@ -185,7 +221,18 @@ def test_ref_01_each_backend_agrees_with_numpy(backend, modes, likelihood):
     )
     assert np.abs(x - y).max() < 1e-3 * np.abs(y).max()
     for p in (ours, reference):
-        p.set_experiment(patterns.probe * np.complex64(1.1), patterns.placement.remainder + 0.3)
+        p.set_experiment(calibrated(patterns))
+    np.testing.assert_allclose(
+        ours.held_out_each(ours.to_device(obj)), reference.held_out_each(obj), rtol=1e-3
+    )
+    a, b = (p.evaluate(p.to_device(obj), chosen, likelihood) for p in (ours, reference))
+    for name in ('gradient', 'weight'):
+        x, y = ours.to_host(getattr(a, name)), getattr(b, name)
+        assert np.abs(x - y).max() < 1e-4 * np.abs(y).max()
+    x, y = ours.residuals(ours.to_device(obj)), reference.residuals(obj)
+    for field in fields(x):
+        a, b = getattr(x, field.name), getattr(y, field.name)
+        assert np.abs(a - b).max() < 1e-3 * np.abs(b).max(), field.name
     x, y = ours.experiment_gradient(ours.to_device(obj)), reference.experiment_gradient(obj)
     for field in fields(x):
         a, b = getattr(x, field.name), getattr(y, field.name)

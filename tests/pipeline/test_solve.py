@@ -14,9 +14,10 @@ from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import Reconstructed, SweepDone
 from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
 from ptycho_engine.physics.newton import NewtonStep
+from ptycho_engine.pipeline import course as course_module
 from ptycho_engine.pipeline import solve as solve_module
+from ptycho_engine.pipeline.course import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_SWEEPS
 from ptycho_engine.pipeline.quality import scanned_box, score
-from ptycho_engine.pipeline.solve import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_SWEEPS
 from tests.pipeline.test_refine import dense_scan
 
 DENSE_NRMSE = 0.00695
@@ -96,15 +97,15 @@ def test_solve_08_a_dense_scan_takes_steps_of_newtons_kind(dense):
 
 def test_solve_08_steps_that_held_out_pixels_are_against_are_not_taken(dense, monkeypatch):
     """The object goes on from where it was, by steps of momentum."""
-    _, plain = run(dense, load_model(NO_MODEL))
+    _, plain = run(dense, load_model(NO_MODEL), calibrate='off')
     monkeypatch.setattr(NewtonStep, 'reached', property(lambda step: 0.5 * step._obj))
-    events, result = run(dense, load_model(NO_MODEL))
-    assert sum(isinstance(event, SweepDone) for event in events) > solve_module.TURNED_SWEEPS
+    events, result = run(dense, load_model(NO_MODEL), calibrate='off')
+    assert sum(isinstance(event, SweepDone) for event in events) > course_module.TURNED_SWEEPS
     assert scored(dense, result).nrmse < 1.1 * scored(dense, plain).nrmse
 
 
 def test_solve_08_where_parts_of_the_scan_are_too_small_it_starts_again(dense, monkeypatch):
-    monkeypatch.setattr(solve_module, 'RUNAWAY', 0.0)
+    monkeypatch.setattr(course_module, 'RUNAWAY', 0.0)
     _, plain = run(dense, load_model(NO_MODEL))
     assert scored(dense, plain).nrmse < 1.2 * DENSE_NRMSE
 
@@ -151,17 +152,6 @@ def test_it_can_be_stopped(sparse):
 def test_rpie_belongs_to_networks_of_scans(sparse):
     with pytest.raises(ConfigError, match='refine_method'):
         run(sparse, None, refine_method='rpie')
-
-
-def test_probe_and_positions_are_refined_on_request(sparse):
-    raw = sparse.raw
-    rng = np.random.default_rng(0)
-    moved = replace(raw, xcoords=raw.xcoords + rng.normal(0, 1, len(raw)))
-    _, before = run(Scan.from_raw(moved), load_model(NO_MODEL))
-    _, after = run(Scan.from_raw(moved), load_model(NO_MODEL), refine_positions=True)
-    assert after.position_shift is not None
-    assert after.deviance < 0.95 * before.deviance
-    assert 'with positions by' in after.comments
 
 
 def test_the_packaged_prior_is_small():

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from ...blocks import block_length, blocks
 from ...physics.forward import BACKGROUND, modulus_floor
-from ...physics.refinement import Evaluation, ExperimentGradient, Likelihood, ScanPatterns
+from ...physics.refinement import (
+    MISFIT,
+    Evaluation,
+    ExperimentGradient,
+    Likelihood,
+    Residuals,
+    ScanPatterns,
+)
 from . import physics
 
 __all__ = ['TorchScanPhysics']
@@ -37,20 +44,17 @@ class TorchScanPhysics:
         self._device = device
         self._real = real
         self._wide = widest(device)
-        self._patterns = patterns
-        self._probe = torch.from_numpy(patterns.probe).to(device, real.to_complex())
+        # Illumination of the whole scan, once it is known.
+        self._light: Tensor | None = None
+        self._take_experiment(patterns)
         good = torch.from_numpy(patterns.good).to(device, real)
         self._good = torch.fft.ifftshift(good, dim=(-2, -1))
-        self._floor = modulus_floor(patterns.probe)
         self._corner = torch.from_numpy(patterns.placement.corner).to(device)
-        self._remainder = torch.from_numpy(patterns.placement.remainder).to(real).to(device)
         self._held = torch.from_numpy(patterns.held_out).to(device)
         pixels = torch.arange(patterns.size, device=device)
         self._window = pixels[:, None] * patterns.shape[1] + pixels[None, :]
         step = block_length(patterns.size, len(patterns.probe))
         self._step = max(step if device.type != 'cpu' else step // BLOCK_DIVISOR, 1)
-        # Illumination of the whole scan, once it is known; only another probe changes it.
-        self._light: Tensor | None = None
         self._cached: tuple[Tensor, Tensor] | None = None
         needed = len(patterns) * patterns.size**2 * real.itemsize * (1 + 2 * len(patterns.probe))
         if needed <= CACHE_BYTES:
@@ -95,7 +99,7 @@ class TorchScanPhysics:
             fields = physics.far_field(self._cut(obj, chosen), probes)
             moved = physics.far_field(self._cut(direction, chosen), probes)
             product = torch.addcmul(fields.real * moved.real, fields.imag, moved.imag).sum(dim=1)
-            relative = product / (physics.mode_intensity(fields) + BACKGROUND)
+            relative = product / (physics.mode_intensity(fields) + self._dark_rate)
             self._leave_out(relative, chosen)
             back = torch.fft.ifft2(fields * relative[:, None], norm='ortho')
             updates = physics.back_projection(back, probes)
@@ -104,12 +108,37 @@ class TorchScanPhysics:
 
     def held_out(self, obj: Tensor) -> float:
         """Return the Poisson deviance per held-out pixel of all patterns."""
-        total = obj.new_zeros((), dtype=self._wide)
+        return float(self.held_out_each(obj).mean())
+
+    def held_out_each(self, obj: Tensor) -> npt.NDArray[np.float64]:
+        """Return the Poisson deviance per held-out pixel of each pattern (n,)."""
+        each = []
         for chosen in self._blocks(np.arange(len(self._patterns))):
             amplitude, probes = self._take(chosen)
             rate = physics.mode_intensity(physics.far_field(self._cut(obj, chosen), probes))
-            total += self._deviance(rate, amplitude, chosen)
-        return float(total) / (len(self._patterns) * self._held.shape[1])
+            each.append(self._deviance(rate, amplitude, chosen))
+        return self.to_host(torch.cat(each)).astype(np.float64) / self._held.shape[1]
+
+    def residuals(self, obj: Tensor) -> Residuals:
+        """Return what the fitted pixels say about beam intensities and detector."""
+        each = []
+        size = self._patterns.size
+        total = obj.real.new_zeros((6, size, size), dtype=self._wide)
+        for chosen in self._blocks(np.arange(len(self._patterns))):
+            amplitude, probes = self._take(chosen)
+            own = physics.mode_intensity(physics.far_field(self._cut(obj, chosen), probes))
+            counts, rate = amplitude.square(), own + self._dark_rate
+            excess = 1 - counts / rate
+            misfit = ((counts - rate).square() > MISFIT**2 * (rate + 1)).to(rate)
+            fitted = torch.ones_like(rate)
+            self._leave_out(fitted, chosen)
+            over_pixels = [(fitted * a).sum(dim=(1, 2)) for a in (excess * own, own.square() / rate)]
+            each.append(torch.stack(over_pixels))
+            images = excess, rate.reciprocal(), counts, rate, misfit, torch.ones_like(rate)
+            for index, values in enumerate(images):
+                total[index] += (fitted * values).sum(dim=0)
+        over_patterns = self.to_host(total).astype(np.float64)
+        return Residuals(*self.to_host(torch.cat(each, dim=1)).astype(np.float64), *over_patterns)
 
     def gradient_power(self, obj: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
@@ -132,23 +161,41 @@ class TorchScanPhysics:
         for chosen, probes, changes, _ in self._changes(obj, np.arange(len(self._patterns)), 'poisson'):
             where = chosen.to(self._device)
             patches = self._cut(obj, chosen)[:, None]
-            probe += physics.shift_probe(patches.conj() * changes, -self._remainder[where]).sum(dim=0)
-            weight += physics.mode_intensity(patches).sum(dim=0)
+            seen = self._exposure[where, None, None, None] * patches
+            probe += physics.shift_probe(seen.conj() * changes, -self._remainder[where]).sum(dim=0)
+            weight += physics.mode_intensity(seen).sum(dim=0)
             moved = torch.fft.ifft2(torch.fft.fft2(probes)[:, :, None] * slope) * patches[:, :, None]
             force[where] = (moved.conj() * changes[:, :, None]).real.sum(dim=(1, 3, 4)).to(self._wide)
             products = (moved.conj()[:, :, :, None] * moved[:, :, None]).real
             curvature[where] = products.sum(dim=(1, 4, 5)).to(self._wide)
         return ExperimentGradient(*(self.to_host(a) for a in (probe, weight, force, curvature)))
 
-    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
-        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
-        self._probe = torch.from_numpy(probe).to(self._device, self._real.to_complex())
-        self._remainder = torch.from_numpy(remainder).to(self._real).to(self._device)
-        self._floor = modulus_floor(probe)
-        self._light = None
+    def set_experiment(self, patterns: ScanPatterns) -> None:
+        """Take the probe, remainders, intensities and background of `patterns` from now on."""
+        self._take_experiment(patterns)
         if self._cached is not None:
             for part in blocks(len(self._patterns), self._step):
-                self._cached[1][part] = physics.shift_probe(self._probe, self._remainder[part])
+                self._cached[1][part] = self._shifted(torch.arange(part.start, part.stop))
+
+    def _take_experiment(self, patterns: ScanPatterns) -> None:
+        def on_device(values: npt.NDArray[np.float64]) -> Tensor:
+            return torch.from_numpy(values).to(self._real).to(self._device)
+
+        self._patterns = patterns
+        self._probe = torch.from_numpy(patterns.probe).to(self._device, self._real.to_complex())
+        self._remainder = on_device(patterns.placement.remainder)
+        self._exposure = on_device(patterns.exposure)
+        self._dark_rate = on_device(patterns.dark_rate)
+        self._floor = modulus_floor(patterns.probe)
+        self._light = None
+
+    def _shifted(self, chosen: Tensor) -> Tensor:
+        """Return the probe (b, P, N, N) of some patterns."""
+        where = chosen.to(self._device)
+        shifted = physics.shift_probe(self._probe, self._remainder[where])
+        return (
+            shifted if self._patterns.intensity is None else shifted * self._exposure[where, None, None, None]
+        )
 
     def _blocks(self, indices: npt.NDArray[np.int64]) -> Iterator[Tensor]:
         for part in blocks(len(indices), self._step):
@@ -157,9 +204,7 @@ class TorchScanPhysics:
     def _load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Read amplitudes (b, N, N), zero frequency at index 0, and shift the probe (b, P, N, N)."""
         amplitude = torch.from_numpy(self._patterns.amplitude(chosen.numpy())).to(self._device, self._real)
-        remainder = self._remainder[chosen.to(self._device)]
-        shifted = physics.shift_probe(self._probe, remainder)
-        return torch.fft.ifftshift(amplitude, dim=(-2, -1)), shifted
+        return torch.fft.ifftshift(amplitude, dim=(-2, -1)), self._shifted(chosen)
 
     def _take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         if self._cached is None:
@@ -203,12 +248,12 @@ class TorchScanPhysics:
             rate = physics.mode_intensity(fields)
             fit = self._deviance(rate, amplitude, chosen)
             if likelihood == 'poisson':
-                ratio = amplitude * torch.rsqrt(rate + BACKGROUND)
+                ratio = amplitude * torch.rsqrt(rate + self._dark_rate)
                 factor = 0.5 - 0.5 * ratio * ratio.clamp(max=2)
             else:
-                factor = 1 - amplitude * torch.rsqrt(rate + self._floor)
+                factor = 1 - amplitude * torch.rsqrt(rate + (self._dark_rate - BACKGROUND) + self._floor)
             self._leave_out(factor, chosen)
-            yield chosen, probes, torch.fft.ifft2(fields * factor[:, None], norm='ortho'), fit
+            yield chosen, probes, torch.fft.ifft2(fields * factor[:, None], norm='ortho'), fit.sum()
 
     def _leave_out(self, factor: Tensor, chosen: Tensor) -> None:
         """Set a factor (b, N, N) to 0 at bad and at held-out pixels."""
@@ -219,9 +264,10 @@ class TorchScanPhysics:
         return self._held[(chosen % len(self._held)).to(self._device)]
 
     def _deviance(self, rate: Tensor, amplitude: Tensor, chosen: Tensor) -> Tensor:
-        """Return the Poisson deviance summed over the held-out pixels."""
+        """Return the Poisson deviance (b,) summed over the held-out pixels of some patterns."""
         pixels = self._pixels(chosen)
         k = amplitude.reshape(len(chosen), -1).gather(1, pixels).to(self._wide).square()
-        lam = rate.reshape(len(chosen), -1).gather(1, pixels).to(self._wide) + BACKGROUND
-        total: Tensor = 2 * (torch.special.xlogy(k, k / lam) - (k - lam)).sum()
+        expected = rate + self._dark_rate
+        lam = expected.reshape(len(chosen), -1).gather(1, pixels).to(self._wide)
+        total: Tensor = 2 * (torch.special.xlogy(k, k / lam) - (k - lam)).sum(dim=1)
         return total

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ...blocks import block_length, blocks
 from ...physics.forward import BACKGROUND
-from ...physics.refinement import Likelihood, NumpyScanPhysics, ScanPatterns
+from ...physics.refinement import MISFIT, Likelihood, NumpyScanPhysics, ScanPatterns
 from . import physics
 
 __all__ = ['TensorFlowScanPhysics']
@@ -45,9 +45,9 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
 
     def __init__(self, patterns: ScanPatterns, device: str, real: tf.DType) -> None:
         number = physics.complex_type(real).as_numpy_dtype
-        super().__init__(replace(patterns, probe=patterns.probe.astype(number)))
         self._device = device
         self._real = real
+        super().__init__(replace(patterns, probe=patterns.probe.astype(number)))
         size, modes = patterns.size, len(patterns.probe)
         step = block_length(size, modes)
         self._step = max(step if 'GPU' in device else step // BLOCK_DIVISOR, 1)
@@ -62,13 +62,18 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
             with tf.device(device):
                 self._cached = tf.concat([a for a, _ in parts], 0), tf.concat([p for _, p in parts], 0)
 
-    def _fit(self, obj: Any, chosen: Indices) -> float:
-        """Return the Poisson deviance summed over the held-out pixels of one block of patterns."""
-        return float(self._run('fit', self._cut(obj, chosen)[None], chosen)[0])
+    def _fit(self, obj: Any, chosen: Indices) -> Any:
+        """Return the Poisson deviance (b,) summed over the held-out pixels of some patterns."""
+        return self._run('fit', self._cut(obj, chosen)[None], chosen)[0].numpy()
 
-    def set_experiment(self, probe: npt.NDArray[np.complex64], remainder: npt.NDArray[np.float64]) -> None:
-        """Take another probe (P, N, N) and other remainders (n, 2) from now on."""
-        super().set_experiment(probe.astype(self._patterns.probe.dtype), remainder)
+    def _residuals(self, obj: Any, chosen: Indices) -> tuple[Any, Any]:
+        """Return the sums of some patterns over pixels (2, b) and over patterns (6, N, N)."""
+        over_pixels, over_patterns = self._run('residuals', self._cut(obj, chosen)[None], chosen)
+        return over_pixels.numpy(), over_patterns.numpy()
+
+    def set_experiment(self, patterns: ScanPatterns) -> None:
+        """Take the probe, remainders, intensities and background of `patterns` from now on."""
+        super().set_experiment(replace(patterns, probe=patterns.probe.astype(self._patterns.probe.dtype)))
         if self._cached is not None:
             parts = [
                 self._shifted(np.arange(part.start, part.stop)) for part in self._blocks(len(self._patterns))
@@ -94,7 +99,9 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
         patterns = self._patterns
         with tf.device(self._device):
             remainder = tf.constant(patterns.placement.remainder[chosen], self._real)
-            return physics.shift_probe(tf.constant(patterns.probe), remainder)
+            shifted = physics.shift_probe(tf.constant(patterns.probe), remainder)
+            exposure = tf.constant(patterns.exposure[chosen, None, None, None], self._real)
+            return physics.as_complex(exposure) * shifted
 
     def _updates(self, obj: Any, indices: Indices, likelihood: Likelihood) -> Any:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
@@ -129,6 +136,7 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
                 self._held,
                 self._fitted,
                 tf.constant(self._floor, self._real),
+                tf.constant(self._dark_rate, self._real),
             )
 
 
@@ -136,8 +144,9 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
 def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., Any]:
     """Return a function of patches and patterns as a graph for any scan and any number of its patterns.
 
-    'fit' returns the held-out deviance alone; 'curvature' takes patches of the object and of a direction and
-    returns what is added up (b, N, N); the name of a likelihood returns beside the deviance the probes
+    'fit' returns the held-out deviance of each pattern alone, 'residuals' what
+    :meth:`TensorFlowScanPhysics._residuals` does; 'curvature' takes patches of the object and of a direction
+    and returns what is added up (b, N, N); the name of a likelihood returns beside the deviance the probes
     (b, P, N, N) and the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of
     each exit wave.
     """
@@ -153,6 +162,7 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
         held: tf.Tensor,
         fitted: tf.Tensor,
         floor: tf.Tensor,
+        dark_rate: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         amplitude, probes = tf.gather(amplitudes, where), tf.gather(all_probes, where)
         fields = physics.far_field(patches[0], probes)
@@ -162,17 +172,20 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
         if what == 'curvature':
             moved = physics.far_field(patches[1], probes)
             product = tf.reduce_sum(tf.math.real(tf.math.conj(fields) * moved), axis=1)
-            factor = trusted * product / (rate + BACKGROUND)
+            factor = trusted * product / (rate + dark_rate)
             back = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
             return (tf.reduce_sum(tf.math.conj(probes) * back, axis=1),)
-        fit = _held_out_deviance(rate, amplitude, tf.gather(held, held_set))
+        if what == 'residuals':
+            return _summed_residuals(rate, dark_rate, amplitude, tf.gather(fitted, held_set))
+        fit = _held_out_deviance(rate + dark_rate, amplitude, tf.gather(held, held_set))
         if what == 'fit':
             return (fit,)
+        fit = tf.reduce_sum(fit)
         if likelihood == 'poisson':
-            ratio = tf.square(amplitude) / (rate + BACKGROUND)
+            ratio = tf.square(amplitude) / (rate + dark_rate)
             factor = (1 - tf.minimum(ratio, 2 * tf.sqrt(ratio))) / 2
         else:
-            factor = 1 - amplitude / tf.sqrt(rate + floor)
+            factor = 1 - amplitude / tf.sqrt(rate + (dark_rate - BACKGROUND) + floor)
         factor *= trusted
         change = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
         if changes:
@@ -190,18 +203,31 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
             tf.TensorSpec((None, None), tf.int32),
             tf.TensorSpec((None, size, size), real),
             tf.TensorSpec((), real),
+            tf.TensorSpec((size, size), real),
         ],
         autograph=False,
     )
     return graph
 
 
-def _held_out_deviance(rate: tf.Tensor, amplitude: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """Return the Poisson deviance summed over the held-out pixels (b, h) of each pattern, in float64."""
+def _summed_residuals(
+    own: tf.Tensor, dark_rate: tf.Tensor, amplitude: tf.Tensor, fitted: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the sums of patterns (b, N, N) over pixels (2, b) and over patterns (6, N, N)."""
+    counts, rate = tf.square(amplitude), own + dark_rate
+    excess = 1 - counts / rate
+    misfit = tf.cast(tf.square(counts - rate) > MISFIT**2 * (rate + 1), rate.dtype)
+    over_pixels = [tf.reduce_sum(fitted * a, axis=(1, 2)) for a in (excess * own, tf.square(own) / rate)]
+    images = (excess, 1 / rate, counts, rate, misfit, tf.ones_like(rate))
+    return tf.stack(over_pixels), tf.stack([tf.reduce_sum(fitted * a, axis=0) for a in images])
+
+
+def _held_out_deviance(expected: tf.Tensor, amplitude: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """Return the Poisson deviance (b,) summed over the held-out pixels (b, h) of each pattern, in float64."""
 
     def chosen(images: tf.Tensor) -> tf.Tensor:
         flat = tf.gather(tf.reshape(images, [tf.shape(images)[0], -1]), pixels, batch_dims=1)
         return tf.cast(flat, tf.float64)
 
-    k, lam = tf.square(chosen(amplitude)), chosen(rate) + BACKGROUND
-    return 2 * tf.reduce_sum(tf.math.xlogy(k, k / lam) - (k - lam))
+    k, lam = tf.square(chosen(amplitude)), chosen(expected)
+    return 2 * tf.reduce_sum(tf.math.xlogy(k, k / lam) - (k - lam), axis=1)

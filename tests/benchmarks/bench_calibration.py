@@ -1,0 +1,285 @@
+"""Scans whose file says something wrong, reconstructed as they are and with what the scan says of itself.
+
+    python tests/benchmarks/bench_calibration.py [--kinds defocus background ...] [--set tuning] [--count 3]
+
+Each scan is simulated by NumPy alone (``outside_scenes.py``), 169 patterns of 64², and reconstructed by
+default settings three times: with a file that says everything right, with the one that does not and
+``calibrate`` off, and with that one by ``auto``. A line gives the NRMSE and the CPU seconds of each and what
+was found; a table of medians ends it. ``--set tuning`` takes the seeds by which settings may be chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import numpy as np
+import numpy.typing as npt
+from outside_scenes import SIDE, SIZE, intensities, make_object
+
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.data.scan import Scan
+from ptycho_engine.events import Reconstructed
+from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.pipeline.reconstruct import reconstruct
+
+SETS = {'tuning': range(100, 103), 'table': range(300, 312)}
+"""Seeds: those that settings may be chosen by, and those of the table."""
+
+STEP_PX, POINTS, JITTER_PX = 6.0, 13, 1.5
+DOSES = 1e4, 1e5, 1e6
+OBJECTS = 'leaves', 'grains', 'photographs', 'leaves'
+DEFOCUS = 7.6, 10.0, 5.5
+"""Phase in radians at the edge of the pupil of the three probes."""
+
+Image = npt.NDArray[np.complexfloating]
+Real = npt.NDArray[np.float64]
+
+
+def probe(defocus: float, coma: float = 0.7) -> npt.NDArray[np.complex128]:
+    """Return an annular pupil out of focus (SIZE, SIZE), of power 1, in the middle of the patch."""
+    frequency = np.fft.fftfreq(SIZE)
+    fy, fx = np.meshgrid(frequency, frequency, indexing='ij')
+    radius, angle = np.hypot(fy, fx) / 0.17, np.arctan2(fy, fx)
+    pupil = 1 / (1 + np.exp((radius - 1) / 0.03)) - 1 / (1 + np.exp((radius - 0.4) / 0.03))
+    pupil = pupil * (1 - 0.25 * radius * np.cos(angle - 0.6))
+    aberration = (
+        defocus * radius**2 + coma * radius**3 * np.cos(angle + 1.1) + 0.5 * radius**3 * np.cos(3 * angle)
+    )
+    field = np.fft.fftshift(np.fft.ifft2(pupil * np.exp(1j * aberration + 1j * np.pi * (fx + fy))))
+    return np.asarray(field / np.sqrt((np.abs(field) ** 2).sum()))
+
+
+@dataclass
+class Case:
+    """What happened in the experiment, and what its file says."""
+
+    rng: np.random.Generator
+    truth: Image
+    modes: Image
+    """(P, N, N) of the beam."""
+    x: Real
+    y: Real
+    photons: float
+    told_probe: Image
+    """(P, N, N)."""
+    told_x: Real
+    told_y: Real
+    blur: float = 0.0
+    """Pixels that the stage moves along x in an exposure."""
+    intensity: Real | None = None
+    """(n,) relative."""
+    background: float = 0.0
+    bad: npt.NDArray[np.bool_] | None = None
+    """(N, N) pixels that read a value of their own."""
+    reading: Real | None = None
+    """(N, N) of these."""
+
+    def scans(self) -> dict[str, RawData]:
+        """Return the scan with a file that is right, as far as a file can be, and with the wrong one."""
+        expected = sum(
+            intensities(self.truth, mode, self.x + moved, self.y)
+            for mode in self.modes
+            for moved in (np.linspace(-0.5, 0.5, 5) * self.blur if self.blur else (0.0,))
+        )
+        factor = self.photons / expected.sum(axis=(1, 2)).mean()
+        power = factor * (5 if self.blur else 1)
+        clean = factor * expected
+        relative = np.ones(len(self.x)) if self.intensity is None else self.intensity
+        counts = self.rng.poisson(clean * relative[:, None, None] + self.background).astype(float)
+        alike = self.rng.poisson(clean).astype(float)
+        if self.bad is not None:
+            counts[:, self.bad] = self.rng.poisson(self.reading[self.bad], (len(counts), self.bad.sum()))
+        right = self._file(alike, np.sqrt(power) * self.modes, self.x, self.y)
+        wrong = self._file(counts, np.sqrt(power) * self.told_probe, self.told_x, self.told_y)
+        return {'right': right, 'wrong': wrong}
+
+    def _file(self, counts: Real, modes: Image, x: Real, y: Real) -> RawData:
+        return RawData(
+            diffraction=np.sqrt(counts).astype(np.float32),
+            probeGuess=modes.astype(np.complex64),
+            xcoords=x.copy(),
+            ycoords=y.copy(),
+            objectGuess=np.ones(self.truth.shape, np.complex64),
+            source='case',
+        )
+
+
+def _clean(case: Case) -> None:
+    pass
+
+
+def _defocus(case: Case) -> None:
+    case.told_probe = probe(case.rng.choice([-1, 1]) * case.rng.uniform(2, 4) + DEFOCUS[0], 0.4)[None]
+
+
+def _positions(case: Case) -> None:
+    case.told_x = case.x + case.rng.normal(0, 0.7, len(case.x))
+    case.told_y = case.y + case.rng.normal(0, 0.7, len(case.y))
+
+
+def _both(case: Case) -> None:
+    _defocus(case)
+    _positions(case)
+
+
+def _modes(case: Case) -> None:
+    frequency = np.fft.fftfreq(SIZE)
+    others = [
+        np.fft.ifft2(2j * np.pi * f * np.fft.fft2(case.modes[0])) for f in (frequency, frequency[:, None])
+    ]
+    others = [
+        np.sqrt(share) * mode / np.linalg.norm(mode) for share, mode in zip((0.25, 0.15), others, strict=True)
+    ]
+    case.modes = np.stack([np.sqrt(0.6) * case.modes[0], *others])
+
+
+def _background(case: Case) -> None:
+    case.background = case.rng.uniform(1, 4)
+
+
+def _intensities(case: Case) -> None:
+    case.intensity = case.rng.uniform(0.3, 1.2, len(case.x))
+
+
+def _affine(case: Case) -> None:
+    angle, stretch = np.deg2rad(case.rng.choice([-1, 1]) * 8), 1 + 0.08 * case.rng.choice([-1, 1])
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if case.rng.random() < 0.5:
+        matrix = stretch * np.eye(2)
+    middle = np.array([[case.x.mean()], [case.y.mean()]])
+    case.told_x, case.told_y = matrix @ (np.stack([case.x, case.y]) - middle) + middle
+
+
+def _hot(case: Case) -> None:
+    case.bad = np.zeros((SIZE, SIZE), bool)
+    case.reading = np.zeros((SIZE, SIZE))
+    for _ in range(4):
+        place = tuple(case.rng.integers(4, SIZE - 4, 2))
+        case.bad[place], case.reading[place] = True, 10 ** case.rng.uniform(3, 5)
+
+
+def _gap(case: Case) -> None:
+    case.bad, case.reading = np.zeros((SIZE, SIZE), bool), np.zeros((SIZE, SIZE))
+    case.bad[:, 38:40] = True
+
+
+def _stop(case: Case) -> None:
+    case.reading = np.zeros((SIZE, SIZE))
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
+    case.bad = np.hypot(y - 8, x) < 4
+
+
+def _fly(case: Case) -> None:
+    case.blur = STEP_PX
+
+
+KINDS: dict[str, Callable[[Case], None]] = {
+    'clean': _clean,
+    'defocus': _defocus,
+    'positions': _positions,
+    'defocus+positions': _both,
+    'modes': _modes,
+    'background': _background,
+    'intensities': _intensities,
+    'affine': _affine,
+    'hot': _hot,
+    'gap': _gap,
+    'stop': _stop,
+    'fly': _fly,
+}
+
+
+def make_case(kind: str, seed: int, dose: float | None = None) -> Case:
+    """Simulate a scan of a kind; object, probe and dose follow from the seed."""
+    rng = np.random.default_rng([24, sorted(KINDS).index(kind), seed])
+    truth = make_object(OBJECTS[seed % len(OBJECTS)], seed)
+    beam = probe(DEFOCUS[0])[None]
+    axis = (np.arange(POINTS) - (POINTS - 1) / 2) * STEP_PX + (SIDE - 1) / 2
+    y, x = (
+        (grid + rng.uniform(-JITTER_PX, JITTER_PX, grid.shape)).ravel()
+        for grid in np.meshgrid(axis, axis, indexing='ij')
+    )
+    photons = DOSES[1] if dose is None else dose
+    case = Case(rng, truth, beam, x, y, photons, beam, x, y)
+    KINDS[kind](case)
+    return case
+
+
+def image(raw: RawData, calibrate: str, backend: str) -> tuple[Image, float, str]:
+    """Return the object that defaults find, CPU seconds and what is told of it."""
+    tic = time.process_time()
+    config = InferenceConfig(backend=backend, calibrate=calibrate)
+    execution = PyTorchExecutionConfig(accelerator='cpu')
+    for event in reconstruct(Scan.from_raw(raw), None, config, execution=execution):
+        if isinstance(event, Reconstructed):
+            found = event.reconstruction
+    return found.object_array, time.process_time() - tic, found.comments
+
+
+COLUMNS = {
+    'right': ('right', 'off'),
+    'clean-auto': ('right', 'auto'),
+    'wrong': ('wrong', 'off'),
+    'auto': ('wrong', 'auto'),
+}
+"""Which file is reconstructed with which `calibrate`."""
+
+
+def lines(
+    kind: str, seeds: Sequence[int], columns: Sequence[str], backend: str, dose: float | None
+) -> Iterator[dict[str, float]]:
+    """Yield the NRMSE of each column of a kind, seed by seed, and print them."""
+    for seed in seeds:
+        case = make_case(kind, seed, dose)
+        scans = case.scans()
+        found: dict[str, float] = {}
+        words = ''
+        for column in columns:
+            file, calibrate = COLUMNS[column]
+            obj, seconds, comments = image(scans[file], calibrate, backend)
+            box = scan_box(case.x, case.y, case.truth.shape)
+            found[column] = score(case.truth.astype(np.complex64), obj, box).nrmse
+            words += f'{column} {found[column]:.4f} in {seconds:.1f} s   '
+        print(f'{kind:18} {seed}  {words}{comments if "auto" in columns else ""}', flush=True)
+        yield found
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=list(KINDS))
+    parser.add_argument('--set', choices=SETS, default='table')
+    parser.add_argument('--count', type=int, help='the first so many seeds (default: all)')
+    parser.add_argument('--columns', nargs='+', choices=COLUMNS, default=['right', 'wrong', 'auto'])
+    parser.add_argument('--photons', type=float)
+    parser.add_argument('--backend', choices=BACKENDS, default=BACKENDS[0])
+    given = parser.parse_args(words)
+    seeds = SETS[given.set][: given.count]
+    table = {
+        kind: list(lines(kind, seeds, given.columns, given.backend, given.photons)) for kind in given.kinds
+    }
+    print(f'| kind | {" | ".join(given.columns)} | worst auto / right |')
+    print('|---' * (2 + len(given.columns)) + '|')
+    for kind, rows in table.items():
+        cells = ' | '.join(f'{median(row[c] for row in rows):.4f}' for c in given.columns)
+        worst = (
+            max(row['auto'] / row['right'] for row in rows)
+            if {'auto', 'right'} <= set(given.columns)
+            else float('nan')
+        )
+        print(f'| {kind} | {cells} | {worst:.2f} |')
+
+
+if __name__ == '__main__':
+    main()

@@ -6,18 +6,23 @@ import logging
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import median_filter
 
 from ..blocks import first_to_last
 from .raw_data import RawData
 
-__all__ = ['centre_of_mass', 'mean_counts', 'warn_if_off_centre']
+__all__ = ['centre_of_mass', 'mean_counts', 'off_probe', 'warn_if_off_centre']
 
 logger = logging.getLogger('ptychopinn.data')
 
 LOOKED_AT = 32
 """Patterns that are averaged."""
+CORNERED = 0.6
+"""Part of its agreement with the probe that a mean pattern keeps at most if its middle is in its corners."""
 TOLERANCE_PX = 3.0
 """Distance beyond which patterns are said to be off centre; objects shift single patterns, not their mean."""
+HOT = 5.0
+"""Times the median of the pixels around it, beyond which more light in a pixel does not count."""
 ERRORS = 3.0
 """Standard errors from photon noise to be added to it."""
 
@@ -36,6 +41,44 @@ def centre_of_mass(image: npt.NDArray[np.floating]) -> tuple[float, float]:
     total = max(float(image.sum()), 1e-300)
     rows, columns = np.indices(image.shape, dtype=np.float64)
     return float((rows * image).sum() / total), float((columns * image).sum() / total)
+
+
+def off_probe(
+    counts: npt.NDArray[np.float64], probe: npt.NDArray[np.complex64]
+) -> tuple[tuple[int, int], float]:
+    """Return by how many [rows, columns] patterns must be rolled to lie where the probe's far field does.
+
+    And how well they fit where they are, relative to there: 1 where they do not have to be rolled.
+
+    Parameters
+    ----------
+    counts : (N, N) float
+        Mean pattern, 0 in bad pixels.
+    probe : (P, N, N) complex
+    """
+    field = np.fft.fft2(probe.astype(np.complex128))
+    expected = np.fft.fftshift((np.abs(field) ** 2).sum(axis=0))
+    found, wanted = (np.fft.fft2(np.sqrt(values)) for values in (counts, expected))
+    correlation = np.fft.ifft2(wanted * found.conj()).real
+    row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)
+    size = len(counts)
+    half = size // 2
+    shift = (int(row) + half) % size - half, (int(column) + half) % size - half
+    return shift, float(correlation[0, 0] / correlation[row, column])
+
+
+def _warn_if_cornered(raw: RawData, light: npt.NDArray[np.float64]) -> bool:
+    """Log a warning where the middle of the mean pattern (N, N) is in its corners; return whether it is."""
+    half = raw.N // 2
+    shift, fit = off_probe(light, raw.probeGuess)
+    if fit > CORNERED or not all(abs(abs(step) - half) <= 1 for step in shift):
+        return False
+    logger.warning(
+        '%s: the middle of the patterns is in their corners; they want numpy.fft.fftshift over their two '
+        'axes (ptychopinn doctor --fix OUT.npz).',
+        raw.source,
+    )
+    return True
 
 
 def _error(light: npt.NDArray[np.floating], centre: tuple[float, float]) -> float:
@@ -61,11 +104,13 @@ def warn_if_off_centre(raw: RawData) -> tuple[float, float]:
     light = mean_counts(raw) * good
     if not light.any():
         return 0.0, 0.0
+    # A hot pixel is no light: what lies around it tells.
+    light = np.minimum(light, HOT * median_filter(light, 3) + 1)
     found = centre_of_mass(light)
     middle = raw.N // 2
     off = found[0] - middle, found[1] - middle
     tolerance = TOLERANCE_PX + ERRORS * _error(light * min(len(raw), LOOKED_AT), found)
-    if np.hypot(*off) > tolerance:
+    if not _warn_if_cornered(raw, light) and np.hypot(*off) > tolerance:
         far_field = np.fft.fftshift(np.fft.fft2(raw.probeGuess.astype(np.complex128)), axes=(-2, -1))
         expected = centre_of_mass((np.abs(far_field) ** 2).sum(axis=0) * good)
         if np.hypot(found[0] - expected[0], found[1] - expected[1]) > tolerance:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from ..data.raw_data import RawData
+from ..errors import DataValueError
 from .changes import (
     POSITIONS,
     Change,
@@ -32,14 +33,19 @@ from .changes import (
 )
 from .pixels import suspects, tied_pixels
 from .trial_fit import Free, Judgement, TrialFit
-from .trials import NEAR, Reading, Trials, median_step, off_centre, probe_width
+from .trials import (
+    FEWEST_PATTERNS,
+    NEAR,
+    Reading,
+    Trials,
+    is_too_little,
+    median_step,
+    off_centre,
+    probe_width,
+)
 
 __all__ = ['Cause', 'Diagnosis', 'diagnose']
 
-FEWEST_PATTERNS = 9
-"""Patterns of a scan below which nothing is tried."""
-WIDEST_STEP = 1.5
-"""Steps of the scan, relative to the probe's width, beyond which patterns tell nothing of each other."""
 ROUNDS, PIXEL_ROUNDS = 3, 5
 """Most causes that are looked for one after another, and most looks at the pixels that stand out."""
 
@@ -69,6 +75,8 @@ ROUND = 0.03
 """Relative distance from a power of ten within which a unit is that."""
 CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Phases in radians at the edge of the patterns that a probe may be out of focus by, of both signs."""
+CALIBRATED = 'ptychopinn reconstruct IN finds it by itself (--calibrate auto)'
+"""What to do about what a file does not hold."""
 TIED = 4
 """Pixels of one pattern that share the largest value of all from which on they are saturated."""
 
@@ -119,14 +127,14 @@ class Diagnosis:
 def diagnose(raw: RawData) -> Diagnosis | None:
     """Try a scan as it is and, where that is far from photon noise, every way to read it otherwise.
 
-    None where there is too little of it to tell, or nothing overlaps.
-
-    Raises
-    ------
-    DataValueError
-        If the patterns are dark, or the probe sends no light to the valid pixels.
+    None where there is too little of it to tell, nothing overlaps, or the middle of the scan is dark.
     """
-    return None if len(raw) < FEWEST_PATTERNS else _Search(raw).run()
+    if len(raw) < FEWEST_PATTERNS:
+        return None
+    try:
+        return _Search(raw).run()
+    except DataValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ class _Search:
 
     def run(self) -> Diagnosis | None:
         causes: list[Cause] = []
-        if median_step(self._raw) > WIDEST_STEP * probe_width(self._raw):
+        if is_too_little(self._raw):
             found = next(self._scales(None, _hopeless()), None)
             if found is None or found.cause.after > PLAUSIBLE:
                 return None
@@ -290,7 +298,7 @@ class _Search:
                 'the intensity of the beam differs from pattern to pattern, by a factor of '
                 f'{fit.intensity.max() / fit.intensity.min():.2g} between the strongest and the weakest'
             ),
-            'the file of a scan cannot hold that',
+            f'the file of a scan cannot hold that, but {CALIBRATED}',
         )
 
     def _background(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
@@ -298,8 +306,8 @@ class _Search:
             'background',
             judged,
             lambda fit: f'about {fit.background:.2g} counts in every pixel are background',
-            'the file of a scan cannot hold that, and counts less a background are no counts any more; '
-            'measure with less of it',
+            'counts less a background are no counts any more, so that no file can be written without it, but '
+            f'{CALIBRATED}',
         )
 
     def _affine(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
@@ -363,7 +371,7 @@ class _Search:
             'probe',
             judged,
             lambda fit: 'the probe is not that of the scan',
-            'refine it (ptychopinn reconstruct --refine-probe)',
+            CALIBRATED,
         )
 
     def _positions(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
@@ -374,7 +382,7 @@ class _Search:
                 'single positions are off by about '
                 f'{float(np.sqrt(np.square(fit.moved).sum(axis=1).mean())):.1g} px'
             ),
-            'refine them (ptychopinn reconstruct --refine-positions)',
+            CALIBRATED,
         )
 
 

@@ -16,7 +16,7 @@ class Grade(StrEnum):
     CAUTION = 'caution'
     """A run goes through, but its result will suffer."""
     WRONG = 'WRONG'
-    """A run goes through, but its image would be far from what the patterns say."""
+    """A run goes through, but its image, unless calibration corrects the scan, is far from the patterns."""
     STOP = 'STOP'
     """A run would end with an error."""
 

@@ -7,17 +7,33 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft
 
+from ..data.centring import off_probe
 from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
+from ..errors import DataValueError
 from ..physics.probe import relative_intensity
 from .changes import Change, changed
 from .trial_fit import Free, TrialFit
 
-__all__ = ['NEAR', 'Reading', 'Trials', 'median_step', 'off_centre', 'probe_width']
+__all__ = [
+    'FEWEST_PATTERNS',
+    'NEAR',
+    'Reading',
+    'Trials',
+    'far_from_noise',
+    'is_too_little',
+    'median_step',
+    'off_centre',
+    'probe_width',
+]
 
 PATTERNS, SCREENED_PATTERNS, LEAST_PATTERNS = 49, 25, 16
 """Neighbouring patterns of the part that is fitted, of one that is fitted in a hurry, and the fewest of
 either."""
+FEWEST_PATTERNS = 9
+"""Patterns of a scan below which nothing is tried."""
+WIDEST_STEP = 1.5
+"""Steps of the scan, relative to the probe's width, beyond which patterns tell nothing of each other."""
 REFERENCE_SIZE = 64
 """Pixels of a side of patterns of which so many are taken; of larger ones there are fewer."""
 ITERATIONS = 40
@@ -80,6 +96,28 @@ class Trials:
         return max(NEAR, SLACK * _simulated(fit).judge().ratio)
 
 
+def far_from_noise(raw: RawData) -> float | None:
+    """Return how many times the deviance of photon noise a quick reconstruction of a scan leaves.
+
+    None where it is near noise, or there is too little of the scan, or no counts, to tell (DOCTOR-01).
+    """
+    if not raw.counted or is_too_little(raw):
+        return None
+    trials = Trials(raw)
+    try:
+        fit = trials.fit(Reading())
+    except DataValueError:
+        # The middle of the scan may be dark where the rest is not.
+        return None
+    ratio = fit.judge().ratio
+    return ratio if ratio > trials.limit(fit) else None
+
+
+def is_too_little(raw: RawData) -> bool:
+    """Return whether patterns are too few, or too far apart, to tell of each other."""
+    return len(raw) < FEWEST_PATTERNS or median_step(raw) > WIDEST_STEP * probe_width(raw)
+
+
 def compact_part(raw: RawData, count: int) -> RawData:
     """Return the patterns nearest to the middle of a scan, in memory, without empty ones."""
     middle = np.median(raw.xcoords), np.median(raw.ycoords)
@@ -108,13 +146,7 @@ def _simulated(fit: TrialFit) -> TrialFit:
 def off_centre(part: RawData) -> tuple[int, int]:
     """Return by how many [rows, columns] patterns must be rolled to lie where the probe's far field does."""
     counts = np.square(part.diffraction, dtype=np.float64).mean(axis=0) * part.good
-    field = np.fft.fft2(part.probeGuess.astype(np.complex128))
-    expected = np.fft.fftshift((np.abs(field) ** 2).sum(axis=0))
-    found, wanted = (np.fft.fft2(np.sqrt(values)) for values in (counts, expected))
-    correlation = np.fft.ifft2(wanted * found.conj()).real
-    row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)
-    half = part.N // 2
-    return (int(row) + half) % part.N - half, (int(column) + half) % part.N - half
+    return off_probe(counts, part.probeGuess)[0]
 
 
 def median_step(raw: RawData) -> float:

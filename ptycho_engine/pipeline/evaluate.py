@@ -185,7 +185,7 @@ def _deviance(result: ObjectFile, scan: Scan) -> float:
             f'{result.path} has an object of shape {result.object_array.shape}, but the grid of '
             f'{scan.raw.source} is {scan.grid.shape}; give the scan that the result was made from.'
         )
-    return judge_fit(PreparedScan(_as_found(scan, result)), result.object_array)[1]
+    return judge_fit(PreparedScan(_as_found(scan, result)), result.object_array).deviance
 
 
 def _as_found(scan: Scan, result: ObjectFile) -> Scan:

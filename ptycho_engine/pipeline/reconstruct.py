@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from ..files.archive import ModelArchive
 from ..files.packaged import load_model
 from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
+from ..physics.noise import noise_deviance
 from ..printable import printable
 from .coupled import WholeScan
 from .doubts import warn_of_doubts
@@ -35,11 +37,11 @@ from .prepared import PreparedScan
 from .progress import show_progress
 from .quality import scanned_box
 from .refine import refine
-from .report import measure_quality
+from .report import QualityReport, is_far, measure_quality
 from .result import Reconstruction
 from .solve import solve
 
-__all__ = ['judge_fit', 'reconstruct', 'require_fit']
+__all__ = ['Fit', 'judge_fit', 'reconstruct', 'require_fit']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
@@ -50,8 +52,24 @@ JUDGED_PATTERNS = 512
 JUDGED_PIXELS = 512 * 128**2
 """At most so many patterns and pixels are compared with the prediction; enough for three digits."""
 
+NOISE_PATTERNS = 32
+"""Of these, so many tell what photon noise leaves."""
+
 SCALING_PATTERNS = 64
 """Patterns that the size of the counts is taken from before a refinement."""
+
+
+class Fit(NamedTuple):
+    """How well an object predicts the patterns of a scan."""
+
+    factor: float
+    """Factor of the object that makes the predicted total counts right."""
+    deviance: float
+    """Poisson deviance per valid pixel after it."""
+    noise: float
+    """What photon noise leaves of that; NaN where the patterns are no counts."""
+    counts: float
+    """Mean counts per valid pixel."""
 
 
 def reconstruct(
@@ -170,13 +188,13 @@ def _run(
     refinement = None
     if config.refine_iterations > 0:
         # A refinement needs counts of about the right size to start from; what comes out of it is judged.
-        result = _fitted(prepared, result, result.object_array, learned, judged=SCALING_PATTERNS)
+        result, fit = _fitted(prepared, result, result.object_array, learned, judged=SCALING_PATTERNS)
         start = result.object_array / np.float32(prepared.scale.probe_scale)
         refinement = yield from refine(
             prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
         )
         if refinement.kept:
-            result = _fitted(
+            result, fit = _fitted(
                 prepared,
                 replace(result, uncertainty=refinement.uncertainty * prepared.scale.probe_scale),
                 refinement.object_array * np.float32(prepared.scale.probe_scale),
@@ -184,7 +202,8 @@ def _run(
                 refinement.position_shift,
             )
     if refinement is None or not refinement.kept:
-        result = _fitted(prepared, result, result.object_array, learned)
+        result, fit = _fitted(prepared, result, result.object_array, learned)
+    held_out = math.nan if refinement is None else refinement.deviance_after
     quality = measure_quality(
         result.deviance,
         prediction.resolution,
@@ -192,7 +211,11 @@ def _run(
         result.uncertainty,
         box,
         '' if refinement is None else refinement.sentence,
+        fit.noise,
+        held_out,
+        far=refinement is not None and is_far(fit.deviance, held_out, fit.noise, fit.counts),
     )
+    _warn_if_far(prepared, quality)
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
@@ -241,7 +264,7 @@ def _solve(
     )
     found = solution.prepared
     scale = np.float32(found.scale.probe_scale)
-    result = _fitted(
+    result, fit = _fitted(
         found,
         replace(so_far, weight=solution.weight, uncertainty=solution.uncertainty * scale),
         solution.object_array * scale,
@@ -250,8 +273,17 @@ def _solve(
     probe, shift = _corrected(scan, found.scan)
     result = replace(result, probe=probe, position_shift=shift)
     quality = measure_quality(
-        result.deviance, math.nan, result.weight, result.uncertainty, scanned_box(scan), solution.sentence
+        result.deviance,
+        math.nan,
+        result.weight,
+        result.uncertainty,
+        scanned_box(scan),
+        solution.sentence,
+        fit.noise,
+        solution.deviance,
+        far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
     )
+    _warn_if_far(prepared, quality)
     seconds = time.perf_counter() - tic
     model = 'with the learned prior' if solution.strength else 'by physics alone'
     if learned and not solution.strength:
@@ -294,23 +326,29 @@ def _fitted(
     probe: npt.NDArray[np.complex64] | None,
     position_shift: npt.NDArray[np.float64] | None = None,
     judged: int = JUDGED_PATTERNS,
-) -> Reconstruction:
-    """Return `result` with an object times the factor that makes the counts right, and judged.
+) -> tuple[Reconstruction, Fit]:
+    """Return `result` with an object times the factor that makes the counts right, and how well it fits.
 
     `probe`, in the engine's gauge, and `position_shift` belong to the object; None where they are the scan's.
     """
     calibrated = prepared.calibrated(probe, position_shift)
-    amplitude, quality = judge_fit(calibrated, object_array, judged)
+    fit = judge_fit(calibrated, object_array, judged)
+    amplitude = fit.factor
     fitted = replace(
         result,
         probe=None if probe is None else calibrated.scan.raw.probeGuess,
         position_shift=position_shift,
         object_array=(object_array * np.float32(amplitude)).astype(np.complex64),
         uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
-        deviance=quality,
+        deviance=fit.deviance,
     )
     require_finite_result(fitted.object_array, fitted.probe, fitted.position_shift)
-    return fitted
+    return fitted, fit
+
+
+def _warn_if_far(prepared: PreparedScan, quality: QualityReport) -> None:
+    if quality.far:
+        logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)
 
 
 def _refined_so_far(
@@ -331,8 +369,8 @@ def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
 
 def judge_fit(
     prepared: PreparedScan, object_array: npt.NDArray[np.complex64], most: int = JUDGED_PATTERNS
-) -> tuple[float, float]:
-    """Return the factor that makes the predicted total counts right, and the deviance after it.
+) -> Fit:
+    """Return the factor that makes the predicted total counts right, and how well they are predicted then.
 
     On scans of more than `most` patterns an evenly spread part of them is judged.
     """
@@ -355,4 +393,13 @@ def judge_fit(
     factor = max(own, 0.0) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
     rate = rate * np.float32(factor) + dark
     values = [deviance(count[part], rate[part], good) for part in blocks(len(chosen), block_length(raw.N))]
-    return float(np.sqrt(factor)), float(np.concatenate(values).mean())
+    noise = math.nan
+    if raw.counted and prepared.scale.unit == 1:
+        few = evenly_spread(len(chosen), NOISE_PATTERNS)
+        noise = float(noise_deviance(rate[few][:, good]).mean())
+    return Fit(
+        factor=float(np.sqrt(factor)),
+        deviance=float(np.concatenate(values).mean()),
+        noise=noise,
+        counts=float(count[:, good].mean()),
+    )

@@ -12,9 +12,15 @@ import numpy.typing as npt
 from .quality import fourier_ring_correlation, frc50
 from .stitch import add_patches, weakest_weight
 
-__all__ = ['PatchAgreement', 'QualityReport', 'half_set_resolution', 'measure_quality']
+__all__ = ['PatchAgreement', 'QualityReport', 'half_set_resolution', 'is_far', 'measure_quality']
 
 ComplexImage = npt.NDArray[np.complex64]
+
+FAR_FITTED, FAR_HELD_OUT, FAR_ALONE = 1.5, 2.0, 3.0
+"""Times the deviance of photon noise beyond which an image is far from it: for all pixels and for those that
+were not fitted, both, or for all pixels alone, as those of single hot ones."""
+UNEXPLAINED = 0.02
+"""Relative error of the predicted counts that is no matter however many there are."""
 
 SMALLEST_BOX = 16
 """Side in pixels of a scanned region below which no ring correlation is given."""
@@ -90,6 +96,23 @@ class QualityReport:
     """Median over the scanned box of the uncertainty, in units of the object's amplitude."""
     refinement: str
     """What became of the refinement; empty where there was none."""
+    noise: float = math.nan
+    """What photon noise alone leaves of the deviance; NaN where the patterns are no counts."""
+    held_out: float = math.nan
+    """Poisson deviance per pixel of those that were not fitted; NaN where all were."""
+    far: bool = False
+    """Whether physics was to explain the patterns down to photon noise, and is far from it."""
+
+    @property
+    def doubt(self) -> str:
+        """A sentence on an image that is far from what the patterns say; empty where it is not."""
+        if not self.far:
+            return ''
+        found = self.deviance if math.isnan(self.held_out) else max(self.held_out, self.deviance)
+        return (
+            f'the image is far above photon noise ({found:.3g} where {self.noise:.2g} is noise): patterns, '
+            'probe and positions do not agree; ptychopinn doctor looks for the cause'
+        )
 
     @property
     def sentence(self) -> str:
@@ -101,7 +124,26 @@ class QualityReport:
             parts.append(f'median uncertainty {self.uncertainty:.2g}')
         if self.refinement:
             parts.append(self.refinement)
+        if self.far:
+            parts.append(self.doubt)
         return '; '.join(parts) + '.'
+
+
+def is_far(deviance: float, held_out: float, noise: float, counts: float) -> bool:
+    """Return whether an image that physics made is far from photon noise (DOUBT-03).
+
+    Parameters
+    ----------
+    deviance, held_out : float
+        Per pixel, of all valid ones and of those that were not fitted; NaN where unknown.
+    noise : float
+        What photon noise leaves of either; NaN where unknown.
+    counts : float
+        Mean counts per pixel.
+    """
+    # Pixels that were not fitted are far off in any sparse scan, fitted ones in none that agrees with itself.
+    far = deviance > FAR_FITTED * noise and not held_out <= FAR_HELD_OUT * noise
+    return bool((far or deviance > FAR_ALONE * noise) and deviance - noise > UNEXPLAINED**2 * counts)
 
 
 def _deviance_in_words(value: float) -> str:
@@ -117,6 +159,9 @@ def measure_quality(
     uncertainty: npt.NDArray[np.float32],
     box: tuple[slice, slice],
     refinement: str,
+    noise: float = math.nan,
+    held_out: float = math.nan,
+    far: bool = False,
 ) -> QualityReport:
     """Gather the figures of a result.
 
@@ -134,6 +179,10 @@ def measure_quality(
         The scanned region.
     refinement : str
         How the object was found or refined; empty where it is the network's.
+    noise, held_out : float
+        As in :class:`QualityReport`.
+    far : bool
+        :func:`is_far`.
     """
     inside = weight[box]
     known = uncertainty[box][np.isfinite(uncertainty[box])]
@@ -143,4 +192,7 @@ def measure_quality(
         coverage=float((inside > weakest_weight(weight)).mean()) if inside.size else 0.0,
         uncertainty=float(np.median(known)) if known.size else math.nan,
         refinement=refinement,
+        noise=noise,
+        held_out=held_out,
+        far=far,
     )

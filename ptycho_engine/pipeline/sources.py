@@ -18,8 +18,9 @@ from ..data.grouping import Coverage
 from ..data.neighbours import Neighbourhood
 from ..data.scan import Scan
 from ..errors import DataValueError
+from ..examine.trials import far_from_noise
 from ..files.origin import ScanOrigin
-from .doubts import warn_of_doubts
+from .doubts import light_is_scarce, warn_of_doubts
 from .identity import combined, scan_origin
 from .overlap import scan_overlap
 from .parts import GROUPS_OF_PART, WHOLE_PIXELS, Part, draw_part
@@ -151,6 +152,7 @@ class MeasuredScans:
         for prepared in self._prepared:
             warn_of_doubts(prepared)
             warn_if_off_centre(prepared.scan.raw)
+            _warn_if_far(prepared)
 
     @property
     def reference(self) -> PreparedScan:
@@ -280,3 +282,17 @@ def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:
             'or to 0.'
         )
     return replace(config, model=replace(config.model, N=size))
+
+
+def _warn_if_far(prepared: PreparedScan) -> None:
+    """Log a warning where a quick reconstruction of a scan is far from photon noise (DOUBT-03)."""
+    if prepared.scale.unit != 1 or light_is_scarce(prepared.scale):
+        return
+    ratio = far_from_noise(prepared.scan.raw)
+    if ratio is not None:
+        logger.warning(
+            '%s: a quick reconstruction is far from photon noise (%.3g times its deviance), so that '
+            'patterns, probe and positions do not agree; ptychopinn doctor looks for the cause.',
+            prepared.scan.raw.source,
+            ratio,
+        )

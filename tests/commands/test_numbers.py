@@ -251,7 +251,8 @@ def check(
 
 
 def doubts(lines: list[str]) -> list[str]:
-    return [line for line in lines if 'scan.npz: ' in line]
+    # That the image of a scan that is spoilt is far from noise is another matter.
+    return [line for line in lines if 'scan.npz: ' in line and 'photon noise' not in line]
 
 
 @pytest.fixture(autouse=True)

@@ -229,6 +229,21 @@ def test_pre_07_patterns_off_centre_are_told(caplog):
     assert not caplog.text
 
 
+def test_pre_07_a_hot_pixel_is_not_off_centre(caplog):
+    raw = small_scan(4, 64)
+    hot = raw.diffraction.copy()
+    hot[:, 5, 60] = 500
+    warn_if_off_centre(replace(raw, diffraction=hot))
+    assert not caplog.text
+
+
+def test_pre_07_zero_frequency_in_the_corner_is_told(caplog):
+    raw = small_scan(4, 64)
+    warn_if_off_centre(replace(raw, diffraction=np.fft.ifftshift(raw.diffraction, axes=(1, 2))))
+    assert 'the middle of the patterns is in their corners' in caplog.text
+    assert 'crop' not in caplog.text
+
+
 def test_pre_07_training_says_it(caplog):
     raw = small_scan(4, 64)
     rolled = replace(raw, diffraction=np.roll(raw.diffraction, 9, axis=1))

@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
             write_results(directory, scan, result)
             if options.quiet or not sys.stdout.isatty():
                 # On a terminal the log has just said it.
-                say(result.comments)
+                say(*result.comments.splitlines())
             say(f'Wrote {", ".join(FILES)} to {directory}.')
             if truth is not None:
                 report_scores([read_object(directory / PRODUCT)], truth, scan, directory)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -48,7 +49,11 @@ SPARSEST_OBJECT, LARGE_OBJECT = 64, 1 << 24
 
 NEEDED = ('probeGuess', 'xcoords', 'ycoords')
 INDEXES = ('scan_index', 'dataset_index')
-OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, 'bad_pixels', '_metadata')
+MASKS = ('bad_pixels', 'pixel_mask')
+"""Names of bad pixels: ours, and that of Eiger detectors, whose every kind of fault is a number but 0."""
+OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, *MASKS, '_metadata')
+EIGER_MASK = 'entry/instrument/detector/detectorSpecific/pixel_mask'
+"""Where the master file of an Eiger detector has it."""
 
 
 def read_npz_scan(
@@ -75,14 +80,14 @@ def _read(
     nphotons: float | None,
     patterns_file: Path | None,
 ) -> dict[str, Any]:
-    names = read_headers(path)
+    names, mask = read_headers(path), None
     if patterns_file is None:
         key = choose_pattern_key(names, str(path))
         if set(PATTERN_KEYS) <= set(names):
             logger.warning("%s holds both 'diffraction' and 'diff3d'; taking 'diffraction'.", path)
         stack = open_npz_stack(path, key)
     else:
-        stack = open_patterns(patterns_file)
+        stack, mask = open_patterns(patterns_file)
     arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     indexes = {
@@ -90,12 +95,13 @@ def _read(
     }
     stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
+    mask = next((arrays[name] for name in MASKS if name in arrays), mask)
     stated = metadata.get('measurement_domain') == 'amplitude' and domain is None and nphotons is None
     if stated and stack.dtype.kind == 'f':
         # As we write it: there is nothing to find out, and nothing need be read yet.
-        found, units = unread(arrays.get('bad_pixels'), stack, str(path)), Units('amplitude')
+        found, units = unread(mask, stack, str(path)), Units('amplitude')
     else:
-        found = survey(arrays.get('bad_pixels'), stack, str(path))
+        found = survey(mask, stack, str(path))
         units = decide_units(
             stack,
             found,
@@ -147,14 +153,14 @@ def _most(shape: tuple[int, ...]) -> dict[str, int]:
     return {
         **dict.fromkeys(('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', *INDEXES), each),
         'probeGuess': max(MOST_MODES * pixels, FEW),
-        'bad_pixels': max(all_pixels, FEW),
+        **dict.fromkeys(MASKS, max(all_pixels, FEW)),
         'objectGuess': max(SPARSEST_OBJECT * all_pixels, LARGE_OBJECT),
         '_metadata': METADATA_CHARACTERS,
     }
 
 
-def open_patterns(path: Path) -> StoredStack:
-    """Open a file that holds nothing but patterns: ``.npy``, or HDF5.
+def open_patterns(path: Path) -> tuple[StoredStack, npt.NDArray[Any] | None]:
+    """Open a file of patterns alone, ``.npy`` or HDF5; return them and the mask of their detector, if any.
 
     Raises
     ------
@@ -162,9 +168,14 @@ def open_patterns(path: Path) -> StoredStack:
         If it holds no patterns or cannot be read.
     """
     if path.suffix == '.npy':
-        return open_npy_stack(path)
+        return open_npy_stack(path), None
     with reading(f'{path} is neither .npy nor a readable HDF5 file'), open_hdf5(path) as file:
-        return hdf5_stack(file, choose_pattern_key(file, str(path)))
+        stack = hdf5_stack(file, choose_pattern_key(file, str(path)))
+        for name in (*MASKS, EIGER_MASK):
+            mask = file.get(name)
+            if isinstance(mask, h5py.Dataset) and mask.size <= math.prod(stack.shape):
+                return stack, mask[()]
+        return stack, None
 
 
 def in_canonical_order(

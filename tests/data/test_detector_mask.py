@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from ptycho_engine.data.diffraction_file import (
     write_diffraction_file,
 )
 from ptycho_engine.data.frames import scan_from_frames
+from ptycho_engine.data.memmap import MemmapDatasetBridge
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import load_scan
 from ptycho_engine.examine.data import examine_path
@@ -144,3 +146,20 @@ def test_npz_11_integers_below_zero_all_over_are_left_of_a_background(tmp_path, 
     found = RawData.from_file(tmp_path / 'x.npz')
     assert found.bad_pixels is None
     np.testing.assert_allclose(found.diffraction**2, subtracted.clip(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize('where', ['pixel_mask', 'entry/instrument/detector/detectorSpecific/pixel_mask'])
+def test_npz_16_the_pixel_mask_of_an_eiger_detector(tmp_path, raw, counts, where):
+    mask = np.zeros((32, 32), np.uint32)
+    # A gap, a dead and a hot pixel, as its numbers have them.
+    mask[3], mask[5, 6], mask[7, 8] = 1, 2, 8
+    np.savez(tmp_path / 'x.npz', diffraction=counts.astype(np.uint16), pixel_mask=mask, **arrays_of(raw))
+    np.savez(tmp_path / 'positions.npz', **arrays_of(raw))
+    with h5py.File(tmp_path / 'master.h5', 'w') as file:
+        file['diffraction'], file[where] = counts.astype(np.uint16), mask
+    for found in (
+        RawData.from_file(tmp_path / 'x.npz'),
+        MemmapDatasetBridge(tmp_path / 'positions.npz', tmp_path / 'master.h5').raw_data,
+    ):
+        np.testing.assert_array_equal(found.bad_pixels, mask > 0)
+        assert not found.diffraction[:][:, mask > 0].any()

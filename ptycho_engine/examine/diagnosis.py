@@ -71,8 +71,8 @@ EARLY, HARMLESS_SHIFT = 8, 3
 """Iterations after which patterns off centre by so many pixels show; later a phase ramp explains it."""
 STEP_RANGE, SCALES = (0.03, 0.8), 64
 """Steps relative to the probe's width among which the unit of positions is looked for, and how many."""
-ROUND = 0.03
-"""Relative distance from a power of ten within which a unit is that."""
+ROUND, ROUND_SIZE = 0.03, 0.002
+"""Relative distance from a power of ten, and from a pixel size of two digits, within which a unit is that."""
 CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Phases in radians at the edge of the patterns that a probe may be out of focus by, of both signs."""
 CALIBRATED = 'ptychopinn reconstruct IN finds it by itself (--calibrate auto)'
@@ -356,13 +356,12 @@ class _Search:
             self._trials.fit(self._reading.then(change), EARLY, self._trials.screened).judge().ratio
             for change in changes
         ]
-        index = int(np.argmin(ratios))
-        reading = self._reading.then(changes[index]).freeing('affine')
-        trial = self._trials.fit(reading, FREE_ITERATIONS[1], self._trials.screened)
-        stretch = np.sqrt(abs(np.linalg.det(trial.matrix)))
-        factor = float(usual * np.geomspace(*STEP_RANGE, SCALES)[index] * stretch)
-        power = float(10.0 ** round(np.log10(factor)))
-        factor = power if abs(factor / power - 1) < ROUND else factor
+        factor = float(usual * np.geomspace(*STEP_RANGE, SCALES)[int(np.argmin(ratios))])
+        for count in (self._trials.screened, *(part * self._trials.patterns for part in AFFINE_PARTS)):
+            reading = self._reading.then(multiplied_positions(factor)).freeing('affine')
+            trial = self._trials.fit(reading, FREE_ITERATIONS[1], count)
+            factor *= float(np.sqrt(abs(np.linalg.det(trial.matrix))))
+        factor = _round_unit(factor)
         if factor > 2 or factor < 0.5:
             yield self._undone(multiplied_positions(factor), judged)
 
@@ -393,6 +392,15 @@ def _gains(before: Judgement, after: Judgement) -> bool:
     gain = before.deviance - after.deviance
     error = float(gain.std()) / np.sqrt(len(gain))
     return bool(gain.mean() > max(LEAST_GAIN * before.mean, SURE * error))
+
+
+def _round_unit(factor: float) -> float:
+    """Return a factor, or the power of ten, or the inverse of a size of two digits, that it is hardly off."""
+    power = float(10.0 ** round(np.log10(factor)))
+    size = 1 / float(f'{1 / factor:.1e}')
+    if abs(factor / power - 1) < ROUND:
+        return power
+    return size if abs(factor / size - 1) < ROUND_SIZE else factor
 
 
 def _hopeless() -> Judgement:

@@ -18,6 +18,7 @@ from ptycho_engine.arrays import require_finite_result
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import raw_data_from_counts
 from ptycho_engine.files.product import ProductData
+from ptycho_engine.physics.probe import with_first_modes
 
 from .compat import metadata_values, moved_positions, positions
 
@@ -150,8 +151,7 @@ def _with_modes(product: Product, modes: npt.NDArray[np.complex64] | None) -> Pr
     old = product.probes
     if modes is None:
         return old
-    array = old.get_array().copy()
-    array[0] = modes
+    array = with_first_modes(old.get_array(), modes)
     return ProbeSequence(array, old.get_opr_weights_or_none(), old.get_pixel_geometry())
 
 

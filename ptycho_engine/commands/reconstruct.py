@@ -51,6 +51,8 @@ from .options import add_settings, add_stated, add_verify, read_settings, stated
 from .paragraph import say
 
 PRODUCT = 'product.h5'
+CALIBRATED = ('intensity', 'background', 'bad_pixels')
+"""What else belongs to an object where calibration found it."""
 FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
 COMMAND = 'ptychopinn reconstruct'
 
@@ -112,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
                 say(*result.comments.splitlines())
             say(f'Wrote {", ".join(FILES)} to {directory}.')
             if truth is not None:
-                report_scores([read_object(directory / PRODUCT)], truth, scan, directory)
+                report_scores([read_object(directory / FILES[0])], truth, scan, directory)
 
 
 def _directories(
@@ -196,6 +198,7 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
     if result.position_shift is not None:
         dy, dx = result.position_shift.T
         x, y = x + dx, y + dy
+    found = {name: getattr(result, name) for name in CALIBRATED}
     with staged(directory, remove=(*TABLES, f'{directory.resolve().name}.png')) as staging:
         # The product comes first, for it is what others may be looking at.
         product, arrays, picture = (staging.path(name) for name in (PRODUCT, *FILES[:2]))
@@ -208,6 +211,7 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
                 'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
                 'xcoords': x,
                 'ycoords': y,
+                **{name: values for name, values in found.items() if values is not None},
                 '_metadata': np.array(json.dumps(result.results)),
             },
         )

@@ -20,6 +20,7 @@ __all__ = [
     'fourier_shift',
     'mode_intensity',
     'relative_intensity',
+    'with_first_modes',
 ]
 
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
@@ -97,6 +98,18 @@ def correct_probe(
         )
     unit = np.sqrt(mode_intensity(probe.astype(np.complex128)).max())
     return np.asarray(probe + unit * (correction[..., 0] + 1j * correction[..., 1]), dtype=np.complex64)
+
+
+def with_first_modes(probes: ComplexArray, modes: ComplexArray) -> ComplexArray:
+    """Return probes (coherent, P, N, N) with other incoherent modes (Q, N, N) of the first coherent one.
+
+    Where Q is larger the others get empty modes, where it is smaller they lose the last ones.
+    """
+    result = np.zeros((len(probes), *modes.shape), probes.dtype)
+    common = min(probes.shape[1], len(modes))
+    result[:, :common] = probes[:, :common]
+    result[0] = modes
+    return result
 
 
 def mode_intensity(probe: ComplexArray) -> npt.NDArray[Any]:

@@ -64,6 +64,9 @@ SEARCHED: dict[str, tuple[Change, tuple[Change, ...], tuple[Change, ...]]] = {
 """What is tried from a flat object: nothing, coarse changes, and changes of the best of them. For the probe
 the phase of :func:`~.probe_changes.defocused`, for the axes the angle in radians and the stretch."""
 
+AXES_SHARE = 0.3
+"""Part of the moves of positions up to which what is no linear map of them is not worth words."""
+
 OPTIONS = {
     'background': 'background',
     'intensities': 'intensities',
@@ -355,4 +358,18 @@ def _phrases(before: PreparedScan, after: PreparedScan) -> Iterator[str]:
         [after.scan.raw.ycoords - before.scan.raw.ycoords, after.scan.raw.xcoords - before.scan.raw.xcoords]
     )
     if moved.any():
-        yield f'positions by {np.sqrt((moved**2).sum(axis=0).mean()):.2g} px (root mean square)'
+        yield _moves(np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords]), moved)
+
+
+def _moves(place: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]) -> str:
+    """Put moves (2, n) of positions [y, x] into words: those of the axes, where they are most of them."""
+    length = np.sqrt((moved**2).sum(axis=0).mean())
+    place = place - place.mean(axis=1, keepdims=True)
+    matrix = moved @ np.linalg.pinv(place)
+    if np.sqrt(((moved - matrix @ place) ** 2).sum(axis=0).mean()) > AXES_SHARE * length:
+        return f'positions by {length:.2g} px (root mean square)'
+    linear = np.eye(2) + matrix
+    turned = np.rad2deg(np.arctan2(linear[0, 1] - linear[1, 0], np.trace(linear)))
+    rows, columns = 100 * np.linalg.norm(linear, axis=0)
+    axes = f'turned by {turned:.2g}°, steps {columns:.4g} % as long along x and {rows:.4g} % along y'
+    return f'the axes of the scan ({axes}; positions by {length:.2g} px, root mean square)'

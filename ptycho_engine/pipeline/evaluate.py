@@ -25,7 +25,7 @@ from .stitch import Stitcher
 
 __all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'read_object']
 
-RESULTS = ('product.h5', 'reconstruction.npz')
+RESULTS = ('reconstruction.npz', 'product.h5')
 TRUTHS = ('truth.h5', *RESULTS)
 ACCOUNT = 'PtychoPINN '
 """How the line begins that a reconstruction adds to the comments."""
@@ -51,6 +51,12 @@ class ObjectFile:
     """Records of the training, as far as the file keeps them."""
     account: str = ''
     """What the reconstruction said of itself: fit, ring correlation, uncertainty and refinement."""
+    intensity: npt.NDArray[np.float64] | None = None
+    """(n,) relative intensity of the beam in each exposure, where calibration found it."""
+    background: npt.NDArray[np.float64] | None = None
+    """(N, N) counts per pixel beside the object's, where calibration found them."""
+    bad_pixels: npt.NDArray[np.bool_] | None = None
+    """(N, N) True where calibration left pixels out, or the scan did."""
 
     @property
     def name(self) -> str:
@@ -89,8 +95,9 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
         return ObjectFile(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments))
-    most = {'xcoords': MOST_NUMBERS, 'ycoords': MOST_NUMBERS, '_metadata': METADATA_CHARACTERS}
-    arrays = read_arrays(path, ('objectGuess',), ('probeGuess', *most), most)
+    most = {'xcoords': MOST_NUMBERS, 'ycoords': MOST_NUMBERS, 'intensity': MOST_NUMBERS}
+    most['_metadata'] = METADATA_CHARACTERS
+    arrays = read_arrays(path, ('objectGuess',), ('probeGuess', 'background', 'bad_pixels', *most), most)
     obj = as_numbers(arrays['objectGuess'], np.complex64, f'{path}: objectGuess')
     if obj.ndim != 2:
         raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')
@@ -114,7 +121,27 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         known.get('ycoords'),
         losses,
         _account(str(metadata.get('comments', ''))),
+        **_calibrated(arrays, path),
     )
+
+
+def _calibrated(arrays: dict[str, npt.NDArray[Any]], path: Path) -> dict[str, Any]:
+    """Return what a calibration has found of exposures and detector; what does not fit the probe or the
+    positions is of another program."""
+    modes, x = arrays.get('probeGuess'), arrays.get('xcoords')
+    image = None if modes is None else modes.shape[-2:]
+    expected = {
+        'intensity': (np.float64, None if x is None else (x.size,)),
+        'background': (np.float64, image),
+        'bad_pixels': (bool, image),
+    }
+    found: dict[str, Any] = {}
+    for name, (dtype, shape) in expected.items():
+        if name in arrays:
+            values = as_numbers(arrays[name], dtype, f'{path}: {name}')
+            if values.shape == shape and np.isfinite(values).all():
+                found[name] = values
+    return found
 
 
 def _losses(epochs: Iterable[Any], values: Iterable[Any]) -> list[dict[str, float]]:
@@ -185,7 +212,8 @@ def _deviance(result: ObjectFile, scan: Scan) -> float:
             f'{result.path} has an object of shape {result.object_array.shape}, but the grid of '
             f'{scan.raw.source} is {scan.grid.shape}; give the scan that the result was made from.'
         )
-    return judge_fit(PreparedScan(_as_found(scan, result)), result.object_array).deviance
+    prepared = PreparedScan(_as_found(scan, result), intensity=result.intensity, background=result.background)
+    return judge_fit(prepared, result.object_array).deviance
 
 
 def _as_found(scan: Scan, result: ObjectFile) -> Scan:
@@ -193,6 +221,8 @@ def _as_found(scan: Scan, result: ObjectFile) -> Scan:
     raw = scan.raw
     if result.probe is not None and result.probe.shape[-1] == raw.N:
         raw = replace(raw, probeGuess=result.probe)
+    if result.bad_pixels is not None:
+        raw = replace(raw, bad_pixels=result.bad_pixels)
     if result.x is not None and result.y is not None and len(result.x) == len(raw):
         raw = replace(raw, xcoords=result.x + scan.grid.origin_x, ycoords=result.y + scan.grid.origin_y)
     return replace(scan, raw=raw)

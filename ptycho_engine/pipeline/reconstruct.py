@@ -130,7 +130,6 @@ def _reconstruct(
         archive.weights.get(PROBE_CORRECTION),
     )
     warn_of_doubts(prepared)
-    warn_if_off_centre(prepared.scan.raw)
     run = _solve if model.of_objects else _run
     with closing(create_backend(config.backend, execution)) as backend:
         result = yield from run(backend, prepared, archive, config, stop, tic)
@@ -170,6 +169,7 @@ def _run(
 ) -> Generator[Event, None, Reconstruction]:
     """Predict, refine and judge; the clock has run since `tic`."""
     scan, model = prepared.scan, archive.config.model
+    warn_if_off_centre(scan.raw)
     plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
     backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
 
@@ -271,7 +271,16 @@ def _solve(
         None,
     )
     probe, shift = _corrected(scan, found.scan)
-    result = replace(result, probe=probe, position_shift=shift)
+    masked = not np.array_equal(scan.raw.good, found.scan.raw.good)
+    result = replace(
+        result,
+        probe=probe,
+        position_shift=shift,
+        intensity=found.intensity,
+        background=found.background,
+        bad_pixels=~found.scan.raw.good if masked else None,
+    )
+    warn_if_off_centre(found.scan.raw)
     quality = measure_quality(
         result.deviance,
         math.nan,

@@ -13,6 +13,7 @@ from ..arrays import require_finite_result
 from ..files.product import ProductData
 from ..files.product_extras import with_uncertainty
 from ..physics.geometry import ObjectGrid
+from ..physics.probe import with_first_modes
 from .report import QualityReport
 
 __all__ = ['Reconstruction']
@@ -47,6 +48,12 @@ class Reconstruction:
     """(P, N, N) probe that belongs to the object, in the scan's gauge; None where it is the scan's own."""
     position_shift: npt.NDArray[np.float64] | None = None
     """(n, 2) [dy, dx] in pixels that a refinement added to the positions; None where it added nothing."""
+    intensity: npt.NDArray[np.float64] | None = None
+    """(n,) relative intensity of the beam in each exposure, where calibration found it."""
+    background: npt.NDArray[np.float64] | None = None
+    """(N, N) counts per pixel beside the object's, where calibration found them."""
+    bad_pixels: npt.NDArray[np.bool_] | None = None
+    """(N, N) True where pixels are bad, those of the scan too, where calibration left some out."""
 
     @property
     def results(self) -> dict[str, Any]:
@@ -84,8 +91,7 @@ class Reconstruction:
         dtype = np.result_type(product.object_array.dtype, np.complex64)
         probe = product.probe
         if self.probe is not None:
-            probe = probe.copy()
-            probe[0] = self.probe
+            probe = with_first_modes(probe, self.probe)
         x_m, y_m = product.position_x_m, product.position_y_m
         if self.position_shift is not None:
             dy, dx = self.position_shift.T

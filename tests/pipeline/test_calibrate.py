@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from ptycho_engine import reconstruct
+from ptycho_engine.commands import main
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.inference import CALIBRATED_PARTS
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
+from ptycho_engine.data.scan import Scan, load_scan
 from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import Reconstructed
 from ptycho_engine.files.packaged import NO_MODEL, load_model
 from ptycho_engine.physics.detector import unexplained_pixels
+from ptycho_engine.physics.probe import with_first_modes
 from ptycho_engine.physics.probe_changes import defocused, with_more_modes
 from ptycho_engine.physics.refinement import Residuals
+from ptycho_engine.pipeline.evaluate import evaluate, read_object
 from ptycho_engine.pipeline.paired import paired_difference
 from ptycho_engine.pipeline.quality import scanned_box, score
 from tests.pipeline.test_refine import dense_scan
@@ -99,7 +102,7 @@ WRONG = {
     'gap': (with_gap, 'bad pixels of the detector left out', 1.3),
     'focus': (with_wrong_focus, 'the probe (overlap', 1.5),
     'positions': (with_wrong_positions, 'positions by 0.', 1.7),
-    'axes': (with_turned_axes, 'positions by ', 1.5),
+    'axes': (with_turned_axes, 'the axes of the scan (turned by -6.', 1.5),
 }
 
 
@@ -198,6 +201,31 @@ def test_cal_04_a_focus_is_changed_without_loss(right):
     assert np.linalg.norm(away) == pytest.approx(np.linalg.norm(probe), rel=1e-5)
     assert abs(np.vdot(away, probe)) < 0.5 * np.linalg.norm(probe) ** 2
     np.testing.assert_allclose(defocused(away, -5.0), probe, atol=1e-5 * np.abs(probe).max())
+
+
+def test_cal_05_a_product_takes_more_modes_and_fewer():
+    probes = np.arange(2 * 2 * 4 * 4).reshape(2, 2, 4, 4).astype(np.complex64)
+    three = with_first_modes(probes, -np.ones((3, 4, 4), np.complex64))
+    assert three.shape == (2, 3, 4, 4)
+    assert (three[0] == -1).all()
+    np.testing.assert_array_equal(three[1, :2], probes[1])
+    assert not three[1, 2].any()
+    one = with_first_modes(probes, -np.ones((1, 4, 4), np.complex64))
+    np.testing.assert_array_equal(one[1], probes[1, :1])
+
+
+def test_result_01_what_was_found_is_in_the_file_and_evaluate_predicts_with_it(right, tmp_path):
+    path = tmp_path / 'scan.npz'
+    with_hot_pixel(with_background(right)).to_file(path)
+    main(['reconstruct', str(path), '--model', 'none', '--output', str(tmp_path / 'out'), '--quiet'])
+    result = read_object(tmp_path / 'out')
+    assert result.background is not None
+    assert result.background.mean() == pytest.approx(8, rel=0.05)
+    assert result.bad_pixels is not None
+    assert result.bad_pixels[4, 27]
+    scan = load_scan(path)
+    assert evaluate(result, result, scan).deviance < 1.2
+    assert evaluate(replace(result, background=None), result, scan).deviance > 2
 
 
 def test_cal_05_more_modes_have_the_same_power(right):

@@ -21,8 +21,9 @@ from window_driver import Window  # noqa: E402
 WIDTH_PX = 1000
 LARGEST_BYTES = 100_000
 SETTINGS = {
-    'PtychoPINNTraining': {'NumEpochs': '4'},
-    'PtychoPINNEngine': {'SimulatedEpochs': '3', 'NumGroups': '24', 'InferenceBatchSize': '4'},
+    'PtychoPINNModel': {'NumFiltersScale': '2'},
+    'PtychoPINNTraining': {'NumEpochs': '4', 'BatchSize': '4'},
+    'PtychoPINNEngine': {'Architecture': 'prior', 'NumGroups': '24'},
 }
 
 
@@ -56,7 +57,7 @@ def rest(camera: Camera) -> None:
 
 
 def training(camera: Camera) -> None:
-    """A training is on its way, past its simulated epochs; then it is stopped."""
+    """A training is on its way; then it is stopped."""
     window = camera.window
     window.set_epochs(300)
     before = len(window.pane())

@@ -69,6 +69,8 @@ class HostedProcessingController(ProcessingController):
         connect_triggered_signal(self._save_model_action, self.save_model)
         self._session.window.on_change(self._offer_actions)
         self._session.memory.parameter.add_observer(self)
+        for group in self._session.settings.groups():
+            group.add_observer(self)
         combo = self._product_view_controller.get_widget()
         self._area = ResultArea(
             self._status_view,
@@ -97,8 +99,13 @@ class HostedProcessingController(ProcessingController):
 
     def _update(self, observable: Any) -> None:
         super()._update(observable)
-        if self._session is not None and observable is self._session.memory.parameter:
+        if self._session is None:
+            return
+        if observable is self._session.memory.parameter:
             self._tell_change()
+        elif any(observable is group for group in self._session.settings.groups()):
+            # The other architecture may take what this one does not.
+            self._chores.later(self._offer_actions)
 
     def _train(self) -> None:
         ours = self._our_reconstructor()

@@ -40,7 +40,7 @@ class Field:
     physics: bool = False
     """Whether physics alone has it too."""
     architecture: str = ''
-    """The architecture that has it, 'unrolled' or 'cnn'; empty for both. Another does not show it."""
+    """The architecture that has it, 'cnn'; empty for both. Another does not show it."""
     advanced: bool = True
     """Whether it is under *Advanced*, out of sight until that is opened."""
 
@@ -80,10 +80,10 @@ FIELDS = (
     Field(
         *('Reconstruction', 'number', 'engine', 'refine_iterations', 'Refine [iterations]:'),
         "Iterations over all patterns that fit the network's image to the measured counts, at most. A flat "
-        'start '
-        'is tried too;\nwhat best predicts pixels that were not fitted is kept. 0: the image of the network '
-        'alone.\nFor trained networks: with the learned prior, iterations end when nothing changes any more.',
+        'start is tried too;\nwhat best predicts pixels that were not fitted is kept. 0: the image of the '
+        'network alone.',
         advanced=False,
+        architecture='cnn',
     ),
     Field(
         *('Reconstruction', 'choice', 'engine', 'calibrate', 'Calibrate:'),
@@ -122,23 +122,16 @@ FIELDS = (
     ),
     Field(
         *('Training', 'choice', 'engine', 'start_from', 'Start from:'),
-        'scratch: a fresh network. model: the loaded model, trained further.\n'
+        'scratch: the learned prior that comes with PtychoPINN, or for the architecture cnn a fresh network. '
+        'model: the loaded model, trained further.\n'
         'checkpoint: go on with a training that was stopped, in its folder, as if it had never stopped.',
         START_FROM,
         advanced=False,
     ),
     Field(
-        *('Training', 'number', 'engine', 'simulated_epochs', 'Simulated epochs first:'),
-        'Before the measured patterns the network learns from simulated objects, whose truth is known, with '
-        "the scan's own probe, positions, photons and bad pixels.\nNot where it starts from a model. 0: "
-        'none.',
-        model_type='pinn',
-        advanced=False,
-    ),
-    Field(
         *('Training', 'number', 'training', 'nepochs', 'Epochs:'),
-        'How often the network sees the patterns of an epoch. Training ends earlier when patterns that were '
-        'kept out of it are predicted no better.',
+        'How often the network sees the patterns of an epoch, at most. Training ends earlier when patterns, '
+        'or pixels, that were kept out of it are predicted no better.',
         advanced=False,
     ),
     Field(
@@ -148,7 +141,9 @@ FIELDS = (
     ),
     Field(
         *('Network', 'choice', 'engine', 'architecture', 'Architecture:'),
-        'unrolled: iterations of a classical solver, each corrected by a small network; knows the probe.\n'
+        'prior: a network that knows what objects look like and takes part in the solver, for patterns of '
+        'any size. It needs no training; training adapts it to a scan, and keeps it as it is where that '
+        'gains nothing.\n'
         'cnn: the encoder and decoders of the first PtychoPINN; sees the patterns only.',
         ARCHITECTURES,
         advanced=False,
@@ -172,6 +167,7 @@ FIELDS = (
         'accelerated: fits the photon statistics of the counts, with momentum, and keeps the object smooth.\n'
         'rpie: regularised PIE, which begins to fit the noise sooner.',
         REFINE_METHODS,
+        architecture='cnn',
     ),
     Field(
         *('More on reconstruction', 'decimal', 'engine', 'refine_smoothing', 'Refine smoothing:'),
@@ -182,6 +178,7 @@ FIELDS = (
     Field(
         *('More on reconstruction', 'number', 'engine', 'inference_batch_size', 'Patterns at a time:'),
         'Changes memory and speed, not the result. Halve it if the memory runs out.',
+        architecture='cnn',
     ),
     Field(
         *('More on training', 'folders', 'engine', 'more_training_data', 'And on:'),
@@ -195,17 +192,18 @@ FIELDS = (
     ),
     Field(
         *('More on training', 'decimal', 'engine', 'learning_rate', 'Learning rate:'),
-        'Size of the largest step of the training. Lower it if the loss jumps.',
+        'Size of the largest step of the training; the prior takes a tenth of it. Lower it if the loss '
+        'jumps.',
     ),
     Field(
         *('More on training', 'fraction', 'engine', 'validation_fraction', 'Validation fraction:'),
-        'Fraction of the patterns that the network never learns from, so that they can judge it.',
+        'Fraction of the patterns that the network never learns from, so that they can judge it. The prior '
+        'is judged by pixels of all patterns, however large this is; 0: not at all.',
     ),
     Field(
         *('More on training', 'number', 'engine', 'early_stop_patience', 'Patience [epochs]:'),
-        'Training ends after so many epochs in which the patterns that judge it were predicted no better; '
-        'the '
-        'best model is kept.',
+        'Training ends after so many epochs in which what judges it was predicted no better; the best model '
+        'is kept.',
     ),
     Field(
         *('More on training', 'number', 'engine', 'seed', 'Seed:'),
@@ -246,18 +244,7 @@ FIELDS = (
     Field(
         *('More on the network', 'number', 'model', 'n_filters_scale', 'Width:'),
         'Twice the width takes about three times the time.',
-    ),
-    Field(
-        *('More on the network', 'number', 'engine', 'physics_steps', 'Iterations before:'),
-        'Iterations that only fit the measured amplitudes, before the network corrects anything. They are '
-        'cheap.',
-        architecture='unrolled',
-    ),
-    Field(
-        *('More on the network', 'number', 'engine', 'unrolled_steps', 'Corrections:'),
-        'How often the network corrects the image, between iterations that fit the measured amplitudes. The '
-        'time grows in proportion.',
-        architecture='unrolled',
+        architecture='cnn',
     ),
     Field(
         *('More on the network', 'switch', 'model', 'object_big', 'Joint object:'),
@@ -266,6 +253,7 @@ FIELDS = (
     Field(
         *('More on the network', 'switch', 'training', 'probe_trainable', 'Learn probe:'),
         'Learn a correction of the probe while training; the result has it.',
+        architecture='cnn',
     ),
     Field(
         *('More on the network', 'switch', 'model', 'probe_mask', 'Mask probe:'),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
-from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.config.model import fits_network
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.errors import EngineError
 
 from .choices import computes_on
 from .loaded_model import LoadedModel, ScanFacts
 from .readiness import training_obstacle
-from .reference_speeds import guessed_inference, guessed_solution, guessed_training
+from .reference_speeds import (
+    groups_per_epoch,
+    guessed_inference,
+    guessed_solution,
+    guessed_training,
+    steps_per_epoch,
+)
 from .settings import ReconstructorSettings
 from .speeds import SpeedBook, inference_key, refinement_key, solution_key, start_key, training_key
 
@@ -31,11 +33,11 @@ def training_forecast(
     if obstacle or scan is None:
         return f'Train: {obstacle or why_no_scan}'
     config, execution = settings.training_config(model_type), settings.execution_config()
-    start, data = settings.start_from(), settings.train_on()
+    data = settings.train_on()
     if data == 'folder':
         return 'Train: on the scans in the folder that you choose then.'
-    gridsize, trained = config.model.gridsize, scan.n - round(scan.n * config.validation_fraction)
-    groups = trained if config.n_groups is None else config.n_groups
+    gridsize = config.model.gridsize
+    groups = groups_per_epoch(config, scan.n)
     unit = f'sets of {gridsize}×{gridsize} patterns' if gridsize > 1 else 'patterns'
     alone = data == 'simulation'
     line = (
@@ -44,23 +46,18 @@ def training_forecast(
         f'{groups} {unit} per epoch'
     )
     modes = 1 if scan.probe is None else len(scan.probe)
-    known = _with_size(config, scan.width)
-    step = speeds.seconds(training_key(known, execution, modes))
+    step = speeds.seconds(training_key(config, scan.width, execution, modes))
     where = computes_on(config.backend, execution.accelerator)
-    steps = math.ceil(math.ceil(groups / config.batch_size) / config.accum_steps)
-    two_stages = model_type == 'pinn' and not alone and start != 'model'
-    simulated = config.simulated_epochs if two_stages else 0
-    epochs = f'{simulated} simulated and {config.nepochs}' if simulated else f'{config.nepochs}'
     if step is None:
         machine = speeds.machine()
         if machine is None:
             return f'{line}; how long an epoch takes on this {where} is measured in the first run.'
-        whole = guessed_training(config, scan.width, steps * (simulated + config.nepochs), machine)
-        return f'{line}, {_roughly(whole, where)} for {epochs} epochs.'
-    epoch = step * steps
+        whole = guessed_training(config, scan.width, scan.n, machine)
+        return f'{line}, {_roughly(whole, where)} for {config.nepochs} epochs.'
+    epoch = step * steps_per_epoch(config, scan.n)
     return (
         f'{line}, about {spoken_time(epoch)} per epoch on this {where}, at most '
-        f'{spoken_time(epoch * (simulated + config.nepochs))} for {epochs} epochs.'
+        f'{spoken_time(epoch * config.nepochs)} for {config.nepochs} epochs.'
     )
 
 
@@ -134,10 +131,6 @@ def _roughly(seconds: float, where: str) -> str:
     if where == 'GPU':
         return f'less than {spoken_time(seconds)}, which a CPU would take (the first run measures this GPU),'
     return f'roughly {spoken_time(seconds)} on this CPU (a guess until the first run has measured it)'
-
-
-def _with_size(config: TrainingConfig, size: int) -> TrainingConfig:
-    return replace(config, model=replace(config.model, N=size)) if fits_network(size) else config
 
 
 def spoken_time(seconds: float) -> str:

@@ -63,7 +63,7 @@ class InferenceRun:
         for remark in settings.moved():
             logger.warning('%s', remark)
         if model.of_objects:
-            for remark in settings.remarks_without_network():
+            for remark in settings.remarks_without_cnn():
                 logger.warning('%s', remark)
         # Batch mode has said where the model comes from.
         if context.output_file is None:

@@ -84,6 +84,8 @@ class LoadedModel:
     epochs: int
     deviance: float | None
     """Training deviance per pixel of its last epoch."""
+    is_packaged: bool = False
+    """Whether its weights are those of the prior that comes with PtychoPINN, which no epoch has bettered."""
     simulated_epochs: int = 0
     """So many of its first epochs were on simulated objects."""
 
@@ -109,6 +111,7 @@ class LoadedModel:
             backend=archive.backend,
             epochs=len(archive.history),
             deviance=last.get('training_deviance'),
+            is_packaged=_is_packaged(archive),
             simulated_epochs=sum(1 for record in archive.history if record.get('simulated')),
         )
 
@@ -133,12 +136,17 @@ class LoadedModel:
     def sentence(self) -> str:
         """What it is, in one sentence."""
         model = self.config.model
-        if self.of_objects:
-            title = PRIOR if self.path == PACKAGED_PRIOR else f'{self.path.name}: learned prior of objects'
-            return printable(f'{title}, which needs no training on scans and takes patterns of any size.')
-        trained = f'trained for {self.epochs} epoch{"s" if self.epochs != 1 else ""} by {self.backend}'
+        if self.path == PACKAGED_PRIOR:
+            return f'{PRIOR}, which needs no training on scans and takes patterns of any size.'
+        epochs = f'{self.epochs} epoch{"s" if self.epochs != 1 else ""}'
+        trained = f'trained for {epochs} by {self.backend}'
         if self.deviance is not None:
             trained += f' to deviance {self.deviance:.3g}'
+        if self.is_packaged:
+            gain = f'; {epochs} of training by {self.backend} made it no better' if self.epochs else ''
+            return printable(f'{self.path.name}: {PRIOR}, for patterns of any size{gain}.')
+        if self.of_objects:
+            return printable(f'{self.path.name}: learned prior for patterns of any size, {trained}.')
         return printable(
             f'{self.path.name}: {model.architecture} {_TITLES[model.model_type]} network '
             f'for {model.N}×{model.N} patterns, grid size {model.gridsize}, probe '
@@ -162,31 +170,50 @@ class LoadedModel:
         return None
 
     def remark(self, scan: ScanFacts) -> str | None:
-        """Return how a scan on which it can be used differs from the one it was trained on, or None."""
-        if scan.probe is None or scan.probe.shape[-2:] != self.probe.shape[-2:]:
+        """Return how a scan on which it can be used differs from the one it was trained on, or None.
+
+        A prior of objects knows no probe, so that nothing is to be said of it.
+        """
+        if self.of_objects or not self._sees_probes_like(scan):
             return None
-        here = scan.fingerprint
-        if here == self.fingerprint:
-            return None
-        if len(scan.probe) != len(self.probe):
-            difference = f'which has {len(scan.probe)} instead of {len(self.probe)} modes'
-        else:
-            overlap = _overlap(self.probe, scan.probe)
-            if overlap >= SAME_PROBE:
-                return None
-            difference = f'which overlaps with it by {overlap:.0%}'
-        return (
-            f'The model was trained with another probe than this product has ({here}, {difference}); expect '
-            'a poorer image, or continue training on this data.'
+        difference = self._difference_of_probes(scan)
+        return difference and (
+            f'The model was trained with another probe than this product has ({scan.fingerprint}, '
+            f'{difference}); expect a poorer image, or continue training on this data.'
         )
 
+    def is_trained_for(self, scan: ScanFacts) -> bool:
+        """Return whether it was trained with the probe of a scan, so that training anew would be a waste."""
+        if self.why_unusable(scan):
+            return False
+        if not self._sees_probes_like(scan):
+            return not self.of_objects
+        return self._difference_of_probes(scan) is None
+
+    def _sees_probes_like(self, scan: ScanFacts) -> bool:
+        """Return whether the probe of a scan can be compared with its own."""
+        return scan.probe is not None and scan.probe.shape[-2:] == self.probe.shape[-2:]
+
+    def _difference_of_probes(self, scan: ScanFacts) -> str | None:
+        """Return how the probe of a scan differs from its own, or None where it is the same."""
+        if scan.probe is None or scan.fingerprint == self.fingerprint:
+            return None
+        if len(scan.probe) != len(self.probe):
+            return f'which has {len(scan.probe)} instead of {len(self.probe)} modes'
+        overlap = _overlap(self.probe, scan.probe)
+        return None if overlap >= SAME_PROBE else f'which overlaps with it by {overlap:.0%}'
+
     def network_differences(self, asked: ModelConfig) -> dict[str, str]:
-        """Return the fields of the network in which another one differs from it, and 'name its → other'."""
+        """Return the fields of the network in which another one differs from it, and 'name its → other'.
+
+        Any prior can be trained further as another one: how patterns are grouped is not in its weights.
+        """
         own = self.config.model
+        names = ['architecture'] if self.of_objects else [f.name for f in fields(own) if f.name != 'N']
         return {
-            field.name: f'{field.name} {getattr(own, field.name)} → {getattr(asked, field.name)}'
-            for field in fields(own)
-            if field.name != 'N' and getattr(own, field.name) != getattr(asked, field.name)
+            name: f'{name} {getattr(own, name)} → {getattr(asked, name)}'
+            for name in names
+            if getattr(own, name) != getattr(asked, name)
         }
 
 
@@ -206,6 +233,19 @@ def packaged_prior() -> LoadedModel:
 def physics_alone() -> LoadedModel:
     """Return what stands for a model where there is none: physics with total variation."""
     return LoadedModel.of(Path(NO_MODEL), load_model(NO_MODEL))
+
+
+def _is_packaged(archive: ModelArchive) -> bool:
+    """Return whether the weights of an archive are those of the packaged prior."""
+    if archive.config.model.architecture != 'prior':
+        return False
+    try:
+        weights = load_model().weights
+    except ArchiveError:
+        return False
+    return weights.keys() == archive.weights.keys() and all(
+        np.array_equal(value, archive.weights[name]) for name, value in weights.items()
+    )
 
 
 def probe_fingerprint(probe: npt.NDArray[Any]) -> str:

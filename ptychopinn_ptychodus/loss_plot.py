@@ -1,4 +1,4 @@
-"""The loss plot of the Processing page: whole epochs, both stages of a training, readable ticks."""
+"""The loss plot of the Processing page: whole epochs, those on simulated objects shaded, readable ticks."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
@@ -19,13 +18,17 @@ __all__ = ['InferenceMeter', 'TrainingMeter']
 Speed = tuple[str, float]
 """A key of :class:`~.speeds.SpeedBook` and the seconds."""
 
+FIRST, FIRST_OF_PRIOR = 2, 6
+"""Epochs at the beginning that are measured: the first may compile kernels, and those of a prior make the
+images that it learns from too, so that a short run is known by them and a longer one by what comes after."""
+
 
 class TrainingMeter:
     """Seconds per training step, validation included."""
 
     def __init__(self, config: TrainingConfig, execution: PyTorchExecutionConfig, scan: Scan) -> None:
-        known = replace(config, model=replace(config.model, N=scan.raw.N))
-        self._key = training_key(known, execution, len(scan.raw.probeGuess))
+        self._key = training_key(config, scan.raw.N, execution, len(scan.raw.probeGuess))
+        self._told = FIRST_OF_PRIOR if config.model.of_objects else FIRST
         self._steps = 0
         self._epochs = 0
 
@@ -34,8 +37,8 @@ class TrainingMeter:
         self._steps += 1
 
     def epoch(self, seconds: float) -> Iterator[Speed]:
-        """Yield the speed of the first two epochs, of which one may compile kernels, and of every tenth."""
-        if self._steps and (self._epochs < 2 or self._epochs % 10 == 0):
+        """Yield the speed of the first epochs and of every tenth."""
+        if self._steps and (self._epochs < self._told or self._epochs % 10 == 0):
             yield self._key, seconds / self._steps
         self._steps = 0
         self._epochs += 1
@@ -51,7 +54,7 @@ class InferenceMeter:
         self._solves = model.of_objects
         self._solution = solution_key(model, scan.raw.N, config, execution, modes)
         self._network = inference_key(model, config, execution, modes)
-        self._refinement = refinement_key(model.N, config, execution, modes)
+        self._refinement = refinement_key(scan.raw.N, config, execution, modes)
         self._n = len(scan.raw)
         self._first: tuple[int, float] | None = None
         self._done = self._sweeps = 0

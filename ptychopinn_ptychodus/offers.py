@@ -81,8 +81,8 @@ class Offers:
         if scan is None:
             return self.why_no_scan()
         if isinstance(ours, PtychoPINNReconstructor) and self._session.queue.training() is not None:
-            # It will use the model of that training.
-            return scan_obstacle(scan)
+            # It will use the model of that training, whatever that is for.
+            return scan_obstacle(scan, any_size=True)
         model = ours.model
         any_size = model is not None and model.of_objects
         return scan_obstacle(scan, any_size=any_size) or ours.why_not_ready(scan)
@@ -103,7 +103,7 @@ class Offers:
         if ours is None or scan is None or model is None:
             return False
         settings = self._session.settings
-        if model.why_unusable(scan) or model.remark(scan):
+        if not model.is_trained_for(scan):
             return False
         try:
             config = settings.training_config(ours.name.casefold())

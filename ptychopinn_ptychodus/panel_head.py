@@ -26,7 +26,7 @@ from .dialogs import plain_tip
 from .forecast import inference_forecast, training_forecast
 from .loaded_model import PRIOR, ScanFacts
 from .model_folder import likely_folder
-from .presets import CUSTOM, PRESETS, apply_preset, preset_parameters, preset_shown
+from .presets import CUSTOM, PRESETS, apply_preset, preset_shown
 from .qt_behaviour import SteadyLabel
 from .readiness import NOTHING_TO_TRAIN
 from .reconstructor import PtychoPINNReconstructor
@@ -172,8 +172,8 @@ class PresetView(_ViewController, Observer):  # type: ignore[misc]
         self._combo.addItems([*PRESETS, CUSTOM])
         self._combo.setToolTip(
             'fast: a first look. balanced: the defaults. best: several times the time of balanced.\n'
-            'Sets epochs, patterns per epoch, the size of the network and the iterations of the refinement; '
-            '"custom" where these are changed.'
+            'Sets epochs and patterns per epoch, and for the architecture cnn width and iterations of the '
+            'refinement; "custom" where these are changed.'
         )
         self._combo.textActivated.connect(self._choose)
         self._widget = QWidget()
@@ -181,8 +181,8 @@ class PresetView(_ViewController, Observer):  # type: ignore[misc]
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addRow('Preset:', self._combo)
         self._show()
-        for parameter in preset_parameters(settings).values():
-            parameter.add_observer(self)
+        for group in settings.groups():
+            group.add_observer(self)
 
     def get_widget(self) -> QWidget:
         """Return the box."""
@@ -252,8 +252,7 @@ class ModelView(_ViewController, Observer):  # type: ignore[misc]
             lines += [line for line in (model.why_unusable(scan) or model.remark(scan),) if line]
         try:
             asked = settings.training_config(self._model_type).model
-            # A prior of objects is no network that the fields describe.
-            differences = {} if model.of_objects else model.network_differences(asked)
+            differences = model.network_differences(asked)
         except EngineError:
             differences = {}  # the forecast says which setting is wrong
         if differences:

@@ -30,7 +30,7 @@ def training_obstacle(
         Why it has none.
     """
     try:
-        settings.training_config(model_type)
+        config = settings.training_config(model_type)
         settings.execution_config()
         settings.start_from()
         data = settings.train_on()
@@ -40,7 +40,7 @@ def training_obstacle(
         return why_no_scan
     if data == 'folder':
         return None
-    obstacle = scan_obstacle(scan, counts=data != 'simulation')
+    obstacle = scan_obstacle(scan, counts=data != 'simulation', any_size=config.model.of_objects)
     if obstacle is None and model_type == 'supervised' and data != 'simulation' and not scan.object_known:
         obstacle = (
             'Supervised training learns from a known object, but that of this product is flat. Choose the '
@@ -61,7 +61,7 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True, any_size: bool = Fals
     counts : bool
         Whether its patterns are used.
     any_size : bool
-        Whether they may have a side that no network of scans has.
+        Whether they may have a side that 'cnn' does not take.
     """
     height, width = scan.height, scan.width
     where = 'in the diffraction settings of Ptychodus'
@@ -72,7 +72,7 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True, any_size: bool = Fals
         )
     if not any_size and not fits_network(width):
         return (
-            f'The patterns are {height}×{width} pixels; the network takes sides that are multiples of '
+            f'The patterns are {height}×{width} pixels; the network cnn takes sides that are multiples of '
             f'{SIZE_MULTIPLE}, from {SMALLEST_SIZE} up. Crop or pad them to {_nearest(width)} {where}.'
         )
     if scan.n == 0:

@@ -15,17 +15,25 @@ import numpy as np
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 
-__all__ = ['core_seconds', 'guessed_inference', 'guessed_solution', 'guessed_training', 'scale_of']
+__all__ = [
+    'core_seconds',
+    'groups_per_epoch',
+    'guessed_inference',
+    'guessed_solution',
+    'guessed_training',
+    'scale_of',
+    'steps_per_epoch',
+]
 
 CORE_S = 0.0053
 """What :func:`core_seconds` was on the machine of the constants below, all in CPU seconds at 64×64 pixels."""
 
-BATCH, PIXELS, WIDTH, ITERATIONS = 4, 64 * 64, 2, 64
-"""The batch, pattern, width and iterations before the network that they were measured with."""
-STEP_S, STEP_CORRECTION_S, STEP_CNN_S = 0.12, 0.0245, 0.16
-"""A training step: its iterations, each of its corrections; or all of it with `cnn`."""
+BATCH, PIXELS, WIDTH = 4, 64 * 64, 2
+"""The batch, pattern and width that they were measured with."""
+STEP_CNN_S, STEP_PRIOR_S = 0.16, 0.055
+"""A training step of each network, with its share of the validation."""
 WIDTH_POWER = 1.3
-"""How the time of a correction grows with the width."""
+"""How the time of a step of 'cnn' grows with the width."""
 START_S = 6.0
 """From the click until the first patterns are predicted."""
 PATTERN_SHARE = 0.25
@@ -35,6 +43,9 @@ ITERATION_S = 0.3e-3
 
 SOLUTION_S, SOLUTION_PRIOR_S = 0.024, 0.012
 """A solution from a flat object, for each pattern: by physics alone, and what the learned prior adds."""
+
+IMAGES, IMAGE_S = 5, 0.005
+"""Images that physics makes of a scan for the prior to learn from, and the time of each for each pattern."""
 
 MOMENTS, TRANSFORMS, PAUSE_S = 5, 5, 0.3
 MOST_CORES = 8
@@ -65,18 +76,45 @@ def scale_of(seconds: float) -> float:
     return seconds / CORE_S / math.sqrt(min(cores, MOST_CORES))
 
 
-def guessed_training(config: TrainingConfig, size: int, steps: int, scale: float) -> float:
-    """Return the seconds that a training of so many steps on `size`×`size` pixels may take on a CPU."""
-    model = config.model
-    patterns: float = config.batch_size / BATCH * model.gridsize**2
-    return scale * (START_S + steps * patterns * _batch(model) * size**2 / PIXELS)
+def groups_per_epoch(config: TrainingConfig, n: int) -> int:
+    """Return the groups that an epoch draws from a scan of `n` patterns."""
+    if config.n_groups is not None:
+        return config.n_groups
+    return n if config.model.of_objects else n - round(n * config.validation_fraction)
+
+
+def steps_per_epoch(config: TrainingConfig, n: int) -> int:
+    """Return the training steps of an epoch on a scan of `n` patterns."""
+    return math.ceil(math.ceil(groups_per_epoch(config, n) / config.batch_size) / config.accum_steps)
+
+
+def guessed_training(config: TrainingConfig, size: int, n: int, scale: float) -> float:
+    """Return the seconds that training on `n` patterns of `size`×`size` pixels may take on a CPU."""
+    model, pixels = config.model, size**2 / PIXELS
+    # The patterns of a group share the image that the prior looks at.
+    group = model.gridsize if model.of_objects else model.gridsize**2
+    steps = config.nepochs * steps_per_epoch(config, n) * config.batch_size * config.accum_steps / BATCH
+    seconds = steps * group * _batch(model)
+    if model.of_objects:
+        seconds += IMAGE_S * _patterns_of_images(config, size, n)
+    return scale * (START_S + seconds * pixels)
+
+
+def _patterns_of_images(config: TrainingConfig, size: int, n: int) -> float:
+    """Return of how many patterns physics makes images; parts of a large scan are new in each epoch."""
+    # Late, for it loads what only runs need.
+    from ptycho_engine.pipeline.parts import GROUPS_OF_PART, MOST_PATTERNS, WHOLE_PIXELS
+
+    if n * size**2 <= WHOLE_PIXELS:
+        return IMAGES * n
+    parts = max(groups_per_epoch(config, n) / GROUPS_OF_PART, 1.0)
+    return config.nepochs * parts * min(MOST_PATTERNS, n)
 
 
 def _batch(model: ModelConfig) -> float:
-    width = float((model.n_filters_scale / WIDTH) ** WIDTH_POWER)
-    if model.architecture == 'cnn':
-        return STEP_CNN_S * width
-    return STEP_S * model.physics_steps / ITERATIONS + STEP_CORRECTION_S * model.unrolled_steps * width
+    if model.of_objects:
+        return STEP_PRIOR_S
+    return STEP_CNN_S * float((model.n_filters_scale / WIDTH) ** WIDTH_POWER)
 
 
 def guessed_inference(model: ModelConfig, config: InferenceConfig, n: int, scale: float) -> float:

@@ -8,18 +8,19 @@ from contextlib import contextmanager
 
 from ptycho_engine.errors import ConfigError
 
-__all__ = ['ENGINE_GROUP', 'OUR_GROUPS', 'SETTING_OF_FIELD', 'setting_names']
+__all__ = ['ENGINE_GROUP', 'OUR_GROUPS', 'REMOVED', 'SETTING_OF_FIELD', 'setting_names']
 
 ENGINE_GROUP = 'PtychoPINNEngine'
 OUR_GROUPS = ('PtychoPINNModel', 'PtychoPINNTraining', 'PtychoPINNInference', ENGINE_GROUP)
 """The sections of a settings file that are PtychoPINN's."""
 
+REMOVED = ('PhysicsSteps', 'UnrolledSteps', 'SimulatedEpochs')
+"""Settings that files of version 0.1 have in the section of ours."""
+
 SETTING_OF_FIELD = {
     'ModelConfig.gridsize': 'PtychoPINNModel.GridSize',
     'ModelConfig.n_filters_scale': 'PtychoPINNModel.NumFiltersScale',
     'ModelConfig.architecture': f'{ENGINE_GROUP}.Architecture',
-    'ModelConfig.physics_steps': f'{ENGINE_GROUP}.PhysicsSteps',
-    'ModelConfig.unrolled_steps': f'{ENGINE_GROUP}.UnrolledSteps',
     'ModelConfig.amp_activation': 'PtychoPINNModel.AmpActivation',
     'ModelConfig.object_big': 'PtychoPINNModel.ObjectBig',
     'ModelConfig.probe_big': 'PtychoPINNModel.ProbeBig',
@@ -37,7 +38,6 @@ SETTING_OF_FIELD = {
     'TrainingConfig.probe_trainable': 'PtychoPINNTraining.ProbeTrainable',
     'TrainingConfig.intensity_scale_trainable': 'PtychoPINNTraining.IntensityScaleTrainable',
     'TrainingConfig.neighbor_count': 'PtychoPINNInference.NumNearestNeighbors',
-    'TrainingConfig.simulated_epochs': f'{ENGINE_GROUP}.SimulatedEpochs',
     'TrainingConfig.n_groups': f'{ENGINE_GROUP}.NumGroups',
     'TrainingConfig.learning_rate': f'{ENGINE_GROUP}.LearningRate',
     'TrainingConfig.validation_fraction': f'{ENGINE_GROUP}.ValidationFraction',

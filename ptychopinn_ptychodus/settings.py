@@ -43,16 +43,7 @@ class EngineSettings:
         self.train_on = group.create_string_parameter('TrainOn', TRAIN_ON[0])
         self.more_training_data = group.create_string_parameter('MoreTrainingData', '')
         self.start_from = group.create_string_parameter('StartFrom', START_FROM[0])
-        self.simulated_epochs = group.create_integer_parameter(
-            'SimulatedEpochs', training.simulated_epochs, minimum=0
-        )
         self.architecture = group.create_string_parameter('Architecture', model.architecture)
-        self.physics_steps = group.create_integer_parameter(
-            'PhysicsSteps', model.physics_steps, minimum=0, maximum=256
-        )
-        self.unrolled_steps = group.create_integer_parameter(
-            'UnrolledSteps', model.unrolled_steps, minimum=1, maximum=24
-        )
         self.n_groups = group.create_integer_parameter(
             'NumGroups', training.n_groups or ALL_GROUPS, minimum=ALL_GROUPS
         )
@@ -91,26 +82,23 @@ _WITHOUT_EFFECT: _Names = (
     ('inference', 'n_samples', 'NumSamples'),
 )
 _WITHOUT_EFFECT_SUPERVISED: _Names = (
-    ('engine', 'simulated_epochs', 'SimulatedEpochs'),
     ('training', 'mae_weight', 'MAEWeight'),
     ('training', 'nll_weight', 'NLLWeight'),
     ('training', 'realspace_mae_weight', 'RealspaceMAEWeight'),
     ('training', 'realspace_weight', 'RealspaceWeight'),
-)
-_ONLY_UNROLLED: _Names = (
-    ('engine', 'physics_steps', 'PhysicsSteps'),
-    ('engine', 'unrolled_steps', 'UnrolledSteps'),
 )
 _ONLY_CNN: _Names = (
     ('model', 'amp_activation', 'AmpActivation'),
     ('model', 'probe_big', 'ProbeBig'),
     ('model', 'pad_object', 'PadObject'),
     ('model', 'probe_scale', 'ProbeScale'),
-    # The unrolled network starts from the measured counts, which fix the scale.
+    ('model', 'n_filters_scale', 'NumFiltersScale'),
+    # The prior works on the object; probe and scale are the solver's.
+    ('training', 'probe_trainable', 'ProbeTrainable'),
     ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
 )
 
-_ONLY_WITH_NETWORK: _Names = (
+_ONLY_WITH_CNN: _Names = (
     ('engine', 'refine_iterations', 'RefineIterations'),
     ('engine', 'refine_method', 'RefineMethod'),
     ('engine', 'inference_batch_size', 'InferenceBatchSize'),
@@ -121,7 +109,6 @@ _NETWORK_FIELDS = {
         *('gridsize', 'n_filters_scale', 'object_big', 'probe_mask', 'gaussian_smoothing_sigma'),
         *('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
     ),
-    'engine': ('physics_steps', 'unrolled_steps'),
 }
 """Settings that are fields of ModelConfig, besides the architecture."""
 
@@ -171,16 +158,14 @@ class ReconstructorSettings:
                 backend=self._backend(),
                 batch_size=self.training.batch_size.get_value(),
                 nepochs=self.training.nepochs.get_value(),
-                simulated_epochs=self.engine.simulated_epochs.get_value(),
                 n_groups=None if n_groups == ALL_GROUPS else n_groups,
                 neighbor_count=self.inference.n_nearest_neighbors.get_value(),
                 nll_weight=self.training.nll_weight.get_value(),
                 mae_weight=self.training.mae_weight.get_value(),
                 realspace_mae_weight=self.training.realspace_mae_weight.get_value(),
                 realspace_weight=self.training.realspace_weight.get_value(),
-                probe_trainable=self.training.probe_trainable.get_value(),
-                intensity_scale_trainable=self._is_cnn
-                and self.training.intensity_scale_trainable.get_value(),
+                probe_trainable=self.is_cnn and self.training.probe_trainable.get_value(),
+                intensity_scale_trainable=self.is_cnn and self.training.intensity_scale_trainable.get_value(),
                 learning_rate=self.engine.learning_rate.get_value(),
                 validation_fraction=self.engine.validation_fraction.get_value(),
                 early_stop_patience=self.engine.early_stop_patience.get_value(),
@@ -190,21 +175,17 @@ class ReconstructorSettings:
     def _model_config(self, model_type: str) -> ModelConfig:
         shared: dict[str, Any] = {
             'gridsize': self.model.gridsize.get_value(),
-            'n_filters_scale': self.model.n_filters_scale.get_value(),
             'model_type': model_type,
             'architecture': self._architecture,
             'object_big': self.model.object_big.get_value(),
             'probe_mask': self.model.probe_mask.get_value(),
             'gaussian_smoothing_sigma': self.model.gaussian_smoothing_sigma.get_value(),
         }
-        if not self._is_cnn:
-            return ModelConfig(
-                **shared,
-                physics_steps=self.engine.physics_steps.get_value(),
-                unrolled_steps=self.engine.unrolled_steps.get_value(),
-            )
+        if not self.is_cnn:
+            return ModelConfig(**shared)
         return ModelConfig(
             **shared,
+            n_filters_scale=self.model.n_filters_scale.get_value(),
             amp_activation=self.model.amp_activation.get_value().strip().casefold(),
             probe_big=self.model.probe_big.get_value(),
             pad_object=self.model.pad_object.get_value(),
@@ -216,7 +197,8 @@ class ReconstructorSettings:
         return self.engine.architecture.get_value().strip().casefold()
 
     @property
-    def _is_cnn(self) -> bool:
+    def is_cnn(self) -> bool:
+        """Whether the network that is asked for is 'cnn', which is for patterns of one size."""
         return self._architecture == 'cnn'
 
     def inference_config(self, *, refines: bool = True) -> InferenceConfig:
@@ -225,8 +207,8 @@ class ReconstructorSettings:
         Parameters
         ----------
         refines : bool
-            Whether the image of a network is refined; without one (a learned prior, or physics alone) the
-            settings of the refinement of such an image stay at their defaults.
+            Whether the image of a network is refined, that of 'cnn'; with a learned prior or by physics alone
+            the settings of the refinement of such an image stay at their defaults.
 
         Raises
         ------
@@ -284,7 +266,7 @@ class ReconstructorSettings:
     def adopt_network(self, model: ModelConfig) -> None:
         """Set the fields of the network to those of a model."""
         self.engine.architecture.set_value(model.architecture)
-        idle = {(owner, name) for owner, name, _ in (_ONLY_UNROLLED if self._is_cnn else _ONLY_CNN)}
+        idle = {(owner, name) for owner, name, _ in (() if self.is_cnn else _ONLY_CNN)}
         for owner, names in _NETWORK_FIELDS.items():
             for name in names:
                 # What the architecture does not have stays as the user left it.
@@ -314,7 +296,7 @@ class ReconstructorSettings:
 
     def remarks(self, model_type: str) -> Iterator[str]:
         """Yield sentences on settings that differ from their default and yet change nothing."""
-        names = _WITHOUT_EFFECT + (_ONLY_UNROLLED if self._is_cnn else _ONLY_CNN)
+        names = _WITHOUT_EFFECT + (() if self.is_cnn else _ONLY_CNN)
         if model_type == 'supervised':
             names += _WITHOUT_EFFECT_SUPERVISED
         idle = self._changed(names)
@@ -322,11 +304,11 @@ class ReconstructorSettings:
             yield f'These settings have no effect on this network: {", ".join(idle)}.'
         yield from self.moved()
 
-    def remarks_without_network(self) -> Iterator[str]:
-        """Yield sentences on settings that differ from their default and change nothing without a network."""
-        idle = self._changed(_ONLY_WITH_NETWORK)
+    def remarks_without_cnn(self) -> Iterator[str]:
+        """Yield sentences on settings that differ from their default and only count for a model 'cnn'."""
+        idle = self._changed(_ONLY_WITH_CNN)
         if idle:
-            yield f'These settings have no effect without a trained network: {", ".join(idle)}.'
+            yield f'These settings only count for a model of the architecture cnn: {", ".join(idle)}.'
 
     def _changed(self, names: _Names) -> list[str]:
         """Return the names, in settings files, of those that are not at their defaults."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from ptychodus.api.parameters import ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
 
+from ptycho_engine.config.model import REMOVED as NETWORK_0_1
 from ptycho_engine.errors import ConfigError
 from ptycho_engine.printable import printable
 
@@ -36,7 +37,7 @@ from .setting_complaints import (
     swallowed,
     value_complaints,
 )
-from .setting_names import OUR_GROUPS
+from .setting_names import ENGINE_GROUP, OUR_GROUPS, REMOVED
 
 __all__ = ['SettingsFile', 'asked_algorithm', 'read_settings']
 
@@ -246,9 +247,23 @@ class SettingsFile:
         slip = near is not None and one_slip(section, near)
         return Complaint(f'{found} in this Ptychodus{hint}.', slip, f'[{printable(section, SHOWN)}]')
 
+    def _of_version_0_1(self) -> Complaint:
+        """Name all at once that is left of the network of version 0.1: its files hold all of it."""
+        ours = self.parser[ENGINE_GROUP]
+        names = [name for name in REMOVED if name in ours]
+        if (ours.get('Architecture') or '').strip().casefold() == NETWORK_0_1:
+            names.insert(0, 'Architecture')
+        return Complaint(
+            f'[{ENGINE_GROUP}] holds settings of the network of version 0.1, which is no more; delete the '
+            f'lines of {", ".join(names)}, and the learned prior takes its place.',
+            True,
+        )
+
     def _unknown_key(
         self, section: str, key: str, text: str, groups: Mapping[str, ParameterGroup]
     ) -> Complaint:
+        if section == ENGINE_GROUP and spelled(key, REMOVED):
+            return self._of_version_0_1()
         known = groups[section].parameters()
         found = f'Setting {section}.{self._written(key)} (= {quoted(text)}) is unknown'
         owner, name = next(

@@ -90,11 +90,13 @@ class SpeedBook:
         return speeds if isinstance(speeds, dict) else {}
 
 
-def training_key(config: TrainingConfig, execution: PyTorchExecutionConfig, probe_modes: int) -> str:
-    """Return the key of the seconds per training step; ``config.model.N`` must be known."""
+def training_key(
+    config: TrainingConfig, size: int, execution: PyTorchExecutionConfig, probe_modes: int
+) -> str:
+    """Return the key of the seconds per training step on patterns of `size` pixels."""
     extras = [f'b{config.batch_size}', f'a{config.accum_steps}', f'p{probe_modes}']
     extras += ['probe'] * config.probe_trainable
-    return _key('step', config.backend, execution, config.model, extras)
+    return _key('step', config.backend, execution, config.model, size, extras)
 
 
 def inference_key(
@@ -102,7 +104,7 @@ def inference_key(
 ) -> str:
     """Return the key of the seconds that predicting and stitching one pattern takes."""
     extras = [f'b{config.batch_size}', f'p{probe_modes}']
-    return _key('pattern', config.backend, execution, model, extras)
+    return _key('pattern', config.backend, execution, model, model.N, extras)
 
 
 def start_key(
@@ -130,10 +132,13 @@ def solution_key(
 
 
 def _key(
-    what: str, backend: str, execution: PyTorchExecutionConfig, model: ModelConfig, extras: Iterable[str]
+    what: str,
+    backend: str,
+    execution: PyTorchExecutionConfig,
+    model: ModelConfig,
+    size: int,
+    extras: Iterable[str],
 ) -> str:
     where = computes_on(backend, execution.accelerator)
-    network = [model.architecture, f'N{model.N}', f'g{model.gridsize}', f'f{model.n_filters_scale}']
-    if model.architecture == 'unrolled':
-        network += [f'p{model.physics_steps}', f'u{model.unrolled_steps}']
+    network = [model.architecture, f'N{size}', f'g{model.gridsize}', f'f{model.n_filters_scale}']
     return '/'.join([what, backend, where, execution.precision, *network, *extras])

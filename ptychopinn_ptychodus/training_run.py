@@ -132,11 +132,6 @@ class TrainingRun:
             raise ArchiveNotFoundError(
                 'There is no model to continue training from; load one, or set "Start from" to scratch.'
             )
-        if model.of_objects:
-            raise ConfigError(
-                'The loaded model is a prior of objects, which is not trained on scans; load another, or set '
-                '"Start from" to scratch.'
-            )
         differences = model.network_differences(config.model)
         if differences:
             if ADOPTABLE.issuperset(differences):

@@ -121,18 +121,21 @@ def look_at_folder(folder: Path, scan: ScanFacts, settings: ReconstructorSetting
     if goes_on:
         require_checkpoint(folder)
     held = () if goes_on else tuple(held_models(folder))
-    question = _question_of_data(folder, scan, settings.train_on())
+    question = _question_of_data(folder, scan, settings.train_on(), of_one_size=settings.is_cnn)
     return FolderSeen(folder, question, held, free_folder(folder / 'model'))
 
 
-def _question_of_data(folder: Path, scan: ScanFacts, train_on: str) -> Question | None:
-    """Return what is to be asked of a folder that holds the patterns of another scan."""
+def _question_of_data(folder: Path, scan: ScanFacts, train_on: str, *, of_one_size: bool) -> Question | None:
+    """Return what is to be asked of a folder that holds the patterns of another scan.
+
+    `of_one_size` says that the model will be for patterns of the size that it is trained on.
+    """
     found = find_training_scans(folder) if train_on in ('auto', 'folder') else []
     if not found:
         return None
     first = load_scan(found[0])
-    sizes = first.raw.N, scan.height
-    if train_on == 'folder' and sizes[0] == sizes[1]:
+    unfit = of_one_size and scan.height != first.raw.N
+    if train_on == 'folder' and not unfit:
         return None
     if len(found) == 1 and _same(first, folder, scan):
         return None
@@ -142,7 +145,7 @@ def _question_of_data(folder: Path, scan: ScanFacts, train_on: str) -> Question 
         f'{len(first.raw)} patterns of {first.raw.N}×{first.raw.N} pixels.\nThe chosen product "{scan.name}" '
         f'has {scan.n} patterns of {scan.height}×{scan.width} pixels.'
     )
-    if sizes[0] != sizes[1]:
+    if unfit:
         details += '\nA model of the one cannot be used on the other: their patterns differ in size.'
     here, product = "Train on the folder's data", f'Train on "{scan.name}"'
     answers = (here,) if train_on == 'folder' else (here, product)

@@ -15,6 +15,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.files.product_data import ProductData
+from ptycho_engine.network import cnn
 from ptycho_engine.simulate import (
     defocused_probe,
     make_object,
@@ -55,6 +56,16 @@ def small_scan(
         rng=rng,
         bad_pixels=bad_pixels,
     )
+
+
+@pytest.fixture(scope='module')
+def slim_cnn() -> Iterator[None]:
+    """Give 'cnn' an eighth of its filters, for tests of what trains it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cnn, 'DEEPEST_FILTERS', 16)
+        patched.setattr(cnn, 'DECODER_LAST_FILTERS', 8)
+        patched.setattr(cnn, 'OUTER_FILTERS_TIMES_N', 256)
+        yield
 
 
 def flat_product() -> ProductData:

@@ -40,27 +40,14 @@ def test_the_python_example_runs(inside):
     assert 'nepochs=20' in code
     names: dict[str, object] = {}
     exec(
-        compile(
-            code.replace('nepochs=20', 'nepochs=1, simulated_epochs=1, n_groups=32'), 'README.md', 'exec'
-        ),
+        compile(code.replace('nepochs=20', 'nepochs=1, n_groups=32'), 'README.md', 'exec'),
         names,
     )
     assert names['obj'].shape == names['scan'].grid.shape
     assert load_archive('model').config.nepochs == 1
 
 
-QUICK = [
-    '--epochs',
-    '1',
-    '--simulated-epochs',
-    '1',
-    '--groups',
-    '16',
-    '--filters-scale',
-    '1',
-    '--unrolled-steps',
-    '1',
-]
+QUICK = ['--epochs', '1', '--groups', '16']
 
 
 COMPARISON = ['python', 'tests/benchmarks/bench_prior.py', '--count', '1']
@@ -112,7 +99,7 @@ def test_the_batch_example_runs(inside):
             assert main(quick(words)) == 0
             settings = inside / 'IN' / 'settings.ini'
             text = settings.read_text().replace('NumEpochs = 20', 'NumEpochs = 1')
-            settings.write_text(f'{text}\n[PtychoPINNEngine]\nSimulatedEpochs = 1\nNumGroups = 16\n')
+            settings.write_text(f'{text}\n[PtychoPINNEngine]\nNumGroups = 16\n')
             continue
         run = [str(script), *words] if program == 'ptychodus' else [program, *words]
         done = subprocess.run(

@@ -71,16 +71,15 @@ class Batch:
     """(B, C, 2) sub-pixel [dy, dx]."""
     extent: int
     """Side in pixels of a square that holds any group of the pass that the batch is part of. The common
-    objects of 'unrolled' are sized from it, so that a group does not depend on those beside it."""
+    objects of 'prior' are sized from it, so that a group does not depend on those beside it."""
     labels: npt.NDArray[np.complex64] | None = None
     """(B, C, N, N) known object patches in the engine's gauge."""
-    features: npt.NDArray[np.float32] | None = None
-    """(K, B, F, side, side) what each of the K corrections of 'unrolled' sees of a group's canvas (NET-02),
-    the whole scan having been brought there: each is then judged by itself. None to go all the way from a
-    flat object with these patterns alone."""
+    looks: npt.NDArray[np.float32] | None = None
+    """(K, B, F, side, side) the common object of each group as physics left it, seen at K levels of noise
+    (:data:`~..network.denoiser.LOOKS`). What 'prior' makes of each is judged by itself."""
     truth: npt.NDArray[np.complex64] | None = None
     """(B, side, side) known object of each group's canvas; where there is one, it is the label of all that
-    the scan lit, not of the group's own patches alone. Only with `features`."""
+    the scan lit, not of the group's own patches alone. Only with `looks`."""
     judged: npt.NDArray[np.bool_] | None = None
     """(B, C, N, N) pixels that losses of the patterns look at, zero frequency at N//2; None for all good
     ones."""
@@ -122,22 +121,6 @@ class Backend(Protocol):
 
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
         """Return object patches (B, C, N, N) in the engine's gauge."""
-
-    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return what the convolutions of one step of 'unrolled' say to a whole object.
-
-        Parameters
-        ----------
-        step : int
-            From 0.
-        features : (F, H, W) float
-            :func:`~..physics.unrolled.network_features`; sides are multiples of ``SIDE_MULTIPLE``.
-
-        Returns
-        -------
-        (2, H, W) float32
-            Real and imaginary part of the correction, not yet bounded.
-        """
 
     def denoise(self, obj: Any, deviation: Any) -> Any:
         """Return the noise that a network of 'prior' sees in a whole object.

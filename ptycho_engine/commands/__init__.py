@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ['main']
 
 COMMANDS = {
-    'demo': 'simulate a scan, train, reconstruct and show how good the result is',
+    'demo': 'simulate a scan, reconstruct it and show how good the result is',
     'simulate': 'simulate a scan and write it as NPZ and as a Ptychodus directory',
     'prepare': 'crop, bin and centre the patterns of a scan, with all that belongs to them',
     'train': 'train a network on scans',
-    'reconstruct': 'reconstruct a scan with a trained network',
+    'reconstruct': 'reconstruct a scan, with or without a trained model',
     'evaluate': 'compare reconstructions with a known object',
     'inspect': 'say what a model was trained on, with what, and how well',
     'doctor': 'look at the installation and at data for trouble',

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
-from ..files.archive import ModelArchive, find_archive, last_stage, load_archive, read_manifest
+from ..files.archive import ModelArchive, find_archive, load_archive, read_manifest
 from ..files.origin import ScanOrigin, origins_to_json
 from ..io.folder_lock import tidy
 from .paragraph import beside, say, say_json
@@ -70,7 +70,7 @@ def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str
         'for': 'scans with patterns of any size'
         if model.of_objects
         else f'patterns of {model.N}×{model.N} pixels, probe of {modes} mode{"s" if modes > 1 else ""}',
-        'trained on': 'simulated objects' if model.of_objects else _origins(archive),
+        'trained on': _origins(archive),
         'trained by': f'{archive.backend}, {config.optimizer} at {config.learning_rate:g}, batches of '
         f'{config.batch_size}, seed {config.seed}',
         'settings': _changed(config) or 'all at their defaults',
@@ -78,13 +78,15 @@ def _summary(path: Path, engine_version: str, archive: ModelArchive) -> dict[str
     if history:
         seconds = sum(record.get('seconds', 0.0) for record in history)
         lines['epochs'] = f'{_epochs(history, config)} in {seconds:.0f} s'
-        lines['how well'] = _how_well(last_stage(history))
+        lines['how well'] = _how_well(history)
     return lines
 
 
 def _origins(archive: ModelArchive) -> str:
     """Return the scans it was trained on; of many, the first ones."""
     parts = [_origin(origin) for origin in archive.origins[:ORIGINS_SHOWN]]
+    if not parts and archive.config.model.of_objects:
+        return 'simulated objects'
     if not parts:
         return f'scans not recorded, {archive.scale.mean_counts:.3g} counts in a pattern on average'
     more = len(archive.origins) - len(parts)

@@ -45,7 +45,7 @@ SHORT_NAMES = {'nepochs': 'epochs', 'n_groups': 'groups', 'n_filters_scale': 'fi
 
 MAIN_TRAINING = (
     *('gridsize', 'n_filters_scale', 'model_type', 'architecture'),
-    *('backend', 'batch_size', 'nepochs', 'simulated_epochs', 'n_groups', 'learning_rate', 'seed'),
+    *('backend', 'batch_size', 'nepochs', 'n_groups', 'learning_rate', 'seed'),
     *('accelerator', 'precision', 'logger_backend'),
 )
 MAIN_INFERENCE = ('backend', 'batch_size', 'calibrate', 'refine_iterations', 'accelerator', 'precision')

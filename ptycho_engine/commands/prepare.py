@@ -1,4 +1,4 @@
-"""Bring a scan into the shape that a network needs: crop, bin and centre its patterns.
+"""Bring a scan into the shape that it needs: crop, bin and centre its patterns.
 
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5) or a Ptychodus HDF5 file. The
 probe, the pixel sizes, the positions, the object and the bad pixels follow the patterns.

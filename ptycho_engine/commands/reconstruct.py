@@ -1,4 +1,4 @@
-"""Reconstruct scans with a trained network.
+"""Reconstruct scans with the learned prior that comes with the package, or with a trained model.
 
 INPUT is an NPZ file or a Ptychodus directory (diffraction.h5 and product.h5). Writes into the output
 directory or, where several scans are given, into a folder of it for each
@@ -10,7 +10,7 @@ directory or, where several scans are given, into a folder of it for each
 and with --truth what `ptychopinn evaluate` writes: scores and a figure.
 
 examples:
-  ptychopinn reconstruct scan --model model --output result
+  ptychopinn reconstruct scan --output result
   ptychopinn reconstruct scan --model model --output out --truth scan/truth.h5
   ptychopinn reconstruct a.npz b.npz --model model --output results
 """

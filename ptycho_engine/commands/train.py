@@ -1,5 +1,9 @@
 """Train a network on scans and write the model wts.h5.zip, and train.toml, which repeats the run.
 
+No scan needs it: `ptychopinn reconstruct` has a learned prior, and this adapts that to the scans where they
+say more than it knows. Where no epoch predicts pixels that were kept from it better, it stays as it is, which
+a line of the log says. --architecture cnn trains PtychoPINN's first network instead, for comparison.
+
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), or a directory of NPZ
 files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far; so
 do SIGTERM and SIGHUP, as of a queueing system or a closed connection. One run may write into DIR at a time.
@@ -181,7 +185,7 @@ def _make_prior(
 
 def _saved_bytes(config: TrainingConfig) -> int:
     """Return about how much a training writes: the model, and checkpoints with the optimiser's memory."""
-    # Its size hardly depends on that of the patterns, which only the scans know.
+    # That of 'cnn' hardly depends on the patterns, whose size only the scans know.
     model = replace(config.model, N=config.model.N or ASSUMED_SIZE)
     weights = sum(math.prod(shape) for shape in build_plan(model).weight_shapes().values())
     return weights * np.dtype(np.float32).itemsize * MODELS_SAVED

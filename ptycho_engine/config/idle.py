@@ -33,7 +33,8 @@ def _above(decider: str, limit: int) -> tuple[str, Callable[[Any], bool]]:
 
 IDLE_UNLESS: dict[type[Config], tuple[Rule, ...]] = {
     TrainingConfig: (
-        ('simulated_epochs', *_needs('model.model_type', 'pinn')),
+        ('probe_trainable', *_needs('model.architecture', 'cnn')),
+        ('intensity_scale_trainable', *_needs('model.architecture', 'cnn')),
         ('nll_weight', *_needs('model.model_type', 'pinn')),
         ('mae_weight', *_needs('model.model_type', 'pinn')),
         ('realspace_mae_weight', *_needs('model.model_type', 'pinn')),

@@ -26,9 +26,9 @@ class InferenceConfig:
     """Framework that runs the network; an archive runs on any of them."""
     batch_size: int = 64
     """Groups per prediction; memory grows in proportion. The object of a group is as wide as the widest group
-    of its batch needs, which shows at the rim of its patches alone. No effect on a whole scan."""
+    of its batch needs, which shows at the rim of its patches alone."""
     neighbor_count: int = 7
-    """Neighbours from which a group is drawn when the model's gridsize > 1. No effect on a whole scan."""
+    """Neighbours from which a group is drawn when the model's gridsize > 1."""
     seed: int = 0
     """Seed of the groups when the model's gridsize > 1, of the pixels that judge a refinement, and of the
     order in which it takes the patterns."""
@@ -38,11 +38,6 @@ class InferenceConfig:
     """Seed of that choice; None for `seed`."""
     use_groups_cache: bool = True
     """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
-
-    whole_scan: bool = True
-    """Let 'unrolled' take the whole scan for one group, so that all patterns work on one object, whatever
-    the gridsize; False predicts each group by itself and stitches. No effect on other models, nor without
-    object_big."""
 
     refine_iterations: int = 25
     """Sweeps of physics over all patterns after the network, at most; 0 leaves the network's image. Both the
@@ -88,7 +83,6 @@ class InferenceConfig:
         check_integer(owner, 'neighbor_count', self.neighbor_count, 1)
         check_integer(owner, 'seed', self.seed, 0)
         check_boolean(owner, 'use_groups_cache', self.use_groups_cache)
-        check_boolean(owner, 'whole_scan', self.whole_scan)
         check_integer(owner, 'refine_iterations', self.refine_iterations, 0)
         check_choice(owner, 'refine_method', self.refine_method, REFINE_METHODS)
         check_number(owner, 'refine_smoothing', self.refine_smoothing, 0, 10)

@@ -21,22 +21,21 @@ __all__ = [
 SMALLEST_SIZE, SIZE_MULTIPLE = 32, 8
 """Sides of the patterns that networks are for: at least the first, and a multiple of the second."""
 
-ARCHITECTURES = ('unrolled', 'cnn')
-"""Networks that are trained on scans."""
+ARCHITECTURES = ('prior', 'cnn')
+"""Networks that can be trained on scans."""
 OF_OBJECTS = ('prior', 'physics')
-"""What works on the object alone, of a scan with patterns of any size: the learned prior of objects, which is
-trained on objects, and nothing but physics, which has no weights."""
+"""What works on the object of a scan with patterns of any size: the learned prior of objects, and nothing but
+physics, which has no weights."""
+REMOVED = 'unrolled'
+"""The networks of version 0.1, in whose place the prior is."""
 MODEL_TYPES = ('pinn', 'supervised')
 AMPLITUDE_ACTIVATIONS = ('sigmoid', 'swish', 'softplus', 'relu')
 
 MOST_PIXELS = 10_000
 """More than any pattern has; a filter of such a width fills the memory."""
 
-_ONLY_OF = {
-    'unrolled': ('physics_steps', 'unrolled_steps'),
-    'cnn': ('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
-}
-"""Fields that mean something to one architecture alone."""
+_ONLY_CNN = ('amp_activation', 'probe_big', 'pad_object', 'probe_scale')
+"""Fields that mean something to 'cnn' alone."""
 
 
 def fits_network(side: int) -> bool:
@@ -55,28 +54,23 @@ class ModelConfig:
     """
 
     N: int = 0
-    """Side of a diffraction pattern in pixels: a multiple of 8 from 32 up, or 0 for "as in the data"."""
+    """Side of a diffraction pattern in pixels for 'cnn': a multiple of 8 from 32 up, or 0 for "as in the
+    data". The prior works on the object, whatever the size of the patterns, and leaves it at 0."""
     gridsize: int = 1
-    """A group holds gridsize² overlapping patterns, from 1 to 5. Larger groups couple more patterns and
-    cost more memory."""
+    """A group holds gridsize² overlapping patterns, from 1 to 5, which train together. Larger groups cost
+    more memory."""
     n_filters_scale: int = 2
-    """Multiplies the width of every layer, from 1 to 4. Twice the width costs about three times the time."""
+    """Multiplies the width of every layer of 'cnn', from 1 to 4. Twice the width costs about three times the
+    time."""
     model_type: str = 'pinn'
     """'pinn': learn from the diffraction patterns alone. 'supervised': learn from known objects."""
-    architecture: str = 'unrolled'
-    """'unrolled': steps of modulus constraint with the known probe, corrected by small CNNs. 'cnn':
-    PtychoPINN's encoder with two decoders, which sees the patterns only; for comparison. Models that need no
-    training on scans are 'prior', a denoiser of objects, and 'physics', which has no network."""
-    physics_steps: int = 64
-    """Steps of modulus constraint alone before the first correction, from 0 to 256, and a sixteenth as many
-    before each other one. They have no weights, and on dense scans most take a part of the patterns. A lone
-    pattern gets none: at gridsize 1 they act where the whole scan is taken at once. Only 'unrolled'."""
-    unrolled_steps: int = 4
-    """Corrections of the unrolled network, from 1 to 24, each after some steps of modulus constraint. Time
-    grows in proportion. Only 'unrolled'."""
+    architecture: str = 'prior'
+    """'prior': a denoiser of objects that takes part in the solver; training goes on from the one that comes
+    with the package. 'cnn': PtychoPINN's encoder with two decoders, which sees the patterns only; for
+    comparison. 'physics', which is not trained, has no network."""
     object_big: bool = True
-    """Let the patterns of a group, and of a whole scan, work on one object. False leaves each pattern its own
-    patch. At gridsize 1, where a group is one pattern, it acts on whole scans of 'unrolled' only."""
+    """Let the patterns of a group work on one object. False leaves each pattern its own patch. Of no
+    effect at gridsize 1."""
     amp_activation: str = 'sigmoid'
     """Amplitude head: 'sigmoid' is bounded by probe_scale, 'softplus' and 'relu' are not negative, 'swish'
     may fall a little below zero. Each is shifted to give 1 for a zero input. Only 'cnn'."""
@@ -98,7 +92,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        if self.N != 0:
+        check_integer(owner, 'N', self.N, 0)
+        if self.N != 0 and self.architecture == 'cnn':
             check_integer(owner, 'N', self.N, SMALLEST_SIZE)
             if not fits_network(self.N):
                 raise ConfigError(
@@ -107,9 +102,12 @@ class ModelConfig:
                 )
         check_integer(owner, 'gridsize', self.gridsize, 1, 5)
         check_integer(owner, 'n_filters_scale', self.n_filters_scale, 1, 4)
-        check_integer(owner, 'physics_steps', self.physics_steps, 0, 256)
-        check_integer(owner, 'unrolled_steps', self.unrolled_steps, 1, 24)
         check_choice(owner, 'model_type', self.model_type, MODEL_TYPES)
+        if self.architecture == REMOVED:
+            raise ConfigError(
+                f'{owner}.architecture is {REMOVED!r}, the network of version 0.1, which is no more; leave '
+                f'it at {ARCHITECTURES[0]!r}, which needs no training and gives better images.'
+            )
         check_choice(owner, 'architecture', self.architecture, (*ARCHITECTURES, *OF_OBJECTS))
         check_choice(owner, 'amp_activation', self.amp_activation, AMPLITUDE_ACTIVATIONS)
         for name in ('object_big', 'probe_big', 'pad_object', 'probe_mask'):
@@ -124,11 +122,6 @@ class ModelConfig:
         self._check_idle_fields()
 
     @property
-    def couples(self) -> bool:
-        """Whether the network can take a whole scan for one group."""
-        return self.architecture == 'unrolled' and self.object_big
-
-    @property
     def of_objects(self) -> bool:
         """Whether it works on the object of a scan with patterns of any size."""
         return self.architecture in OF_OBJECTS
@@ -136,15 +129,12 @@ class ModelConfig:
     def _check_idle_fields(self) -> None:
         """Refuse a changed field that would have no effect."""
         defaults = {field.name: field.default for field in fields(self)}
-        for architecture, names in _ONLY_OF.items():
-            if architecture == self.architecture:
-                continue
-            for name in names:
-                if getattr(self, name) != defaults[name]:
-                    raise ConfigError(
-                        f'ModelConfig.{name} is {getattr(self, name)!r}, but only the architecture '
-                        f'{architecture!r} has it; leave it at {defaults[name]!r} or choose {architecture!r}.'
-                    )
+        for name in () if self.architecture == 'cnn' else _ONLY_CNN:
+            if getattr(self, name) != defaults[name]:
+                raise ConfigError(
+                    f"ModelConfig.{name} is {getattr(self, name)!r}, but only the architecture 'cnn' has it; "
+                    f"leave it at {defaults[name]!r} or choose 'cnn'."
+                )
         if not self.probe_mask and (
             self.probe_mask_diameter is not None or self.probe_mask_sigma != defaults['probe_mask_sigma']
         ):

@@ -36,10 +36,6 @@ class TrainingConfig:
     give larger ones, which are faster on a GPU, more epochs, not a higher learning rate."""
     nepochs: int = 50
     """Passes over the selected groups."""
-    simulated_epochs: int = 20
-    """Epochs before these, on simulated objects under the scan's own probe, positions and photon level; 0 for
-    none. After them the others take a tenth of the learning rate. 'pinn' only, and not where training goes on
-    from a model."""
     n_groups: int | None = 512
     """Groups drawn afresh for each epoch; None for as many as there are patterns to train on."""
     neighbor_count: int = 7
@@ -77,7 +73,8 @@ class TrainingConfig:
     optimizer: str = 'adamw'
     """'adamw' (decoupled weight decay), 'adam' or 'sgd' (with momentum)."""
     learning_rate: float = 2e-3
-    """Largest learning rate."""
+    """Largest learning rate; a tenth of it where training goes on from the prior that comes with the package,
+    which would else forget what it knows."""
     weight_decay: float = 1e-4
     """Weight decay."""
     momentum: float = 0.9
@@ -113,7 +110,7 @@ class TrainingConfig:
 
     validation_fraction: float = 0.05
     """Part of the patterns kept out of training, in [0, 0.5]."""
-    early_stop_patience: int = 20
+    early_stop_patience: int = 5
     """Epochs without a better validation loss after which training ends; the best weights are kept."""
     seed: int = 0
     """Seed of the initial weights, of the groups and of their order."""
@@ -136,7 +133,7 @@ class TrainingConfig:
         for name in ('n_groups', 'n_subsample', 'neighbor_pool_size'):
             if getattr(self, name) is not None:
                 check_integer(owner, name, getattr(self, name), 1)
-        for name in ('simulated_epochs', 'seed', 'subsample_seed'):
+        for name in ('seed', 'subsample_seed'):
             if getattr(self, name) is not None:
                 check_integer(owner, name, getattr(self, name), 0)
         for name in (

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks import block_length, blocks, first_to_last
-from ..config.model import SIZE_MULTIPLE, SMALLEST_SIZE, fits_network
 from ..data.known_patches import KnownPatches
 from ..data.neighbours import nearest_distances
 from ..data.raw_data import RawData
@@ -81,13 +80,6 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
         for part in blocks(len(raw), block_length(raw.N)):
             raw.Y[part]
     yield _content(scan)
-    if not fits_network(raw.N):
-        yield Finding(
-            Grade.STOP,
-            'size',
-            f'patterns of {raw.N}×{raw.N} pixels fit no network; their side must be a multiple of '
-            f'{SIZE_MULTIPLE} from {SMALLEST_SIZE} up: crop them (ptychopinn prepare --crop).',
-        )
     yield from _assumed(raw) if raw.assumed else _units(amplitude, raw.good)
     yield from _light(prepared, amplitude)
     yield from _probe(prepared)

@@ -46,7 +46,7 @@ from .trials import (
 
 __all__ = ['Cause', 'Diagnosis', 'diagnose']
 
-ROUNDS, PIXEL_ROUNDS = 3, 8
+ROUNDS, PIXEL_ROUNDS = 3, 5
 """Most causes that are looked for one after another, and most looks at the pixels that stand out."""
 
 LEAST_GAIN, SURE = 0.015, 4.0
@@ -65,8 +65,6 @@ LARGEST_MAP = 0.4
 """Largest change of a step, relative to it, by a map of the positions that is no unit and no orientation."""
 AFFINE_PARTS = 1, 3
 """Times as many patterns with which a map of the positions is refined."""
-MAP_ROUNDS, SETTLED_MAP = 6, 0.002
-"""Fits, one after another, that refine a map of the positions at most, and a change that is none any more."""
 OFFSETS = 4
 """Parts of a pixel by which positions are moved along each axis to see what suits the object."""
 EARLY, HARMLESS_SHIFT = 8, 3
@@ -273,9 +271,6 @@ class _Search:
             # A fit that was not shown a pixel tells whether it is innocent.
             predicted = (found.fit if found else fit).predicted()
             more = suspects(fit.counts, predicted, fit.good)
-            if (more == mask).all():
-                # Behind a very bright pixel others may hide.
-                more = mask | suspects(fit.counts, predicted, fit.good & ~mask)
             if (more == mask).all() or not more.any():
                 mask = more
                 break
@@ -318,31 +313,18 @@ class _Search:
     def _affine(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
         if min(np.ptp(fit.raw.xcoords), np.ptp(fit.raw.ycoords)) < 1:
             return
-        trial = self._trials.fit(self._reading.freeing('affine'), FREE_ITERATIONS[0])
+        short, long = FREE_ITERATIONS
+        trial = self._trials.fit(self._reading.freeing('affine'), short)
         if not trial.judge().mean < (1 - LEAST_GAIN / 2) * judged.mean:
             return
-        # Where axes are turned and stretched alike, two unknowns find them sooner and better than four.
-        matrix = self._mapped('similarity', np.eye(2))
-        alike = self._undone(affine_map(matrix), judged)
-        yield alike
-        if alike.cause.after > NEAR or _gains(
-            alike.fit.judge(), self._trials.fit(alike.reading.freeing('affine')).judge()
-        ):
-            matrix = self._mapped('affine', matrix)
-            if np.linalg.svd(matrix - np.eye(2), compute_uv=False)[0] < LARGEST_MAP:
-                yield self._undone(affine_map(matrix), judged)
-
-    def _mapped(self, free: Free, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the best map (2, 2) of [y, x], from one that is about right: again until it stays."""
-        for number in range(MAP_ROUNDS):
-            # The larger a part, the better it tells the map.
-            count = AFFINE_PARTS[min(number // 2, 1)] * self._trials.patterns
-            reading = self._reading.then(affine_map(matrix))
-            found = self._trials.fit(reading.freeing(free), FREE_ITERATIONS[1], count).matrix
-            matrix = found @ matrix
-            if number >= 2 and np.abs(found - np.eye(2)).max() < SETTLED_MAP:
-                break
-        return matrix
+        matrix = trial.run(long - short).matrix
+        # The larger a part, the better it tells the map.
+        for factor in AFFINE_PARTS:
+            reading = self._reading.then(affine_map(matrix)).freeing('affine')
+            found = self._trials.fit(reading, long, factor * self._trials.patterns)
+            matrix = found.matrix @ matrix
+        if np.linalg.svd(matrix - np.eye(2), compute_uv=False)[0] < LARGEST_MAP:
+            yield self._undone(affine_map(matrix), judged)
 
     def _orientations(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
         changes = [
@@ -376,7 +358,7 @@ class _Search:
         ]
         factor = float(usual * np.geomspace(*STEP_RANGE, SCALES)[int(np.argmin(ratios))])
         for count in (self._trials.screened, *(part * self._trials.patterns for part in AFFINE_PARTS)):
-            reading = self._reading.then(multiplied_positions(factor)).freeing('similarity')
+            reading = self._reading.then(multiplied_positions(factor)).freeing('affine')
             trial = self._trials.fit(reading, FREE_ITERATIONS[1], count)
             factor *= float(np.sqrt(abs(np.linalg.det(trial.matrix))))
         factor = _round_unit(factor)

@@ -1,4 +1,4 @@
-"""Let one backend predict a small batch, and take a step of a refinement, on each kind of device.
+"""Let one backend take a step of the solver and of the learned prior on each kind of device.
 
 ``python -m ptycho_engine.examine.trial pytorch`` prints one line of JSON: the framework's version, and the
 milliseconds for each device that computes.
@@ -12,9 +12,8 @@ import sys
 import time
 
 import numpy as np
-import numpy.typing as npt
 
-from ..backends.base import Backend, Batch, Illumination, create_backend
+from ..backends.base import create_backend
 from ..config import ModelConfig, PyTorchExecutionConfig
 from ..errors import EngineError
 from ..network.plan import build_plan, initial_weights
@@ -49,47 +48,34 @@ def _version(backend: str) -> str:
 
 
 def _try(backend: str, device: str) -> float | None:
-    """Return the milliseconds of a prediction, or None where the device is not there or computes wrongly."""
+    """Return the milliseconds of a step of the prior; None where the device is missing or fails."""
     try:
         runner = create_backend(backend, PyTorchExecutionConfig(accelerator=device))
-        plan = build_plan(ModelConfig(N=SIZE, n_filters_scale=1, unrolled_steps=1))
+        plan = build_plan(ModelConfig(architecture='prior'))
         runner.build(plan, initial_weights(plan, 0))
-        batch = _batch()
-        runner.predict(batch)
+        physics = runner.scan_physics(_patterns())
+        obj = physics.to_device(np.ones((SIZE, SIZE), np.complex64))
+        runner.denoise(obj, abs(obj))
         tic = time.perf_counter()
-        patches = runner.predict(batch)
+        noise = physics.to_host(runner.denoise(obj, abs(obj)))
         milliseconds = 1e3 * (time.perf_counter() - tic)
-        gradient = _gradient(runner)
+        gradient = physics.to_host(physics.evaluate(obj, np.arange(1), 'poisson').gradient)
     except (EngineError, RuntimeError, TypeError):
         # A device without an operation or a dtype says so in one of these.
         return None
-    return milliseconds if np.isfinite(patches).all() and np.isfinite(gradient).all() else None
+    return milliseconds if np.isfinite(noise).all() and np.isfinite(gradient).all() else None
 
 
-def _gradient(runner: Backend) -> npt.NDArray[np.complex64]:
-    """Return the gradient (SIZE, SIZE) of one pattern, as refinements and whole scans take it."""
+def _patterns() -> ScanPatterns:
+    """Return a scan of one pattern."""
     amplitude, corner = np.ones((1, SIZE, SIZE), np.float32), np.zeros((1, 2), np.int64)
-    physics = runner.scan_physics(
-        ScanPatterns(
-            probe=PROBE,
-            good=GOOD,
-            placement=PatchPlacement(corner, np.zeros((1, 2))),
-            shape=(SIZE, SIZE),
-            amplitude=lambda indices: amplitude[indices],
-            held_out=np.zeros((1, 1), np.int64),
-        )
-    )
-    flat = physics.to_device(np.ones((SIZE, SIZE), np.complex64))
-    return physics.to_host(physics.evaluate(flat, np.arange(1), 'poisson').gradient)
-
-
-def _batch() -> Batch:
-    return Batch(
-        illumination=Illumination(PROBE, GOOD, 1.0),
-        amplitude=np.ones((1, 1, SIZE, SIZE), np.float32),
-        corner=np.zeros((1, 1, 2), np.int64),
-        remainder=np.zeros((1, 1, 2), np.float32),
-        extent=SIZE,
+    return ScanPatterns(
+        probe=PROBE,
+        good=GOOD,
+        placement=PatchPlacement(corner, np.zeros((1, 2))),
+        shape=(SIZE, SIZE),
+        amplitude=lambda indices: amplitude[indices],
+        held_out=np.zeros((1, 1), np.int64),
     )
 
 

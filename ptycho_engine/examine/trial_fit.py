@@ -28,10 +28,7 @@ from ..physics.slow_phase import illumination_variance, slow_phase_gain
 
 __all__ = ['Free', 'Judgement', 'TrialFit']
 
-Free = Literal['intensities', 'background', 'similarity', 'affine', 'positions', 'probe']
-MAPS = frozenset({'similarity', 'affine'})
-ROTATION_AND_SCALE = np.array([[1.0, 0, 0, 1], [0, -1, 1, 0]]).T
-"""(4, 2) matrices (2, 2), row-major, that turn and stretch alike in all directions."""
+Free = Literal['intensities', 'background', 'affine', 'positions', 'probe']
 FloatArray = npt.NDArray[np.float64]
 
 HELD_OUT_FRACTION = 0.05
@@ -113,7 +110,7 @@ class TrialFit:
         """(n,) of each exposure, relative to their mean."""
         self.matrix: FloatArray = np.eye(2)
         """Of the affine map of [y, x] about the middle of the part."""
-        if self.free & {*MAPS, 'positions'}:
+        if self.free & {'affine', 'positions'}:
             self._margin = size // 8
         grid = ObjectGrid.around_scan(self._x, self._y, size)
         self._origin = np.array([grid.origin_y, grid.origin_x]) - self._margin
@@ -221,7 +218,7 @@ class TrialFit:
         if 'background' in self.free:
             self._refine_background()
         moved = False
-        if self.free & {*MAPS, 'positions'}:
+        if self.free & {'affine', 'positions'}:
             self._refine_positions()
             moved = True
         if 'probe' in self.free:
@@ -262,7 +259,7 @@ class TrialFit:
         force = np.einsum('bpdyx,bpyx->bd', moved.conj(), self._changes, optimize=True).real
         bend = np.einsum('bpdyx,bpeyx->bde', moved.conj(), moved, optimize=True).real
         stiff = STIFFNESS * np.trace(bend, axis1=-2, axis2=-1).max() * np.eye(2)
-        if self.free & MAPS:
+        if 'affine' in self.free:
             step = self._affine_step(force, bend + stiff)
         else:
             step = np.linalg.solve(bend + stiff, force[..., None])[..., 0]
@@ -270,13 +267,13 @@ class TrialFit:
         length = np.linalg.norm(step, axis=1)
         step *= (
             min(1.0, LARGEST_MOVE / max(float(length.max()), 1e-12))
-            if self.free & MAPS
+            if 'affine' in self.free
             else (np.minimum(1, LARGEST_MOVE / np.maximum(length, 1e-12))[:, None])
         )
         step -= step.mean(axis=0)
         self._position_move = step
         self._y, self._x = self._y - step[:, 0], self._x - step[:, 1]
-        if self.free & MAPS:
+        if 'affine' in self.free:
             before = self._centred(self.raw.ycoords, self.raw.xcoords)
             after = self._centred(self._y, self._x)
             self.matrix = np.asarray(np.linalg.lstsq(before, after, rcond=None)[0].T)
@@ -288,12 +285,7 @@ class TrialFit:
         design = np.einsum('de,jf->jdef', np.eye(2), place).reshape(len(place), 2, 4)
         normal = np.einsum('jda,jde,jeb->ab', design, bend, design)
         right = np.einsum('jda,jd->a', design, force)
-        if 'affine' not in self.free:
-            design = design @ ROTATION_AND_SCALE
-            normal = ROTATION_AND_SCALE.T @ normal @ ROTATION_AND_SCALE
-            right = ROTATION_AND_SCALE.T @ right
-        unknowns = len(normal)
-        normal += (STIFFNESS * np.trace(normal) / unknowns + np.finfo(float).tiny) * np.eye(unknowns)
+        normal += (STIFFNESS * np.trace(normal) / 4 + np.finfo(float).tiny) * np.eye(4)
         return np.asarray(design @ np.linalg.solve(normal, right))
 
     @staticmethod

@@ -5,15 +5,17 @@ A checkpoint holds the same members and more, so that it serves as a model too (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..config import ModelConfig, TrainingConfig
 from ..config.checks import from_mapping
+from ..config.model import REMOVED
 from ..errors import ArchiveError, ArchiveNotFoundError, ConfigError
 from ..io.members import (
     ARRAY_START,
@@ -46,7 +48,6 @@ __all__ = [
     'PREVIOUS_CHECKPOINT_NAME',
     'Manifest',
     'ModelArchive',
-    'last_stage',
     'load_archive',
     'model_head',
     'model_members',
@@ -189,16 +190,26 @@ def find_archive(path: Path | str) -> Path:
 def _config(file: SealedZip) -> TrainingConfig:
     values = parse_object(file.read('config.json', OBJECT_BYTES), file.path)
     try:
-        # A model that does not name these steps was trained without them.
-        model = from_mapping(ModelConfig, {'physics_steps': 0, **values.pop('model')})
+        network = values.pop('model')
+        if network.get('architecture') == REMOVED:
+            raise ArchiveError(
+                f'{file.path} is a model of version 0.1 ({REMOVED!r}), which this release does not run; '
+                'reconstruct without a model, which gives a better image, or train a new one.'
+            )
+        model = from_mapping(ModelConfig, _without(network, 'physics_steps', 'unrolled_steps'))
         if not (model.of_objects and model.N == 0) and not 0 < model.N <= LARGEST_SIDE:
             raise ConfigError(f'ModelConfig.N is {model.N}')
-        return from_mapping(TrainingConfig, {**values, 'model': model})
+        return from_mapping(TrainingConfig, {**_without(values, 'simulated_epochs'), 'model': model})
     except (ConfigError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ArchiveError(
             f'{file.path} has a configuration that this release cannot read '
             f'({printable(error, LONGEST_REASON)}).'
         ) from error
+
+
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return settings without those of version 0.1 that are no more and change nothing in a model."""
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def read_manifest(path: Path | str) -> Manifest:
@@ -253,7 +264,7 @@ def read_model(file: SealedZip) -> ModelArchive:
     """
     path = file.path
     config = _config(file)
-    probe = _probe(file, config.model.N)
+    probe = _probe(file, config.model)
     if file.manifest.get('models') != MODELS:
         raise ArchiveError(f'{path}: models of the manifest is not {MODELS}; the file is damaged.')
     return ModelArchive(
@@ -267,8 +278,10 @@ def read_model(file: SealedZip) -> ModelArchive:
     )
 
 
-def _probe(file: SealedZip, n: int) -> npt.NDArray[np.complex64]:
+def _probe(file: SealedZip, model: ModelConfig) -> npt.NDArray[np.complex64]:
     def check(shape: tuple[int, ...]) -> None:
+        # A network of objects is for patterns of any size.
+        n = shape[-1] if shape and model.of_objects else model.N
         if len(shape) != 3 or not 1 <= shape[0] <= MOST_MODES or shape[1:] != (n, n):
             raise ArchiveError(
                 f'{file.path}: the probe has shape {printable(shape, 100)}, but the network is for patterns '
@@ -339,8 +352,3 @@ def read_arrays(
     if file.kind.version == 1:
         return parse_hdf5_arrays(file.read(f'{stem}.h5', most), file.path, check)
     return parse_arrays(file.read(f'{stem}.safetensors', most), file.path, check)
-
-
-def last_stage(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
-    """Return the records of the last stage; losses of different stages cannot be compared."""
-    return [record for record in history if record.get('simulated') == history[-1].get('simulated')]

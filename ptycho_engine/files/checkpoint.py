@@ -50,8 +50,6 @@ class Progress:
     """What the learning-rate schedule remembers."""
     data: str
     """Identity of what it trains on (:attr:`~..pipeline.sources.TrainingSource.identity`)."""
-    simulated_epochs: int = 0
-    """Epochs on simulated objects that the run was planned with, before those on measured scans."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,6 @@ def _progress(values: dict[str, Any], path: Path) -> Progress:
             for name, value in schedule.items()
         },
         data=text(values.get('data'), f'{what}, data'),
-        simulated_epochs=whole_number(
-            values.get('simulated_epochs', 0), f'{what}, simulated_epochs', 0, MOST_EPOCHS
-        ),
     )
 
 

@@ -15,16 +15,13 @@ import numpy.typing as npt
 
 from ..config import ModelConfig, TrainingConfig
 from ..errors import ConfigError
-from ..physics.unrolled import FEATURES, INITIAL_RATES, RESTING_RATES
 from .cnn import cnn_layers
 from .denoiser import DENOISER, denoiser_layers
 from .layer import Layer
-from .unet import folded_unet
 
 __all__ = [
     'INTENSITY_SCALE',
     'PROBE_CORRECTION',
-    'RATES',
     'SIDE_MULTIPLE',
     'NetworkPlan',
     'build_plan',
@@ -40,16 +37,12 @@ INTENSITY_SCALE = 'intensity/log_scale'
 """Name of the trainable intensity scale's weight (1,): the logarithm w of the factor between measured and
 predicted amplitudes."""
 
-RATES = 'rates'
-"""Each step of 'unrolled' has the weight ``<step>/rates`` (3,): the logarithm of the factor of the step,
-the momentum and the factor of the slow turn (:mod:`~..physics.unrolled`)."""
-
 SIDE_MULTIPLE = 8
-"""Sides of the images that 'unrolled' convolves are multiples of this: folded once, halved twice."""
+"""Sides of the images that the prior convolves are multiples of this: folded once, halved twice."""
 
 CANVAS_MULTIPLE = 16
-"""The common object of a group is as wide as the widest group of the pass needs, rounded up to a multiple of
-this, so that it seldom differs between the epochs of a run."""
+"""The common object of a group of 'prior' is as wide as the widest group of the pass needs, rounded up to a
+multiple of this, so that it seldom differs between the epochs of a run."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +51,8 @@ class NetworkPlan:
 
     model: ModelConfig
     parts: tuple[tuple[str, tuple[Layer, ...]], ...]
-    """Name and layers of each convolutional network; the last layer is its output. 'unrolled' has one part
-    a step with 2 output channels; 'cnn' has one with C amplitude and C phase logits; 'prior' has one with
-    the 2 channels of the noise; 'physics' has none."""
+    """Name and layers of each convolutional network; the last layer is its output. 'cnn' has one with C
+    amplitude and C phase logits; 'prior' has one with the 2 channels of the noise; 'physics' has none."""
     probe_modes: int = 0
     """Modes of a trainable probe; 0 where the probe is taken as it is."""
     intensity_scale: bool = False
@@ -72,29 +64,13 @@ class NetworkPlan:
         return self.model.gridsize**2
 
     @property
-    def unrolled(self) -> bool:
-        """Whether the parts are steps of the unrolled network."""
-        return self.model.architecture == 'unrolled'
-
-    @property
     def merges(self) -> bool:
         """Whether the patterns of a group share one object."""
         return self.channels > 1 and self.model.object_big
 
-    @property
-    def couples(self) -> bool:
-        """Whether the network can take a whole scan for one group."""
-        return self.model.couples
-
-    @property
-    def physics_steps(self) -> int:
-        """Steps before a group's first correction: none for a lone pattern (NET-10)."""
-        return self.model.physics_steps if self.merges else 0
-
     def canvas_side(self, extent: int) -> int:
-        """Return the side of the square that 'unrolled' works on, for groups within `extent` pixels."""
-        needed = extent if self.merges else self.model.N
-        return -(-needed // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
+        """Return the side of the square that 'prior' learns on, for groups within `extent` pixels."""
+        return -(-extent // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the canonical name and shape of every weight, in a fixed order."""
@@ -105,8 +81,6 @@ class NetworkPlan:
                     kernel = (layer.kernel, layer.kernel, layer.in_channels, layer.out_channels)
                     shapes[f'{part}/{layer.name}/kernel'] = kernel
                     shapes[f'{part}/{layer.name}/bias'] = (layer.out_channels,)
-            if self.unrolled:
-                shapes[f'{part}/{RATES}'] = (len(INITIAL_RATES),)
         if self.probe_modes:
             shapes[PROBE_CORRECTION] = (self.probe_modes, self.model.N, self.model.N, 2)
         if self.intensity_scale:
@@ -132,11 +106,7 @@ def build_plan(model: ModelConfig, *, probe_modes: int = 0, intensity_scale: boo
         return NetworkPlan(model, denoiser)
     if model.N == 0:
         raise ConfigError('ModelConfig.N is 0: set it to the size of the patterns first.')
-    if model.architecture == 'cnn':
-        parts: tuple[tuple[str, tuple[Layer, ...]], ...] = (('autoencoder', cnn_layers(model)),)
-    else:
-        step = _correction_network(model.n_filters_scale)
-        parts = tuple((f'step{index}', step) for index in range(1, model.unrolled_steps + 1))
+    parts = (('autoencoder', cnn_layers(model)),)
     return NetworkPlan(model, parts, probe_modes, intensity_scale)
 
 
@@ -149,14 +119,8 @@ def training_plan(config: TrainingConfig, probe_modes: int) -> NetworkPlan:
     )
 
 
-def _correction_network(scale: int) -> tuple[Layer, ...]:
-    """A small U-Net, whose three levels see 32 pixels around each, about the width of a probe."""
-    widths = 8 * scale, 12 * scale, 16 * scale
-    return folded_unet(len(FEATURES), widths, 8, deepest=('deep_a', 'deep_b'), output='correction')
-
-
 def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Draw the initial weights: He normal for kernels, zero for all else; rates as where the object starts.
+    """Draw the initial weights: He normal for kernels, zero for all else.
 
     He et al., *Delving deep into rectifiers*, ICCV 2015.
     """
@@ -172,9 +136,6 @@ def initial_weights(plan: NetworkPlan, seed: int) -> dict[str, npt.NDArray[np.fl
         if name in drawn:
             deviation = np.sqrt(2 / np.prod(shape[:3]))
             weights[name] = (deviation * rng.standard_normal(shape)).astype(np.float32)
-        elif name.endswith(f'/{RATES}'):
-            near = plan.couples and plan.model.physics_steps > 0
-            weights[name] = np.array(RESTING_RATES if near else INITIAL_RATES, np.float32)
         else:
             weights[name] = np.zeros(shape, np.float32)
     return weights

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .descent import TotalVariation
 
-__all__ = ['LearnedPrior', 'detail_gain', 'slow_gain']
+__all__ = ['LearnedPrior', 'detail_gain', 'noise_told', 'slow_gain']
 
 LEAST_NOISE, MOST_NOISE = 0.005, 1.0
 """It has been trained on noise of this range, relative to an amplitude of 1."""
@@ -42,6 +42,11 @@ def slow_gain(shape: tuple[int, int], width: float = SLOW_PX) -> npt.NDArray[np.
 def detail_gain(shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return what is taken of a change of the object, (H, W) over FFT frequencies: its details."""
     return 1 - slow_gain(shape, DETAIL_PX)
+
+
+def noise_told(strength: float, curvature: Any) -> Any:
+    """Return the noise (H, W) that the denoiser is told of, for the curvature (H, W) of a step."""
+    return (strength / curvature**0.5).clip(min=LEAST_NOISE).clip(max=MOST_NOISE)
 
 
 class LearnedPrior:
@@ -87,7 +92,7 @@ class LearnedPrior:
 
     def __call__(self, z: Any, curvature: Any) -> Any:
         """Return the object (H, W) for `z` (H, W) and the curvature (H, W) of the step that led there."""
-        deviation = (self._strength / curvature**0.5).clip(min=LEAST_NOISE).clip(max=MOST_NOISE)
+        deviation = noise_told(self._strength, curvature)
         denoised = z - self._details(self._denoise(z, deviation))
         if self._turned:
             denoised = self._unturned(denoised, z)

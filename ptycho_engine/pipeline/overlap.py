@@ -1,4 +1,4 @@
-"""How densely the patterns of a scan overlap (REF-03, NET-10, STAGE-05)."""
+"""How densely the patterns of a scan overlap (REF-03)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import oaconvolve
 
-from ..physics.probe import relative_intensity
-from .prepared import PreparedScan
-
-__all__ = ['SPARSE_OVERLAP', 'overlap_of', 'scan_overlap']
+__all__ = ['SPARSE_OVERLAP', 'overlap_of']
 
 SPARSE_OVERLAP = 1.2
 """Patterns that fall on a pixel below which each has a patch for itself: noise explains it as well as the
@@ -43,13 +39,3 @@ def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
     )
     beyond = np.cumsum(light[::-1])[::-1]
     return float(edges[np.flatnonzero(beyond >= DENSEST * beyond[0])[-1]])
-
-
-def scan_overlap(prepared: PreparedScan) -> float:
-    """Return how many patterns of a scan fall on a pixel where it is densest, without reading them."""
-    intensity = relative_intensity(prepared.probe).astype(np.float32)
-    corner = prepared.placement.corner - prepared.placement.corner.min(axis=0)
-    visits = np.zeros(corner.max(axis=0) + 1, np.float32)
-    np.add.at(visits, tuple(corner.T), 1)
-    light = np.maximum(oaconvolve(visits, intensity), 0)
-    return overlap_of(light, 1.0)

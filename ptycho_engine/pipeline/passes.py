@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend, Batch, StepResult
+from ..config import TrainingConfig
 from ..errors import Cancelled
 from ..events import BatchDone
 from .schedule import Schedule
 from .sources import Drawn, GroupedScan
-from .stages import Stage
 
 __all__ = ['TrainingPass', 'training_pass', 'validation_pass']
 
 SCANS_AT_ONCE = 8
-"""Scans, or parts of them, whose groups are mixed: what corrections see of these is in memory."""
+"""Scans, or parts of them, whose groups are mixed: their images are in memory."""
 
 Bring = Callable[[Sequence[GroupedScan]], list[GroupedScan]]
 
@@ -64,14 +64,15 @@ def training_pass(
     backend: Backend,
     grouped: Sequence[Drawn],
     bring: Bring,
-    stage: Stage,
+    config: TrainingConfig,
     schedule: Schedule,
     epoch: int,
     stop: Callable[[], bool],
     *,
+    simulated: bool,
     workers: int = 0,
 ) -> Generator[BatchDone, None, TrainingPass]:
-    """Train on all groups once, in an order that follows from the seed and the epoch of the stage alone.
+    """Train on all groups once, in an order that follows from the seed and the epoch alone.
 
     `bring` makes some of the scans ready, just before their groups are taken. Ends early where `stop` says so
     after a step, or at a loss that is not finite.
@@ -81,7 +82,6 @@ def training_pass(
     Cancelled
         If `bring` was to stop before the first step.
     """
-    config = stage.config
     rng = np.random.default_rng([config.seed, 1, epoch])
     plans = [
         (part, _steps(part, config.batch_size, config.accum_steps, rng)) for part in _at_once(grouped, rng)
@@ -98,7 +98,7 @@ def training_pass(
             if not math.isfinite(result.loss):
                 break
             done = (number + 1) / n_steps
-            yield BatchDone(stage.before + epoch, stage.total, done, stage.source.simulated)
+            yield BatchDone(epoch, config.nepochs, done, simulated)
             if stop():
                 stopped = True
                 break

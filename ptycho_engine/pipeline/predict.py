@@ -1,4 +1,4 @@
-"""The network's image of a scan: of the whole scan at once, or group by group and stitched."""
+"""The image that 'cnn' makes of a scan: group by group, stitched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
 from ..arrays import require_finite_result
 from ..backends.base import Backend
@@ -21,16 +20,14 @@ from ..data.scan import Scan
 from ..errors import Cancelled
 from ..events import Event, PartialObject, PatchesDone
 from ..io.mapping import scratch_array
-from .coupled import CoupledObject, WholeScan
 from .prepared import PreparedScan
 from .progress import Pace
-from .ramp import with_ramp_of
 from .report import PatchAgreement, half_set_resolution
 from .result import Reconstruction
-from .stitch import Stitcher, faded, weakest_weight
+from .stitch import Stitcher
 from .synchronise import synchronise
 
-__all__ = ['PatchStore', 'Prediction', 'predict_groups', 'predict_whole', 'scan_groups']
+__all__ = ['PatchStore', 'Prediction', 'predict_groups', 'scan_groups']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
@@ -38,13 +35,6 @@ Stop = Callable[[], bool]
 
 MEMORY_LIMIT_BYTES = 256 * 2**20
 """Up to this size the patches of a scan are kept in memory: 8192 patches of 64×64 pixels."""
-
-ERROR_WIDTH = 2.0
-"""Standard deviation in pixels of the Gaussian that averages the squared difference of two half scans."""
-
-CHECKED_PATTERNS = 4000
-FEWEST_SWEEPS, MOST_SWEEPS = 8, 24
-"""Sweeps of refinement that a network's image is checked by: about so many patterns in all, within these."""
 
 
 @dataclass(frozen=True)
@@ -69,103 +59,6 @@ class Prediction:
             grid=prepared.scan.grid,
             uncertainty=self.uncertainty * scale,
         )
-
-
-def predict_whole(
-    network: WholeScan, prepared: PreparedScan, box: tuple[slice, slice], smoothing: float | None
-) -> Generator[Event, None, Prediction]:
-    """Let all patterns work on one object; then the odd and the even ones on one each, to judge it.
-
-    The uncertainty is how far a refinement with this `smoothing` would move it; with None, where it will be
-    refined anyhow, the difference of its halves (QUALITY-04).
-
-    Yields
-    ------
-    PatchesDone, PartialObject
-
-    Raises
-    ------
-    Cancelled
-        If the run is to stop.
-    """
-    total = len(prepared)
-    logger.info('All %d patterns work on one object.', total)
-    pace = Pace()
-    everything = np.arange(total)
-    whole = yield from _steps(network, everything, total, 0.0, prepared, pace)
-    if total < 2:
-        unknown = np.full(whole.weight.shape, np.nan, np.float32)
-        return Prediction(_with_edge(whole), whole.weight, unknown, np.nan)
-    # Subsets as large as those of the whole scan: half as many.
-    most = max(network.subsets_of(whole.weight, total) // 2, 1)
-    odd = yield from _steps(network, everything[1::2], total, 0.5, prepared, None, most)
-    even = yield from _steps(network, everything[::2], total, 0.75, prepared, None, most)
-    obj, halves = _with_edge(whole), (_with_edge(odd), _with_edge(even))
-    if smoothing is None:
-        uncertainty = _half_difference(odd, even, whole.weight)
-    else:
-        sweeps = min(max(CHECKED_PATTERNS // total, FEWEST_SWEEPS), MOST_SWEEPS)
-        checked = network.after_physics(obj, sweeps, smoothing)
-        turned = with_ramp_of(checked, obj, whole.weight)
-        uncertainty = _where_scanned(_difference(turned, checked, whole.weight), whole.weight)
-    return Prediction(obj, whole.weight, uncertainty, half_set_resolution(*halves, box))
-
-
-def _steps(
-    network: WholeScan,
-    members: npt.NDArray[np.int64],
-    total: int,
-    before: float,
-    prepared: PreparedScan,
-    pace: Pace | None,
-    most: int | None = None,
-) -> Generator[Event, None, CoupledObject]:
-    """Run all steps; `before` is the part of the work that came earlier, `pace` how often to show it."""
-    share = 0.5 * len(members) / total
-    run = network.run(members, most)
-    while True:
-        try:
-            found = next(run)
-        except StopIteration as end:
-            last: CoupledObject = end.value
-            require_finite_result(last.object_array)
-            return last
-        yield PatchesDone(round(total * (before + share * found.done)), total)
-        if pace is not None:
-            yield from pace.show(lambda found=found: PartialObject(_partial(found, prepared)))  # type: ignore[misc]
-
-
-def _partial(found: CoupledObject, prepared: PreparedScan) -> Reconstruction:
-    unknown = np.full(found.weight.shape, np.nan, np.float32)
-    return Prediction(_with_edge(found), found.weight, unknown, np.nan).result(prepared)
-
-
-def _with_edge(found: CoupledObject) -> npt.NDArray[np.complex64]:
-    return faded(found.object_array * found.weight, found.weight)
-
-
-def _half_difference(
-    odd: CoupledObject, even: CoupledObject, weight: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Return half the local difference of two half scans (H, W), one phase aside (QUALITY-04)."""
-    common = np.minimum(odd.weight, even.weight)
-    squared = _difference(odd.object_array, even.object_array, common) ** 2 * common
-    spread = gaussian_filter(squared, ERROR_WIDTH) / np.maximum(gaussian_filter(common, ERROR_WIDTH), 1e-30)
-    return _where_scanned(np.sqrt(spread) / 2, weight)
-
-
-def _difference(
-    a: npt.NDArray[np.complex64], b: npt.NDArray[np.complex64], weight: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Return ``|a − b|`` (H, W), one phase aside."""
-    cross = complex((weight * a.conj() * b).sum(dtype=np.complex128))
-    return np.asarray(np.abs(a * np.complex64(cross / max(abs(cross), 1e-30)) - b), dtype=np.float32)
-
-
-def _where_scanned(
-    values: npt.NDArray[np.floating], weight: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    return np.where(weight > weakest_weight(weight), values, np.nan).astype(np.float32)
 
 
 def predict_groups(

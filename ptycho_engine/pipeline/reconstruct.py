@@ -30,9 +30,8 @@ from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..physics.forward import deviance, predict_intensity
 from ..physics.noise import noise_deviance
 from ..printable import printable
-from .coupled import WholeScan
 from .doubts import warn_of_doubts
-from .predict import predict_groups, predict_whole
+from .predict import predict_groups
 from .prepared import PreparedScan
 from .progress import show_progress
 from .quality import scanned_box
@@ -174,15 +173,7 @@ def _run(
     backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
 
     box = scanned_box(scan)
-    if config.whole_scan and plan.couples:
-        # No name of its own: the patterns on the device go before a refinement takes its own.
-        refined = config.refine_iterations > 0
-        judging, smoothing = (config.seed, None) if refined else (None, config.refine_smoothing)
-        prediction = yield from predict_whole(
-            WholeScan(backend, plan, archive.weights, prepared, stop, judging), prepared, box, smoothing
-        )
-    else:
-        prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
+    prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
     result = prediction.result(prepared)
     learned = None if prepared.probe_correction is None else prepared.illumination.probe
     refinement = None

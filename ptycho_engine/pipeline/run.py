@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from ..files.checkpoint import Checkpoint, Progress
 from ..printable import printable
 from .prepared import PreparedScan
 from .schedule import Schedule
+from .simulated import with_truth
 from .sources import TrainingSource
-from .stages import Stage
 
 __all__ = ['TrainingRun', 'check_resumable']
 
@@ -37,68 +36,50 @@ class TrainingRun:
     config : TrainingConfig
         With the size of the patterns.
     backend : Backend
-        Built.
-    stages : sequence of Stage
-        What it trains on; it begins in the first.
-    simulated_epochs : int
-        That the stages were planned with.
+        Built, with the weights to start from.
+    source : TrainingSource
+        What it trains on.
     """
 
-    def __init__(
-        self, config: TrainingConfig, backend: Backend, stages: Sequence[Stage], simulated_epochs: int
-    ) -> None:
+    def __init__(self, config: TrainingConfig, backend: Backend, source: TrainingSource) -> None:
         self.config = config
         self.backend = backend
-        self._stages = tuple(stages)
-        self._simulated_epochs = simulated_epochs
-        self._enter(self._stages[0])
+        self.source = source
+        effective = effective_config(config, simulated=source.simulated)
+        self.schedule = Schedule(effective)
+        backend.prepare_training(effective)
         self.epoch = 0
-        """Epochs done, of all stages."""
+        """Epochs done."""
         self.history: list[dict[str, float]] = []
         self.stale = 0
         """Epochs since the best one."""
         self.best_loss = math.inf
         self._best_weights: dict[str, npt.NDArray[np.float32]] | None = None
 
-    def _enter(self, stage: Stage) -> None:
-        """Begin with a fresh optimiser and the learning rates of the stage."""
-        self.stage = stage
-        self.schedule = Schedule(stage.config)
-        self.backend.prepare_training(stage.config)
-
-    def next_stage(self) -> bool:
-        """Go on from the best weights with the next stage; return False where there is none.
-
-        The weights so far are the best ones until an epoch of the new stage is better by its own loss.
-        """
-        if self.stage.is_last:
-            return False
-        if self._best_weights is not None:
-            self.backend.set_weights(self._best_weights)
-        self.epoch = self.stage.end
-        self.stale, self.best_loss = 0, math.inf
-        self._enter(self._stages[self._stages.index(self.stage) + 1])
-        return True
-
     def judge_start(self, loss: float) -> None:
-        """Take note of the loss of the weights with which a stage begins: worse ones do not replace them."""
-        self.best_loss = loss
-
-    @property
-    def source(self) -> TrainingSource:
-        """What the present stage trains on."""
-        return self.stage.source
+        """Take note of the loss of the weights that a run starts from: worse ones do not replace them."""
+        self.best_loss, self._best_weights = loss, self.backend.weights()
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of the stage are done or, in the last, the loss has stopped falling."""
-        stale = self.stage.is_last and self.stale >= self.config.early_stop_patience
-        return self.epoch >= self.stage.end or stale
+        """Whether all epochs are done or the loss has stopped falling."""
+        return self.epoch >= self.config.nepochs or self.stale >= self.config.early_stop_patience
 
     @property
     def has_best(self) -> bool:
-        """Whether an epoch was completed."""
+        """Whether there are weights worth keeping."""
         return self._best_weights is not None
+
+    @property
+    def lowest_loss(self) -> float:
+        """The lowest loss of an epoch, on the validation groups where there are any; infinite before one."""
+        losses = [record.get('validation_loss', record.get('training_loss')) for record in self.history]
+        return min((loss for loss in losses if loss is not None), default=math.inf)
+
+    @property
+    def gained(self) -> bool:
+        """Whether an epoch was better than what the run started from."""
+        return self.lowest_loss <= self.best_loss
 
     def complete(self, loss: float) -> bool:
         """Take note of a completed epoch's loss; return whether it is the best so far."""
@@ -127,8 +108,7 @@ class TrainingRun:
 
     def model(self) -> ModelArchive:
         """Return the best model so far; that of the moment where no epoch was completed."""
-        source = self._stages[-1].source
-        reference: PreparedScan = source.reference
+        reference: PreparedScan = self.source.reference
         return ModelArchive(
             config=self.config,
             scale=reference.scale,
@@ -136,7 +116,7 @@ class TrainingRun:
             weights=self.backend.weights() if self._best_weights is None else self._best_weights,
             backend=self.backend.name,
             history=list(self.history),
-            origins=source.origins,
+            origins=self.source.origins,
         )
 
     def checkpoint(self) -> Checkpoint:
@@ -146,8 +126,7 @@ class TrainingRun:
             best_loss=self.best_loss,
             stale=self.stale,
             schedule=self.schedule.state(),
-            data=self._stages[-1].source.identity,
-            simulated_epochs=self._simulated_epochs,
+            data=self.source.identity,
         )
         return Checkpoint(
             model=self.model(),
@@ -164,11 +143,6 @@ class TrainingRun:
         ArchiveError
             If what the optimiser remembers does not fit the network.
         """
-        stage = next(
-            stage for stage in self._stages if checkpoint.progress.epoch <= stage.end or stage.is_last
-        )
-        if stage is not self.stage:
-            self._enter(stage)
         self.backend.set_weights(checkpoint.weights)
         try:
             self.backend.set_optimiser_state(checkpoint.optimiser)
@@ -183,6 +157,18 @@ class TrainingRun:
         self.best_loss = checkpoint.progress.best_loss
         self._best_weights = dict(checkpoint.model.weights)
         self.history = list(checkpoint.model.history)
+
+
+PRIOR_RATE = 0.1
+"""Factor of the learning rate for the prior, which has learned from many objects: at the full rate that is
+lost before a scan has said what it is like."""
+
+
+def effective_config(config: TrainingConfig, *, simulated: bool) -> TrainingConfig:
+    """Return the configuration as a run uses it: known objects count where patterns are simulated."""
+    if config.model.architecture == 'prior':
+        config = replace(config, learning_rate=PRIOR_RATE * config.learning_rate)
+    return with_truth(config) if simulated else config
 
 
 def check_resumable(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ArchiveError
-from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, last_stage, save_archive
+from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, save_archive
 from ..files.checkpoint import Checkpoint, load_checkpoint
 from ..io.atomic import atomic_path, make_folder, new_temporary, put_in_place
 from ..io.staging import staged
@@ -121,13 +121,12 @@ def keep_best_models(folder: Path, run: TrainingRun, count: int) -> None:
     """
     if count < 2:
         return
-    comparable = last_stage(run.history)
-    ranked = sorted(comparable, key=lambda epoch: epoch.get('validation_loss', epoch['training_loss']))
+    ranked = sorted(run.history, key=lambda epoch: epoch.get('validation_loss', epoch['training_loss']))
     best = {int(epoch['epoch']) for epoch in ranked[:count]}
     if run.epoch in best:
         model = replace(run.model(), weights=run.backend.weights())
         save_archive(_path_of_epoch(folder, run.epoch), model)
-    for epoch in [*run.history[: -len(comparable)], *ranked[count:]]:
+    for epoch in ranked[count:]:
         _path_of_epoch(folder, int(epoch['epoch'])).unlink(missing_ok=True)
 
 

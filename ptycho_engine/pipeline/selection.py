@@ -16,7 +16,7 @@ from ..data.raw_data import RawData
 from ..data.split import split_validation
 from ..errors import DataValueError
 
-__all__ = ['Selection', 'draw_seed', 'draw_training', 'select_patterns']
+__all__ = ['Selection', 'draw_seed', 'draw_training', 'draw_validation', 'select_patterns']
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Selection:
         """Draw training groups (B, C) as :func:`draw_training` does."""
         return draw_training(self.training, config, n_groups, seed, oversample=config.enable_oversampling)
 
-    def draw_validation(self, config: TrainingConfig, seed: int) -> npt.NDArray[np.int32]:
-        """Draw one group around each validation pattern."""
-        return draw_groups(self.validation, config.model.gridsize, config.neighbor_count, None, seed)
+
+def draw_validation(neighbourhood: Neighbourhood, config: TrainingConfig, seed: int) -> npt.NDArray[np.int32]:
+    """Draw one group (B, C) around each pattern that validates."""
+    return draw_groups(neighbourhood, config.model.gridsize, config.neighbor_count, None, seed)
 
 
 def draw_training(

@@ -27,7 +27,7 @@ from .prepared import PreparedScan
 from .quality import scanned_box
 from .uncertainty import PHYSICS_ALONE, WITH_PRIOR, squared_parts, stated_uncertainty
 
-__all__ = ['Solution', 'solve']
+__all__ = ['STRENGTHS', 'Solution', 'solve']
 
 logger = logging.getLogger('ptychopinn.solve')
 

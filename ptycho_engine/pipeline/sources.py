@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Batch
+from ..blocks import evenly_spread
 from ..config import TrainingConfig
 from ..data.centring import warn_if_off_centre
 from ..data.grouping import Coverage
@@ -22,17 +23,16 @@ from ..examine.trials import far_from_noise
 from ..files.origin import ScanOrigin
 from .doubts import light_is_scarce, warn_of_doubts
 from .identity import combined, scan_origin
-from .overlap import scan_overlap
 from .parts import GROUPS_OF_PART, WHOLE_PIXELS, Part, draw_part
 from .prepared import PreparedScan
-from .selection import draw_seed, select_patterns
+from .selection import draw_seed, draw_validation, select_patterns
 
 __all__ = ['BatchSource', 'Drawn', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
 
 logger = logging.getLogger('ptychopinn.train')
 
-VALIDATION_PARTS = 2
-"""Parts of a large scan that validate."""
+JUDGING_GROUPS = 2 * GROUPS_OF_PART
+"""Groups of each scan, at most, that judge a prior."""
 
 
 class BatchSource(Protocol):
@@ -148,7 +148,9 @@ class MeasuredScans:
                     'a scan whose objectGuess (or product object) is a reconstruction, or train PINN.'
                 )
         self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
-        self._selections = select_patterns([scan.raw for scan in scans], config, config.validation_fraction)
+        # The image that a prior learns from is that of all patterns: pixels judge it, not patterns.
+        kept = 0.0 if config.model.of_objects else config.validation_fraction
+        self._selections = select_patterns([scan.raw for scan in scans], config, kept)
         for prepared in self._prepared:
             warn_of_doubts(prepared)
             warn_if_off_centre(prepared.scan.raw)
@@ -168,11 +170,6 @@ class MeasuredScans:
     def origins(self) -> tuple[ScanOrigin, ...]:
         """The scans, in their order."""
         return tuple(map(scan_origin, self._prepared))
-
-    @cached_property
-    def overlap(self) -> float:
-        """Patterns on a pixel where the densest of the scans is densest."""
-        return max(map(scan_overlap, self._prepared))
 
     def training(self, epoch: int) -> list[Drawn]:
         """Draw this epoch's groups, shared among the scans by their size."""
@@ -196,18 +193,22 @@ class MeasuredScans:
         return grouped
 
     def validation(self) -> list[GroupedScan]:
-        """Groups of the patterns kept out of training."""
+        """Groups of the patterns kept out of training; for a prior some of all, judged by other pixels."""
         config = self._config
+        if config.validation_fraction == 0:
+            return []
         grouped = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
-            left = len(selection.validation)
-            if left and self._in_parts(prepared):
-                most = min(left, VALIDATION_PARTS * GROUPS_OF_PART)
-                parts = _draw_parts(prepared, selection.validation, config, most, (0, number))
+            judging = selection.training if config.model.of_objects else selection.validation
+            if not len(judging):
+                continue
+            if self._in_parts(prepared):
+                parts = _draw_parts(prepared, judging, config, JUDGING_GROUPS, (0, number))
                 grouped += [_drawn(prepared, part).ready() for part in parts]
-            elif left:
-                groups = selection.draw_validation(config, draw_seed(config, 0, number))
-                grouped.append(GroupedScan(prepared, groups))
+            else:
+                groups = draw_validation(judging, config, draw_seed(config, 0, number))
+                most = JUDGING_GROUPS if config.model.of_objects else len(groups)
+                grouped.append(GroupedScan(prepared, groups[evenly_spread(len(groups), most)]))
         return grouped
 
     def _announce(self, seen: Sequence[npt.NDArray[np.integer[Any]]], total: int) -> None:
@@ -229,8 +230,8 @@ class MeasuredScans:
         )
 
     def _in_parts(self, prepared: PreparedScan) -> bool:
-        """Return whether a scan is too large to be brought to the corrections as a whole in each epoch."""
-        return self._config.model.couples and len(prepared) * prepared.scan.raw.N**2 > WHOLE_PIXELS
+        """Return whether a scan is too large to be solved as a whole for its prior."""
+        return self._config.model.of_objects and len(prepared) * prepared.scan.raw.N**2 > WHOLE_PIXELS
 
 
 def _draw_parts(
@@ -269,7 +270,7 @@ def _varies(scan: Scan) -> bool:
 
 
 def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:
-    """Return the configuration with N as in the data.
+    """Return the configuration with N as in the data; the prior, which works on objects, has none.
 
     Raises
     ------
@@ -281,7 +282,7 @@ def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:
             f'The network is for {config.model.N}-pixel patterns but the data have {size}; set N to {size} '
             'or to 0.'
         )
-    return replace(config, model=replace(config.model, N=size))
+    return config if config.model.of_objects else replace(config, model=replace(config.model, N=size))
 
 
 def _warn_if_far(prepared: PreparedScan) -> None:

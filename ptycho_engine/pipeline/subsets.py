@@ -1,13 +1,10 @@
-"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-03, NET-10)."""
+"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-03)."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
-__all__ = ['fewer_subsets', 'most_subsets', 'patterns_of_steps', 'subsets_in_sweep']
+__all__ = ['fewer_subsets', 'most_subsets', 'subsets_in_sweep']
 
 DENSE_OVERLAP = 8.0
 """Patterns that fall on a pixel from which on subsets bring more speed than noise."""
@@ -17,9 +14,6 @@ MOST_SUBSETS = 32
 NEAR_DIVISOR = 4
 """A start that is near the object already takes so many times fewer subsets: their noise would undo its slow
 phase before the whole scan mends it again."""
-
-STEPS_AT_EACH = 8
-"""Steps that take the whole scan at the end; as many before them take a half, a quarter and so on."""
 
 
 def most_subsets(overlap: float, n: int) -> int:
@@ -46,20 +40,3 @@ def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
     in each, down to one, so that the end is without the noise of subsets (REF-03)."""
     beyond = sweep - math.ceil(sweeps / 3)
     return max(most >> max(beyond, 0), 1)
-
-
-def patterns_of_steps(
-    members: npt.NDArray[np.int64], steps: int, most: int, seed: int = 0
-) -> list[npt.NDArray[np.int64]]:
-    """Return the patterns that each step takes: one of `most` subsets, towards the end more (NET-10)."""
-    rng = np.random.default_rng(seed)
-    taken: list[npt.NDArray[np.int64]] = []
-    subsets: list[npt.NDArray[np.int64]] = []
-    count = 0
-    for left in range(steps, 0, -1):
-        doublings = min((left - 1) // STEPS_AT_EACH, most.bit_length() - 1)
-        if not subsets or count != 2**doublings:
-            count = 2**doublings
-            subsets = np.array_split(rng.permutation(members), count) if count > 1 else [members]
-        taken.append(subsets.pop())
-    return taken

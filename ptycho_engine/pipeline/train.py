@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..backends.base import Backend, StepResult, create_backend
-from ..config import PyTorchExecutionConfig, TrainingConfig
+from ..config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ..config.idle import idle_settings
 from ..config.model import ARCHITECTURES
 from ..config.precedence import with_execution
@@ -21,16 +21,16 @@ from ..errors import ArchiveError, Cancelled, ConfigError, DataValueError, Diver
 from ..events import BatchDone, EpochDone, Event, ModelSaved
 from ..files.archive import MODEL_FORMAT, ModelArchive
 from ..files.checkpoint import save_checkpoint
+from ..files.packaged import load_model
 from ..io.folder_lock import FolderLock, sole_writer
 from ..network.plan import initial_weights, training_plan
-from .approach import Approach
 from .loggers import log_epochs
 from .passes import training_pass, validation_pass
+from .physics_images import PhysicsImages
 from .progress import show_progress
 from .run import TrainingRun, check_resumable
 from .saving import find_checkpoint, keep_best_models, replace_checkpoint, save_model
-from .sources import GroupedScan, TrainingSource
-from .stages import Stage, plan_stages
+from .sources import GroupedScan, MeasuredScans, TrainingSource, with_pattern_size
 
 __all__ = ['train']
 
@@ -67,7 +67,8 @@ def train(
     should_stop : callable, optional
         Asked after every step; once true, the best weights so far are saved and the run ends.
     initial : ModelArchive, optional
-        A model to start from.
+        A model to start from; by default the packaged prior where a prior is trained. It stays the
+        model where no epoch predicts the validation patterns better.
     resume : bool
         Go on from the checkpoint in `output_dir`, as if the run had never ended; from the one before it where
         that is missing or damaged; start from the beginning where there is none. Only `nepochs` and
@@ -93,10 +94,10 @@ def train(
     Cancelled
         If `should_stop` turned true before the first step; what `output_dir` held is left as it was.
     """
-    if config.model.of_objects:
+    if config.model.architecture not in ARCHITECTURES:
         raise ConfigError(
-            f'ModelConfig.architecture is {config.model.architecture!r}, which is not trained on scans; '
-            f'expected {" or ".join(map(repr, ARCHITECTURES))} (train --universal makes the prior).'
+            f'ModelConfig.architecture is {config.model.architecture!r}, which is not trained; expected '
+            f'{" or ".join(map(repr, ARCHITECTURES))}.'
         )
     execution = execution or PyTorchExecutionConfig()
     config, folder = with_execution(config, execution), Path(output_dir)
@@ -135,22 +136,20 @@ def _train_in(
     earlier: list[dict[str, float]],
 ) -> Iterator[Event]:
     path, checkpoint = find_checkpoint(lock.folder) if resume else (lock.folder, None)
-    if checkpoint is not None:
-        simulated_epochs = checkpoint.progress.simulated_epochs
-    else:
-        # A model that is trained further has learned from something already.
-        first_objects = config.model.model_type == 'pinn' and initial is None
-        simulated_epochs = config.simulated_epochs if first_objects else 0
-    config, stages = plan_stages(scans, config, simulated_epochs=simulated_epochs)
-    with closing(_start(config, len(stages[0].source.reference.probe), execution, initial)) as backend:
-        run = TrainingRun(config, backend, stages, simulated_epochs)
+    source, config = _source(scans, config)
+    if initial is None and config.model.architecture == 'prior':
+        initial = load_model()
+    with closing(_start(config, len(source.reference.probe), execution, initial)) as backend:
+        run = TrainingRun(config, backend, source)
         if checkpoint is not None:
-            check_resumable(checkpoint, config, stages[-1].source, path)
+            check_resumable(checkpoint, config, source, path)
             run.restore(checkpoint)
             earlier.extend(dict(record) for record in run.history)
             earlier[-1]['best'] = float(run.stale == 0)
-            logger.info('Resuming after epoch %d of %d.', run.epoch, run.stage.total)
-        yield from _run(run, lock, execution, stop, copies, own_checkpoint=checkpoint is not None)
+            logger.info('Resuming after epoch %d of %d.', run.epoch, config.nepochs)
+        own = checkpoint is not None
+        judge = initial is not None and not own
+        yield from _run(run, lock, execution, stop, copies, own_checkpoint=own, judge=judge)
 
 
 def _run(
@@ -161,43 +160,47 @@ def _run(
     copies: Sequence[str],
     *,
     own_checkpoint: bool,
+    judge: bool,
 ) -> Iterator[Event]:
-    """Go through the epochs of the stages that are left and save the model."""
+    """Go through the epochs that are left and save the model; `judge` the weights it starts from first."""
     _announce(run, execution)
-    approach = Approach(run.backend, training_plan(run.config, len(run.source.reference.probe)), stop)
+    plan = training_plan(run.config, len(run.source.reference.probe))
+    images = PhysicsImages(run.backend, plan, stop)
     keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
     stopped_in: int | None = None
     validation = [] if run.finished else run.source.validation()
-    while True:
-        while not run.finished:
-            try:
-                outcome = yield from _epoch(run, validation, approach, stop, execution.num_workers)
-            except Cancelled:
-                stopped_in = run.epoch + 1
-                break
-            if outcome is None:
-                break
-            _require_folder(lock)
-            if outcome.whole and keep:
-                _save_checkpoint(run, lock.folder, keep, put_aside=not own_checkpoint)
-                own_checkpoint = True
-            yield outcome.done
-            if not outcome.whole or stop():
-                stopped_in = outcome.done.epoch
-                break
-        if stopped_in is not None:
-            logger.info('Stopped on request in epoch %d.', stopped_in)
+    if judge:
+        _judge_start(run, validation, images, stop)
+    while not run.finished:
+        try:
+            outcome = yield from _epoch(run, validation, images, stop, execution.num_workers)
+        except Cancelled:
+            stopped_in = run.epoch + 1
             break
-        if not run.next_stage():
+        if outcome is None:
             break
-        validation = run.source.validation()
-        _judge_start(run, validation, approach, stop)
-
-    if run.stage.is_last and run.stale >= run.config.early_stop_patience:
+        _require_folder(lock)
+        if outcome.whole and keep:
+            _save_checkpoint(run, lock.folder, keep, put_aside=not own_checkpoint)
+            own_checkpoint = True
+        yield outcome.done
+        if not outcome.whole or stop():
+            stopped_in = outcome.done.epoch
+            break
+    if stopped_in is not None:
+        logger.info('Stopped on request in epoch %d.', stopped_in)
+    elif run.stale >= run.config.early_stop_patience:
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
     if not run.history:
         # The folder may hold the model of an earlier run.
         raise Cancelled('The training was stopped before its first step; no model was written.')
+    if not run.gained:
+        logger.info(
+            'What it started from predicts patterns that did not train as well (loss %.4g, trained %.4g) '
+            'and is kept: there is nothing to train here.',
+            run.best_loss,
+            run.lowest_loss,
+        )
     _require_folder(lock)
     yield ModelSaved(save_model(lock.folder, run, copies))
 
@@ -212,7 +215,7 @@ class _Epoch:
 def _epoch(
     run: TrainingRun,
     validation: list[GroupedScan],
-    approach: Approach,
+    images: PhysicsImages,
     stop: Callable[[], bool],
     workers: int,
 ) -> Generator[BatchDone, None, _Epoch | None]:
@@ -225,22 +228,22 @@ def _epoch(
     DivergedError
         If it is not finite in the first epoch.
     """
-    stage = run.stage
-    epoch = run.epoch + 1 - stage.before
+    epoch = run.epoch + 1
     tic = time.perf_counter()
     passed = yield from training_pass(
         run.backend,
         run.source.training(epoch),
-        lambda grouped: approach.training(grouped, epoch),
-        stage,
+        lambda grouped: images.training(grouped, epoch),
+        run.config,
         run.schedule,
         epoch,
         stop,
+        simulated=run.source.simulated,
         workers=workers,
     )
     training, held_out = passed.result, None
     if math.isfinite(training.loss) and not passed.stopped:
-        held_out = _validate(run, validation, approach, stop)
+        held_out = _validate(run, validation, images, stop)
     judged = held_out.loss if held_out else training.loss
     if not math.isfinite(judged):
         _diverged(run, passed.learning_rate)
@@ -249,8 +252,8 @@ def _epoch(
     whole = not passed.stopped and (held_out is not None or not validation)
     best = whole and run.complete(judged)
     done = EpochDone(
-        epoch=stage.before + epoch,
-        n_epochs=stage.total,
+        epoch=epoch,
+        n_epochs=run.config.nepochs,
         training_loss=training.loss,
         validation_loss=held_out.loss if held_out else math.nan,
         training_deviance=training.deviance,
@@ -260,17 +263,17 @@ def _epoch(
         best=best,
         simulated=run.source.simulated,
     )
-    _log_epoch(done, stage)
+    _log_epoch(done)
     run.record(done)
     return _Epoch(done, whole)
 
 
 def _validate(
-    run: TrainingRun, validation: list[GroupedScan], approach: Approach, stop: Callable[[], bool]
+    run: TrainingRun, validation: list[GroupedScan], images: PhysicsImages, stop: Callable[[], bool]
 ) -> StepResult | None:
     """Return the losses of the validation groups; None where there are none or the run was stopped."""
     try:
-        return validation_pass(run.backend, approach.validation(validation), run.config.batch_size, stop)
+        return validation_pass(run.backend, images.validation(validation), run.config.batch_size, stop)
     except Cancelled:
         return None
 
@@ -282,17 +285,8 @@ def _start(
     initial: ModelArchive | None,
 ) -> Backend:
     """Make the backend with fresh weights, or with those of a model to continue from."""
-    if initial is not None and initial.config.model != config.model:
-        own, asked = initial.config.model, config.model
-        differences = [
-            f'{field.name} {getattr(own, field.name)!r} instead of {getattr(asked, field.name)!r}'
-            for field in fields(asked)
-            if getattr(own, field.name) != getattr(asked, field.name)
-        ]
-        raise DataValueError(
-            f'The model to continue from is another network than was asked for: {", ".join(differences)}. '
-            'Ask for the same network, or start from the beginning.'
-        )
+    if initial is not None:
+        _require_same_network(initial.config.model, config.model)
     plan = training_plan(config, probe_modes)
     if 4 * plan.n_weights > MODEL_FORMAT.size_limit:
         raise ConfigError(
@@ -308,16 +302,41 @@ def _start(
     return backend
 
 
+def _require_same_network(own: ModelConfig, asked: ModelConfig) -> None:
+    """Check that the network of a model to continue from is the one that is asked for."""
+    names = ['architecture'] if own.architecture == 'prior' else [field.name for field in fields(asked)]
+    differences = [
+        f'{name} {getattr(own, name)!r} instead of {getattr(asked, name)!r}'
+        for name in names
+        if getattr(own, name) != getattr(asked, name)
+    ]
+    if differences:
+        raise DataValueError(
+            f'The model to continue from is another network than was asked for: {", ".join(differences)}. '
+            'Ask for the same network, or start from the beginning.'
+        )
+
+
+def _source(
+    scans: Sequence[Scan] | TrainingSource, config: TrainingConfig
+) -> tuple[TrainingSource, TrainingConfig]:
+    """Return what to train on, and the configuration with the size of its patterns."""
+    if not isinstance(scans, Sequence):
+        return scans, with_pattern_size(config, scans.reference.scan.raw.N)
+    if not scans:
+        raise DataValueError('There is no scan to train on.')
+    config = with_pattern_size(config, scans[0].raw.N)
+    return MeasuredScans(scans, config), config
+
+
 def _judge_start(
-    run: TrainingRun, validation: list[GroupedScan], approach: Approach, stop: Callable[[], bool]
+    run: TrainingRun, validation: list[GroupedScan], images: PhysicsImages, stop: Callable[[], bool]
 ) -> None:
-    """Measure how good the weights of the stage before are on what the next one trains on."""
-    found = _validate(run, validation, approach, stop)
+    """Measure how good the weights are that the run starts from: worse ones are not to replace them."""
+    found = _validate(run, validation, images, stop)
     if found is not None and math.isfinite(found.loss):
         run.judge_start(found.loss)
-        logger.info(
-            'Now training on the measured patterns; before, the validation deviance is %.4g.', found.deviance
-        )
+        logger.info('Before training: validation deviance %.4g, loss %.4g.', found.deviance, found.loss)
 
 
 def _save_checkpoint(run: TrainingRun, folder: Path, keep: int, *, put_aside: bool) -> None:
@@ -348,32 +367,26 @@ def _diverged(run: TrainingRun, learning_rate: float) -> None:
 
 
 def _announce(run: TrainingRun, execution: PyTorchExecutionConfig) -> None:
-    model, stage = run.config.model, run.stage
-    what = f'{len(run.source.reference)} patterns'
-    if stage.source.simulated:
-        what = 'simulated objects with patterns'
+    model = run.config.model
+    what = 'simulated objects with' if run.source.simulated else f'{len(run.source.reference)}'
     for phrase in chain(idle_settings(run.config), idle_settings(execution)):
         logger.warning('%s.', phrase)
     logger.info(
-        'Training %s (%s) on %s of %d×%d pixels with the %s backend%s.',
+        'Training %s (%s) on %s patterns of %d×%d pixels with the %s backend.',
         model.architecture,
         model.model_type,
         what,
-        model.N,
-        model.N,
+        *(run.source.reference.scan.raw.N,) * 2,
         run.backend.name,
-        '' if stage.is_last else f'; the first {stage.config.nepochs} of {stage.total} epochs',
     )
 
 
-def _log_epoch(done: EpochDone, stage: Stage) -> None:
+def _log_epoch(done: EpochDone) -> None:
     validated = math.isfinite(done.validation_deviance)
-    first = stage.source.simulated and not stage.is_last
     logger.info(
-        '%s %d/%d: training deviance %.4g,%s loss %.4g, %.1f s',
-        'Simulated objects: epoch' if first else 'Epoch',
+        'Epoch %d/%d: training deviance %.4g,%s loss %.4g, %.1f s',
         done.epoch,
-        stage.end,
+        done.n_epochs,
         done.training_deviance,
         f' validation deviance {done.validation_deviance:.4g},' if validated else '',
         done.training_loss,

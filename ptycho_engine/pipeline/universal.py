@@ -52,7 +52,6 @@ def universal_config(nepochs: int, seed: int) -> TrainingConfig:
     return TrainingConfig(
         model=ModelConfig(architecture='prior'),
         nepochs=nepochs,
-        simulated_epochs=0,
         optimizer='adam',
         learning_rate=2e-3,
         adam_beta2=0.99,

@@ -26,16 +26,18 @@ from tests.conftest import small_scan
 ONE = PyTorchExecutionConfig(accelerator='cpu')
 TWO = replace(ONE, devices=2, strategy='ddp')
 CONFIG = TrainingConfig(
-    model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1),
+    model=ModelConfig(N=32, n_filters_scale=1, architecture='cnn'),
     batch_size=8,
     n_groups=20,
-    simulated_epochs=0,
     nepochs=2,
     learning_rate=1e-3,
     validation_fraction=0.2,
 )
 
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason='one core')
+pytestmark = [
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason='one core'),
+    pytest.mark.usefixtures('slim_cnn'),
+]
 
 
 @pytest.fixture(scope='module')

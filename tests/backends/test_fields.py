@@ -19,10 +19,11 @@ from ptycho_engine.network.plan import (
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
-UNROLLED = ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1)
-GROUPED = replace(UNROLLED, gridsize=2)
+pytestmark = pytest.mark.usefixtures('slim_cnn')
+
 CNN = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
-MASKED = replace(UNROLLED, probe_mask=True)
+GROUPED = replace(CNN, gridsize=2)
+MASKED = replace(CNN, probe_mask=True)
 
 
 def trained(backend_name, config, steps=2):
@@ -48,17 +49,12 @@ def patches_of(backend_name, config, steps=2):
 @pytest.mark.parametrize(
     ('model', 'changes'),
     [
-        (UNROLLED, {'gridsize': 2}),
-        (UNROLLED, {'n_filters_scale': 2}),
-        (UNROLLED, {'model_type': 'supervised'}),
-        (UNROLLED, {'architecture': 'cnn', 'unrolled_steps': ModelConfig().unrolled_steps}),
-        (UNROLLED, {'unrolled_steps': 2}),
-        (UNROLLED, {'probe_mask': True}),
-        (UNROLLED, {'gaussian_smoothing_sigma': 1.0}),
+        (CNN, {'model_type': 'supervised'}),
+        (CNN, {'probe_mask': True}),
+        (CNN, {'gaussian_smoothing_sigma': 1.0}),
         (MASKED, {'probe_mask_diameter': 10.0}),
         (MASKED, {'probe_mask_sigma': 0.0}),
         (GROUPED, {'object_big': False}),
-        (GROUPED, {'physics_steps': 0}),
         (CNN, {'gridsize': 2}),
         (CNN, {'amp_activation': 'softplus'}),
         (CNN, {'amp_activation': 'swish'}),
@@ -88,10 +84,9 @@ def test_every_field_of_the_network_shows_in_the_patches(backend_name, model, ch
         {'probe_trainable': True},
     ],
 )
-@pytest.mark.parametrize('model', [UNROLLED, CNN], ids=['unrolled', 'cnn'])
-def test_every_weight_of_the_loss_shows_in_the_patches(backend_name, changes, model):
-    before = patches_of(backend_name, TrainingConfig(model=model))
-    after = patches_of(backend_name, TrainingConfig(model=model, **changes))
+def test_every_weight_of_the_loss_shows_in_the_patches(backend_name, changes):
+    before = patches_of(backend_name, TrainingConfig(model=CNN))
+    after = patches_of(backend_name, TrainingConfig(model=CNN, **changes))
     assert np.abs(after - before).max() > 1e-5
 
 
@@ -111,12 +106,11 @@ def test_net_07_without_probe_big_the_outer_part_stays_flat(backend_name):
 
 
 @pytest.mark.parametrize('backend_name', BACKENDS)
-@pytest.mark.parametrize('model', [replace(CNN, gridsize=2), GROUPED], ids=['cnn', 'unrolled'])
-def test_object_big_makes_the_patches_of_a_group_agree(backend_name, model):
+def test_object_big_makes_the_patches_of_a_group_agree(backend_name):
     """Two patches of one group hold the same object where they overlap; by themselves they do not."""
     spread = {}
     for big in (True, False):
-        _, batch, patches = trained(backend_name, TrainingConfig(model=replace(model, object_big=big)))
+        _, batch, patches = trained(backend_name, TrainingConfig(model=replace(GROUPED, object_big=big)))
         first, second = patches[0], patches[1]
         (y0, x0), (y1, x1) = batch.corner[0, :2]
         dy, dx = int(y1 - y0), int(x1 - x0)
@@ -129,7 +123,7 @@ def test_object_big_makes_the_patches_of_a_group_agree(backend_name, model):
 
 @pytest.mark.parametrize('backend_name', BACKENDS)
 def test_a_trainable_probe_and_intensity_scale_learn(backend_name):
-    config = TrainingConfig(model=UNROLLED, probe_trainable=True, intensity_scale_trainable=True)
+    config = TrainingConfig(model=CNN, probe_trainable=True, intensity_scale_trainable=True)
     backend, batch, _ = trained(backend_name, config, steps=0)
     before = backend.evaluate(batch).loss
     for _ in range(3):

@@ -36,8 +36,8 @@ from tests.conftest import small_scan
 for name in ptycho_engine.__all__:
     getattr(ptycho_engine, name)
 scan = Scan.from_raw(small_scan(points=4, size=32))
-model = ModelConfig(n_filters_scale=1, unrolled_steps=1)
-config = TrainingConfig(model=model, simulated_epochs=0, nepochs=1, n_groups=8, backend=present)
+model = ModelConfig(n_filters_scale=1, architecture='cnn')
+config = TrainingConfig(model=model, nepochs=1, n_groups=8, backend=present)
 execution = PyTorchExecutionConfig(accelerator='cpu')
 *_, saved = train([scan], config, folder, execution=execution)
 *_, last = reconstruct(scan, load_archive(folder), InferenceConfig(backend=present), execution=execution)

@@ -13,10 +13,10 @@ from ptycho_engine.network.plan import build_plan
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
-MODEL = ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1)
+MODEL = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
 PLAIN = {'optimizer': 'sgd', 'momentum': 0.0, 'weight_decay': 0.0, 'gradient_clip_val': None}
 
-pytestmark = pytest.mark.parametrize('name', BACKENDS)
+pytestmark = [pytest.mark.parametrize('name', BACKENDS), pytest.mark.usefixtures('slim_cnn')]
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,9 @@ def batch(prepared):
 def start_weights():
     rng = np.random.default_rng(5)
     return {
-        name: (0.1 * rng.standard_normal(shape)).astype(np.float32)
+        name: (0.7 / np.sqrt(np.prod(shape[:3])) * rng.standard_normal(shape)).astype(np.float32)
+        if name.endswith('/kernel')
+        else (0.02 * rng.standard_normal(shape)).astype(np.float32)
         for name, shape in build_plan(MODEL).weight_shapes().items()
     }
 
@@ -73,8 +75,8 @@ def test_opt_02_clipping(name, batch, algorithm):
     limit = {'norm': 0.01, 'value': 1e-3, 'agc': 0.02}[algorithm]
     weights = start_weights()
     # One unit without weights, one with small weights: their limit is that of the smallest norm.
-    weights['step1/down1a/kernel'][..., 0] = 0
-    weights['step1/down1a/bias'][:] = 1e-6
+    weights['autoencoder/encoder1a/kernel'][..., 0] = 0
+    weights['autoencoder/encoder1a/bias'][:] = 1e-6
     slope = gradient(name, batch, weights)
     whole = np.sqrt(sum((g**2).sum() for g in slope.values()))
     clipped = {}
@@ -211,7 +213,10 @@ def test_opt_05_the_step_has_the_length_of_its_learning_rate(name, batch):
     for rate in (1.0, 0.25, 4.0):
         backend.set_weights(before)
         backend.train_step([batch], rate)
-        moved = backend.weights()['step1/down1a/kernel'].astype(float) - before['step1/down1a/kernel']
+        moved = (
+            backend.weights()['autoencoder/encoder1a/kernel'].astype(float)
+            - before['autoencoder/encoder1a/kernel']
+        )
         lengths.append(np.sqrt((moved**2).sum()))
     np.testing.assert_allclose(np.array(lengths[1:]) / lengths[0], [0.25, 4.0], rtol=1e-3)
 

@@ -21,13 +21,12 @@ from ptycho_engine.errors import BackendUnavailableError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
-from ptycho_engine.physics.unrolled import FEATURES
 from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
 
 ROOT = Path(__file__).parents[2]
-SMALL = ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1)
+SMALL = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
 
 
 def prepared_scan(size=32, **options) -> PreparedScan:
@@ -98,7 +97,7 @@ def test_loss_01_float32_deviance_is_right_at_a_billion_photons():
 def test_every_group_has_its_output_and_one_graph_serves_every_batch():
     """1, 3, 16 and 64 groups of 4 patterns: 4 to 256 images."""
     prepared = prepared_scan()
-    backend = backend_for(ModelConfig(N=32, gridsize=2, n_filters_scale=1, unrolled_steps=1))
+    backend = backend_for(ModelConfig(N=32, gridsize=2, n_filters_scale=1, architecture='cnn'))
     first = np.array([4 * row + column for row in range(3) for column in range(3)], np.int32)
     groups = np.resize(first[:, None] + np.array([0, 1, 4, 5], np.int32), (64, 4))
     # One group is wider than the others, whose objects are of its size nevertheless.
@@ -126,7 +125,7 @@ def test_any_number_of_patterns_of_a_scan_takes_one_graph():
 
 
 def test_back_05_scans_share_their_graphs():
-    backend = backend_for()
+    backend = backend_for(ModelConfig(architecture='prior'))
 
     def use(points, fraction):
         scan = Scan.from_raw(small_scan(points=points, size=32))
@@ -135,7 +134,7 @@ def test_back_05_scans_share_their_graphs():
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         physics.held_out(flat)
         physics.evaluate(flat, np.arange(points**2), 'poisson')
-        backend.correct(0, np.zeros((len(FEATURES), 32 * points, 64), np.float32))
+        backend.denoise(np.ones((32 * points, 64), np.complex64), np.ones((32 * points, 64), np.float32))
 
     use(4, 0.02)
     prepared = [refine._graph(what, 32, 1, tf.float32) for what in ('fit', 'poisson')]
@@ -149,10 +148,9 @@ def test_back_05_scans_share_their_graphs():
         assert graph.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.parametrize('architecture', ['unrolled', 'cnn'])
 @pytest.mark.parametrize('size', [32, 96, 256])
-def test_any_size_builds_and_runs(size, architecture):
-    model = ModelConfig(N=size, n_filters_scale=1, architecture=architecture)
+def test_any_size_builds_and_runs(size):
+    model = ModelConfig(N=size, n_filters_scale=1, architecture='cnn')
     batch = prepared_scan(size).batch(np.zeros((1, 1), np.int32))
     patches = backend_for(model).predict(batch)
     assert patches.shape == (1, 1, size, size)
@@ -179,7 +177,7 @@ def test_half_precision_changes_little_and_only_the_network():
 
 def test_deterministic_training_repeats_to_the_bit():
     batch = prepared_scan().batch(np.arange(16, dtype=np.int32).reshape(4, 4))
-    model = ModelConfig(N=32, gridsize=2, n_filters_scale=1, unrolled_steps=1)
+    model = ModelConfig(N=32, gridsize=2, n_filters_scale=1, architecture='cnn')
     runs = []
     for _ in range(2):
         backend = backend_for(model)

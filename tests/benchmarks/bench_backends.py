@@ -47,7 +47,7 @@ def scenes(run1084: Path | None) -> Iterator[tuple[str, Scan, Scan, bool]]:
 def configuration(gridsize: int, groups: int, simulated: bool) -> TrainingConfig:
     """Return the settings of a training of one epoch."""
     return TrainingConfig(
-        model=ModelConfig(N=SIZE, gridsize=gridsize, n_filters_scale=1),
+        model=ModelConfig(N=SIZE, architecture='cnn', gridsize=gridsize, n_filters_scale=1),
         nepochs=1,
         n_groups=groups,
         batch_size=8 // gridsize**2,

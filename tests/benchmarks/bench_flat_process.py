@@ -86,10 +86,8 @@ def scan_in_file(folder: Path) -> Path:
 def kinds_of_run(folder: Path, backend: str) -> dict[str, Callable[[], None]]:
     """Return the runs, by what they are; each reads scan and model from their files."""
     path, model = scan_in_file(folder), folder / 'model'
-    network = ModelConfig(n_filters_scale=1, unrolled_steps=2, physics_steps=4, gridsize=2)
-    training = TrainingConfig(
-        model=network, simulated_epochs=1, nepochs=1, n_groups=4, batch_size=4, backend=backend
-    )
+    network = ModelConfig(n_filters_scale=1, architecture='cnn', gridsize=2)
+    training = TrainingConfig(model=network, nepochs=1, n_groups=4, batch_size=4, backend=backend)
     inference = InferenceConfig(refine_iterations=2, backend=backend)
 
     def scan() -> Scan:

@@ -121,10 +121,9 @@ def train_scan(path: Path, model: Path) -> str:
     """Train for one epoch over part of the scan."""
     from ptycho_engine import ModelConfig, TrainingConfig, load_scan, train
 
-    network = ModelConfig(n_filters_scale=1, unrolled_steps=1)
+    network = ModelConfig(n_filters_scale=1, architecture='cnn')
     config = TrainingConfig(
         model=network,
-        simulated_epochs=0,
         nepochs=1,
         n_groups=SUBSET,
         batch_size=BATCH,

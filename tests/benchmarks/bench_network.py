@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_network.py [--threads 1] [--backends pytorch tensorflow]
 
-"FFT share" is the time of the Fourier transforms of 'unrolled', by SciPy, relative to a prediction; it
+"FFT share" is the time of two Fourier transforms of each pattern, by SciPy, relative to a prediction; it
 compares runs on different machines. The first step holds what a framework does once, such as laying out
-its graph.
+its graph. What the prior costs is in the sweeps of ``bench_prior.py``.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:
     return min(times)
 
 
-def measure(backend_name: str, size: int, gridsize: int, scale: int, architecture: str) -> str:
+def measure(backend_name: str, size: int, gridsize: int, scale: int) -> str:
     """Return one line of the table."""
     prepared = prepared_scan(size)
-    model = ModelConfig(N=size, gridsize=gridsize, n_filters_scale=scale, architecture=architecture)
+    model = ModelConfig(N=size, gridsize=gridsize, n_filters_scale=scale, architecture='cnn')
     plan = build_plan(model)
     backend = create_backend(backend_name, PyTorchExecutionConfig(accelerator='cpu'))
     backend.build(plan, initial_weights(plan, 0))
@@ -71,9 +71,9 @@ def measure(backend_name: str, size: int, gridsize: int, scale: int, architectur
     train = best_seconds(lambda: backend.train_step([batch], 1e-3))
     predict = best_seconds(lambda: backend.predict(batch))
     waves = np.zeros((PATTERNS, size, size), np.complex64)
-    transforms = best_seconds(lambda: [ifft2(fft2(waves)) for _ in range(model.unrolled_steps)])
+    transforms = best_seconds(lambda: ifft2(fft2(waves)))
     return (
-        f'{backend_name:>10} {architecture:>9} {size:>4} {gridsize:>2} {scale:>5} {PATTERNS / train:>9.0f} '
+        f'{backend_name:>10} {size:>4} {gridsize:>2} {scale:>5} {PATTERNS / train:>9.0f} '
         f'{PATTERNS / predict:>10.0f} {transforms / predict:>10.1%} {first:>12.1f}'
     )
 
@@ -97,15 +97,14 @@ def main() -> None:
     # Both frameworks read this when they are loaded.
     os.environ['OMP_NUM_THREADS'] = str(options.threads)
     print(
-        f'{"backend":>10} {"network":>9} {"N":>4} {"g":>2} {"scale":>5} {"train/s":>9} {"predict/s":>10} '
+        f'{"backend":>10} {"N":>4} {"g":>2} {"scale":>5} {"train/s":>9} {"predict/s":>10} '
         f'{"FFT share":>10} {"first step s":>12}'
     )
     for case in (
-        (64, 1, 1, 'unrolled'),
-        (64, 1, 2, 'unrolled'),
-        (64, 2, 1, 'unrolled'),
-        (128, 1, 1, 'unrolled'),
-        (64, 1, 2, 'cnn'),
+        (64, 1, 1),
+        (64, 1, 2),
+        (64, 2, 1),
+        (128, 1, 1),
     ):
         for backend_name in options.backends:
             print(measure(backend_name, *case), flush=True)

@@ -1,6 +1,8 @@
 """Quality and CPU time of the presets on a small simulated scan (8×8 positions, 5 px steps, 1e5 photons).
 
-``OMP_NUM_THREADS=1 python tests/benchmarks/bench_presets.py fast balanced``
+``OMP_NUM_THREADS=1 python tests/benchmarks/bench_presets.py prior fast balanced``
+
+The first argument is the architecture.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ def main() -> None:
     assert truth is not None
     scan = Scan.from_raw(without_truth(raw))
     box = scan_box(raw.xcoords, raw.ycoords, truth.shape)
-    for name in sys.argv[1:]:
+    for name in sys.argv[2:]:
         settings = ReconstructorSettings.with_defaults()
+        settings.engine.architecture.set_value(sys.argv[1])
         apply_preset(settings, name)
         with tempfile.TemporaryDirectory() as folder:
             begin = time.process_time()
@@ -41,8 +44,9 @@ def main() -> None:
                 pass
             trained = time.process_time() - begin
             archive = load_archive(Path(folder) / 'wts.h5.zip')
-        refined = settings.inference_config()
-        for config, what in ((replace(refined, refine_iterations=0), 'network'), (refined, 'refined')):
+        refined = settings.inference_config(refines=settings.is_cnn)
+        runs = {'network': replace(refined, refine_iterations=0)} if settings.is_cnn else {}
+        for what, config in (runs | {'result': refined}).items():
             begin = time.process_time()
             for event in reconstruct(scan, archive, config):
                 if isinstance(event, Reconstructed):

@@ -48,12 +48,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--photons', type=float, default=1e9)
-    parser.add_argument('--architecture', choices=ARCHITECTURES, default='unrolled')
+    parser.add_argument('--architecture', choices=ARCHITECTURES, default='prior')
     parser.add_argument('--backend', choices=BACKENDS, default='pytorch')
     parser.add_argument('--gridsize', type=int, default=1)
     parser.add_argument('--scale', type=int, default=2, help='n_filters_scale')
     parser.add_argument('--groups', type=int, default=512)
-    parser.add_argument('--simulated-epochs', type=int, default=0)
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--refine', type=int, default=0, help='sweeps after the network (default: none)')
@@ -76,7 +75,6 @@ def main() -> None:
         model=model,
         backend=options.backend,
         n_groups=options.groups,
-        simulated_epochs=options.simulated_epochs,
         nepochs=options.epochs,
         batch_size=options.batch,
         **rate,

@@ -26,8 +26,8 @@ STATES = (
     '0.5 s after the click',
     '1.5 s after the click',
     '3 s after the click',
-    'on simulated objects',
     'training',
+    'training the prior',
     'saving',
     'inference, starting',
     'inference, network',
@@ -50,9 +50,8 @@ class Stops:
     def _said(self, text: str) -> bool:
         return text in self._window.pane()[len(self._mark) :]
 
-    def _train(self, epochs: int = 3000, simulated: int = 1) -> None:
+    def _train(self, epochs: int = 3000) -> None:
         self._runs += 1
-        self._window.settings.engine.simulated_epochs.set_value(simulated)
         self._window.set_epochs(epochs)
         self._window.train(self._work / f'model-{self._runs}')
 
@@ -65,19 +64,17 @@ class Stops:
         window, begin = self._window, time.monotonic()
         # Far more work than anybody waits for.
         window.settings.engine.refine_iterations.set_value(5000)
+        window.settings.engine.architecture.set_value('prior' if state.endswith('prior') else 'cnn')
         match state:
             case 'starting':
                 self._train()
                 return lambda: True
-            case 'on simulated objects':
-                self._train(simulated=300)
-                return lambda: self._said('epoch 2/')
-            case 'training':
+            case 'training' | 'training the prior':
                 self._train()
                 return lambda: self._said('Epoch 2/')
             case 'saving':
                 self._train(epochs=2)
-                return lambda: self._said('Epoch 3/3')
+                return lambda: self._said('Epoch 2/2')
             case 'inference, starting':
                 self._infer()
                 return lambda: True

@@ -40,8 +40,7 @@ STAND_IN = 'PTYCHOPINN_WINDOW_STAND_IN'
 RESULT = 'sim_ptychopinn_pinn'
 SETTINGS = {
     'PtychoPINNEngine': {
-        'PhysicsSteps': '2',
-        'UnrolledSteps': '1',
+        'Architecture': 'cnn',
         'RefineIterations': '2',
         'Accelerator': 'cpu',
     }
@@ -142,7 +141,7 @@ def run_reconstruction(supervisor: Any, channel: Any) -> None:
         for _ in range(10):
             time.sleep(0.05)
             channel.put(('sweep', int(100 * now / seconds), 100))
-    line = 'PtychoPINN unrolled (stand-in): deviance 1 per pixel; odd/even FRC50 of the network 0.2/px.'
+    line = 'PtychoPINN cnn (stand-in): deviance 1 per pixel; odd/even FRC50 of the network 0.2/px.'
     channel.put(('result', Outcome(obj, ((1, 2.0), (2, 1.0)), line, uncertainty=np.abs(obj))))
 
 

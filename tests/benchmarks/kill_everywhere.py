@@ -47,7 +47,7 @@ from ptycho_engine.io.staging import COMPLETE
 SIGNALS = {'SIGKILL': -9, 'SIGTERM': 143, 'SIGHUP': 129}
 POWER = 'power'
 SHIM = Path(__file__).with_name('powerlog.c')
-QUICK = ['--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '1', '--groups', '16']
+QUICK = ['--filters-scale', '1', '--architecture', 'cnn', '--groups', '16']
 EPOCHS = 4
 HANG_S = 90.0
 JUST_BEFORE = 4

@@ -36,7 +36,7 @@ def directory(source, tmp_path_factory) -> Path:
 def model(directory, tmp_path_factory) -> Path:
     """A directory with a model of two epochs."""
     out = tmp_path_factory.mktemp('model')
-    options = ['--epochs', '2', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '2']
+    options = ['--epochs', '2', '--filters-scale', '1', '--architecture', 'cnn']
     options += ['--groups', '48', '--quiet']
     assert main(['train', str(directory), '--output', str(out), *options]) == 0
     return out

@@ -52,7 +52,7 @@ def bad_scans(npz, arrays):
     yield npz('square', xcoords=x.reshape(7, 7)), 'xcoords has shape (7, 7)'
 
 
-QUICK = ['--epochs', '1', '--simulated-epochs', '0', '--groups', '4']
+QUICK = ['--epochs', '1', '--groups', '4']
 
 
 @pytest.mark.parametrize('command', ['train', 'reconstruct'])

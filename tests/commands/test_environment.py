@@ -24,7 +24,7 @@ for word in sys.argv[1:]:
 print(*codes)
 """
 """Commands one after the other in one process, for it takes longer to start than to do them."""
-MODEL_OPTIONS = ['--epochs', '1', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '1']
+MODEL_OPTIONS = ['--epochs', '1', '--filters-scale', '1', '--architecture', 'cnn']
 
 ODD_NAMES = {
     'spaces': 'a folder with spaces',

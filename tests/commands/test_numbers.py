@@ -26,7 +26,7 @@ A, PROBE, X, Y = RAW.diffraction, RAW.probeGuess[0], RAW.xcoords, RAW.ycoords
 COUNTS = np.rint(A.astype(np.float64) ** 2).astype(np.int64)
 ROW, COLUMN = np.indices((32, 32))
 TRAIN = ['--epochs', '1', '--groups', '4', '--batch-size', '4', '--filters-scale', '1']
-TRAIN += ['--unrolled-steps', '2', '--physics-steps', '4']
+TRAIN += ['--architecture', 'cnn']
 RECONSTRUCT = ['--refine-iterations', '2']
 
 
@@ -195,7 +195,7 @@ def network(tmp_path_factory) -> Path:
     """A model of one short epoch on the sound scan."""
     folder = tmp_path_factory.mktemp('network')
     scan = written(folder / 'scan.npz', {})
-    assert run(['train', scan, '--output', folder, *TRAIN, '--simulated-epochs', '0', '--quiet']) == 0
+    assert run(['train', scan, '--output', folder, *TRAIN, '--quiet']) == 0
     return folder
 
 
@@ -223,7 +223,7 @@ def check(
     for words in (fault.stop, fault.doubt, fault.caution):
         assert words in said
     options = [
-        ['train', '--output', tmp_path / 'm', *TRAIN, '--simulated-epochs', '1', '--backend', backend],
+        ['train', '--output', tmp_path / 'm', *TRAIN, '--backend', backend],
         ['reconstruct', '--output', tmp_path / 'r', '--model', network, *RECONSTRUCT, '--backend', backend],
     ]
     for command, *rest in options:
@@ -341,21 +341,12 @@ def test_tensorflow_says_the_same(name, network, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(('size', 'fits'), [(40, True), (36, False), (24, False)])
-def test_a_size_that_no_network_is_for(size, fits, tmp_path, capsys):
-    """DOUBT-01: doctor names the size that training refuses."""
-    small = small_scan(points=3, size=size)
-    small.to_file(tmp_path / 'scan.npz')
-    code = run(['doctor', '--data-only', '--quiet', tmp_path / 'scan.npz'])
-    assert ('fit no network' in ' '.join(capsys.readouterr().out.split())) is not fits
-    assert code == (0 if fits else FAILURE)
-    words = [
-        'train',
-        tmp_path / 'scan.npz',
-        '--output',
-        tmp_path / 'm',
-        *TRAIN,
-        '--simulated-epochs',
-        '0',
-        '--quiet',
-    ]
+def test_a_size_that_the_cnn_does_not_take(size, fits, tmp_path, capsys):
+    """DOUBT-01: doctor names only what ends every run."""
+    small_scan(points=3, size=size).to_file(tmp_path / 'scan.npz')
+    assert run(['doctor', '--data-only', '--quiet', tmp_path / 'scan.npz']) == 0
+    words = ['train', tmp_path / 'scan.npz', '--output', tmp_path / 'm', *TRAIN, '--quiet']
     assert run(words) == (0 if fits else MISTAKE)
+    assert ('expected a' in ' '.join(capsys.readouterr().err.split())) is not fits
+    if size == 24:
+        assert run([*words, '--architecture', 'prior', '--filters-scale', '2']) == 0

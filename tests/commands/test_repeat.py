@@ -11,7 +11,7 @@ from ptycho_engine.config.files import read_sections
 from ptycho_engine.files.archive import load_archive
 
 WORDS = (
-    '--epochs 2 --simulated-epochs 1 --groups 16 --batch-size 8 --filters-scale 1 --unrolled-steps 1 '
+    '--epochs 2 --groups 16 --batch-size 8 --filters-scale 1 --architecture cnn '
     '--gridsize 2 --seed 5 '
     '--optimizer adam'
 )
@@ -59,7 +59,16 @@ def test_the_settings_are_there_as_soon_as_training_runs_and_not_before(director
     output = tmp_path / 'run'
     words = ['train', str(directory), '--output', str(output), '--accelerator', 'cpu', '--quiet']
     assert (
-        main([*words, *WORDS.split(), '--gridsize', '1', '--learning-rate', '1e9', '--simulated-epochs', '0'])
+        main(
+            [
+                *words,
+                *WORDS.split(),
+                '--gridsize',
+                '1',
+                '--learning-rate',
+                '1e9',
+            ]
+        )
         == 2
     )
     assert 'lower learning_rate' in capsys.readouterr().err

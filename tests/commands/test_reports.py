@@ -146,7 +146,7 @@ def test_inspect_tells_with_what_and_how_well(model, capsys, monkeypatch):
     assert main(['inspect', str(model)]) == 0
     text = capsys.readouterr().out
     for words in (
-        'unrolled, pinn, gridsize 1',
+        'cnn, pinn, gridsize 1',
         '64×64',
         'counts in a pattern',
         'px apart',

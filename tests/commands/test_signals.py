@@ -21,7 +21,7 @@ from ptycho_engine.files.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals')
 
-LONG = ['--epochs', '1000', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '2']
+LONG = ['--epochs', '1000', '--early-stop-patience', '1000', '--filters-scale', '1', '--architecture', 'cnn']
 LONG += ['--groups', '48']
 PATIENCE_S = 300
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
@@ -306,7 +306,7 @@ def test_run_10_a_removed_folder_gets_its_settings_again(directory, tmp_path, mo
                 folder.rmdir()
 
     monkeypatch.setattr(command, 'train', removing)
-    options = ['--epochs', '2', '--simulated-epochs', '0', '--filters-scale', '1', '--unrolled-steps', '2']
+    options = ['--epochs', '2', '--filters-scale', '1', '--architecture', 'cnn']
     assert (
         main(['train', str(directory), '--output', str(folder), *options, '--groups', '48', '--quiet']) == 0
     )

@@ -16,15 +16,13 @@ from ptycho_engine.network.plan import build_plan, initial_weights
 @pytest.mark.parametrize(
     ('config', 'field', 'value'),
     [
-        (ModelConfig(), 'N', 60),
-        (ModelConfig(), 'N', 16),
+        (ModelConfig(architecture='cnn'), 'N', 60),
+        (ModelConfig(architecture='cnn'), 'N', 16),
+        (ModelConfig(), 'N', -1),
         (ModelConfig(), 'N', 64.0),
         (ModelConfig(), 'gridsize', 0),
         (ModelConfig(), 'gridsize', 6),
         (ModelConfig(), 'n_filters_scale', 5),
-        (ModelConfig(), 'physics_steps', -1),
-        (ModelConfig(), 'physics_steps', 257),
-        (ModelConfig(), 'unrolled_steps', 0),
         (ModelConfig(), 'model_type', 'magic'),
         (ModelConfig(), 'architecture', 'fno'),
         (TrainingConfig(), 'batch_size', 0),
@@ -70,8 +68,6 @@ def test_values_out_of_range_are_named(config, field, value):
     [
         ({'amp_activation': 'relu'}, "choose 'cnn'"),
         ({'probe_scale': 3.0}, "choose 'cnn'"),
-        ({'architecture': 'cnn', 'unrolled_steps': 5}, "choose 'unrolled'"),
-        ({'architecture': 'cnn', 'physics_steps': 5}, "choose 'unrolled'"),
         ({'probe_mask_diameter': 20.0}, 'set probe_mask to True'),
         ({'architecture': 'cnn', 'pad_object': False, 'probe_big': False}, 'set pad_object to True'),
     ],
@@ -79,6 +75,16 @@ def test_values_out_of_range_are_named(config, field, value):
 def test_a_changed_field_without_effect_is_refused(changes, remedy):
     with pytest.raises(ConfigError, match=remedy):
         ModelConfig(N=64, **changes)
+
+
+def test_the_networks_of_version_0_1_are_refused_with_what_to_do():
+    with pytest.raises(ConfigError, match=r"'unrolled', the network of version 0\.1.*leave it at 'prior'"):
+        ModelConfig(architecture='unrolled')
+
+
+def test_the_prior_takes_patterns_of_any_size():
+    for size in (16, 65, 100):
+        assert build_plan(ModelConfig(N=size)).n_weights == build_plan(ModelConfig()).n_weights
 
 
 def test_a_seed_of_no_subsample_is_refused():
@@ -93,20 +99,20 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 def test_n_0_is_legal_until_the_network_is_built():
     with pytest.raises(ConfigError, match='N is 0'):
-        build_plan(ModelConfig(N=0))
+        build_plan(ModelConfig(architecture='cnn', N=0))
 
 
 def test_the_plan_follows_the_configuration():
-    small = build_plan(ModelConfig(N=64, n_filters_scale=1))
-    assert build_plan(ModelConfig(N=64, n_filters_scale=2)).n_weights > 2.5 * small.n_weights
-    assert len(build_plan(ModelConfig(N=64, unrolled_steps=5)).parts) == 5
+    small = build_plan(ModelConfig(architecture='cnn', N=64, n_filters_scale=1))
+    wide = build_plan(ModelConfig(architecture='cnn', N=64, n_filters_scale=2))
+    assert wide.n_weights > 2.5 * small.n_weights
     assert build_plan(ModelConfig(N=64, gridsize=3)).channels == 9
 
 
 def test_net_04_initial_weights_come_from_the_seed():
-    plan = build_plan(ModelConfig(N=64, n_filters_scale=1))
+    plan = build_plan(ModelConfig(architecture='prior'))
     a, b, c = (initial_weights(plan, seed) for seed in (0, 0, 1))
     assert all((a[name] == b[name]).all() for name in a)
     assert any((a[name] != c[name]).any() for name in a)
-    assert not a['step1/correction/kernel'].any()
-    assert a['step1/down1b/kernel'].std() == pytest.approx((2 / (9 * 8)) ** 0.5, rel=0.1)
+    assert not a['denoiser/noise/kernel'].any()
+    assert a['denoiser/down1b/kernel'].std() == pytest.approx((2 / (9 * 40)) ** 0.5, rel=0.1)

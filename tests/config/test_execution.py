@@ -20,11 +20,12 @@ from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.train import train
 from tests.conftest import small_scan
 
+pytestmark = pytest.mark.usefixtures('slim_cnn')
+
 CPU = PyTorchExecutionConfig(accelerator='cpu')
-PLAIN = InferenceConfig(refine_iterations=0, whole_scan=False)
+PLAIN = InferenceConfig(refine_iterations=0)
 QUICK = TrainingConfig(
-    model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1),
-    simulated_epochs=0,
+    model=ModelConfig(gridsize=2, n_filters_scale=1, architecture='cnn'),
     nepochs=1,
     n_groups=8,
     batch_size=4,
@@ -53,7 +54,7 @@ def object_of(scan, model, **changes):
 
 def predicted(execution: PyTorchExecutionConfig, scan: Scan) -> np.ndarray:
     backend = create_backend('pytorch', execution)
-    plan = build_plan(ModelConfig(N=32, n_filters_scale=1))
+    plan = build_plan(ModelConfig(N=32, n_filters_scale=1, architecture='cnn'))
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0, 0.1, value.shape).astype(np.float32)
@@ -171,7 +172,7 @@ def test_batch_sizes_of_the_inference(little, model):
 def test_groups_and_subsample_of_the_inference(little, model):
     plain = object_of(little, model)
     assert plain.n_patterns == 25
-    for changes in ({'neighbor_count': 24}, {'seed': 3}, {'n_subsample': 20}, {'whole_scan': True}):
+    for changes in ({'neighbor_count': 24}, {'seed': 3}, {'n_subsample': 20}):
         assert not np.array_equal(object_of(little, model, **changes).object_array, plain.object_array)
     few = object_of(little, model, n_subsample=12)
     other = object_of(little, model, n_subsample=12, subsample_seed=9)

@@ -26,13 +26,14 @@ from ptycho_engine.errors import ConfigError, DataKeyError, DataValueError
 from ptycho_engine.pipeline import payload as payload_runs
 from tests.conftest import small_scan
 
+pytestmark = pytest.mark.usefixtures('slim_cnn')
+
 QUICK = {
     'n_groups': 8,
     'nepochs': 1,
-    'simulated_epochs': 0,
     'batch_size': 4,
     'n_filters_scale': 1,
-    'unrolled_steps': 1,
+    'architecture': 'cnn',
 }
 
 

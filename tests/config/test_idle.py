@@ -51,7 +51,7 @@ def test_nothing_is_idle_by_default(kind):
 
 
 def test_a_run_says_so(scan, tmp_path, caplog):
-    config = TrainingConfig(model=ModelConfig(n_filters_scale=1, unrolled_steps=1), momentum=0.5)
+    config = TrainingConfig(model=ModelConfig(n_filters_scale=1, architecture='cnn'), momentum=0.5)
     execution = PyTorchExecutionConfig(enable_checkpointing=False, checkpoint_save_top_k=2)
     next(train([scan], config, tmp_path, execution=execution))
     warned = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']

@@ -34,9 +34,10 @@ QUICK = {
     'PtychoPINNTraining': {'NumEpochs': '2', 'BatchSize': '8'},
     'PtychoPINNEngine': {
         'NumGroups': '32',
-        'UnrolledSteps': '1',
+        'Architecture': 'cnn',
+        # A run that is to be stopped must not end by itself.
+        'EarlyStopPatience': '1000',
         'Accelerator': 'cpu',
-        'SimulatedEpochs': '1',
     },
 }
 
@@ -128,7 +129,7 @@ def write_model(path: Path, probe: np.ndarray, gridsize: int = 1) -> Path:
     """Write an untrained model of the quick settings' network, for patterns of the probe's (P, N, N) size."""
     probe = np.asarray(probe, np.complex64)
     config = TrainingConfig(
-        model=ModelConfig(N=probe.shape[-1], n_filters_scale=1, unrolled_steps=1, gridsize=gridsize)
+        model=ModelConfig(N=probe.shape[-1], n_filters_scale=1, architecture='cnn', gridsize=gridsize)
     )
     scale = ScaleRecord(probe_scale=1.0, mean_counts=1e5, input_scale=0.1)
     weights = initial_weights(training_plan(config, len(probe)), 0)

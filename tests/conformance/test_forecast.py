@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ptycho_engine.config import InferenceConfig
 from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import ArchiveError, BackendUnavailableError, ConfigError
 from ptycho_engine.files import packaged
+from ptycho_engine.files.archive import load_archive, save_archive
 from ptycho_engine.files.packaged import PACKAGED_PRIOR
 from ptychopinn_ptychodus import choices
 from ptychopinn_ptychodus.fields import FIELDS, tool_tip
@@ -64,6 +66,7 @@ SCAN = ScanFacts(529, 64, 64, np.ones((1, 64, 64), np.complex64))
 
 def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -> None:
     """API-66: groups, and the time from a measured step."""
+    settings.engine.architecture.set_value('cnn')
     settings.model.gridsize.set_value(2)
     settings.engine.n_groups.set_value(0)
     settings.training.batch_size.set_value(16)
@@ -72,22 +75,35 @@ def test_training_forecast(settings: ReconstructorSettings, speeds: SpeedBook) -
         'Train: 529 patterns, 64×64, grid size 2: 503 sets of 2×2 patterns per epoch; how long'
     )
     config = settings.training_config('pinn')
-    known = replace(config, model=replace(config.model, N=64))
-    speeds.note(training_key(known, settings.execution_config(), 1), 1.25)
+    speeds.note(training_key(config, 64, settings.execution_config(), 1), 1.25)
     # 503 groups in batches of 16 are 32 steps.
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
-    assert line.endswith('about 40 s per epoch on this CPU, at most 47 min for 20 simulated and 50 epochs.')
+    assert line.endswith('about 40 s per epoch on this CPU, at most 33 min for 50 epochs.')
     settings.engine.train_on.set_value('simulation')
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
     assert line.startswith('Train: simulated objects in place of 529 patterns')
     assert line.endswith('at most 33 min for 50 epochs.')
     settings.engine.train_on.set_value('auto')
-    settings.engine.start_from.set_value('model')
-    assert 'at most 33 min for 50 epochs' in training_forecast(settings, 'pinn', SCAN, speeds).replace(
-        '\N{NO-BREAK SPACE}', ' '
-    )
     settings.model.n_filters_scale.set_value(3)
     assert 'how long' in training_forecast(settings, 'pinn', SCAN, speeds)
+
+
+@pytest.mark.parametrize('size', [64, 50])
+def test_forecast_of_training_the_prior(
+    settings: ReconstructorSettings, speeds: SpeedBook, size: int
+) -> None:
+    """API-66, API-79: it is trained on all patterns, of any size."""
+    scan = replace(SCAN, height=size, width=size)
+    settings.engine.n_groups.set_value(0)
+    line = training_forecast(settings, 'pinn', scan, speeds)
+    assert line.startswith(f'Train: 529 patterns, {size}×{size}, grid size 1: 529 patterns per epoch; how')
+    speeds.note(training_key(settings.training_config('pinn'), size, settings.execution_config(), 1), 0.1)
+    # 529 patterns in batches of 4 are 133 steps.
+    line = training_forecast(settings, 'pinn', scan, speeds).replace('\N{NO-BREAK SPACE}', ' ')
+    assert line.endswith('about 13 s per epoch on this CPU, at most 11 min for 50 epochs.')
+    settings.engine.architecture.set_value('cnn')
+    refused = 'multiples of 8' in training_forecast(settings, 'pinn', scan, speeds)
+    assert refused == (size == 50)
 
 
 def test_forecast_tells_what_is_wrong(settings: ReconstructorSettings, speeds: SpeedBook) -> None:
@@ -158,12 +174,13 @@ def test_the_meter_of_a_solution_measures_what_its_forecast_reads(settings: Reco
 def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings) -> None:
     """API-66: the child's keys are the window's."""
     scan = Scan.from_raw(simulated_scan(grid=3))
+    settings.engine.architecture.set_value('cnn')
     config, execution = settings.training_config('pinn'), settings.execution_config()
     known = replace(config, model=replace(config.model, N=64))
     meter = TrainingMeter(config, execution, scan)
     for _ in range(4):
         meter.count()
-    assert list(meter.epoch(2.0)) == [(training_key(known, execution, 1), 0.5)]
+    assert list(meter.epoch(2.0)) == [(training_key(config, 64, execution, 1), 0.5)]
     assert list(meter.epoch(2.0)) == []
     inference = InferenceMeter(known.model, settings.inference_config(), execution, scan)
     inference.patches(4)
@@ -177,19 +194,33 @@ def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings)
     assert min(keys.values()) >= 0
 
 
+@pytest.mark.parametrize(('architecture', 'told'), [('cnn', 2), ('prior', 6)])
+def test_the_first_epochs_are_measured(settings: ReconstructorSettings, architecture: str, told: int) -> None:
+    """API-66: of a prior those too after the images that it learns from are made."""
+    settings.engine.architecture.set_value(architecture)
+    config, execution = settings.training_config('pinn'), settings.execution_config()
+    meter = TrainingMeter(config, execution, Scan.from_raw(simulated_scan(grid=3)))
+    measured = []
+    for number in range(1, 13):
+        meter.count()
+        measured += [number] * len(list(meter.epoch(1.0)))
+    assert measured == [*range(1, told + 1), 11]
+
+
 def test_before_the_first_run_the_time_is_guessed(
     settings: ReconstructorSettings, speeds: SpeedBook, tmp_path: Path
 ) -> None:
     """API-66: from the speed of one core; twice the speed, twice the pixels and a GPU are seen in it."""
     speeds.note(MACHINE_KEY, 1.0)
     line = training_forecast(settings, 'pinn', SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
-    # 70 epochs of 128 steps of 0.218 s.
+    # 50 epochs of 128 steps of 0.055 s, and five images of 529 patterns at 5 ms each.
     assert line.endswith(
-        ', roughly 33 min on this CPU (a guess until the first run has measured it) for 20 simulated and 50 '
-        'epochs.'
+        ', roughly 6 min on this CPU (a guess until the first run has measured it) for 50 epochs.'
     )
+    settings.engine.architecture.set_value('cnn')
     speeds.note(MACHINE_KEY, 0.5)
-    assert 'roughly 16 min' in training_forecast(settings, 'pinn', SCAN, speeds).replace(
+    # 50 epochs of 128 steps of 0.16 s in half the time.
+    assert 'roughly 9 min' in training_forecast(settings, 'pinn', SCAN, speeds).replace(
         '\N{NO-BREAK SPACE}', ' '
     )
     model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64))))
@@ -201,8 +232,17 @@ def test_before_the_first_run_the_time_is_guessed(
     )
     assert alone < prior < wide
     config = settings.training_config('pinn')
-    few, many = (guessed_training(config, 64, steps, 1.0) for steps in (0, 10))
-    assert guessed_training(config, 128, 10, 1.0) - few == pytest.approx(4 * (many - few))
+    start = guessed_training(config, 0, 529, 1.0)
+    small, large = (guessed_training(config, size, 529, 1.0) - start for size in (64, 128))
+    assert large == pytest.approx(4 * small)
+
+
+def test_the_guess_for_a_large_scan_is_that_of_its_parts(settings: ReconstructorSettings) -> None:
+    """API-66: physics makes no image of the whole of it."""
+    config = settings.training_config('pinn')
+    seconds = [guessed_training(config, 64, n, 1.0) for n in (1000, 4096, 5000, 500_000)]
+    assert seconds[0] < seconds[1]
+    assert seconds[2] == seconds[3]
 
 
 def test_the_speed_of_the_machine_is_measured_beside_the_window(speeds: SpeedBook) -> None:
@@ -232,13 +272,18 @@ def test_spoken_times() -> None:
 
 
 def test_presets(settings: ReconstructorSettings) -> None:
-    """API-61: balanced are the defaults; a preset sets legal values; a change makes it custom."""
+    """API-61: balanced are the defaults; a preset sets what has an effect; a change makes it custom."""
     assert preset_shown(settings) == 'balanced'
-    for name in PRESETS:
+    for name, architecture in product(PRESETS, ('prior', 'cnn')):
+        settings.engine.architecture.set_value(architecture)
         apply_preset(settings, name)
         assert preset_shown(settings) == name
         assert settings.training_config('pinn').nepochs == PRESETS[name]['training', 'nepochs']
         assert not list(settings.remarks('pinn'))
+        if architecture == 'prior':
+            assert not list(settings.remarks_without_cnn())
+        # The next begins from the defaults again.
+        apply_preset(settings, 'balanced')
     settings.training.nepochs.set_value(51)
     assert preset_shown(settings) == CUSTOM
 
@@ -286,6 +331,9 @@ def test_model_and_data_are_compared(tmp_path: Path) -> None:
     assert '1 instead of 2 modes' in (model.remark(replace(facts, probe=probe[:1])) or '')
     assert 'square' in (model.why_unusable(replace(facts, height=32)) or '')
     assert model.why_unusable(facts) is None
+    assert model.is_trained_for(facts)
+    assert not model.is_trained_for(replace(facts, probe=probe[:1]))
+    assert not model.is_trained_for(replace(facts, height=32, width=32))
     assert probe_fingerprint(probe) in model.sentence
 
 
@@ -340,8 +388,46 @@ def test_a_prior_of_ones_own_is_a_model_like_any_other(tmp_path: Path) -> None:
     model = LoadedModel.open(path)
     assert model.of_objects
     assert model.name == str(path)
-    assert model.sentence.startswith('mine.zip: learned prior of objects, ')
-    assert '0×0' not in model.sentence
+    assert model.sentence == f'mine.zip: {PRIOR}, for patterns of any size.'
+
+
+def adapted(path: Path, probe: np.ndarray, change: float = 0.0) -> LoadedModel:
+    """Write a prior that was trained on a scan with a probe (P, N, N), its weights changed by so much."""
+    archive = load_archive(PACKAGED_PRIOR)
+    weights = {name: value + np.float32(change) for name, value in archive.weights.items()}
+    history = [{'epoch': float(number), 'training_deviance': 1.25} for number in (1, 2)]
+    save_archive(path, replace(archive, probe=probe, weights=weights, history=history))
+    return LoadedModel.open(path)
+
+
+def test_a_prior_that_was_trained_says_whether_that_has_changed_it(tmp_path: Path) -> None:
+    """API-67."""
+    probe = np.ones((1, 64, 64), np.complex64)
+    kept, changed = adapted(tmp_path / 'kept.zip', probe), adapted(tmp_path / 'm.zip', probe, 1e-3)
+    assert kept.sentence == (
+        f'kept.zip: {PRIOR}, for patterns of any size; 2 epochs of training by pytorch made it no better.'
+    )
+    assert changed.sentence == (
+        'm.zip: learned prior for patterns of any size, trained for 2 epochs by pytorch to deviance 1.25.'
+    )
+
+
+def test_a_prior_that_was_trained_is_for_any_scan(settings: ReconstructorSettings, tmp_path: Path) -> None:
+    """API-67, API-77: nothing is said of another probe, but only one for the same is not trained anew."""
+    rng = np.random.default_rng(0)
+    probe = (rng.standard_normal((1, 64, 64)) + 1j * rng.standard_normal((1, 64, 64))).astype(np.complex64)
+    model = adapted(tmp_path / 'm.zip', probe, 1e-3)
+    own, other = ScanFacts(9, 64, 64, probe), ScanFacts(9, 64, 64, probe[:, ::-1].copy())
+    for scan in (own, other, ScanFacts(9, 50, 50, np.ones((1, 50, 50), np.complex64)), ScanFacts(9, 64, 64)):
+        assert model.why_unusable(scan) is None
+        assert model.remark(scan) is None
+        assert model.is_trained_for(scan) == (scan is own)
+    settings.model.gridsize.set_value(2)
+    assert model.network_differences(settings.training_config('pinn').model) == {}
+    settings.engine.architecture.set_value('cnn')
+    differences = model.network_differences(settings.training_config('pinn').model)
+    assert differences == {'architecture': 'architecture prior → cnn'}
+    assert ADOPTABLE.issuperset(differences)
 
 
 def test_settings_of_a_model_are_adopted(settings: ReconstructorSettings, tmp_path: Path) -> None:
@@ -353,10 +439,15 @@ def test_settings_of_a_model_are_adopted(settings: ReconstructorSettings, tmp_pa
     assert ADOPTABLE.issuperset(differences)
     settings.adopt_network(model.config.model)
     assert not model.network_differences(settings.training_config('pinn').model)
-    assert settings.model.amp_activation.get_value() == 'softplus'
+    assert settings.model.amp_activation.get_value() == 'sigmoid'
     # No setting makes another algorithm of it.
     assert set(model.network_differences(settings.training_config('supervised').model)) == {'model_type'}
     assert 'model_type' not in ADOPTABLE
+    # What a prior does not have stays as the user left it.
+    settings.model.amp_activation.set_value('softplus')
+    settings.adopt_network(packaged_prior().config.model)
+    assert not packaged_prior().network_differences(settings.training_config('pinn').model)
+    assert settings.model.amp_activation.get_value() == 'softplus'
 
 
 @pytest.mark.parametrize('name', ['train_on', 'start_from'])

@@ -34,7 +34,7 @@ REPORT = QualityReport(
 
 
 def comments(report: QualityReport) -> str:
-    line = f'PtychoPINN unrolled (pinn, gridsize 1, trained by pytorch): 64 patterns, {report.sentence}'
+    line = f'PtychoPINN cnn (pinn, gridsize 1, trained by pytorch): 64 patterns, {report.sentence}'
     return f'made for a test\nPtychoPINN is mentioned here\n{line}\nModel: /a/deviance 7 per pixel/model.zip'
 
 

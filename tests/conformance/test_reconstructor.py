@@ -79,7 +79,7 @@ def test_a_product_alone_trains_on_simulated_objects(
     settings = ReconstructorSettings.with_defaults()
     settings.engine.train_on.set_value('simulation')
     settings.engine.n_groups.set_value(16)
-    settings.engine.unrolled_steps.set_value(1)
+    settings.engine.architecture.set_value('cnn')
     settings.training.nepochs.set_value(1)
     planned, out = tmp_path / 'planned', tmp_path / 'out'
     planned.mkdir()

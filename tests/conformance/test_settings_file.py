@@ -57,7 +57,7 @@ NLLWeight = 0.5
 NumNearestNeighbors = 6
 
 [PtychoPINNEngine]
-SimulatedEpochs = 0
+EarlyStopPatience = 5
 LearningRate = 0.001
 Backend = pytorch
 RefineProbe = yes
@@ -93,8 +93,20 @@ REFUSED: dict[str, tuple[str | bytes, list[str]]] = {
         ['Diffraction.CropEnabld', 'CropEnabled'],
     ),
     'key in another section': (
-        changed('SimulatedEpochs = 0', 'NumEpochs = 7'),
+        changed('EarlyStopPatience = 5', 'NumEpochs = 7'),
         ['PtychoPINNEngine.NumEpochs', '[PtychoPINNTraining]'],
+    ),
+    'file of version 0.1': (
+        also('Architecture = unrolled\nPhysicsSteps = 64\nUnrolledSteps = 4\nSimulatedEpochs = 20'),
+        ['delete the lines of Architecture, PhysicsSteps, UnrolledSteps, SimulatedEpochs, ', 'learned prior'],
+    ),
+    'a setting of version 0.1': (
+        also('unrolledsteps = 4'),
+        ['[PtychoPINNEngine]', 'version 0.1', 'delete the lines of UnrolledSteps, and'],
+    ),
+    'network of version 0.1': (
+        also('Architecture = unrolled'),
+        ['PtychoPINNEngine.Architecture', "'unrolled'", "leave it at 'prior'"],
     ),
     'misspelt algorithm key': (
         changed('Algorithm', 'Algoritm'),

@@ -95,7 +95,7 @@ def test_the_story_of_models(tell: Callable[..., Report], scan_with_models: Path
     shutil.copy(report['work'] / 'settings.ini', directory / 'settings.ini')
     again = tell('remembered', directory)
     assert again['enabled']
-    assert 'model.zip: unrolled PINN network' in again['panel']
+    assert 'model.zip: cnn PINN network' in again['panel']
 
 
 def test_the_story_without_a_framework(tell: Callable[..., Report]) -> None:

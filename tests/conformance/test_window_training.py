@@ -67,6 +67,7 @@ def test_one_click_trains_and_reconstructs(tell: Tell, own_scan: Path) -> None:
         'sim_model': ['model.zip', 'wts.h5.zip'],
         'sim_model-2': ['model.zip', 'wts.h5.zip'],
     }
+    assert f'Model: {own_scan}/sim_model-2/model.zip' in report['prior_comments']
     assert 'holds no checkpoint.zip. The run there has come to its end.' in report['no_checkpoint']
     assert not report['folder_only']
     assert report['tried_by_the_window'] == []
@@ -106,7 +107,7 @@ def test_what_cannot_be_worked_on_is_said_at_once(tell: Tell) -> None:
     for name, words in {
         'dark': 'All diffraction patterns are dark',
         'oblong': 'patterns are 64×80 pixels; PtychoPINN needs square ones. Crop them to 64×64',
-        'odd': 'patterns are 65×65 pixels; the network takes sides that are multiples of 8, from 32 up. '
+        'odd': 'patterns are 65×65 pixels; the network cnn takes sides that are multiples of 8, from 32 up. '
         'Crop or pad them to 64×64',
         'unbound': 'has no diffraction dataset: choose one for it on the Products page.',
     }.items():
@@ -118,9 +119,11 @@ def test_what_cannot_be_worked_on_is_said_at_once(tell: Tell) -> None:
         assert 'ModelConfig' not in seen['train']['tip']
         assert not seen['infer']['enabled'], name
         assert seen['infer']['why_not']
-    # Only a network of scans asks for certain sizes.
+    # Only the cnn asks for certain sizes.
     assert report['odd_by_the_prior']['infer'] == {'enabled': True, 'why_not': ''}
     assert not report['odd_by_the_prior']['train']['enabled']
+    assert report['odd_for_the_prior']['train']['enabled']
+    assert report['odd_for_the_prior']['panel'][0].startswith('Train: 64 patterns, 65×65, ')
     assert not report['flat']['train']['enabled']
     assert 'that of this product is flat' in report['flat']['train']['tip']
 
@@ -128,16 +131,16 @@ def test_what_cannot_be_worked_on_is_said_at_once(tell: Tell) -> None:
 def test_twelve_rows_are_in_sight(tell: Tell) -> None:
     """API-61: the others are under Advanced, and those of another architecture are not shown."""
     report = tell('panel')
-    assert len(report['closed']) == 12
+    assert len(report['closed_cnn']) == 11
     assert report['closed_again'] == report['closed']
     labels = [row.split(':')[0] for row in report['closed']]
-    assert labels[:4] == ['Preset', 'Refine [iterations]', 'Refine probe', 'Refine positions']
-    rows = [f for f in FIELDS if f.model_type in ('', 'pinn') and f.architecture in ('', 'unrolled')]
+    assert labels[:3] == ['Preset', 'Refine probe', 'Refine positions']
+    assert report['closed_cnn'][1].startswith('Refine [iterations]')
+    rows = [f for f in FIELDS if f.model_type in ('', 'pinn') and f.architecture != 'cnn']
     assert len(report['open']) == len(rows) + 1
-    assert not [row for row in report['open'] if row.startswith('Amplitude activation')]
-    cnn = [row.split(':')[0] for row in report['cnn']]
-    assert 'Amplitude activation' in cnn
-    assert 'Corrections' not in cnn
+    for row in ('Amplitude activation', 'Width', 'Learn probe', 'Refine by'):
+        assert row not in [text.split(':')[0] for text in report['open']]
+        assert row in [text.split(':')[0] for text in report['cnn']]
     for row in report['open'] + report['cnn']:
         label, tip = row.split(':', 1)
         assert len(tip.split()) >= 5, label

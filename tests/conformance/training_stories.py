@@ -114,9 +114,10 @@ def one_click(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['head_again'] = window.line('Now:')
     window.settle()
     window.choose('sim')
-    window.settings.engine.unrolled_steps.set_value(2)
+    window.settings.engine.architecture.set_value('prior')
     both_button(window).click()
     window.settle()
+    report['prior_comments'] = comments(window, 'sim_ptychopinn_pinn-2')
     report['folders'] = {path.name: names(path) for path in scan.glob('sim_model*')}
     window.settings.engine.start_from.set_value('checkpoint')
     window.choose('sim')
@@ -207,6 +208,8 @@ def unfit(window: Window, scan: Path, work: Path) -> dict[str, Any]:
         window.shoot(work / f'{name}.png')
     window.page._our_session().memory.forget()
     report['odd_by_the_prior'] = described(window, 'ptychopinn_pinn')
+    window.settings.engine.architecture.set_value('prior')
+    report['odd_for_the_prior'] = described(window, 'ptychopinn_pinn')
     window.model.product_core.product_api.open_product(next(scan.glob('product*.h5')))
     window.choose(window.products()[-1])
     report['unbound'] = described(window, 'ptychopinn_pinn')
@@ -230,6 +233,7 @@ def panel(window: Window, scan: Path, work: Path) -> dict[str, Any]:
 
     report: dict[str, Any] = {}
     window.load(scan)
+    window.settings.engine.architecture.set_value('prior')
     window.shoot(work / 'panel.png')
     report['closed'] = rows(window)
     advanced = next(b for b in window.panel().findChildren(QToolButton) if b.text() == 'Advanced')
@@ -238,8 +242,9 @@ def panel(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.shoot(work / 'advanced.png')
     window.settings.engine.architecture.set_value('cnn')
     report['cnn'] = rows(window)
-    window.settings.engine.architecture.set_value('unrolled')
     advanced.click()
+    report['closed_cnn'] = rows(window)
+    window.settings.engine.architecture.set_value('prior')
     report['closed_again'] = rows(window)
     return report
 

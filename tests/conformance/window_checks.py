@@ -59,7 +59,6 @@ def check_run(report: Report) -> None:
     # A product that is opened has no pixel size before it is bound to its dataset.
     assert report['quality_reopened'].splitlines()[::2] == report['quality'].splitlines()[::2]
     assert report['map'][0].startswith('Uncertainty, ')
-    assert report['stages'] == ['on simulated objects', 'on the scan', 'training']
     assert 'sim_ptychopinn_pinn' in report['products']
     assert report['plot_of_result'] == [report['epochs']]
     assert ' on this CPU.' in report['forecast_of_inference']
@@ -107,7 +106,7 @@ def check_models(report: Report) -> None:
     """One sentence on each model, and Infer only for those that fit."""
     good = report['model']
     assert good['enabled']
-    assert 'model.zip: unrolled PINN network for 64×64 patterns, grid size 1, probe ' in good['panel']
+    assert 'model.zip: cnn PINN network for 64×64 patterns, grid size 1, probe ' in good['panel']
     assert 'trained for 1 epoch by pytorch to deviance 2.5' in good['panel']
 
     other = report['other_probe']

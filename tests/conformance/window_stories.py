@@ -56,8 +56,7 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
 
     window.settings.engine.start_from.set_value('checkpoint')
     done = plotted(window)['training'][-1]
-    # The first of them is on simulated objects.
-    window.set_epochs(done + more_epochs - 1)
+    window.set_epochs(done + more_epochs)
     report['epochs'] = done + more_epochs
     window.train(work / 'model')
     report['bar_training'] = window.finish()
@@ -88,7 +87,6 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     window.page._area._tabs.setCurrentIndex(0)
     window.spin(0.3)
     report['plot_of_result'] = [len(line.get_xdata()) for line in window.status.axes.get_lines()]
-    report['stages'] = [text.get_text() for text in window.status.axes.get_legend().get_texts()]
     window.shoot(work / 'losses.png')
     return {**report, **save_and_open(window, work)}
 

@@ -240,7 +240,7 @@ def hdf5(
     return build
 
 
-KERNEL = 'step1/down1a/kernel'
+KERNEL = 'autoencoder/encoder1b/kernel'
 
 
 def again(make: Callable[[h5py.Group, str, tuple[int, ...]], object]) -> Callable[[h5py.File], None]:
@@ -273,7 +273,7 @@ def nested(file: h5py.File) -> None:
 
 
 def circle(file: h5py.File) -> None:
-    file['step1/again'] = file['/']
+    file['autoencoder/again'] = file['/']
 
 
 def bytes_of(member: str, change: Callable[[bytearray], object]) -> Callable[[Members], bytes]:
@@ -449,12 +449,12 @@ CASES: dict[str, tuple[str, Callable[[Members], bytes]]] = {
     ),
     'a soft link': (
         MODEL_1,
-        hdf5(again(lambda f, n, _: f.__setitem__(n, h5py.SoftLink('/step1/down1b/kernel')))),
+        hdf5(again(lambda f, n, _: f.__setitem__(n, h5py.SoftLink('/autoencoder/phase_outerb/kernel')))),
     ),
     'a group in itself': (MODEL_1, hdf5(circle)),
     'a dataset twice': (
         MODEL_1,
-        hdf5(again(lambda f, n, _: f.__setitem__(n, f['step1/down1b/kernel']))),
+        hdf5(again(lambda f, n, _: f.__setitem__(n, f['autoencoder/phase_outerb/kernel']))),
     ),
     'a pit of groups': (MODEL_1, hdf5(nested)),
     'weights of 4 TB in chunks': (

@@ -2,8 +2,10 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -21,12 +23,13 @@ from ptycho_engine.io.members import array_bytes
 from ptycho_engine.io.sealed_zip import SealedZip
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics.scaling import ScaleRecord
+from tests.files.hostile_archives import pack, seal, unzip
 
 FORMAT_1 = Path(__file__).parents[1] / 'fixtures' / 'format_1'
 
 
 def small_model() -> ModelArchive:
-    config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, unrolled_steps=1))
+    config = TrainingConfig(model=ModelConfig(N=64, n_filters_scale=1, architecture='cnn'))
     return ModelArchive(
         config=config,
         scale=ScaleRecord(1.5, 1e5, 0.1),
@@ -39,13 +42,26 @@ def small_model() -> ModelArchive:
 
 
 def tiny_model() -> ModelArchive:
-    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1))
+    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, architecture='cnn'))
     return replace(
         small_model(),
         config=config,
         probe=np.ones((1, 32, 32), np.complex64),
         weights=initial_weights(build_plan(config.model), 1),
     )
+
+
+def in_format_1(folder: Path, model: ModelArchive) -> bytes:
+    """Return a model as version 0.1 wrote it: its weights as HDF5, each a dataset of its name."""
+    path, weights = folder / 'format 2.zip', BytesIO()
+    save_archive(path, model)
+    members = unzip(path.read_bytes())
+    del members['wts.safetensors']
+    with h5py.File(weights, 'w') as file:
+        for name, value in model.weights.items():
+            file[name] = value
+    members['manifest.json'] = json.dumps({**json.loads(members['manifest.json']), 'version': 1}).encode()
+    return pack(seal({**members, 'wts.h5': weights.getvalue()}))
 
 
 @pytest.fixture(scope='module')
@@ -133,22 +149,31 @@ def strange_origin(members):
     members['manifest.json'] = json.dumps(manifest).encode()
 
 
-def without_physics_steps(members):
-    config = json.loads(members['config.json'])
-    del config['model']['physics_steps']
-    members['config.json'] = json.dumps(config).encode()
-    rehash(members)
+def of_version_0_1(architecture):
+    def change(members):
+        config = json.loads(members['config.json'])
+        config['model'] |= {'architecture': architecture, 'physics_steps': 64, 'unrolled_steps': 4}
+        config['simulated_epochs'] = 20
+        members['config.json'] = json.dumps(config).encode()
+        rehash(members)
+
+    return change
 
 
-def test_arc_03_a_model_that_does_not_name_its_physics_steps_has_none(path):
-    assert load_archive(path).config.model.physics_steps > 0
-    rewrite(path, without_physics_steps)
-    assert load_archive(path).config.model.physics_steps == 0
+def test_arc_03_a_cnn_of_version_0_1_is_read(path, model):
+    rewrite(path, of_version_0_1('cnn'))
+    assert load_archive(path).config == model.config
+
+
+def test_arc_03_a_network_that_is_no_more_is_refused_with_what_to_do(path):
+    rewrite(path, of_version_0_1('unrolled'))
+    with pytest.raises(ArchiveError, match=r"version 0\.1 \('unrolled'\).*reconstruct without a model"):
+        load_archive(path)
 
 
 def other_network(members):
     config = json.loads(members['config.json'])
-    config['model']['unrolled_steps'] = 2
+    config['model']['n_filters_scale'] = 2
     members['config.json'] = json.dumps(config).encode()
     rehash(members)
 
@@ -294,8 +319,8 @@ def test_arc_11_so_are_the_names_of_members_and_of_the_file(path, tmp_path, caps
 
 def test_arc_09_what_is_not_finite_is_not_written(path, model):
     before = path.read_bytes()
-    weights = {**model.weights, 'step1/down1a/bias': np.full(8, np.nan, np.float32)}
-    with pytest.raises(ArchiveError, match='step1/down1a/bias holds NaN or infinite numbers'):
+    weights = {**model.weights, 'autoencoder/encoder1a/bias': np.full(64, np.nan, np.float32)}
+    with pytest.raises(ArchiveError, match='autoencoder/encoder1a/bias holds NaN or infinite numbers'):
         save_archive(path, replace(model, weights=weights))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ['wts.h5.zip']

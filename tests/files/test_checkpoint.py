@@ -98,7 +98,7 @@ def progress(**values):
 def huge_state(members):
     """A few bytes that declare an array of 4 TB."""
     entry = {'dtype': 'F32', 'shape': [1 << 40], 'data_offsets': [0, 4 << 40]}
-    header = json.dumps({'step1/down1a/bias/speed': entry}).encode()
+    header = json.dumps({'autoencoder/encoder1a/bias/speed': entry}).encode()
     members['optimiser.safetensors'] = len(header).to_bytes(8, 'little') + header
     rehash(members)
 

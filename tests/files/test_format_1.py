@@ -8,13 +8,17 @@ import sys
 import zipfile
 
 import numpy as np
-import pytest
 
 from ptycho_engine.errors import ArchiveError
-from ptycho_engine.files.archive import load_archive, save_archive
-from ptycho_engine.files.checkpoint import load_checkpoint, save_checkpoint
+from ptycho_engine.files.archive import (
+    MODEL_FORMATS,
+    load_archive,
+    read_arrays,
+    save_archive,
+)
+from ptycho_engine.io.sealed_zip import open_sealed
 from tests.files.hostile_archives import pack, seal, unzip
-from tests.files.test_archive import FORMAT_1
+from tests.files.test_archive import FORMAT_1, in_format_1, tiny_model
 
 EXPECTED = json.loads((FORMAT_1 / 'expected.json').read_text())
 
@@ -29,50 +33,52 @@ def digest(arrays):
     return found.hexdigest()
 
 
-@pytest.fixture
-def checkpoint_path(tmp_path):
-    path = tmp_path / 'checkpoint.zip'
-    path.write_bytes(lzma.decompress((FORMAT_1 / 'checkpoint.zip.xz').read_bytes()))
-    return path
+def arrays_of(path, stem, checked):
+    """Read a member of a kept file; the network that it is of is no more."""
+    with open_sealed(path, MODEL_FORMATS) as file:
+        return read_arrays(file, stem, 1 << 20, checked)
 
 
-def test_arc_10_a_model_of_format_1_is_read_to_the_bit(tmp_path):
-    model = load_archive(FORMAT_1 / 'wts.h5.zip')
-    assert digest(model.weights) == EXPECTED['model']
-    assert digest({'probe': model.probe}) == EXPECTED['probe']
-    assert (model.config.model.N, model.scale.probe_scale, model.backend) == (32, 1.5, 'pytorch')
-    assert [record['epoch'] for record in model.history] == [1, 2]
-    assert [origin.name for origin in model.origins] == ['a scan.npz', 'b.npz']
-    save_archive(tmp_path / 'wts.h5.zip', model)
-    again = load_archive(tmp_path / 'wts.h5.zip')
-    assert digest(again.weights) == EXPECTED['model']
-    assert again.history == model.history
+def test_arc_10_a_cnn_of_format_1_is_read(tmp_path):
+    model = tiny_model()
+    path = tmp_path / 'wts.h5.zip'
+    path.write_bytes(in_format_1(tmp_path, model))
+    read = load_archive(path)
+    assert (read.config, read.scale, read.history, read.origins) == (
+        model.config,
+        model.scale,
+        model.history,
+        model.origins,
+    )
+    assert digest(read.weights) == digest(model.weights)
 
 
-def test_arc_10_it_is_read_without_the_hdf5_library():
+def test_arc_10_weights_of_format_1_are_read_to_the_bit():
+    shapes = {}
+    arrays = arrays_of(FORMAT_1 / 'wts.h5.zip', 'wts', shapes.update)
+    assert digest(arrays) == EXPECTED['model']
+    assert shapes == {name: array.shape for name, array in arrays.items()}
+
+
+def test_arc_10_they_are_read_without_the_hdf5_library(tmp_path):
     code = (
         'import sys; from ptycho_engine.files.archive import load_archive; '
         "load_archive(sys.argv[1]); print('h5py' in sys.modules)"
     )
-    path = FORMAT_1 / 'wts.h5.zip'
+    path = tmp_path / 'wts.h5.zip'
+    path.write_bytes(in_format_1(tmp_path, tiny_model()))
     run = subprocess.run([sys.executable, '-c', code, path], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == 'False'
 
 
-def test_arc_10_a_checkpoint_of_format_1_is_read_to_the_bit_with_its_double_precision(
-    checkpoint_path, tmp_path
-):
-    checkpoint = load_checkpoint(checkpoint_path)
-    again = tmp_path / 'again.zip'
-    save_checkpoint(again, checkpoint)
-    for read in (checkpoint, load_checkpoint(again)):
-        assert digest(read.model.weights) == EXPECTED['checkpoint model']
-        assert digest(read.weights) == EXPECTED['checkpoint weights']
-        assert digest(read.optimiser) == EXPECTED['checkpoint optimiser']
-        assert read.optimiser['steps'].shape == ()
-    assert {array.dtype for array in checkpoint.weights.values()} == {np.dtype(np.float64)}
-    with zipfile.ZipFile(again) as file:
-        assert not [name for name in file.namelist() if name.endswith('.h5')]
+def test_arc_10_a_checkpoint_of_format_1_is_read_to_the_bit_with_its_double_precision(tmp_path):
+    path = tmp_path / 'checkpoint.zip'
+    path.write_bytes(lzma.decompress((FORMAT_1 / 'checkpoint.zip.xz').read_bytes()))
+    for stem, name in (('wts', 'model'), ('current', 'weights'), ('optimiser', 'optimiser')):
+        arrays = arrays_of(path, stem, lambda shapes: None)
+        assert digest(arrays) == EXPECTED[f'checkpoint {name}']
+    assert arrays['steps'].shape == ()
+    assert {array.dtype for array in arrays.values()} >= {np.dtype(np.float64)}
 
 
 def test_arc_10_damaged_hdf5_with_the_right_checksum_is_read_or_refused_with_a_sentence(tmp_path):
@@ -88,19 +94,18 @@ def test_arc_10_damaged_hdf5_with_the_right_checksum_is_read_or_refused_with_a_s
             damaged[at] = draw.integers(256)
         path.write_bytes(pack(seal({**members, 'wts.h5': bytes(damaged)}), zipfile.ZIP_STORED))
         try:
-            model = load_archive(path)
+            arrays = arrays_of(path, 'wts', lambda shapes: None)
         except ArchiveError as error:
             refused.append(str(error))
         else:
-            assert all(np.isfinite(value).all() for value in model.weights.values())
-    assert len(refused) > 100
+            assert all(np.isfinite(value).all() for value in arrays.values())
+    assert len(refused) > 50
     assert all(sentence.isprintable() for sentence in refused)
 
 
 def test_arc_08_damaged_headers_of_safetensors_are_read_or_refused_with_a_sentence(tmp_path):
-    model = load_archive(FORMAT_1 / 'wts.h5.zip')
     path, refused = tmp_path / 'wts.h5.zip', []
-    save_archive(path, model)
+    save_archive(path, tiny_model())
     members = unzip(path.read_bytes())
     whole = members['wts.safetensors']
     end = 8 + int.from_bytes(whole[:8], 'little')

@@ -10,7 +10,7 @@ import pytest
 from ptycho_engine.files.archive import save_archive
 from ptycho_engine.files.checkpoint import save_checkpoint
 from tests.files.hostile_archives import CASES, CHECKPOINT, MODEL, MODEL_1, REASONS, write_all
-from tests.files.test_archive import FORMAT_1, tiny_model
+from tests.files.test_archive import in_format_1, tiny_model
 from tests.files.test_checkpoint import tiny_checkpoint
 
 MIB = 1 << 20
@@ -29,7 +29,7 @@ def outcomes(tmp_path_factory):
         folder,
         {
             MODEL: model.read_bytes(),
-            MODEL_1: (FORMAT_1 / 'wts.h5.zip').read_bytes(),
+            MODEL_1: in_format_1(work, tiny_model()),
             CHECKPOINT: good.read_bytes(),
         },
     )

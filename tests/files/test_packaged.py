@@ -64,5 +64,5 @@ def test_a_packaged_prior_that_is_missing_or_another_model_is_refused(tampered, 
         load_model()
     save_archive(tmp_path / 'network.zip', tiny_model())
     tampered((tmp_path / 'network.zip').read_bytes())
-    with pytest.raises(ArchiveError, match=r"install the package again.*architecture 'unrolled'"):
+    with pytest.raises(ArchiveError, match=r"install the package again.*architecture 'cnn'"):
         load_model()

@@ -33,7 +33,7 @@ HANG_IDLE_S = 60.0
 SETTINGS = {
     'Processing': {'Algorithm': 'PtychoPINN_PINN'},
     'PtychoPINNModel': {'NumFiltersScale': '1'},
-    'PtychoPINNEngine': {'UnrolledSteps': '1', 'Accelerator': 'cpu', 'RefineIterations': '1'},
+    'PtychoPINNEngine': {'Architecture': 'cnn', 'Accelerator': 'cpu', 'RefineIterations': '1'},
 }
 DAMAGE = {
     'model.zip': mutate.damage_sealed,

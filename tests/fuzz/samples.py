@@ -94,7 +94,7 @@ def _write_training_file(path: Path, raw: RawData) -> None:
 
 
 def _model() -> ModelArchive:
-    config = TrainingConfig(model=ModelConfig(N=SIDE, n_filters_scale=1, unrolled_steps=1))
+    config = TrainingConfig(model=ModelConfig(N=SIDE, n_filters_scale=1, architecture='cnn'))
     return replace(
         small_model(),
         config=config,

@@ -38,9 +38,8 @@ def test_from_fixture_to_product(backend, tmp_path):
     tic = time.process_time()
     scan = load_scan(FIXTURE)
     config = TrainingConfig(
-        model=ModelConfig(gridsize=2, n_filters_scale=1),
+        model=ModelConfig(gridsize=2, n_filters_scale=1, architecture='cnn'),
         backend=backend,
-        simulated_epochs=0,
         nepochs=2,
         n_groups=None,
         use_groups_cache=False,
@@ -100,9 +99,8 @@ def test_cache_02_the_other_backend_reuses_the_groups(tmp_path, monkeypatch):
     states = []
     for running in BACKENDS:
         config = TrainingConfig(
-            model=ModelConfig(gridsize=2, n_filters_scale=1, unrolled_steps=1),
+            model=ModelConfig(gridsize=2, n_filters_scale=1, architecture='cnn'),
             backend=running,
-            simulated_epochs=0,
             nepochs=1,
             n_groups=4,
             batch_size=4,

@@ -57,7 +57,7 @@ def test_net_07_every_head_gives_one_for_zero(activation, scale):
 
 
 def test_only_what_is_trainable_has_weights():
-    model = ModelConfig(N=64, n_filters_scale=1)
+    model = ModelConfig(N=64, n_filters_scale=1, architecture='cnn')
     plain = training_plan(TrainingConfig(model=model), probe_modes=3).weight_shapes()
     both = training_plan(
         TrainingConfig(model=model, probe_trainable=True, intensity_scale_trainable=True), probe_modes=3

@@ -20,10 +20,10 @@ from tests.conftest import small_scan
 
 
 def model(gridsize=1, factor=1.0):
-    config = TrainingConfig(model=ModelConfig(N=64, gridsize=gridsize, n_filters_scale=1, unrolled_steps=1))
+    config = TrainingConfig(model=ModelConfig(N=64, gridsize=gridsize, n_filters_scale=1, architecture='cnn'))
     weights = initial_weights(build_plan(config.model), 1)
     weights = {name: (value * np.float32(factor)).astype(np.float32) for name, value in weights.items()}
-    weights['step1/correction/bias'] = np.full(2, 0.1 * factor, np.float32)
+    weights['autoencoder/phase_outer_conv/bias'] = np.full(1, 0.1 * factor, np.float32)
     return ModelArchive(
         config, ScaleRecord(1, 1e5, 0.1), np.ones((1, 64, 64), np.complex64), weights, 'pytorch'
     )
@@ -62,8 +62,8 @@ def finished(events):
 CASES = {
     'the network on the whole scan': ('correct', InferenceConfig(refine_iterations=0)),
     'the network before a refinement': ('correct', InferenceConfig(refine_iterations=2)),
-    'the network on groups': ('predict', InferenceConfig(refine_iterations=0, whole_scan=False)),
-    'groups before a refinement': ('predict', InferenceConfig(refine_iterations=2, whole_scan=False)),
+    'the network on groups': ('predict', InferenceConfig(refine_iterations=0)),
+    'groups before a refinement': ('predict', InferenceConfig(refine_iterations=2)),
 }
 
 

@@ -15,10 +15,11 @@ from ptycho_engine.files.checkpoint import load_checkpoint, save_checkpoint
 from ptycho_engine.pipeline.train import train
 from tests.conftest import small_scan
 
+pytestmark = pytest.mark.usefixtures('slim_cnn')
+
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 CONFIG = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
-    simulated_epochs=0,
+    model=ModelConfig(n_filters_scale=1, architecture='cnn'),
     nepochs=2,
     batch_size=8,
     n_groups=16,

@@ -17,9 +17,10 @@ from ptycho_engine.pipeline import loggers
 from ptycho_engine.pipeline.loggers import log_epochs
 from ptycho_engine.pipeline.train import train
 
+pytestmark = pytest.mark.usefixtures('slim_cnn')
+
 QUICK = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
-    simulated_epochs=0,
+    model=ModelConfig(n_filters_scale=1, architecture='cnn'),
     nepochs=2,
     n_groups=8,
     batch_size=4,
@@ -86,7 +87,7 @@ def test_mlflow_holds_settings_and_epochs(tmp_path, monkeypatch):
     (run,) = client.search_runs(['0'])
     assert (run.info.run_name, run.info.status) == ('run', 'FINISHED')
     assert run.data.params['nepochs'] == '2'
-    assert run.data.params['unrolled_steps'] == '1'
+    assert run.data.params['n_filters_scale'] == '1'
     found = client.get_metric_history(run.info.run_id, 'training_loss')
     assert [(m.step, m.value) for m in found] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
 

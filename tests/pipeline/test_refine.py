@@ -581,7 +581,7 @@ def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
     monkeypatch.setattr(progress, 'PREVIEW_SHARE', 1e9)
     scan = dense_scan(points=5)
     prepared = PreparedScan(scan)
-    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, unrolled_steps=1))
+    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, architecture='cnn'))
     plan = training_plan(config, 1)
     model = ModelArchive(config, prepared.scale, scan.raw.probeGuess, initial_weights(plan, 0), 'pytorch', [])
     events = list(reconstruct(scan, model, InferenceConfig(refine_iterations=6, batch_size=8)))

@@ -27,16 +27,15 @@ from ptycho_engine.errors import (
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
 from ptycho_engine.files.archive import PREVIOUS_CHECKPOINT_NAME, load_archive
 from ptycho_engine.files.checkpoint import load_checkpoint
-from ptycho_engine.pipeline.run import TrainingRun
+from ptycho_engine.pipeline.run import PRIOR_RATE, TrainingRun
 from ptycho_engine.pipeline.simulated import ObjectVariety, SimulatedScans
-from ptycho_engine.pipeline.stages import ADAPTING_RATE, plan_stages
+from ptycho_engine.pipeline.sources import MeasuredScans
 from ptycho_engine.pipeline.train import train
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 SMALL = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
-    simulated_epochs=0,
+    model=ModelConfig(n_filters_scale=1, architecture='cnn'),
     nepochs=6,
     batch_size=8,
     n_groups=24,
@@ -283,67 +282,6 @@ def test_simulated_training_resumes_too(scan, tmp_path):
     assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
 
 
-def test_the_stages_of_a_run_are_counted_through_and_resume_anywhere(scan, tmp_path, caplog):
-    """STAGE-01, STAGE-02, STAGE-04: killed in the first stage, at its end and in the second."""
-    config = replace(SMALL, simulated_epochs=2, nepochs=2, scheduler='Default')
-    with caplog.at_level('INFO', 'ptychopinn'):
-        epochs = epochs_of(train([scan], config, tmp_path / 'whole', execution=CPU))
-    assert [(e.epoch, e.n_epochs, e.simulated) for e in epochs] == [
-        *((1, 4, True), (2, 4, True)),
-        *((3, 4, False), (4, 4, False)),
-    ]
-    told = [line.partition(': training')[0] for line in caplog.messages if ': training' in line]
-    assert told == [f'Simulated objects: epoch {n}/2' for n in (1, 2)] + ['Epoch 3/4', 'Epoch 4/4']
-    for until in (1, 2, 3):
-        cut = tmp_path / f'cut{until}'
-        epochs_of(train([scan], config, cut, execution=CPU), until=until)
-        rest = epochs_of(train([scan], config, cut, execution=CPU, resume=True))
-        assert [e.epoch for e in rest] == list(range(until + 1, 5))
-        assert_same_run(cut, tmp_path / 'whole')
-    more = train([scan], replace(config, nepochs=3), tmp_path / 'cut1', execution=CPU, resume=True)
-    assert [(e.epoch, e.n_epochs) for e in epochs_of(more)] == [(5, 5)]
-    with pytest.raises(ConfigError, match='simulated_epochs 2, but 1 was asked for'):
-        next(
-            train([scan], replace(config, simulated_epochs=1), tmp_path / 'cut1', execution=CPU, resume=True)
-        )
-    further = replace(config, nepochs=1), tmp_path / 'further'
-    (only,) = epochs_of(train([scan], *further, execution=CPU, initial=load_archive(tmp_path / 'whole')))
-    assert (only.epoch, only.n_epochs, only.simulated) == (1, 1, False)
-    assert epochs_of(train([scan], *further, execution=CPU, resume=True)) == []
-
-
-def test_a_sparse_scan_teaches_nothing_without_labels(tmp_path, caplog):
-    """STAGE-05: its patterns hardly overlap, so that all epochs are on simulated objects."""
-    sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
-    config = replace(SMALL, simulated_epochs=2, nepochs=2)
-    with caplog.at_level('INFO', 'ptychopinn'):
-        epochs = epochs_of(train([sparse], config, tmp_path / 'whole', execution=CPU))
-    assert [(e.epoch, e.n_epochs, e.simulated) for e in epochs] == [(n, 4, True) for n in range(1, 5)]
-    assert any('too few to learn from without labels' in line for line in caplog.messages)
-    epochs_of(train([sparse], config, tmp_path / 'cut', execution=CPU), until=3)
-    (last,) = epochs_of(train([sparse], config, tmp_path / 'cut', execution=CPU, resume=True))
-    assert (last.epoch, last.n_epochs, last.simulated) == (4, 4, True)
-    assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
-
-
-def test_a_sparse_scan_trains_without_labels_where_only_it_can_tell(caplog):
-    """STAGE-05: measured patterns alone show a probe; and who asks for these epochs alone gets them."""
-    sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
-    for told in ({'probe_trainable': True}, {'realspace_mae_weight': 1.0}):
-        _, stages = plan_stages([sparse], replace(SMALL, **told), simulated_epochs=2)
-        assert [stage.source.simulated for stage in stages] == [True, False]
-    assert not [record for record in caplog.records if record.levelname == 'WARNING']
-    _, stages = plan_stages([sparse], SMALL, simulated_epochs=0)
-    assert [stage.source.simulated for stage in stages] == [False]
-    assert 'may learn their noise' in caplog.text
-
-
-def test_one_dense_scan_is_enough_to_train_without_labels(scan):
-    sparse = Scan.from_raw(small_scan(points=4, size=32, step=16.0))
-    _, stages = plan_stages([sparse, scan], SMALL, simulated_epochs=2)
-    assert [stage.source.simulated for stage in stages] == [True, False]
-
-
 class _CountingBackend:
     """Stands for a backend whose weights are the number of the epoch."""
 
@@ -358,30 +296,27 @@ class _CountingBackend:
     def weights(self):
         return {'w': np.float32([self.value])}
 
-    def set_weights(self, weights) -> None:
-        self.value = float(weights['w'][0])
 
-
-def test_the_losses_of_two_stages_are_never_compared(scan):
-    """STAGE-03: the best weights of the first stage stay until the second's loss is better than theirs."""
-    config, stages = plan_stages([scan], SMALL, simulated_epochs=2)
+def test_what_a_run_starts_from_stays_until_an_epoch_is_better(scan):
+    """STAGE-01, STAGE-02."""
+    config = TrainingConfig(nepochs=9)
     backend = _CountingBackend()
-    run = TrainingRun(config, backend, stages, simulated_epochs=2)
-    assert backend.config.realspace_mae_weight == 1
-    for value, loss in ((1.0, 0.001), (2.0, 0.002)):
-        backend.value = value
-        run.complete(loss)
-    assert run.finished
-    assert run.next_stage()
-    assert backend.value == 1.0
-    assert backend.config == replace(config, learning_rate=ADAPTING_RATE * config.learning_rate)
+    run = TrainingRun(config, backend, MeasuredScans([scan], config))
+    assert backend.config == replace(config, learning_rate=PRIOR_RATE * config.learning_rate)
     run.judge_start(0.5)
-    for value, loss, best in ((3.0, 0.6, 1.0), (4.0, 0.4, 4.0)):
+    for value, loss, best in ((3.0, 0.6, 0.0), (4.0, 0.4, 4.0), (5.0, 0.45, 4.0)):
         backend.value = value
         run.complete(loss)
         assert run.model().weights['w'] == best
-    assert run.epoch == 4
-    assert not run.finished
+    assert (run.epoch, run.stale) == (3, 1)
+
+
+def test_a_prior_that_adapts_to_a_scan_resumes_to_the_bit(scan, tmp_path):
+    config = TrainingConfig(nepochs=3, n_groups=16, batch_size=8, learning_rate=0.3, scheduler='Default')
+    epochs_of(train([scan], config, tmp_path / 'whole', execution=CPU))
+    epochs_of(train([scan], config, tmp_path / 'cut', execution=CPU), until=1)
+    epochs_of(train([scan], config, tmp_path / 'cut', execution=CPU, resume=True))
+    assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
 
 
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_lost(scan, cut, tmp_path):

@@ -17,7 +17,9 @@ from ptycho_engine.pipeline.simulated import SimulatedScans
 from ptycho_engine.pipeline.sources import MeasuredScans
 from tests.conftest import small_scan
 
-BASE = TrainingConfig(model=ModelConfig(gridsize=2), n_groups=None, validation_fraction=0.25)
+BASE = TrainingConfig(
+    model=ModelConfig(architecture='cnn', gridsize=2), n_groups=None, validation_fraction=0.25
+)
 
 
 def drawn(scan: Scan, epoch: int = 1, **changes) -> np.ndarray:

@@ -16,7 +16,7 @@ from ptycho_engine.simulate.template import load_templates
 from tests.conftest import small_scan
 
 CONFIG = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1, gridsize=2), n_groups=320, batch_size=10
+    model=ModelConfig(n_filters_scale=1, architecture='cnn', gridsize=2), n_groups=320, batch_size=10
 )
 BAD = np.zeros((32, 32), bool)
 BAD[3:5, 10] = True

@@ -1,17 +1,12 @@
-"""Which patterns a step takes (clauses REF-03 and NET-10)."""
-
-from itertools import pairwise
+"""Which patterns a step takes (clause REF-03)."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
 from ptycho_engine.pipeline.overlap import overlap_of
 from ptycho_engine.pipeline.subsets import (
     most_subsets,
-    patterns_of_steps,
     subsets_in_sweep,
 )
 
@@ -19,31 +14,6 @@ from ptycho_engine.pipeline.subsets import (
 def test_a_third_of_the_sweeps_has_subsets_that_then_double():
     counts = [subsets_in_sweep(s, 30, 16) for s in range(1, 31)]
     assert counts == [16] * 10 + [8, 4, 2] + [1] * 17
-
-
-@given(
-    n=st.integers(1, 80),
-    steps=st.integers(0, 60),
-    doublings=st.integers(0, 5),
-    seed=st.integers(0, 9),
-)
-def test_net_10_steps_take_fair_parts_and_all_patterns_at_the_end(n, steps, doublings, seed):
-    most = 2**doublings
-    members = np.arange(100, 100 + n)
-    taken = patterns_of_steps(members, steps, most, seed)
-    assert len(taken) == steps
-    assert all(set(part) <= set(members) for part in taken)
-    assert all(len(set(part)) == len(part) for part in taken)
-    sizes = [len(part) for part in taken]
-    assert sizes[-4:] == [n] * min(steps, 4)
-    assert all(n // most <= size <= n for size in sizes)
-    # The order in which subsets of a kind come is random, their sizes differ by one at most.
-    assert all(late >= early - 1 for early, late in pairwise(sizes))
-
-
-def test_net_10_each_pass_over_the_scan_takes_every_pattern_once():
-    first = patterns_of_steps(np.arange(37), 64, 8)[:8]
-    assert sorted(np.concatenate(first)) == list(range(37))
 
 
 def test_ref_03_only_dense_scans_have_subsets():
@@ -54,7 +24,7 @@ def test_ref_03_only_dense_scans_have_subsets():
     assert most_subsets(overlap_of(light, 1.0), 3) == 2
 
 
-def test_net_10_a_part_of_a_scan_has_the_subsets_of_the_whole():
+def test_ref_03_a_part_of_a_scan_has_the_subsets_of_the_whole():
     """Training looks at parts, of which more is edge; a network is to meet there what it meets on a scan."""
     step, sigma = 6, 8
     distance = np.arange(-30, 31)

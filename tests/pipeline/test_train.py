@@ -14,7 +14,6 @@ from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import ArchiveError, Cancelled, DataValueError, FolderInUseError
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved, PatchesDone, Reconstructed
 from ptycho_engine.files.archive import load_archive
-from ptycho_engine.pipeline.approach import Approach
 from ptycho_engine.pipeline.quality import scan_box, score
 from ptycho_engine.pipeline.reconstruct import reconstruct
 from ptycho_engine.pipeline.sources import MeasuredScans
@@ -22,9 +21,7 @@ from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 from tests.conftest import small_scan
 
-SMALL = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=2), simulated_epochs=0, nepochs=3, n_groups=128
-)
+SMALL = TrainingConfig(model=ModelConfig(n_filters_scale=1, architecture='cnn'), nepochs=3, n_groups=128)
 
 
 @pytest.fixture(scope='module')
@@ -43,7 +40,6 @@ def test_events_come_in_order_and_the_loss_falls(trained):
     events, path = trained
     epochs = [e for e in events if isinstance(e, EpochDone)]
     assert [e.epoch for e in epochs] == [1, 2, 3]
-    # Each epoch of training is judged by other pixels, validation by the same.
     assert epochs[-1].validation_loss < epochs[0].validation_loss
     assert all(math.isfinite(e.validation_deviance) for e in epochs)
     fractions = [e.fraction for e in events if isinstance(e, BatchDone)]
@@ -108,8 +104,7 @@ def test_early_stop_restores_the_best_weights(blind, tmp_path):
     backend = create_backend('pytorch')
     backend.build(build_plan(archive.config.model), archive.weights)
     backend.prepare_training(archive.config)
-    approach = Approach(backend, build_plan(archive.config.model), lambda: False)
-    (held_out,) = approach.validation(source.validation())
+    (held_out,) = source.validation()
     loss = backend.evaluate(held_out.batch(held_out.groups)).loss
     assert loss == pytest.approx(best.validation_loss, rel=1e-3)
 
@@ -120,7 +115,7 @@ def test_training_goes_on_from_a_model(blind, trained, tmp_path):
     more = train([blind], replace(SMALL, nepochs=1), tmp_path, initial=load_archive(path))
     after = next(e for e in more if isinstance(e, EpochDone)).training_loss
     assert after < before
-    other = replace(SMALL, model=replace(SMALL.model, unrolled_steps=1))
+    other = replace(SMALL, model=replace(SMALL.model, n_filters_scale=2))
     with pytest.raises(DataValueError, match='same network'):
         next(train([blind], other, tmp_path, initial=load_archive(path)))
 

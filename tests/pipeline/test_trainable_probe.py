@@ -19,9 +19,10 @@ from ptycho_engine.pipeline.train import train
 from ptycho_engine.simulate import without_truth
 from tests.conftest import small_scan
 
+pytestmark = pytest.mark.usefixtures('slim_cnn')
+
 CONFIG = TrainingConfig(
-    model=ModelConfig(n_filters_scale=1, unrolled_steps=1),
-    simulated_epochs=0,
+    model=ModelConfig(n_filters_scale=1, architecture='cnn'),
     nepochs=6,
     n_groups=32,
     learning_rate=2e-3,

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
+from ...network.denoiser import LOOKS
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
-from ...physics.unrolled import FEATURES
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
-from .network import PriorNetwork, PtychographyNetwork, UnrolledNetwork, make_network
+from .network import CnnNetwork, PriorNetwork, PtychographyNetwork, make_network
 from .optimiser import Optimiser
 from .refine import TorchScanPhysics
 
@@ -35,11 +35,11 @@ class _DeviceBatch:
     amplitude: Tensor
     corner: Tensor
     side: int
-    """Of the canvas of 'unrolled'."""
+    """Of the canvas of a group."""
     probes: Tensor
     optics: physics.Optics
     labels: Tensor | None
-    features: Tensor | None
+    looks: Tensor | None
     """(K, B, F, side, side)."""
     truth: Tensor | None
     """(B, side, side) complex."""
@@ -124,7 +124,7 @@ class PyTorchBackend:
         optics = self._optics_of(batch.illumination)
         amplitude = torch.from_numpy(batch.amplitude).to(device, self._real)
         remainder = torch.from_numpy(batch.remainder).to(device, self._real).reshape(-1, 2)
-        labels, features, truth, judged = batch.labels, batch.features, batch.truth, optics.good
+        labels, looks, truth, judged = batch.labels, batch.looks, batch.truth, optics.good
         if batch.judged is not None:
             chosen = torch.from_numpy(batch.judged).to(device)
             judged = judged & torch.fft.ifftshift(chosen.flatten(0, 1), dim=(-2, -1))
@@ -135,33 +135,36 @@ class PyTorchBackend:
             probes=physics.shift_probe(self.network.probe(optics), remainder),
             optics=optics,
             labels=None if labels is None else torch.from_numpy(labels).to(device, self._real.to_complex()),
-            features=None if features is None else torch.from_numpy(features).to(device, self._real),
+            looks=None if looks is None else torch.from_numpy(looks).to(device, self._real),
             truth=None if truth is None else torch.from_numpy(truth).to(device, self._real.to_complex()),
             judged=judged,
         )
 
     def _forward(self, batch: _DeviceBatch) -> Tensor:
-        patches: Tensor = self.network(batch.amplitude, batch.probes, batch.corner, batch.optics, batch.side)
+        assert isinstance(self.network, CnnNetwork)
+        patches: Tensor = self.network(batch.amplitude, batch.probes, batch.corner, batch.optics)
         return patches
 
     def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:
         """Return (weighted loss, deviance per pixel), averaged over patterns.
 
-        Where each correction is judged by itself, the loss is their mean, the deviance that of the last.
+        Of a prior the mean over the levels of noise of the loss, and the deviance at the last of them.
         """
-        if batch.features is None:
+        if batch.looks is None:
             return self._losses_of(batch, self._forward(batch))
-        assert isinstance(self.network, UnrolledNetwork)
+        assert isinstance(self.network, PriorNetwork)
         canvas = physics.Canvas(batch.corner, batch.amplitude.shape[-1], batch.side)
         loss = batch.amplitude.new_zeros(())
-        for number, features in enumerate(batch.features):
-            obj = self.network.corrected(number, features)
+        for look in batch.looks:
+            seen = dict(zip(LOOKS, look.unbind(dim=1), strict=True))
+            noisy = torch.complex(seen['object_real'], seen['object_imag'])
+            obj = noisy - self.network.noise(noisy, seen['deviation'])
             own, fit = self._losses_of(batch, canvas.cut(obj))
             if batch.truth is not None and self._weights.labels > 0:
-                light = physics.lit_part(features[:, FEATURES.index('log_illumination')])
+                light = physics.lit_part(seen['light'])
                 error = physics.label_error(obj[:, None], batch.truth[:, None], light[:, None])
                 own = own + self._weights.labels * error.mean()
-            loss = loss + own / len(batch.features)
+            loss = loss + own / len(batch.looks)
         return loss, fit
 
     def _losses_of(self, batch: _DeviceBatch, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,15 +244,6 @@ class PyTorchBackend:
         with torch.no_grad():
             patches = self._forward(self._send(batch))
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
-
-    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
-        network = self.network
-        assert isinstance(network, UnrolledNetwork)
-        name = network.plan.parts[step][0]
-        with torch.no_grad():
-            image = torch.from_numpy(features[np.newaxis]).to(self._fabric.device, self._real)
-            return np.asarray(network.correct(name, image)[0].cpu().numpy(), dtype=np.float32)
 
     @torch.no_grad()
     def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:

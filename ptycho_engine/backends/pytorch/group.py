@@ -50,7 +50,7 @@ class Piece:
     remainder: npt.NDArray[np.float32]
     extent: int
     labels: npt.NDArray[np.complex64] | None
-    features: npt.NDArray[np.float32] | None
+    looks: npt.NDArray[np.float32] | None
     truth: npt.NDArray[np.complex64] | None
     judged: npt.NDArray[np.bool_] | None
     share: float
@@ -88,10 +88,10 @@ class DeviceGroupBackend:
         self._ask('start', execution, self._device.type)
 
     def build(self, plan: NetworkPlan, weights: Weights) -> None:
-        """Make the network from canonical weights; one that works on whole objects on one device alone."""
+        """Make the network from canonical weights; one device alone works on whole objects."""
         if plan.model.of_objects:
             self._alone.build(plan, weights)
-        else:
+        if plan.parts:
             self._ask('build', plan, dict(weights))
 
     def prepare_training(self, config: TrainingConfig) -> None:
@@ -111,11 +111,6 @@ class DeviceGroupBackend:
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
         """Return object patches (B, C, N, N) in the engine's gauge."""
         return np.concatenate(self._ask_each('predict', self._pieces([batch])))
-
-    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
-        correction: npt.NDArray[np.float32] = self._first('correct', step, features)
-        return correction
 
     def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:
         """Return the noise (H, W) that the prior sees in an object (H, W), both on the one device."""
@@ -165,7 +160,7 @@ class DeviceGroupBackend:
                         remainder=batch.remainder[part],
                         extent=batch.extent,
                         labels=None if batch.labels is None else batch.labels[part],
-                        features=None if batch.features is None else batch.features[:, part],
+                        looks=None if batch.looks is None else batch.looks[:, part],
                         truth=None if batch.truth is None else batch.truth[part],
                         judged=None if batch.judged is None else batch.judged[part],
                         share=(part.stop - part.start) / total,

@@ -108,9 +108,6 @@ class _Member:
         parts = [self._backend.predict(batch) for batch, _ in self._batches(pieces)]
         return parts[0] if parts else np.empty(pieces[0].amplitude.shape, np.complex64)
 
-    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return self._backend.correct(step, features)
-
     def weights(self) -> Weights:
         return self._backend.weights()
 
@@ -137,7 +134,7 @@ class _Member:
                     remainder=piece.remainder,
                     extent=piece.extent,
                     labels=piece.labels,
-                    features=piece.features,
+                    looks=piece.looks,
                     truth=piece.truth,
                     judged=piece.judged,
                 )

@@ -14,21 +14,11 @@ from torch.nn import functional
 from ...network.cnn import amplitude_offset
 from ...network.denoiser import DENOISER
 from ...network.layer import Layer
-from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
+from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
-from ...physics.slow_phase import slow_phase_gain
-from ...physics.unrolled import (
-    CORRECTION_LIMIT,
-    FEATURES,
-    INITIAL_RATES,
-    STEP_REGULARISATION,
-    WEAK_REGULARISATION,
-    physics_momentum,
-    steps_between,
-)
 from . import physics
 
-__all__ = ['PriorNetwork', 'PtychographyNetwork', 'UnrolledNetwork', 'make_network']
+__all__ = ['CnnNetwork', 'PriorNetwork', 'PtychographyNetwork', 'make_network']
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -108,8 +98,6 @@ class PtychographyNetwork(nn.Module):
         self.plan = plan
         self._autocast = autocast
         self.parts = nn.ModuleDict({name: ConvolutionalNetwork(layers) for name, layers in plan.parts})
-        steps = [name for name, _ in plan.parts] if plan.unrolled else []
-        self.rates = nn.ParameterDict({name: torch.zeros(len(INITIAL_RATES)) for name in steps})
         size = plan.model.N
         correction = nn.Parameter(torch.zeros(plan.probe_modes, size, size, 2)) if plan.probe_modes else None
         self.register_parameter('probe_correction', correction)
@@ -156,8 +144,6 @@ class PtychographyNetwork(nn.Module):
                 assert isinstance(conv.weight, nn.Parameter)
                 named.append((f'{part}/{layer_name}/kernel', conv.weight))
                 named.append((f'{part}/{layer_name}/bias', conv.bias))
-            if part in self.rates:
-                named.append((f'{part}/{RATES}', self.rates[part]))
         if self.probe_correction is not None:
             named.append((PROBE_CORRECTION, self.probe_correction))
         if self.log_scale is not None:
@@ -165,15 +151,14 @@ class PtychographyNetwork(nn.Module):
         return named
 
 
-class UnrolledNetwork(PtychographyNetwork):
-    """Steps of modulus constraint on the object of a group: accelerated ones, then ones that CNNs correct.
+class CnnNetwork(PtychographyNetwork):
+    """PtychoPINN's autoencoder: diffraction amplitudes of a group in, object patches out."""
 
-    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step of either kind.
-    """
+    def __init__(self, plan: NetworkPlan, autocast: Autocast = nullcontext) -> None:
+        super().__init__(plan, autocast)
+        self._offset = amplitude_offset(plan.model)
 
-    def forward(
-        self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics, side: int
-    ) -> Tensor:
+    def forward(self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics) -> Tensor:
         """Reconstruct patches.
 
         Parameters
@@ -186,147 +171,11 @@ class UnrolledNetwork(PtychographyNetwork):
             [row, column] of each patch.
         optics : Optics
             The scan's probe and detector mask.
-        side : int
-            Of the object of a group, in pixels.
 
         Returns
         -------
         (B, C, N, N) complex
         """
-        shape = amplitude.shape
-        size = shape[-1]
-        if not self.plan.merges:
-            corner = corner.reshape(-1, 1, 2)
-        canvas = physics.Canvas(corner, size, side)
-        grouped = (canvas.groups, canvas.channels, size, size)
-        flat = amplitude.reshape(-1, size, size)
-        illumination = canvas.gather(physics.mode_intensity(probes).reshape(grouped))
-        surface = _illumination_features(illumination, optics)
-        obj = torch.ones_like(illumination, dtype=probes.dtype)
-        scanned = physics.scanned_part(illumination)
-        gain = torch.from_numpy(slow_phase_gain(optics.variance, (canvas.side, canvas.side))).to(illumination)
-        weak_scale = 1 / (illumination + WEAK_REGULARISATION * optics.brightest)
-
-        def constrain(obj: Tensor) -> tuple[Tensor, Tensor]:
-            patches = canvas.cut(obj).reshape(-1, size, size)
-            gradient = physics.modulus_gradient(patches, probes, flat, optics)
-            total = canvas.gather(gradient.reshape(grouped))
-            return total, total * weak_scale
-
-        def slow_turn(obj: Tensor, weak: Tensor) -> Tensor:
-            return physics.slow_turn(obj, weak, scanned, gain)
-
-        @torch.no_grad()
-        def approach(obj: Tensor, steps: int, *, turns: bool) -> tuple[Tensor, Tensor]:
-            change = torch.zeros_like(obj)
-            for index in range(steps):
-                ahead = obj + physics_momentum(index) * change
-                _, weak = constrain(ahead)
-                following = ahead + weak
-                if turns:
-                    following = _turned(following, slow_turn(ahead, weak))
-                change = following - obj
-                obj = following
-            return obj, change
-
-        obj, change = approach(obj, self.plan.physics_steps, turns=True)
-        for number, name in enumerate(self.parts):
-            if number > 0 and (steps := steps_between(self.plan.physics_steps)):
-                obj, change = approach(obj, steps, turns=False)
-            obj, change = _upright(obj, change, illumination)
-            total, weak = constrain(obj)
-            step = total / (illumination + STEP_REGULARISATION * optics.brightest)
-            unit = _uncertain_by(weak, illumination)
-            asked, weakly, last = (z / unit for z in (step, weak, change))
-            features = [
-                obj.real - 1,
-                obj.imag,
-                obj.abs() - 1,
-                asked.real,
-                asked.imag,
-                weakly.real,
-                weakly.imag,
-                weakly.abs(),
-                last.real,
-                last.imag,
-                slow_turn(obj, weak),
-                *surface,
-                unit.log(),
-            ]
-            following = self._advance(name, torch.stack(features, dim=1))
-            change = following - obj
-            obj = following
-        return canvas.cut(obj).reshape(shape)
-
-    def corrected(self, number: int, features: Tensor) -> Tensor:
-        """Return the object (B, side, side) of each group after one correction (from 0).
-
-        `features` (B, F, side, side) is what it sees of them.
-        """
-        return self._advance(self.plan.parts[number][0], features)
-
-    def _advance(self, name: str, features: Tensor) -> Tensor:
-        """Return the object (B, H, W) after a correction; ``unrolled.advance`` is the reference."""
-        seen = dict(zip(FEATURES, features.unbind(dim=1), strict=True))
-        bounded = CORRECTION_LIMIT * torch.tanh(self.correct(name, features) / CORRECTION_LIMIT)
-        rates = self.rates[name]
-        factor = rates[0].exp()
-        real = factor * seen['step_real'] + rates[1] * seen['last_change_real'] + bounded[:, 0]
-        imag = factor * seen['step_imag'] + rates[1] * seen['last_change_imag'] + bounded[:, 1]
-        unit = seen['log_uncertain_by'].exp()
-        moved = torch.complex(
-            seen['object_real_minus_1'] + 1 + unit * real, seen['object_imag'] + unit * imag
-        )
-        return _turned(moved, rates[2] * seen['slow_turn'])
-
-    def correct(self, name: str, features: Tensor) -> Tensor:
-        """Return the correction (B, 2, H, W) of the step of that name for features (B, F, H, W)."""
-        with self._autocast():
-            correction: Tensor = self.parts[name](features.contiguous(memory_format=torch.channels_last))
-        return correction.to(features.dtype)
-
-
-def _turned(obj: Tensor, angle: Tensor) -> Tensor:
-    """Turn the phase of an object (B, H, W) by angles (B, H, W) in radians."""
-    return obj * torch.complex(angle.cos(), angle.sin())
-
-
-def _upright(obj: Tensor, change: Tensor, light: Tensor) -> tuple[Tensor, Tensor]:
-    """Return objects and changes (B, H, W) turned upright; ``unrolled.upright`` is the reference."""
-    before = obj - change
-    obj = _turned(obj, -_mean_phase(obj, light))
-    return obj, obj - _turned(before, -_mean_phase(before, light))
-
-
-def _mean_phase(obj: Tensor, light: Tensor) -> Tensor:
-    """Return the phases (B, 1, 1) of the means of objects, weighted by light (B, H, W)."""
-    return (light * obj.detach()).sum(dim=(1, 2), keepdim=True).angle()
-
-
-def _uncertain_by(weak: Tensor, light: Tensor) -> Tensor:
-    """Return how far the objects (B, H, W) may be off; ``unrolled.uncertain_by`` is the reference."""
-    weak = weak.detach()
-    power = (light * (weak.real.square() + weak.imag.square())).sum(dim=(1, 2), keepdim=True)
-    return torch.sqrt(power / light.sum(dim=(1, 2), keepdim=True) + 1 / (1 + light))
-
-
-def _illumination_features(illumination: Tensor, optics: physics.Optics) -> tuple[Tensor, Tensor]:
-    """Return the features (B, H, W) that follow from the illumination alone."""
-    relative = illumination / optics.brightest
-    return relative.log1p(), relative / (relative + 1)
-
-
-class CnnNetwork(PtychographyNetwork):
-    """PtychoPINN's autoencoder: diffraction amplitudes of a group in, object patches out."""
-
-    def __init__(self, plan: NetworkPlan, autocast: Autocast = nullcontext) -> None:
-        super().__init__(plan, autocast)
-        self._offset = amplitude_offset(plan.model)
-
-    def forward(
-        self, amplitude: Tensor, probes: Tensor, corner: Tensor, optics: physics.Optics, side: int
-    ) -> Tensor:
-        """Reconstruct patches; arguments and result as of :meth:`UnrolledNetwork.forward`."""
         centred = torch.fft.fftshift(amplitude, dim=(-2, -1))
         scaled = centred * (optics.input_scale / self.amplitude_factor(amplitude))
         with self._autocast():
@@ -374,8 +223,4 @@ class PriorNetwork(PtychographyNetwork):
 
 def make_network(plan: NetworkPlan, autocast: Autocast = nullcontext) -> PtychographyNetwork:
     """Return the torch module of a plan."""
-    if plan.model.of_objects:
-        return PriorNetwork(plan, autocast)
-    if plan.model.architecture == 'cnn':
-        return CnnNetwork(plan, autocast)
-    return UnrolledNetwork(plan, autocast)
+    return PriorNetwork(plan, autocast) if plan.model.of_objects else CnnNetwork(plan, autocast)

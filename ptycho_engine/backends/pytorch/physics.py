@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS, MODULUS_FLOOR
-from ...physics.slow_phase import illumination_variance
-from ...physics.unrolled import LARGEST_TURN, SCANNED_FLOOR
+from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS
 
 __all__ = [
     'Canvas',
@@ -26,11 +24,8 @@ __all__ = [
     'lit_part',
     'merge_and_cut',
     'mode_intensity',
-    'modulus_gradient',
-    'scanned_part',
     'shift_probe',
     'shift_slope',
-    'slow_turn',
     'total_variation',
 ]
 
@@ -86,38 +81,18 @@ class Optics:
     """(N, N) bool, trusted pixels, zero frequency at index 0."""
     brightest: Tensor
     """() largest value of the unshifted illumination."""
-    variance: float
-    """Of the illumination about its centre, in square pixels."""
-    modulus_floor: Tensor
-    """() counts per pixel below which a predicted field has no phase."""
     input_scale: float
     """Factor from measured amplitude to the input of 'cnn'."""
 
     @classmethod
     def of(cls, probe: Tensor, good: Tensor, input_scale: float) -> Optics:
         """Derive what follows from the probe; `good` has zero frequency in the middle."""
-        illumination = mode_intensity(probe[None])
         return cls(
             probe=probe,
             good=torch.fft.ifftshift(good, dim=(-2, -1)),
-            brightest=illumination.max(),
-            variance=illumination_variance(probe.cpu().numpy()),
-            modulus_floor=MODULUS_FLOOR * illumination.mean(),
+            brightest=mode_intensity(probe[None]).max(),
             input_scale=input_scale,
         )
-
-
-def modulus_gradient(patches: Tensor, probes: Tensor, amplitude: Tensor, optics: Optics) -> Tensor:
-    """Return by how much the modulus constraint changes each patch times the illumination (n, N, N).
-
-    Divided by the brightest intensity it is the update of ePIE
-    (:func:`ptycho_engine.physics.forward.epie_step`).
-    """
-    fields = far_field(patches, probes)
-    modulus = torch.sqrt(mode_intensity(fields) + optics.modulus_floor)
-    excess = torch.where(optics.good, amplitude / modulus - 1, torch.zeros_like(modulus))
-    change = torch.fft.ifft2(fields * excess[:, None], norm='ortho')
-    return back_projection(change, probes)
 
 
 class Canvas:
@@ -171,23 +146,6 @@ def merge_and_cut(patches: Tensor, window: Tensor, corner: Tensor) -> Tensor:
     return canvas.cut(canvas.gather(patches * window)) / weight
 
 
-def scanned_part(illumination: Tensor) -> Tensor:
-    """Return how far pixels (B, H, W) count as scanned, from 0 to 1; :func:`slow_turn` wants it."""
-    return illumination / (illumination + SCANNED_FLOOR * illumination.amax(dim=(-2, -1), keepdim=True))
-
-
-def slow_turn(obj: Tensor, weak: Tensor, scanned: Tensor, gain: Tensor) -> Tensor:
-    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W), gain (H, W).
-
-    :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
-    """
-    power = obj.real.square() + obj.imag.square()
-    phase = scanned * (obj.real * weak.imag - obj.imag * weak.real) / (power + SCANNED_FLOOR)
-    spectrum = torch.fft.rfft2(phase)
-    turned: Tensor = torch.fft.irfft2(spectrum * gain[:, : spectrum.shape[-1]], s=phase.shape[-2:])
-    return turned.clamp(-LARGEST_TURN, LARGEST_TURN)
-
-
 def deviance(counts: Tensor, rate: Tensor, good: Tensor) -> Tensor:
     """Poisson deviance of each pattern (n,) per good pixel; `good` is (N, N) or (n, N, N)."""
     rate = rate + BACKGROUND
@@ -224,12 +182,11 @@ def label_weight(illumination: Tensor, corner: Tensor, optics: Optics) -> Tensor
     return illumination / (canvas.cut(canvas.gather(illumination)) + LABEL_LIGHT * optics.brightest)
 
 
-def lit_part(log_illumination: Tensor) -> Tensor:
-    """Return the weights (B, H, W) of labels on canvases, from the feature of the same shape.
+def lit_part(relative: Tensor) -> Tensor:
+    """Return the weights (B, H, W) of labels on canvases, for the illumination relative to the brightest.
 
-    1, but less where there is less light than ``LABEL_LIGHT`` of the brightest.
+    1, but less where there is less light than ``LABEL_LIGHT``.
     """
-    relative = log_illumination.expm1()
     return relative / (relative + LABEL_LIGHT)
 
 

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
+from ...network.denoiser import LOOKS
 from ...network.plan import NetworkPlan
 from ...physics.refinement import ScanPatterns
-from ...physics.unrolled import FEATURES
 from ..base import Batch, Illumination, StepResult
 from ..weighting import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
-from .network import Exposure, PriorNetwork, PtychographyNetwork, UnrolledNetwork, make_network, real_type
+from .network import CnnNetwork, Exposure, PriorNetwork, PtychographyNetwork, make_network, real_type
 from .optimiser import Optimiser
 from .refine import TensorFlowScanPhysics
 
@@ -28,11 +28,13 @@ class _Graph(NamedTuple):
     """What a compiled function is for."""
 
     what: str
-    """'gradient', 'losses', 'patches', or 'correct 0' and so on."""
+    """'gradient', 'losses', 'patches' or 'noise'."""
+    size: int = 0
+    """Side of a pattern in pixels."""
     modes: int = 0
     labelled: bool = False
-    features: int = 0
-    """Corrections that are judged by themselves."""
+    looks: int = 0
+    """Levels of noise that are judged by themselves."""
     truth: bool = False
     judged: bool = False
 
@@ -45,11 +47,11 @@ class _Patterns(NamedTuple):
     corner: tf.Tensor
     remainder: tf.Tensor
     side: tf.Tensor
-    """() of the canvas of 'unrolled'."""
+    """() of the canvas of a group."""
     labels: tuple[tf.Tensor, ...]
     """One tensor, or none where the batch has no labels."""
-    features: tuple[tf.Tensor, ...]
-    """(B, side, side, F) what each correction sees, or none where the network starts from a flat object."""
+    looks: tuple[tf.Tensor, ...]
+    """(B, F, side, side) the objects at each level of noise, or none of 'cnn'."""
     truth: tuple[tf.Tensor, ...]
     """(B, side, side) complex, or none."""
     judged: tuple[tf.Tensor, ...]
@@ -133,35 +135,22 @@ class TensorFlowBackend:
         """Return object patches (B, C, N, N) in the engine's gauge."""
         return np.asarray(self._run('patches', batch).numpy(), dtype=np.complex64)
 
-    def correct(self, step: int, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the correction (2, H, W) of a step of 'unrolled' (from 0) for features (F, H, W)."""
-        network = self.network
-        assert isinstance(network, UnrolledNetwork)
-        key = _Graph(f'correct {step}')
-        if key not in self._graphs:
-            name = network.plan.parts[step][0]
-            image = tf.TensorSpec((1, None, None, len(features)), self._real)
-            self._graphs[key] = tf.function(
-                lambda images: network.correct(name, images), input_signature=[image], autograph=False
-            )
-        with tf.device(self._device):
-            correction = self._graphs[key](self._numbers(np.moveaxis(features, 0, -1)[np.newaxis]))
-        return np.asarray(np.moveaxis(correction[0].numpy(), -1, 0), dtype=np.float32)
-
     def denoise(
         self, obj: npt.NDArray[np.complexfloating[Any, Any]], deviation: npt.NDArray[np.floating[Any]]
     ) -> npt.NDArray[np.complexfloating[Any, Any]]:
         """Return the noise (H, W) that the prior sees in an object (H, W)."""
         network = self.network
         assert isinstance(network, PriorNetwork)
-        features = np.stack([obj.real - 1, obj.imag, 0.5 * np.log(deviation)], axis=-1)
         key = _Graph('noise')
         if key not in self._graphs:
-            image = tf.TensorSpec((1, None, None, features.shape[-1]), self._real)
-            self._graphs[key] = tf.function(network.noise, input_signature=[image], autograph=False)
+            kinds = (self._complex, self._real)
+            images = [tf.TensorSpec((1, None, None), kind) for kind in kinds]
+            self._graphs[key] = tf.function(network.noise, input_signature=images, autograph=False)
         with tf.device(self._device):
-            noise = self._graphs[key](self._numbers(features[np.newaxis])).numpy()[0]
-        return np.asarray(deviation * (noise[..., 0] + 1j * noise[..., 1]), dtype=obj.dtype)
+            noise = self._graphs[key](
+                tf.constant(obj[np.newaxis], self._complex), self._numbers(deviation[np.newaxis])
+            )
+        return np.asarray(noise.numpy()[0], dtype=obj.dtype)
 
     def scan_physics(self, patterns: ScanPatterns) -> TensorFlowScanPhysics:
         """Put the patterns of a scan on the device, for refinement."""
@@ -188,14 +177,15 @@ class TensorFlowBackend:
 
     def _run(self, what: str, batch: Batch, *arguments: tf.Tensor) -> Any:
         """Run the graph of that name on a batch; graphs do not depend on the size of the batch."""
-        labels, features, truth, judged = batch.labels, batch.features, batch.truth, batch.judged
+        labels, looks, truth, judged = batch.labels, batch.looks, batch.truth, batch.judged
         if what == 'patches':
-            labels = features = truth = judged = None
+            labels = looks = truth = judged = None
         key = _Graph(
             what,
+            size=batch.amplitude.shape[-1],
             modes=len(batch.illumination.probe),
             labelled=labels is not None,
-            features=0 if features is None else len(features),
+            looks=0 if looks is None else len(looks),
             truth=truth is not None,
             judged=judged is not None,
         )
@@ -208,9 +198,7 @@ class TensorFlowBackend:
                 remainder=self._numbers(batch.remainder),
                 side=tf.constant(self.network.plan.canvas_side(batch.extent)),
                 labels=() if labels is None else (tf.cast(labels, self._complex),),
-                features=(
-                    () if features is None else tuple(self._numbers(np.moveaxis(f, 1, -1)) for f in features)
-                ),
+                looks=() if looks is None else tuple(map(self._numbers, looks)),
                 truth=() if truth is None else (tf.cast(truth, self._complex),),
                 judged=() if judged is None else (tf.constant(judged),),
             )
@@ -233,8 +221,7 @@ class TensorFlowBackend:
 
     def _compile(self, key: _Graph) -> Callable[..., Any]:
         """Return a function of patterns and optics as a graph for any number of groups."""
-        plan = self.network.plan
-        channels, size = plan.channels, plan.model.N
+        channels, size = self.network.plan.channels, key.size
         images = (None, channels, size, size)
         patterns = _Patterns(
             amplitude=tf.TensorSpec(images, self._real),
@@ -242,7 +229,7 @@ class TensorFlowBackend:
             remainder=tf.TensorSpec((None, channels, 2), self._real),
             side=tf.TensorSpec((), tf.int32),
             labels=(tf.TensorSpec(images, self._complex),) if key.labelled else (),
-            features=(tf.TensorSpec((None, None, None, len(FEATURES)), self._real),) * key.features,
+            looks=(tf.TensorSpec((None, len(LOOKS), None, None), self._real),) * key.looks,
             truth=(tf.TensorSpec((None, None, None), self._complex),) if key.truth else (),
             judged=(tf.TensorSpec(images, tf.bool),) if key.judged else (),
         )
@@ -251,8 +238,6 @@ class TensorFlowBackend:
             probe=tf.TensorSpec((key.modes, size, size), self._complex),
             good=tf.TensorSpec((size, size), tf.bool),
             brightest=number,
-            variance=number,
-            modulus_floor=number,
             input_scale=number,
         )
         function, extra = {
@@ -341,31 +326,34 @@ class TensorFlowBackend:
         self, patterns: _Patterns, amplitude: tf.Tensor, probes: tf.Tensor, optics: physics.Optics
     ) -> tf.Tensor:
         """Return patches (B, C, N, N)."""
-        return self.network(Exposure(amplitude, probes, patterns.corner, optics, patterns.side))
+        assert isinstance(self.network, CnnNetwork)
+        return self.network(Exposure(amplitude, probes, patterns.corner, optics))
 
     def _losses(self, patterns: _Patterns, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (weighted loss, deviance per pixel), averaged over patterns.
 
-        Where each correction is judged by itself, the loss is their mean, the deviance that of the last.
+        Of a prior the mean over the levels of noise of the loss, and the deviance at the last of them.
         """
         amplitude, probes = self._measured(patterns, optics)
-        if not patterns.features:
+        if not patterns.looks:
             patches = self._forward(patterns, amplitude, probes, optics)
             return self._losses_of(patches, patterns, amplitude, probes, optics)
-        assert isinstance(self.network, UnrolledNetwork)
+        assert isinstance(self.network, PriorNetwork)
         canvas = physics.Canvas(patterns.corner, patterns.amplitude.shape[-1], patterns.side)
         labels = self._weights.labels
         loss = tf.zeros((), self._real)
-        for number, features in enumerate(patterns.features):
-            obj = self.network.corrected(number, features)
+        for look in patterns.looks:
+            seen = dict(zip(LOOKS, tf.unstack(look, axis=1), strict=True))
+            noisy = tf.complex(seen['object_real'], seen['object_imag'])
+            obj = noisy - self.network.noise(noisy, seen['deviation'])
             own, fit = self._losses_of(canvas.cut_complex(obj), patterns, amplitude, probes, optics)
             if patterns.truth and labels > 0:
-                light = physics.lit_part(features[..., FEATURES.index('log_illumination')])
+                light = physics.lit_part(seen['light'])
                 error = physics.label_error(
                     obj[:, tf.newaxis], patterns.truth[0][:, tf.newaxis], light[:, tf.newaxis]
                 )
                 own += labels * tf.reduce_mean(error)
-            loss += own / len(patterns.features)
+            loss += own / len(patterns.looks)
         return loss, fit
 
     def _losses_of(

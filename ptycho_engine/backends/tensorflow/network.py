@@ -13,24 +13,15 @@ import tensorflow as tf
 from ...network.cnn import amplitude_offset
 from ...network.denoiser import DENOISER, DENOISER_FEATURES
 from ...network.layer import Layer
-from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, RATES, NetworkPlan
+from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, NetworkPlan
 from ...physics.forward import WINDOW_FLOOR
-from ...physics.unrolled import (
-    CORRECTION_LIMIT,
-    FEATURES,
-    INITIAL_RATES,
-    STEP_REGULARISATION,
-    WEAK_REGULARISATION,
-    physics_momentum,
-    steps_between,
-)
 from . import physics
 
 __all__ = [
+    'CnnNetwork',
     'Exposure',
     'PriorNetwork',
     'PtychographyNetwork',
-    'UnrolledNetwork',
     'make_network',
     'real_type',
 ]
@@ -155,8 +146,6 @@ class Exposure(NamedTuple):
     """(B, C, 2) int [row, column] of each patch."""
     optics: physics.Optics
     """The scan's probe and detector mask."""
-    side: tf.Tensor
-    """() int of the object of a group, in pixels."""
 
 
 class PtychographyNetwork:
@@ -165,17 +154,11 @@ class PtychographyNetwork:
     def __init__(self, plan: NetworkPlan, precision: str) -> None:
         self.plan = plan
         self.parts = {name: ConvolutionalNetwork(layers, POLICIES[precision]) for name, layers in plan.parts}
-        steps = [name for name, _ in plan.parts] if plan.unrolled else []
         real = real_type(precision)
-        self.rates = {name: tf.Variable(tf.zeros((len(INITIAL_RATES),), real)) for name in steps}
         size = plan.model.N
         shape = (plan.probe_modes, size, size, 2)
         self.probe_correction = tf.Variable(tf.zeros(shape, real)) if plan.probe_modes else None
         self.log_scale = tf.Variable(tf.zeros((1,), real)) if plan.intensity_scale else None
-
-    def __call__(self, exposure: Exposure) -> tf.Tensor:
-        """Reconstruct patches (B, C, N, N) complex."""
-        raise NotImplementedError
 
     def probe(self, optics: physics.Optics) -> tf.Tensor:
         """Return the probe (P, N, N) with its trained correction."""
@@ -204,8 +187,6 @@ class PtychographyNetwork:
             for layer_name, convolution in network.convolutions.items():
                 named.append((f'{part}/{layer_name}/kernel', convolution.kernel.value))
                 named.append((f'{part}/{layer_name}/bias', convolution.bias.value))
-            if part in self.rates:
-                named.append((f'{part}/{RATES}', self.rates[part]))
         if self.probe_correction is not None:
             named.append((PROBE_CORRECTION, self.probe_correction))
         if self.log_scale is not None:
@@ -213,145 +194,12 @@ class PtychographyNetwork:
         return named
 
 
-class UnrolledNetwork(PtychographyNetwork):
-    """Steps of modulus constraint on the object of a group: accelerated ones, then ones that CNNs correct.
-
-    Starts from a flat object. ``physics/unrolled.py`` is the reference for one step of either kind.
-    """
-
-    def __call__(self, exposure: Exposure) -> tf.Tensor:
-        """Reconstruct patches."""
-        amplitude, probes, corner, optics, side = exposure
-        size = amplitude.shape[-1]
-        channels = self.plan.channels if self.plan.merges else 1
-        canvas = physics.Canvas(tf.reshape(corner, [-1, channels, 2]), size, side)
-        grouped, single = [-1, channels, size, size], [-1, size, size]
-        flat = tf.reshape(amplitude, single)
-        illumination = canvas.gather(tf.reshape(physics.mode_intensity(probes), grouped))
-        surface = _illumination_features(illumination, optics)
-        scanned = physics.scanned_part(illumination)
-        gain = physics.slow_phase_gain(optics.variance, canvas.side)
-        step_scale = physics.as_complex(1 / (illumination + STEP_REGULARISATION * optics.brightest))
-        weak_scale = physics.as_complex(1 / (illumination + WEAK_REGULARISATION * optics.brightest))
-        obj = physics.as_complex(tf.ones_like(illumination))
-
-        def constrain(obj: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            patches = tf.reshape(canvas.cut_complex(obj), single)
-            gradient = physics.modulus_gradient(patches, probes, flat, optics)
-            total = canvas.gather_complex(tf.reshape(gradient, grouped))
-            return total * step_scale, total * weak_scale
-
-        def slow_turn(obj: tf.Tensor, weak: tf.Tensor) -> tf.Tensor:
-            return physics.slow_turn(obj, weak, scanned, gain)
-
-        def approach(obj: tf.Tensor, steps: int, *, turns: bool) -> tuple[tf.Tensor, tf.Tensor]:
-            momenta = tf.constant([physics_momentum(step) for step in range(steps)], illumination.dtype)
-
-            def move(step: tf.Tensor, obj: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                ahead = obj + physics.as_complex(momenta[step]) * change
-                _, weak = constrain(ahead)
-                following = ahead + weak
-                if turns:
-                    following = _turned(following, slow_turn(ahead, weak))
-                return step + 1, following, following - obj
-
-            start = tf.constant(0), obj, tf.zeros_like(obj)
-            _, obj, change = tf.while_loop(lambda step, *_: step < steps, move, start)
-            return tf.stop_gradient(obj), tf.stop_gradient(change)
-
-        change = tf.zeros_like(obj)
-        if self.plan.physics_steps:
-            obj, change = approach(obj, self.plan.physics_steps, turns=True)
-        for number, name in enumerate(self.parts):
-            if number > 0 and (steps := steps_between(self.plan.physics_steps)):
-                obj, change = approach(obj, steps, turns=False)
-            obj, change = _upright(obj, change, illumination)
-            step, weak = constrain(obj)
-            unit = _uncertain_by(weak, illumination)
-            inverse = physics.as_complex(1 / unit)
-            asked, weakly, last = (z * inverse for z in (step, weak, change))
-            features = [
-                tf.math.real(obj) - 1,
-                tf.math.imag(obj),
-                tf.abs(obj) - 1,
-                tf.math.real(asked),
-                tf.math.imag(asked),
-                tf.math.real(weakly),
-                tf.math.imag(weakly),
-                tf.abs(weakly),
-                tf.math.real(last),
-                tf.math.imag(last),
-                slow_turn(obj, weak),
-                *surface,
-                tf.math.log(unit),
-            ]
-            # Stacking first and transposing then is three times faster than stacking along the last axis.
-            following = self._advance(name, tf.transpose(tf.stack(features, axis=1), [0, 2, 3, 1]))
-            change = following - obj
-            obj = following
-        return tf.reshape(canvas.cut_complex(obj), tf.shape(amplitude))
-
-    def corrected(self, number: int, features: tf.Tensor) -> tf.Tensor:
-        """Return the object (B, side, side) of each group after one correction (from 0).
-
-        `features` (B, side, side, F) is what it sees of them.
-        """
-        return self._advance(self.plan.parts[number][0], features)
-
-    def _advance(self, name: str, features: tf.Tensor) -> tf.Tensor:
-        """Return the object (B, H, W) after a correction; ``unrolled.advance`` is the reference."""
-        seen = dict(zip(FEATURES, tf.unstack(features, num=len(FEATURES), axis=-1), strict=True))
-        bounded = CORRECTION_LIMIT * tf.tanh(self.correct(name, features) / CORRECTION_LIMIT)
-        rates = self.rates[name]
-        factor = tf.exp(rates[0])
-        real = factor * seen['step_real'] + rates[1] * seen['last_change_real'] + bounded[..., 0]
-        imag = factor * seen['step_imag'] + rates[1] * seen['last_change_imag'] + bounded[..., 1]
-        unit = tf.exp(seen['log_uncertain_by'])
-        moved = tf.complex(seen['object_real_minus_1'] + 1 + unit * real, seen['object_imag'] + unit * imag)
-        return _turned(moved, rates[2] * seen['slow_turn'])
-
-    def correct(self, name: str, features: tf.Tensor) -> tf.Tensor:
-        """Return the correction (B, H, W, 2) of the step of that name for features (B, H, W, F)."""
-        features = tf.ensure_shape(features, [None, None, None, len(FEATURES)])
-        return self.parts[name](features)
-
-
-def _turned(obj: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
-    """Turn the phase of an object (B, H, W) by angles (B, H, W) in radians."""
-    return obj * tf.complex(tf.cos(angle), tf.sin(angle))
-
-
-def _upright(obj: tf.Tensor, change: tf.Tensor, light: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return objects and changes (B, H, W) turned upright; ``unrolled.upright`` is the reference."""
-    before = obj - change
-    obj = _turned(obj, -_mean_phase(obj, light))
-    return obj, obj - _turned(before, -_mean_phase(before, light))
-
-
-def _mean_phase(obj: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
-    """Return the phases (B, 1, 1) of the means of objects, weighted by light (B, H, W)."""
-    lit = physics.as_complex(light) * tf.stop_gradient(obj)
-    return tf.math.angle(tf.reduce_sum(lit, axis=(1, 2), keepdims=True))
-
-
-def _uncertain_by(weak: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
-    """Return how far the objects (B, H, W) may be off; ``unrolled.uncertain_by`` is the reference."""
-    power = tf.reduce_sum(light * physics.squared_modulus(tf.stop_gradient(weak)), axis=(1, 2), keepdims=True)
-    return tf.sqrt(power / tf.reduce_sum(light, axis=(1, 2), keepdims=True) + 1 / (1 + light))
-
-
-def _illumination_features(illumination: tf.Tensor, optics: physics.Optics) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the features (B, H, W) that follow from the illumination alone."""
-    relative = illumination / optics.brightest
-    return tf.math.log1p(relative), relative / (relative + 1)
-
-
 class CnnNetwork(PtychographyNetwork):
     """PtychoPINN's autoencoder: diffraction amplitudes of a group in, object patches out."""
 
     def __call__(self, exposure: Exposure) -> tf.Tensor:
-        """Reconstruct patches."""
-        amplitude, probes, corner, optics, _ = exposure
+        """Reconstruct patches (B, C, N, N) complex."""
+        amplitude, probes, corner, optics = exposure
         centred = tf.signal.fftshift(amplitude, axes=physics.PIXELS)
         scaled = centred * (optics.input_scale / self.amplitude_factor(amplitude))
         logits = self.parts['autoencoder'](tf.transpose(scaled, [0, 2, 3, 1]))
@@ -389,15 +237,15 @@ class CnnNetwork(PtychographyNetwork):
 class PriorNetwork(PtychographyNetwork):
     """The learned prior of objects, a denoiser; without weights in a plan of physics alone."""
 
-    def noise(self, features: tf.Tensor) -> tf.Tensor:
-        """Return the noise (B, H, W, 2), in units of its deviation, for features (B, H, W, 3)."""
-        return self.parts[DENOISER](tf.ensure_shape(features, [None, None, None, len(DENOISER_FEATURES)]))
+    def noise(self, obj: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
+        """Return the noise (B, H, W) of complex objects (B, H, W) with that standard deviation (B, H, W)."""
+        # Stacking first and transposing then is three times faster than stacking along the last axis.
+        features = tf.stack([tf.math.real(obj) - 1, tf.math.imag(obj), 0.5 * tf.math.log(deviation)], axis=1)
+        features = tf.ensure_shape(features, [None, len(DENOISER_FEATURES), None, None])
+        found = self.parts[DENOISER](tf.transpose(features, [0, 2, 3, 1]))
+        return tf.complex(deviation * found[..., 0], deviation * found[..., 1])
 
 
 def make_network(plan: NetworkPlan, precision: str) -> PtychographyNetwork:
     """Return the Keras layers of a plan; `precision` is that of the convolutions."""
-    if plan.model.of_objects:
-        return PriorNetwork(plan, precision)
-    if plan.model.architecture == 'cnn':
-        return CnnNetwork(plan, precision)
-    return UnrolledNetwork(plan, precision)
+    return PriorNetwork(plan, precision) if plan.model.of_objects else CnnNetwork(plan, precision)

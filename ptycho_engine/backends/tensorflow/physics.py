@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS, MODULUS_FLOOR
-from ...physics.slow_phase import LARGEST_GAIN, illumination_variance
-from ...physics.unrolled import LARGEST_TURN, SCANNED_FLOOR
+from ...physics.forward import BACKGROUND, LABEL_LIGHT, LABEL_SOFTNESS
 
 __all__ = [
     'Canvas',
@@ -26,11 +24,7 @@ __all__ = [
     'lit_part',
     'merge_and_cut',
     'mode_intensity',
-    'modulus_gradient',
-    'scanned_part',
     'shift_probe',
-    'slow_phase_gain',
-    'slow_turn',
     'total_variation',
 ]
 
@@ -81,10 +75,6 @@ class Optics(NamedTuple):
     """(N, N) bool, trusted pixels, zero frequency at index 0."""
     brightest: tf.Tensor
     """() largest value of the unshifted illumination."""
-    variance: tf.Tensor
-    """() of the illumination about its centre, in square pixels."""
-    modulus_floor: tf.Tensor
-    """() counts per pixel below which a predicted field has no phase."""
     input_scale: tf.Tensor
     """() factor from measured amplitude to the input of 'cnn'."""
 
@@ -96,26 +86,8 @@ class Optics(NamedTuple):
             probe=probe,
             good=tf.signal.ifftshift(good, axes=PIXELS),
             brightest=tf.reduce_max(illumination),
-            variance=tf.constant(illumination_variance(probe.numpy()), illumination.dtype),
-            modulus_floor=MODULUS_FLOOR * tf.reduce_mean(illumination),
             input_scale=tf.constant(input_scale, illumination.dtype),
         )
-
-
-def modulus_gradient(
-    patches: tf.Tensor, probes: tf.Tensor, amplitude: tf.Tensor, optics: Optics
-) -> tf.Tensor:
-    """Return by how much the modulus constraint changes each patch times the illumination (n, N, N).
-
-    Divided by the brightest intensity it is the update of ePIE
-    (:func:`ptycho_engine.physics.forward.epie_step`).
-    """
-    fields = far_field(patches, probes)
-    modulus = tf.sqrt(mode_intensity(fields) + optics.modulus_floor)
-    excess = tf.where(optics.good, amplitude / modulus - 1, tf.zeros_like(modulus))
-    # The unitary inverse transform has a factor N.
-    change = tf.signal.ifft2d(fields * as_complex(float(probes.shape[-1]) * excess)[:, tf.newaxis])
-    return tf.reduce_sum(tf.math.conj(probes) * change, axis=1)
 
 
 class Canvas:
@@ -177,39 +149,6 @@ def merge_and_cut(patches: tf.Tensor, window: tf.Tensor, corner: tf.Tensor) -> t
     return canvas.cut_complex(canvas.gather_complex(patches * as_complex(window))) / weight
 
 
-def scanned_part(illumination: tf.Tensor) -> tf.Tensor:
-    """Return how far pixels (B, H, W) count as scanned, from 0 to 1; :func:`slow_turn` wants it."""
-    largest = tf.reduce_max(illumination, axis=PIXELS, keepdims=True)
-    return illumination / (illumination + SCANNED_FLOOR * largest)
-
-
-def slow_phase_gain(variance: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
-    """Return the gain of the slow phase on a square canvas, (side, side) over FFT frequencies.
-
-    :func:`ptycho_engine.physics.slow_phase.slow_phase_gain` is the reference.
-    """
-    frequency = _frequencies(side, variance.dtype)
-    squared = (2 * np.pi) ** 2 * variance * (frequency[:, tf.newaxis] ** 2 + frequency**2)
-    return tf.where(squared > 0, tf.clip_by_value(1 / squared - 1, 0.0, LARGEST_GAIN), 0.0)
-
-
-def slow_turn(obj: tf.Tensor, weak: tf.Tensor, scanned: tf.Tensor, gain: tf.Tensor) -> tf.Tensor:
-    """Return the turn of the slow phase that a step asks for, in radians: canvases (B, H, W), gain (H, W).
-
-    :func:`ptycho_engine.physics.unrolled.network_features` is the reference.
-    """
-    phase = scanned * tf.math.imag(tf.math.conj(obj) * weak) / (squared_modulus(obj) + SCANNED_FLOOR)
-    turned = tf.math.real(tf.signal.ifft2d(tf.signal.fft2d(as_complex(phase)) * as_complex(gain)))
-    return tf.clip_by_value(turned, -LARGEST_TURN, LARGEST_TURN)
-
-
-def _frequencies(length: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Return the FFT frequencies of so many samples, in cycles per sample."""
-    index = tf.range(length)
-    signed = tf.where(index < (length + 1) // 2, index, index - length)
-    return tf.cast(signed, dtype) / tf.cast(length, dtype)
-
-
 def deviance(counts: tf.Tensor, rate: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
     """Poisson deviance of each pattern (n,) per good pixel; `good` is (N, N) or (n, N, N)."""
     rate = rate + BACKGROUND
@@ -248,12 +187,11 @@ def label_weight(illumination: tf.Tensor, corner: tf.Tensor, optics: Optics) -> 
     return illumination / (canvas.cut(canvas.gather(illumination)) + LABEL_LIGHT * optics.brightest)
 
 
-def lit_part(log_illumination: tf.Tensor) -> tf.Tensor:
-    """Return the weights (B, H, W) of labels on canvases, from the feature of the same shape.
+def lit_part(relative: tf.Tensor) -> tf.Tensor:
+    """Return the weights (B, H, W) of labels on canvases, for the illumination relative to the brightest.
 
-    1, but less where there is less light than ``LABEL_LIGHT`` of the brightest.
+    1, but less where there is less light than ``LABEL_LIGHT``.
     """
-    relative = tf.math.expm1(log_illumination)
     return relative / (relative + LABEL_LIGHT)
 
 

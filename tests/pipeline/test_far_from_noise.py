@@ -70,6 +70,7 @@ def test_training_says_it_before_it_begins(good, turned, caplog):
     [
         (0.5, 0.6, 0.5, 20, False),
         (0.9, 1.2, 0.5, 20, True),
+        (0.9, 0.6, 0.5, 20, False),
         # A sparse scan predicts other pixels badly though nothing is wrong with it.
         (0.5, 9.0, 0.5, 20, False),
         # A hot pixel need not be among the held-out ones.

@@ -116,7 +116,7 @@ def test_cfg_18_a_stopped_reconstruction_leaves_nothing(directory, model, tmp_pa
     out = tmp_path / 'out'
     words = ['reconstruct', directory, '--model', model, '--output', out, '--refine-iterations', '100000']
     with start(*words) as process:
-        wait_for(process, 'work on one object')
+        wait_for(process, ' groups of ')
         time.sleep(1)
         process.terminate()
         process.communicate(timeout=PATIENCE_S)
@@ -318,7 +318,7 @@ def test_disk_05_two_reconstructions_into_one_folder(directory, model, tmp_path)
     out = tmp_path / 'out'
     words = ['reconstruct', str(directory), '--model', str(model), '--output', str(out)]
     with start(*words, '--refine-iterations', '100000') as process:
-        wait_for(process, 'work on one object')
+        wait_for(process, ' groups of ')
         with start(*words) as other:
             _, error = other.communicate(timeout=PATIENCE_S)
         assert other.returncode == 2

@@ -22,7 +22,7 @@ from scan_maker import simulated_scan, write_patterns, write_scan, write_setting
 
 from ptycho_engine.files.archive import load_archive, save_archive
 from tests.files.hostile_archives import again, hdf5, spoilt_weights, unzip, virtual
-from tests.files.test_archive import FORMAT_1
+from tests.files.test_archive import in_format_1, tiny_model
 
 pytestmark = pytest.mark.ptychodus
 Run = Callable[..., Finished]
@@ -188,7 +188,7 @@ def cases(
     hostile = cases.add('nan-weights', 'reconstruct') / 'model.zip'
     hostile.write_bytes(spoilt_weights(float('nan'))(unzip(hostile.read_bytes())))
     hostile = cases.add('virtual', 'reconstruct') / 'model.zip'
-    hostile.write_bytes(hdf5(again(virtual))(unzip((FORMAT_1 / 'wts.h5.zip').read_bytes())))
+    hostile.write_bytes(hdf5(again(virtual))(unzip(in_format_1(folder, tiny_model()))))
 
     write_scan(cases.add('other-size', 'reconstruct'), simulated_scan(size=32, grid=3))
 

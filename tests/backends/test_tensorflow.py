@@ -38,7 +38,7 @@ def backend_for(model=SMALL, **execution):
     plan = build_plan(model)
     rng = np.random.default_rng(3)
     weights = {
-        name: value + (0.05 * rng.standard_normal(value.shape)).astype(np.float32)
+        name: value + (0.01 * rng.standard_normal(value.shape)).astype(np.float32)
         for name, value in initial_weights(plan, 0).items()
     }
     backend.build(plan, weights)

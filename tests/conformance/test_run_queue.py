@@ -116,11 +116,18 @@ def test_scans_that_cannot_be_worked_on(
     settings: ReconstructorSettings, change: dict[str, int], words: str
 ) -> None:
     """API-79."""
+    settings.engine.architecture.set_value('cnn')
     scan = replace(SCAN, **change)
     assert words in (scan_obstacle(scan) or '')
     assert words in (training_obstacle(settings, 'pinn', scan, '') or '')
     settings.engine.train_on.set_value('folder')
     assert training_obstacle(settings, 'pinn', scan, '') is None
+
+
+@pytest.mark.parametrize('side', [20, 65])
+def test_the_prior_trains_on_patterns_of_any_size(settings: ReconstructorSettings, side: int) -> None:
+    """API-79."""
+    assert training_obstacle(settings, 'pinn', replace(SCAN, height=side, width=side), '') is None
 
 
 def test_supervised_training_needs_an_object(settings: ReconstructorSettings) -> None:

@@ -60,8 +60,6 @@ def finished(events):
 
 
 CASES = {
-    'the network on the whole scan': ('correct', InferenceConfig(refine_iterations=0)),
-    'the network before a refinement': ('correct', InferenceConfig(refine_iterations=2)),
     'the network on groups': ('predict', InferenceConfig(refine_iterations=0)),
     'groups before a refinement': ('predict', InferenceConfig(refine_iterations=2)),
 }

@@ -163,7 +163,7 @@ def check_untrained(report: Report) -> None:
         False,
         'Train: Physics alone has no network to train; choose the algorithm PINN for one.',
     ]
-    assert report['rows'] == ['Refine probe:', 'Refine positions:', 'Backend:', 'Compute on:']
+    assert report['rows'] == ['Calibrate:', 'Refine probe:', 'Refine positions:', 'Backend:', 'Compute on:']
     for one in (prior, physics):
         assert one['images'], 'no part of the object was shown'
         assert one['bar'] == sorted(one['bar'])

@@ -14,6 +14,10 @@ RUNS = 12
 OBJECTS_OF_A_RUN = 20
 """Python objects that may stay of a run: entries of caches that fill slowly. A kept model has thousands."""
 
+LEAST_LEAK_KB = 3 << 10
+"""Memory of a run that stays: a kept network has 8 MB with its gradient and moments, and what the allocator
+holds goes up and down by 20 MB in all."""
+
 IN_A_PROCESS = """
 import dataclasses, json, sys
 from pathlib import Path
@@ -54,4 +58,4 @@ def test_nothing_grows(kind, held):
     assert after.threads == before.threads
     assert after.maps == before.maps
     assert after.objects - before.objects < OBJECTS_OF_A_RUN * RUNS, (before, after)
-    assert after.rss_kb - before.rss_kb < 1024 * RUNS, (before, after)
+    assert after.rss_kb - before.rss_kb < LEAST_LEAK_KB * RUNS, (before, after)

@@ -172,6 +172,9 @@ def _run(
     if judge:
         _judge_start(run, validation, images, stop)
     while not run.finished:
+        if stop():
+            stopped_in = run.epoch + 1
+            break
         try:
             outcome = yield from _epoch(run, validation, images, stop, execution.num_workers)
         except Cancelled:

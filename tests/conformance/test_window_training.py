@@ -131,10 +131,10 @@ def test_what_cannot_be_worked_on_is_said_at_once(tell: Tell) -> None:
 def test_twelve_rows_are_in_sight(tell: Tell) -> None:
     """API-61: the others are under Advanced, and those of another architecture are not shown."""
     report = tell('panel')
-    assert len(report['closed_cnn']) == 11
+    assert len(report['closed_cnn']) == 12
     assert report['closed_again'] == report['closed']
     labels = [row.split(':')[0] for row in report['closed']]
-    assert labels[:3] == ['Preset', 'Refine probe', 'Refine positions']
+    assert labels[:4] == ['Preset', 'Calibrate', 'Refine probe', 'Refine positions']
     assert report['closed_cnn'][1].startswith('Refine [iterations]')
     rows = [f for f in FIELDS if f.model_type in ('', 'pinn') and f.architecture != 'cnn']
     assert len(report['open']) == len(rows) + 1

@@ -67,19 +67,19 @@ class TrainingRun:
 
     @property
     def has_best(self) -> bool:
-        """Whether there are weights worth keeping."""
-        return self._best_weights is not None
+        """Whether an epoch was completed."""
+        return self.epoch > 0
 
     @property
     def lowest_loss(self) -> float:
-        """The lowest loss of an epoch, on the validation groups where there are any; infinite before one."""
-        losses = [record.get('validation_loss', record.get('training_loss')) for record in self.history]
-        return min((loss for loss in losses if loss is not None), default=math.inf)
+        """The lowest loss of a completed epoch on the validation groups; infinite where there is none."""
+        losses = (record['validation_loss'] for record in self.history if 'validation_loss' in record)
+        return min(losses, default=math.inf)
 
     @property
     def gained(self) -> bool:
-        """Whether an epoch was better than what the run started from."""
-        return self.lowest_loss <= self.best_loss
+        """Whether a completed epoch was better than what the run started from."""
+        return self.stale < self.epoch
 
     def complete(self, loss: float) -> bool:
         """Take note of a completed epoch's loss; return whether it is the best so far."""

@@ -197,7 +197,7 @@ def _run(
     if not run.history:
         # The folder may hold the model of an earlier run.
         raise Cancelled('The training was stopped before its first step; no model was written.')
-    if not run.gained:
+    if run.has_best and not run.gained:
         logger.info(
             'What it started from predicts patterns that did not train as well (loss %.4g, trained %.4g) '
             'and is kept: there is nothing to train here.',

@@ -15,7 +15,7 @@ from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.data.scan import Scan
-from ptycho_engine.errors import Cancelled
+from ptycho_engine.errors import Cancelled, DivergedError
 from ptycho_engine.events import BatchDone, EpochDone
 from ptycho_engine.files.archive import load_archive
 from ptycho_engine.files.packaged import load_model
@@ -214,6 +214,30 @@ def test_where_no_epoch_is_better_the_packaged_prior_is_kept_and_it_is_said(tmp_
     packaged = load_model().weights
     for name, value in load_archive(tmp_path).weights.items():
         np.testing.assert_array_equal(value, packaged[name])
+
+
+def test_run_09_what_a_prior_starts_from_replaces_no_earlier_model(tmp_path, caplog, monkeypatch):
+    """A run that is stopped in its first epoch has completed none, though it has weights from the start."""
+    monkeypatch.setattr('ptycho_engine.pipeline.physics_images.physics_image', flat_image)
+    (tmp_path / 'wts.h5.zip').write_bytes(b'a model of an earlier run')
+    scan = Scan.from_raw(small_scan(points=4, size=32))
+    seen = []
+    config = TrainingConfig(n_groups=16)
+    events = train([scan], config, tmp_path, execution=CPU, should_stop=lambda: bool(seen))
+    with caplog.at_level(logging.INFO, 'ptychopinn'):
+        for event in events:
+            seen.append(event)
+    assert (tmp_path / 'wts.h5.zip').read_bytes() == b'a model of an earlier run'
+    assert (tmp_path / 'wts.stopped.h5.zip').is_file()
+    assert 'nothing to train' not in caplog.text
+
+
+def test_run_04_a_prior_that_diverges_in_its_first_epoch_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr('ptycho_engine.pipeline.physics_images.physics_image', flat_image)
+    scan = Scan.from_raw(small_scan(points=4, size=32))
+    config = TrainingConfig(n_groups=16, learning_rate=1e6, gradient_clip_val=None)
+    with pytest.raises(DivergedError, match='not finite in the first epoch'):
+        list(train([scan], config, tmp_path, execution=CPU))
 
 
 def test_large_scans_are_brought_there_in_parts(monkeypatch, caplog):

@@ -6,7 +6,6 @@ They are no errors: a file or a panel holds all settings at once, whichever are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -33,6 +32,7 @@ def _above(decider: str, limit: int) -> tuple[str, Callable[[Any], bool]]:
 
 IDLE_UNLESS: dict[type[Config], tuple[Rule, ...]] = {
     TrainingConfig: (
+        ('model.n_filters_scale', *_needs('model.architecture', 'cnn')),
         ('probe_trainable', *_needs('model.architecture', 'cnn')),
         ('intensity_scale_trainable', *_needs('model.architecture', 'cnn')),
         ('nll_weight', *_needs('model.model_type', 'pinn')),
@@ -68,9 +68,11 @@ IDLE_UNLESS: dict[type[Config], tuple[Rule, ...]] = {
 
 def idle_settings(config: Config) -> Iterator[str]:
     """Yield a phrase for each setting that is not at its default and has no effect."""
-    defaults = {field.name: field.default for field in fields(config)}
+    defaults = type(config)()
     for kind, rules in IDLE_UNLESS.items():
         for name, decider, counts in rules if isinstance(config, kind) else ():
-            if getattr(config, name) != defaults[name] and not counts(config):
+            setting = attrgetter(name)
+            if setting(config) != setting(defaults) and not counts(config):
                 value = attrgetter(decider)(config)
-                yield f'{name} has no effect with {decider.removeprefix("model.")} {value!r}'
+                told, by = (words.removeprefix('model.') for words in (name, decider))
+                yield f'{told} has no effect with {by} {value!r}'

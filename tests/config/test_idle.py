@@ -14,6 +14,12 @@ SUPERVISED = ModelConfig(model_type='supervised')
     [
         (TrainingConfig(optimizer='adamw', momentum=0.5), "momentum has no effect with optimizer 'adamw'"),
         (TrainingConfig(optimizer='sgd', momentum=0.5), None),
+        (
+            TrainingConfig(model=ModelConfig(n_filters_scale=1)),
+            "n_filters_scale has no effect with architecture 'prior'",
+        ),
+        (TrainingConfig(model=ModelConfig(architecture='cnn', n_filters_scale=1)), None),
+        (TrainingConfig(probe_trainable=True), "probe_trainable has no effect with architecture 'prior'"),
         (TrainingConfig(optimizer='sgd', adam_beta1=0.5), "adam_beta1 has no effect with optimizer 'sgd'"),
         (
             TrainingConfig(gradient_clip_val=None, gradient_clip_algorithm='agc'),

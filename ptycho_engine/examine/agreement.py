@@ -9,7 +9,7 @@ from typing import Any
 from .diagnosis import Cause, Diagnosis
 from .findings import Finding, Grade
 
-__all__ = ['agreement_findings', 'agreement_values', 'repaired_by']
+__all__ = ['agreement_findings', 'agreement_values']
 
 TOPIC = 'agreement'
 
@@ -49,11 +49,6 @@ def agreement_findings(diagnosis: Diagnosis | None) -> Iterator[Finding]:
     )
 
 
-def repaired_by(cause: Cause) -> bool:
-    """Return whether a file can hold what undoes a cause."""
-    return cause.change is not None
-
-
 def agreement_values(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return a diagnosis in values that JSON knows."""
     return {
@@ -65,7 +60,7 @@ def agreement_values(diagnosis: Diagnosis) -> dict[str, Any]:
             {
                 'cause': cause.key,
                 'sentence': cause.sentence,
-                'repairable': repaired_by(cause),
+                'repairable': cause.change is not None,
                 'times_noise_before': _finite(cause.before),
                 'times_noise_after': _finite(cause.after),
             }

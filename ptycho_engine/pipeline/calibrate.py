@@ -86,8 +86,8 @@ class _State:
     """Whose canvas they lie on."""
     patterns: ScanPatterns
     physics: ScanPhysics
-    obj: Any
-    """(H, W) on the device."""
+    current: Any
+    """The object (H, W) on the device."""
     deviance: npt.NDArray[np.float64]
     """(n,) per held-out pixel."""
 
@@ -114,7 +114,7 @@ class Calibrator:
         """Try what may be wrong, and solve again for the object of the scan with what is kept."""
         parts, first = self._config.calibrated_parts, self.course
         anyway = self._config.calibrates_anyway
-        if not parts or not (self._unexplained(self._state(first)) > FAR or anyway):
+        if not parts or not (self._unexplained(first) > FAR or anyway):
             return
         if 'bad_pixels' in parts:
             yield from self._leave_out_pixels()
@@ -125,9 +125,9 @@ class Calibrator:
             yield from self._solve_again(state)
         self._tell(first)
 
-    def _unexplained(self, state: _State) -> float:
-        """Return the deviance of a state in units of photon noise."""
-        fit = fit_and_noise(state.patterns, state.physics.to_host(state.obj).astype(np.complex64))
+    def _unexplained(self, of: _State | Course) -> float:
+        """Return the deviance that an object leaves, in units of photon noise."""
+        fit = fit_and_noise(of.patterns, of.physics.to_host(of.current).astype(np.complex64))
         self._noise = fit.noise
         return fit.unexplained
 
@@ -231,7 +231,7 @@ class Calibrator:
             intensities='intensities' in options,
             background='background' in options,
         )
-        descent = AcceleratedDescent(physics, state.obj, course.variation, course.gain)
+        descent = AcceleratedDescent(physics, state.current, course.variation, course.gain)
         descent.turning = 0.0
         everything, pixels = np.arange(len(patterns)), len(patterns) * patterns.held_out.shape[1]
         before = float(state.deviance.mean())

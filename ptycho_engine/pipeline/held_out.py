@@ -33,7 +33,6 @@ COMPARED_PATTERNS, COMPARED_PIXELS = 128, 128 * 128**2
 def scan_patterns(
     prepared: PreparedScan,
     seed: int | None,
-    fraction: float = HELD_OUT_FRACTION,
     *,
     multiple: int = 1,
     held_out: npt.NDArray[np.int64] | None = None,
@@ -44,8 +43,6 @@ def scan_patterns(
     ----------
     seed : int, optional
         Of the pixels that are held out; None to fit them all.
-    fraction : float
-        Part of the good pixels that is held out.
     multiple : int
         The sides of the canvas are multiples of this; it grows at its end.
     held_out : (K, h) int, optional
@@ -58,14 +55,16 @@ def scan_patterns(
         return np.where(good, prepared.amplitude(chosen), np.float32(0))
 
     if held_out is None:
-        held_out = np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, fraction, seed)
+        held_out = (
+            np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, HELD_OUT_FRACTION, seed)
+        )
     return ScanPatterns(
         probe=prepared.illumination.probe,
         good=good,
         placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
         shape=(height, width),
         amplitude=amplitude,
-        held_out=held_out,
+        held_out=np.empty((1, 0), np.int64) if held_out is None else held_out,
         intensity=prepared.intensity,
         background=prepared.background,
     )

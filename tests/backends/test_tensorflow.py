@@ -21,6 +21,7 @@ from ptycho_engine.errors import BackendUnavailableError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.physics.refinement import draw_held_out
 from ptycho_engine.pipeline.held_out import scan_patterns
 from ptycho_engine.pipeline.prepared import PreparedScan
 from tests.conftest import small_scan
@@ -128,8 +129,8 @@ def test_back_05_scans_share_their_graphs():
     backend = backend_for(ModelConfig(architecture='prior'))
 
     def use(points, fraction):
-        scan = Scan.from_raw(small_scan(points=points, size=32))
-        patterns = scan_patterns(PreparedScan(scan), 0, fraction)
+        scan = PreparedScan(Scan.from_raw(small_scan(points=points, size=32)))
+        patterns = scan_patterns(scan, 0, held_out=draw_held_out(scan.good, fraction, 0))
         physics = backend.scan_physics(patterns)
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         physics.held_out(flat)

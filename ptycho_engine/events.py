@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .pipeline.result import Reconstruction
 
 __all__ = [
     'BatchDone',
     'EpochDone',
     'Event',
     'ModelSaved',
-    'PartialObject',
     'PatchesDone',
-    'Reconstructed',
     'SweepDone',
 ]
 
@@ -89,13 +83,6 @@ class PatchesDone(Event):
 
 
 @dataclass(frozen=True)
-class PartialObject(Event):
-    """The object as far as it is stitched, for a live view."""
-
-    reconstruction: Reconstruction
-
-
-@dataclass(frozen=True)
 class SweepDone(Event):
     """One sweep of the refinement over all patterns is done."""
 
@@ -105,10 +92,3 @@ class SweepDone(Event):
     """Sweeps at most."""
     held_out_deviance: float
     """Poisson deviance per pixel of the pixels that are not fitted; NaN where a start was given up."""
-
-
-@dataclass(frozen=True)
-class Reconstructed(Event):
-    """The reconstruction is complete."""
-
-    reconstruction: Reconstruction

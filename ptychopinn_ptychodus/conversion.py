@@ -15,10 +15,10 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptycho_engine.arrays import require_finite_result
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import raw_data_from_counts
-from ptycho_engine.files.product import ProductData
+from ptycho_engine.formats.product import ProductData
 from ptycho_engine.physics.probe import with_first_modes
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import raw_data_from_counts
 
 from .compat import metadata_values, moved_positions, positions
 

@@ -12,8 +12,8 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 
 from ptycho_engine.errors import EngineError
-from ptycho_engine.files.product import write_product
-from ptycho_engine.files.product_extras import with_uncertainty
+from ptycho_engine.formats.product import write_product
+from ptycho_engine.formats.product_extras import with_uncertainty
 from ptycho_engine.io.preflight import require_file_writable
 from ptycho_engine.io.text import storable
 

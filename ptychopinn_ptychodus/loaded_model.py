@@ -17,8 +17,8 @@ from ptychodus.model.ptychopinn.settings import PtychoPINNInferenceSettings
 
 from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.errors import ArchiveError
-from ptycho_engine.files.archive import ModelArchive, load_archive
-from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
+from ptycho_engine.formats.archive import ModelArchive, load_archive
+from ptycho_engine.formats.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
 from ptycho_engine.printable import printable
 
 __all__ = [

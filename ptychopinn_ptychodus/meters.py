@@ -11,7 +11,7 @@ from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionC
 from .speeds import inference_key, refinement_key, solution_key, training_key
 
 if TYPE_CHECKING:
-    from ptycho_engine.data.scan import Scan
+    from ptycho_engine.scan.scan import Scan
 
 __all__ = ['InferenceMeter', 'TrainingMeter']
 

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from ptycho_engine.errors import ArchiveNotFoundError, EngineError
-from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
+from ptycho_engine.formats.archive import ARCHIVE_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
 from ptycho_engine.io.preflight import require_writable
 
 from .worker import MODEL_FILE

@@ -26,7 +26,7 @@ from ptychodus.model.product import ProductAPI
 from ptychodus.model.task_manager import BackgroundTask, TaskManager
 
 from ptycho_engine.errors import ConfigError, EngineError
-from ptycho_engine.files.archive import ARCHIVE_NAME
+from ptycho_engine.formats.archive import ARCHIVE_NAME
 from ptycho_engine.printable import printable
 
 from . import compat

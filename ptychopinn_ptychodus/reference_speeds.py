@@ -103,7 +103,7 @@ def guessed_training(config: TrainingConfig, size: int, n: int, scale: float) ->
 def _patterns_of_images(config: TrainingConfig, size: int, n: int) -> float:
     """Return of how many patterns physics makes images; parts of a large scan are new in each epoch."""
     # Late, for it loads what only runs need.
-    from ptycho_engine.pipeline.parts import GROUPS_OF_PART, MOST_PATTERNS, WHOLE_PIXELS
+    from ptycho_engine.training.subscan import GROUPS_OF_PART, MOST_PATTERNS, WHOLE_PIXELS
 
     if n * size**2 <= WHOLE_PIXELS:
         return IMAGES * n

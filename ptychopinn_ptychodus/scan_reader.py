@@ -34,9 +34,9 @@ class ScanReader(DiffractionFileReader):
             With a sentence that says what is wrong with it.
         """
         # Late, for Ptychodus imports this module when it starts.
-        from ptycho_engine.data.diffraction_file import AssembledPatterns, read_diffraction_file
-        from ptycho_engine.data.raw_data import RawData
-        from ptycho_engine.files.product import is_hdf5_name
+        from ptycho_engine.formats.diffraction_file import AssembledPatterns, read_diffraction_file
+        from ptycho_engine.formats.product import is_hdf5_name
+        from ptycho_engine.scan.raw_data import RawData
 
         if is_hdf5_name(file_path):
             scan = read_diffraction_file(file_path)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.data.groups_cache import user_cache_folder
 from ptycho_engine.io.atomic import atomic_path
+from ptycho_engine.scan.groups_cache import user_cache_folder
 
 from .choices import computes_on
 from .reference_speeds import core_seconds, scale_of

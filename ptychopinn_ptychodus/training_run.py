@@ -14,11 +14,11 @@ from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput, TrainOutput
 
 from ptycho_engine.config import TrainingConfig
-from ptycho_engine.data.scan import find_training_scans
 from ptycho_engine.errors import ArchiveNotFoundError, ConfigError, DataFileNotFoundError
-from ptycho_engine.files.archive import CHECKPOINT_NAME
+from ptycho_engine.formats.archive import CHECKPOINT_NAME
 from ptycho_engine.io.atomic import remove_leftovers
 from ptycho_engine.io.preflight import require_writable
+from ptycho_engine.scan.scan import find_training_scans
 
 from .child import Child, ChildDied, Message
 from .choices import require_backend

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptycho_engine.data.scan import find_training_scans, load_scan
 from ptycho_engine.io.preflight import require_writable
+from ptycho_engine.scan.scan import find_training_scans, load_scan
 
 from .loaded_model import ScanFacts
 from .model_folder import (
@@ -25,7 +25,7 @@ from .model_folder import (
 from .settings import ReconstructorSettings
 
 if TYPE_CHECKING:
-    from ptycho_engine.data.scan import Scan
+    from ptycho_engine.scan.scan import Scan
 
 __all__ = ['NO_DATA', 'FolderSeen', 'Folders', 'Question', 'folders_of_product', 'look_at_folder']
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ptycho_engine.arrays import all_finite
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import EngineError
-from ptycho_engine.files.product import ProductData
+from ptycho_engine.formats.product import ProductData
 from ptycho_engine.io.atomic import discard_temporaries
 from ptycho_engine.io.mapping import MappedArray
 
@@ -35,7 +35,7 @@ from .meters import InferenceMeter, TrainingMeter
 if TYPE_CHECKING:
     from ptychodus.api.reconstruct import ReconstructInput
 
-    from ptycho_engine.data.scan import Scan
+    from ptycho_engine.scan.scan import Scan
 
 __all__ = [
     'MODEL_FILE',
@@ -67,8 +67,8 @@ class ScanPayload:
 
     def load(self, patterns: MappedArray) -> Scan:
         """Return the scan with its `patterns`, (n, h, w) counts, which stay in their file."""
-        from ptycho_engine.data.scan import Scan, raw_data_from_counts
-        from ptycho_engine.data.stored import StoredStack
+        from ptycho_engine.patterns.frame_stack import StoredStack
+        from ptycho_engine.scan.scan import Scan, raw_data_from_counts
 
         array = patterns.array
         stack = StoredStack(array.shape, array.dtype, lambda: patterns, self.source)
@@ -94,7 +94,7 @@ class TrainJob:
 
     def load(self, patterns: MappedArray | None) -> list[Scan]:
         """Return all scans, the current product first; to simulate, products without patterns will do."""
-        from ptycho_engine.data.scan import load_training_scans
+        from ptycho_engine.scan.scan import load_training_scans
         from ptycho_engine.simulate.template import load_templates
 
         load = load_templates if self.simulate else load_training_scans
@@ -186,9 +186,9 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
     stop = _StopFlag(supervisor)
     with _failures(channel):
         from ptycho_engine.events import BatchDone, EpochDone, ModelSaved
-        from ptycho_engine.files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, load_archive
-        from ptycho_engine.pipeline.simulated import SimulatedScans
-        from ptycho_engine.pipeline.train import train
+        from ptycho_engine.formats.archive import ARCHIVE_NAME, CHECKPOINT_NAME, load_archive
+        from ptycho_engine.training.simulated import SimulatedScans
+        from ptycho_engine.training.train import train
 
         scans = task.load(patterns)
         # Ptychodus logs every epoch, and the product keeps the losses.
@@ -237,9 +237,10 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
     assert patterns is not None
     stop = _StopFlag(supervisor)
     with _failures(channel):
-        from ptycho_engine.events import PartialObject, PatchesDone, Reconstructed, SweepDone
-        from ptycho_engine.files.packaged import load_model
-        from ptycho_engine.pipeline.reconstruct import reconstruct
+        from ptycho_engine.events import PatchesDone, SweepDone
+        from ptycho_engine.formats.packaged import load_model
+        from ptycho_engine.reconstruction.reconstruct import reconstruct
+        from ptycho_engine.reconstruction.result import PartialObject, Reconstructed
 
         scan, archive = task.scan.load(patterns), load_model(task.model_path)
         meter = InferenceMeter(archive.config.model, task.config, task.execution, scan)

@@ -12,10 +12,10 @@ import pytest
 if 'PYTEST_XDIST_WORKER' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.files.product_data import ProductData
+from ptycho_engine.formats.product_data import ProductData
 from ptycho_engine.network import cnn
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import (
     defocused_probe,
     make_object,

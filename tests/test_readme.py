@@ -13,7 +13,7 @@ import pytest
 
 from ptycho_engine.backends.base import FRAMEWORKS
 from ptycho_engine.commands import main
-from ptycho_engine.files.archive import load_archive
+from ptycho_engine.formats.archive import load_archive
 from tests.conftest import small_scan
 
 ROOT = Path(__file__).parents[1]

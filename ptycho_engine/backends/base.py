@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..network.plan import NetworkPlan
-from ..physics.refinement import ScanPatterns, ScanPhysics
+from ..physics.likelihood import ScanPatterns, ScanPhysics
 
 __all__ = [
     'AGC_SMALLEST_NORM',

@@ -49,7 +49,7 @@ def build_parser(chosen: str | None = None) -> CommandParser:
     """
     import importlib
 
-    from .. import __version__
+    from ..version import __version__
     from .options import CommandParser, WrappedHelp
 
     parser = CommandParser(

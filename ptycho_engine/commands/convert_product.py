@@ -15,14 +15,14 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..data.raw_data import RawData
-from ..files.product_exchange import (
+from ..io.preflight import require_file_writable
+from ..scan.product_exchange import (
     OBJECT_PIXEL_SIZE_M,
     PROBE_PIXEL_SIZE_M,
     ExportMeta,
     export_product_from_rawdata,
 )
-from ..io.preflight import require_file_writable
+from ..scan.raw_data import RawData
 from .paragraph import say
 
 logger = logging.getLogger('ptychopinn.commands')

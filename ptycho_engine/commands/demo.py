@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
-from ..data.scan import load_scan
 from ..errors import ConfigError
-from ..figures import comparison_figure, save_figure
-from ..files.packaged import load_model
-from ..files.product import read_product, write_product
+from ..formats.packaged import load_model
+from ..formats.product import read_product, write_product
 from ..io.preflight import require_writable
-from ..pipeline.quality import scan_box, score
+from ..reconstruction.picture import comparison_figure, save_figure
+from ..scan.scan import load_scan
+from ..scoring.scores import scan_box, score
 from ..simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ..simulate.directory import FILES, settings_text, write_scan
 from .paragraph import say

@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..diagnostics.findings import Finding, Grade
 from ..errors import ConfigError
-from ..examine.findings import Finding, Grade
 from ..io.preflight import require_file_writable
 from .host import HostError, host_commands
 from .options import add_stated, add_verify, stated
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         for finding in _installation():
             report.add(finding)
     if options.data:
-        from ..examine.data import examine_path
+        from ..diagnostics.scan_checks import examine_path
 
         for path in options.data:
             for name, finding in examine_path(path, verify=options.verify, **stated(options)):
@@ -115,10 +115,10 @@ class _Report:
 
 def _fix(options: argparse.Namespace) -> int:
     """Write a scan with what is wrong undone; returns 1 where that is not near noise."""
-    from ..data.scan import find_training_scans, load_scan
-    from ..examine.agreement import agreement_findings
-    from ..examine.changes import changed
-    from ..examine.diagnosis import diagnose
+    from ..diagnostics.agreement import agreement_findings
+    from ..diagnostics.changes import changed
+    from ..diagnostics.diagnosis import diagnose
+    from ..scan.scan import find_training_scans, load_scan
 
     scans = [scan for path in options.data for scan in find_training_scans(path)]
     if len(scans) != 1:
@@ -153,7 +153,7 @@ def _say_unless_json(options: argparse.Namespace, line: str) -> None:
 
 
 def _installation() -> Iterator[Finding]:
-    from ..examine.installation import examine_installation
+    from ..diagnostics.installation import examine_installation
 
     yield from examine_installation()
     try:

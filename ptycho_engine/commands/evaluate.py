@@ -24,13 +24,13 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from ..data.scan import Scan, load_scan
-from ..figures import comparison_figure, save_figure
 from ..io.folder_lock import sole_writer, tidy
 from ..io.preflight import require_writable
 from ..io.staging import Staging, staged
-from ..pipeline.evaluate import Evaluation, ObjectFile, evaluate, read_object
 from ..printable import printable
+from ..reconstruction.evaluate import Evaluation, ObjectFile, evaluate, read_object
+from ..reconstruction.picture import comparison_figure, save_figure
+from ..scan.scan import Scan, load_scan
 from .paragraph import beside, say
 from .table import scores_table
 

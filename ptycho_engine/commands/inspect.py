@@ -19,8 +19,8 @@ import numpy as np
 
 from ..config import ModelConfig, TrainingConfig
 from ..config.describe import describe
-from ..files.archive import ModelArchive, find_archive, load_archive, read_manifest
-from ..files.origin import ScanOrigin, origins_to_json
+from ..formats.archive import ModelArchive, find_archive, load_archive, read_manifest
+from ..formats.origin import ScanOrigin, origins_to_json
 from ..io.folder_lock import tidy
 from .paragraph import beside, say, say_json
 

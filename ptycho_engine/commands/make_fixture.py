@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..files.fixture import MINIMUM_SUBSET, make_fixture
 from ..io.preflight import require_file_writable
+from ..upstream.fixture import MINIMUM_SUBSET, make_fixture
 from .paragraph import say
 
 

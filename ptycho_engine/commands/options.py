@@ -22,8 +22,8 @@ from ..config.describe import FieldInfo, describe, parse_text
 from ..config.execution import INFERENCE_ONLY, OVERRIDING, TRAINING_ONLY
 from ..config.files import SECTIONS, read_sections, write_sections
 from ..config.precedence import resolve_inference, resolve_training
-from ..data.domain import DOMAINS, MeasurementDomain
 from ..errors import ConfigError
+from ..patterns.units import DOMAINS, MeasurementDomain
 from ..printable import printable
 from .paragraph import complain
 
@@ -294,7 +294,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
 
 def write_settings(path: Path, configs: Sequence[Any], words: Sequence[str]) -> None:
     """Write `configs` as a settings file that repeats the run that was started by `words`."""
-    from .. import __version__
+    from ..version import __version__
 
     # A line of its own in the file, whatever file names hold.
     command = printable(shlex.join(words))

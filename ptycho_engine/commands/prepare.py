@@ -17,15 +17,15 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from ..data.centring import centre_of_mass, mean_counts
-from ..data.domain import DOMAINS, MeasurementDomain
-from ..data.npz import AxisOrder
-from ..data.pretreatment import pretreat
-from ..data.raw_data import RawData
-from ..data.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan, load_scan
-from ..data.scan_directory import write_scan_directory
 from ..errors import DataValueError
+from ..formats.npz import AxisOrder
 from ..io.preflight import require_file_writable, require_writable
+from ..patterns.units import DOMAINS, MeasurementDomain
+from ..scan.centring import centre_of_mass, mean_counts
+from ..scan.pretreatment import pretreat
+from ..scan.raw_data import RawData
+from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan, load_scan
+from ..scan.scan_directory import write_scan_directory
 from .options import add_verify
 from .paragraph import say
 

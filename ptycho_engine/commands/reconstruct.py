@@ -29,22 +29,21 @@ from typing import Any
 import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
-from ..data.npz import write_arrays
-from ..data.scan import Scan, is_ptychodus_directory, load_scan, verify_scan
 from ..errors import ConfigError
-from ..events import Reconstructed
-from ..figures import object_figure, save_figure
-from ..files.archive import ModelArchive, find_archive
-from ..files.packaged import NO_MODEL, load_model
-from ..files.product import write_product
-from ..files.product_exchange import ExportMeta, product_of_rawdata
+from ..formats.archive import ModelArchive, find_archive
+from ..formats.npz import write_arrays
+from ..formats.packaged import NO_MODEL, load_model
+from ..formats.product import write_product
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
 from ..io.staging import staged
-from ..pipeline.evaluate import ObjectFile, read_object
-from ..pipeline.quality import require_comparable, scan_box, scanned_box
-from ..pipeline.reconstruct import reconstruct, require_fit
-from ..pipeline.result import Reconstruction
+from ..reconstruction.evaluate import ObjectFile, read_object
+from ..reconstruction.picture import object_figure, save_figure
+from ..reconstruction.reconstruct import reconstruct, require_fit
+from ..reconstruction.result import Reconstructed, Reconstruction
+from ..scan.product_exchange import ExportMeta, product_of_rawdata
+from ..scan.scan import Scan, is_ptychodus_directory, load_scan, verify_scan
+from ..scoring.scores import require_comparable, scan_box, scanned_box
 from .evaluate import TABLES, report_scores, unique
 from .interrupt import stop_on_interrupt
 from .options import add_settings, add_stated, add_verify, read_settings, stated

@@ -33,18 +33,18 @@ from pathlib import Path
 import numpy as np
 
 from ..config import PyTorchExecutionConfig, TrainingConfig
-from ..data.scan import Scan, load_training_scans
 from ..errors import ConfigError
 from ..events import EpochDone, ModelSaved
-from ..files.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, load_archive
+from ..formats.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, load_archive
 from ..io.preflight import require_room, require_writable
 from ..network.plan import build_plan
-from ..pipeline.simulated import UNKNOWN, ObjectVariety, SimulatedScans
-from ..pipeline.sources import TrainingSource
-from ..pipeline.train import train
-from ..pipeline.universal import EPOCH_STEPS, train_universal
+from ..scan.scan import Scan, load_training_scans
 from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
+from ..training.simulated import UNKNOWN, ObjectVariety, SimulatedScans
+from ..training.sources import TrainingSource
+from ..training.train import train
+from ..training.universal import EPOCH_STEPS, train_universal
 from .interrupt import stop_on_interrupt
 from .options import add_settings, add_stated, add_verify, read_settings, stated, write_settings
 from .paragraph import say

@@ -14,7 +14,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from ..files.product_validation import find_violations
+from ..formats.product_validation import find_violations
 from .paragraph import complain, say_json
 
 EXIT_INVALID = 1

@@ -98,7 +98,7 @@ def write_sealed(
     ArchiveError
         If it is larger than what is read again.
     """
-    from .. import __version__
+    from ..version import __version__
 
     assert set(members) == set(kind.members)
     size = sum(map(len, members.values()))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .refinement import DescentPhysics, ScanPhysics
+from .likelihood import DescentPhysics, ScanPhysics
 
 __all__ = [
     'AcceleratedDescent',

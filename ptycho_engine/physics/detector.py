@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import fft
 from scipy.ndimage import binary_propagation, median_filter
 
-from .refinement import Residuals
+from .likelihood import Residuals
 
 __all__ = ['unexplained_pixels']
 

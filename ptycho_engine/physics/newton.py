@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .descent import WEAKEST_STEP, difference, divergence, real_product, step_curvature
-from .refinement import ScanPhysics
+from .likelihood import ScanPhysics
 
 __all__ = ['NewtonStep']
 

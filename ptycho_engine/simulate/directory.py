@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.diffraction_file import AssembledPatterns, write_diffraction_file
-from ..data.raw_data import RawData
-from ..files.product import ProductData, write_product
+from ..formats.diffraction_file import AssembledPatterns, write_diffraction_file
+from ..formats.product import ProductData, write_product
 from ..io.folder_lock import sole_writer
 from ..io.staging import staged
 from ..physics.geometry import ObjectGrid, wavelength_m
+from ..scan.raw_data import RawData
 from .detector import without_truth
 
 __all__ = ['FILES', 'settings_text', 'write_scan']

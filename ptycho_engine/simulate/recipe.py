@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..data.raw_data import RawData
 from ..errors import ConfigError, DataValueError
 from ..physics.geometry import ObjectGrid, wavelength_m
+from ..scan.raw_data import RawData
 from .detector import random_bad_pixels, simulate_scan
 from .objects import OBJECT_FAMILIES, make_object
 from .probes import defocused_probe, with_incoherent_modes, zone_plate_probe

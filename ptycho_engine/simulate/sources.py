@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_column, as_numbers
-from ..data.npz import read_arrays
 from ..errors import DataValueError
-from ..files.product import MOST_NUMBERS, is_hdf5_name, read_product
+from ..formats.npz import read_arrays
+from ..formats.product import MOST_NUMBERS, is_hdf5_name, read_product
 from ..io.damage import reading
 from ..io.npy import read_body, read_header
 from ..io.regular import open_regular

@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.npz import PATTERN_KEYS, read_headers
-from ..data.patterns import Patterns
-from ..data.raw_data import RawData
-from ..data.scan import (
+from ..errors import DataFileNotFoundError, DataValueError
+from ..formats.npz import PATTERN_KEYS, read_headers
+from ..formats.product import ProductData, is_hdf5_name, read_product
+from ..formats.training_file import is_training_file
+from ..patterns.frame_stack import StoredStack
+from ..patterns.stack import Patterns
+from ..physics.forward import predict_intensity
+from ..scan.product_exchange import import_product_to_rawdata
+from ..scan.raw_data import RawData
+from ..scan.scan import (
     DIFFRACTION_FILE,
     PRODUCT_FILE,
     Scan,
@@ -21,12 +27,6 @@ from ..data.scan import (
     is_ptychodus_directory,
     load_scan,
 )
-from ..data.stored import StoredStack
-from ..data.training_file import is_training_file
-from ..errors import DataFileNotFoundError, DataValueError
-from ..files.product import ProductData, is_hdf5_name, read_product
-from ..files.product_exchange import import_product_to_rawdata
-from ..physics.forward import predict_intensity
 from .probes import illuminated_width
 from .scans import raster_positions
 from .sources import read_mask, read_positions, read_probe

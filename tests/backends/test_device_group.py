@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from ptycho_engine.backends.base import create_backend
-from ptycho_engine.backends.pytorch import group
-from ptycho_engine.backends.pytorch.group import DeviceGroupBackend
+from ptycho_engine.backends.pytorch import device_group as group
+from ptycho_engine.backends.pytorch.device_group import DeviceGroupBackend
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError
-from ptycho_engine.events import EpochDone, ModelSaved, Reconstructed
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.files.checkpoint import load_checkpoint
+from ptycho_engine.events import EpochDone, ModelSaved
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.checkpoint import load_checkpoint
 from ptycho_engine.network.plan import initial_weights, training_plan
-from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.training.train import train
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 ONE = PyTorchExecutionConfig(accelerator='cpu')

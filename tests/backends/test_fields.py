@@ -9,14 +9,14 @@ import pytest
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.network.plan import (
     INTENSITY_SCALE,
     PROBE_CORRECTION,
     initial_weights,
     training_plan,
 )
-from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 pytestmark = pytest.mark.usefixtures('slim_cnn')

@@ -27,10 +27,10 @@ finders[finders.index(importlib.machinery.PathFinder)] = WithoutBlocked
 import ptycho_engine
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.training.train import train
 from tests.conftest import small_scan
 
 for name in ptycho_engine.__all__:

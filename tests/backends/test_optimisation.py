@@ -8,9 +8,9 @@ import pytest
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.network.plan import build_plan
-from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 MODEL = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
@@ -147,7 +147,7 @@ def test_opt_03_and_05_momentum(name, batch):
     [('adam', '32-true'), ('adamw', '64-true'), ('sgd', '32-true'), ('adamw', '16-mixed')],
 )
 def test_opt_07_the_state_is_put_back_exactly(name, batch, optimizer, precision):
-    """On one backend; tests/pipeline/test_resume.py goes on with a fresh one."""
+    """On one backend; tests/training/test_resume.py goes on with a fresh one."""
     backend = make(name, precision, optimizer=optimizer)
     states = []
     for _ in range(2):

@@ -11,18 +11,19 @@ import torch
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import EpochDone, Reconstructed
-from ptycho_engine.files.archive import load_archive
+from ptycho_engine.events import EpochDone
+from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.network.plan import INTENSITY_SCALE, PROBE_CORRECTION, initial_weights, training_plan
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.probe import correct_probe
-from ptycho_engine.pipeline.physics_images import PhysicsImages
-from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.sources import GroupedScan
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import scan_box, score
+from ptycho_engine.training.physics_images import PhysicsImages
+from ptycho_engine.training.sources import GroupedScan
+from ptycho_engine.training.train import train
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')

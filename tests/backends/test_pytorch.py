@@ -6,17 +6,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptycho_engine.backends.base import Batch, create_backend
+from ptycho_engine.backends.pytorch import likelihood as refine
 from ptycho_engine.backends.pytorch import physics as tp
-from ptycho_engine.backends.pytorch import refine
 from ptycho_engine.backends.pytorch.backend import one_device
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError, ConfigError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
-from ptycho_engine.pipeline.held_out import scan_patterns
-from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 SMALL = ModelConfig(N=64, n_filters_scale=1, architecture='cnn')

@@ -13,17 +13,17 @@ pytest.importorskip('tensorflow')
 import tensorflow as tf
 
 from ptycho_engine.backends.base import create_backend
+from ptycho_engine.backends.tensorflow import likelihood as refine
 from ptycho_engine.backends.tensorflow import physics as tp
-from ptycho_engine.backends.tensorflow import refine
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
-from ptycho_engine.physics.refinement import draw_held_out
-from ptycho_engine.pipeline.held_out import scan_patterns
-from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.physics.likelihood import draw_held_out
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 ROOT = Path(__file__).parents[2]

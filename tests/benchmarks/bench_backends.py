@@ -21,14 +21,14 @@ from quality_scenes import SIZE, TEXTURES, Texture, raster_scan, run1084_scan
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.files.archive import ModelArchive, load_archive
-from ptycho_engine.pipeline.quality import Scores, scan_box, score
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.simulated import SimulatedScans
-from ptycho_engine.pipeline.sources import MeasuredScans, TrainingSource
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.formats.archive import ModelArchive, load_archive
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import Scores, scan_box, score
 from ptycho_engine.simulate import without_truth
+from ptycho_engine.training.simulated import SimulatedScans
+from ptycho_engine.training.sources import MeasuredScans, TrainingSource
+from ptycho_engine.training.train import train
 
 PHOTONS = 1e6
 TRAINING_SEED = 99

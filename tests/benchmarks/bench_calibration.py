@@ -25,11 +25,11 @@ from outside_scenes import SIDE, SIZE, intensities, make_object
 
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import Reconstructed
-from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import scan_box, score
 
 SETS = {'tuning': range(100, 103), 'table': range(300, 312)}
 """Seeds: those that settings may be chosen by, and those of the table."""

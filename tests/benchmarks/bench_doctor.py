@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ptycho_engine.config import InferenceConfig
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import Reconstructed
-from ptycho_engine.examine.changes import changed
-from ptycho_engine.examine.diagnosis import Diagnosis, diagnose
-from ptycho_engine.files.packaged import load_model
-from ptycho_engine.pipeline.quality import score
-from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.diagnostics.changes import changed
+from ptycho_engine.diagnostics.diagnosis import Diagnosis, diagnose
+from ptycho_engine.formats.packaged import load_model
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import score
 from ptycho_engine.simulate import OBJECT_FAMILIES, make_object, make_positions, simulate_scan
 from ptycho_engine.simulate.recipe import Recipe
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptycho_engine.data.npz import write_arrays
+from ptycho_engine.formats.npz import write_arrays
 from ptycho_engine.io import atomic
 from ptycho_engine.io.atomic import atomic_path
 from ptycho_engine.io.folder_lock import sole_writer

@@ -27,10 +27,10 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho_engine.data.scan import Scan, load_scan
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.scan.scan import Scan, load_scan
+from ptycho_engine.training.train import train
 from tests.conftest import small_scan
 
 QUIET = PyTorchExecutionConfig(enable_progress_bar=False)

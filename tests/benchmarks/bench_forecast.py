@@ -15,12 +15,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'conformance'))
 from scan_maker import simulated_scan
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import BatchDone, EpochDone, PatchesDone, Reconstructed, SweepDone
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.files.packaged import NO_MODEL, load_model
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.events import BatchDone, EpochDone, PatchesDone, SweepDone
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.packaged import NO_MODEL, load_model
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.training.train import train
 from ptychopinn_ptychodus.reference_speeds import core_seconds
 
 SETTINGS = (

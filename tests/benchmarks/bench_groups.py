@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ptycho_engine.data.grouping import build_groups, covering_groups, group_coverage
-from ptycho_engine.data.neighbours import Neighbourhood, find_neighbours
-from ptycho_engine.data.split import split_validation
+from ptycho_engine.scan.grouping import build_groups, covering_groups, group_coverage
+from ptycho_engine.scan.neighbours import Neighbourhood, find_neighbours
+from ptycho_engine.scan.split import split_validation
 
 LIMIT_S = {100_000: 1.0, 1_000_000: 10.0}
 LIMIT_BYTES = 2e9

@@ -40,8 +40,8 @@ WAYS = ('npz', 'pair', 'pair-lzf')
 
 def write_all(folder: Path, n: int, ways: list[str]) -> None:
     """Simulate `n` patterns in blocks and write them in every way."""
-    from ptycho_engine.data.npz import write_arrays
-    from ptycho_engine.files.product import ProductData, write_product
+    from ptycho_engine.formats.npz import write_arrays
+    from ptycho_engine.formats.product import ProductData, write_product
     from ptycho_engine.physics.forward import cut_patches, predict_intensity
     from ptycho_engine.physics.geometry import ObjectGrid, place_patches
     from ptycho_engine.simulate import defocused_probe, make_object, raster_positions
@@ -153,7 +153,7 @@ STEPS: dict[str, Callable[[Path, Path], str]] = {
 def run_step(name: str, path: Path, model: Path) -> None:
     """Run one step in this process and print its figures as JSON."""
     import ptycho_engine.backends.base
-    import ptycho_engine.data.scan  # noqa: F401  opening is timed without imports
+    import ptycho_engine.scan.scan  # noqa: F401  opening is timed without imports
 
     peak = 0.0
     ended = threading.Event()

@@ -20,11 +20,11 @@ from scipy.fft import fft2, ifft2
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.network.plan import build_plan, initial_weights
-from ptycho_engine.pipeline.held_out import scan_patterns
-from ptycho_engine.pipeline.prepared import PreparedScan
+from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
+from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 
 PATTERNS = 16
 

@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'conformance'))
 
 from scan_maker import simulated_scan
 
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import Reconstructed
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import scan_box, score
 from ptycho_engine.simulate import without_truth
+from ptycho_engine.training.train import train
 from ptychopinn_ptychodus.presets import apply_preset
 from ptychopinn_ptychodus.settings import ReconstructorSettings
 

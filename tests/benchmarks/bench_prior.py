@@ -37,13 +37,13 @@ from quality_scenes import STEP, TEXTURES, raster_scan
 
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import Reconstructed
-from ptycho_engine.files.archive import ModelArchive
-from ptycho_engine.files.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
-from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import reconstruct
+from ptycho_engine.formats.archive import ModelArchive
+from ptycho_engine.formats.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import scan_box, score
 
 HERE = Path(__file__).resolve().parent
 SCORES = HERE / 'prior_scores.json'

@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptycho_engine.files.product import ProductData, read_product, write_product
+from ptycho_engine.formats.product import ProductData, read_product, write_product
 
 REPEATS = 7
 LIMIT = 2.0

@@ -19,14 +19,14 @@ import numpy as np
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.model import ARCHITECTURES
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import ModelSaved, Reconstructed
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.pipeline.quality import scan_box, score
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.result import Reconstruction
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.events import ModelSaved
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed, Reconstruction
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import scan_box, score
 from ptycho_engine.simulate import simulate_scan
+from ptycho_engine.training.train import train
 
 
 def run1084_scan(data: Path, photons: float, seed: int = 0) -> Scan:

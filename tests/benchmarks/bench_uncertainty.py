@@ -6,7 +6,7 @@
 
 Size is the stated uncertainty divided by the true error, root mean squares over the scanned box. The
 correlation is that with the true error, root mean square over a Gaussian of 4 px. Errors are those after the
-alignment of the scores. ``--fit`` finds the shares of ``pipeline/uncertainty.py`` anew, with other objects
+alignment of the scores. ``--fit`` finds the shares of ``whole_scan/uncertainty.py`` anew, with other objects
 than those that the table is for; after a change of the solver or of the packaged prior it is due.
 """
 
@@ -30,15 +30,15 @@ from skimage.transform import resize
 
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data.scan import Scan
-from ptycho_engine.events import Reconstructed
-from ptycho_engine.files.packaged import NO_MODEL, load_model
-from ptycho_engine.pipeline import solve as solve_module
-from ptycho_engine.pipeline.quality import align, scan_box
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.uncertainty import PHYSICS_ALONE, WITH_PRIOR, Shares
+from ptycho_engine.formats.packaged import NO_MODEL, load_model
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.scoring.scores import align, scan_box
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ptycho_engine.simulate.structures import STRUCTURES, draw_structure
+from ptycho_engine.whole_scan import solver as solve_module
+from ptycho_engine.whole_scan.uncertainty import PHYSICS_ALONE, WITH_PRIOR, Shares
 
 FIELD_PX = 138
 """Side of the scanned area, for the small probe a third of it."""

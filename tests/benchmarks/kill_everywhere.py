@@ -37,10 +37,10 @@ import numpy as np
 from power_cut import Disk, read_record
 
 from ptycho_engine.commands import main as ptychopinn
-from ptycho_engine.data.diffraction_file import read_diffraction_file
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.files.checkpoint import load_checkpoint
-from ptycho_engine.files.product import read_product
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.checkpoint import load_checkpoint
+from ptycho_engine.formats.diffraction_file import read_diffraction_file
+from ptycho_engine.formats.product import read_product
 from ptycho_engine.io.folder_lock import tidy
 from ptycho_engine.io.staging import COMPLETE
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_engine.data.raw_data import RawData
+from ptycho_engine.scan.raw_data import RawData
 
 ENGINES = ('autodiff', 'lsqml', 'rpie')
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from outside_scenes import Scene
 
-from ptycho_engine.pipeline.quality import align, scan_box, score
+from ptycho_engine.scoring.scores import align, scan_box, score
 
 Object = npt.NDArray[np.complexfloating]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_engine.data.scan import Scan
+from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 SIZE = 64

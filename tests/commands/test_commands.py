@@ -15,8 +15,8 @@ import pytest
 from ptycho_engine.commands import COMMANDS, build_parser, main
 from ptycho_engine.commands import train as train_command
 from ptycho_engine.config import TrainingConfig
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.files.product import read_product
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.product import read_product
 from tests.conftest import small_scan
 
 

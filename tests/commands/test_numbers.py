@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from ptycho_engine.commands import main, reconstruct
-from ptycho_engine.examine.diagnosis import _Search
-from ptycho_engine.figures import save_figure
+from ptycho_engine.diagnostics.diagnosis import _Search
+from ptycho_engine.reconstruction.picture import save_figure
 from tests.conftest import small_scan
 
 FAILURE, MISTAKE = 1, 2

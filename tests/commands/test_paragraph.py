@@ -12,7 +12,7 @@ from ptycho_engine.commands import main
 from ptycho_engine.commands.paragraph import SentenceFormatter, beside, complain, say, say_json
 from ptycho_engine.commands.table import scores_table
 from ptycho_engine.errors import ArchiveNotFoundError, DataKeyError, EngineError
-from ptycho_engine.files.archive import load_archive, save_archive
+from ptycho_engine.formats.archive import load_archive, save_archive
 
 SENTENCE = 'one sentence that is longer than a narrow terminal, with /a/path/that/has/no-spaces/in-it.npz'
 

@@ -9,9 +9,9 @@ import pytest
 
 from ptycho_engine.commands import main
 from ptycho_engine.commands import reconstruct as reconstruct_command
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.files.product import read_product
-from ptycho_engine.files.product_validation import find_violations
+from ptycho_engine.formats.product import read_product
+from ptycho_engine.formats.product_validation import find_violations
+from ptycho_engine.scan.raw_data import RawData
 
 FILES = {'product.h5', 'reconstruction.npz', 'reconstruction.png'}
 

@@ -8,7 +8,7 @@ import pytest
 from ptycho_engine.commands import main
 from ptycho_engine.config import TrainingConfig
 from ptycho_engine.config.files import read_sections
-from ptycho_engine.files.archive import load_archive
+from ptycho_engine.formats.archive import load_archive
 
 WORDS = (
     '--epochs 2 --groups 16 --batch-size 8 --filters-scale 1 --architecture cnn '

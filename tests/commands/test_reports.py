@@ -12,10 +12,10 @@ from ptycho_engine.commands import main
 from ptycho_engine.commands.evaluate import unique
 from ptycho_engine.commands.table import scores_table
 from ptycho_engine.errors import DataValueError
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.files.product import read_product, write_product
-from ptycho_engine.pipeline.evaluate import read_object
-from ptycho_engine.pipeline.quality import scan_box, score
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.product import read_product, write_product
+from ptycho_engine.reconstruction.evaluate import read_object
+from ptycho_engine.scoring.scores import scan_box, score
 
 link = importlib.import_module('ptychopinn_ptychodus.link')
 

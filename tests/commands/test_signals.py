@@ -16,8 +16,8 @@ import pytest
 from ptycho_engine.commands import interrupt, main
 from ptycho_engine.commands.interrupt import Requests, Terminated, end_on_signals, stop_on_interrupt
 from ptycho_engine.errors import Cancelled
-from ptycho_engine.files.archive import load_archive
-from ptycho_engine.files.checkpoint import load_checkpoint
+from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals')
 
@@ -127,7 +127,7 @@ def test_cfg_18_a_stopped_reconstruction_leaves_nothing(directory, model, tmp_pa
 HALF = """
 import sys, time
 from ptycho_engine.commands import main
-from ptycho_engine.data import npz
+from ptycho_engine.formats import npz
 
 def slow(path, frames, **_):
     from ptycho_engine.io.atomic import atomic_path
@@ -138,7 +138,7 @@ def slow(path, frames, **_):
         for _ in range(600):
             time.sleep(0.1)
 
-import ptycho_engine.data.raw_data as raw_data
+import ptycho_engine.scan.raw_data as raw_data
 raw_data.write_arrays = slow
 sys.exit(main(sys.argv[1:]))
 """

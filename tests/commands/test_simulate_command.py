@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ptycho_engine.commands import main
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import load_scan
-from ptycho_engine.files.fixture import pattern_correlations
-from ptycho_engine.files.product import read_product
+from ptycho_engine.formats.product import read_product
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import load_scan
+from ptycho_engine.upstream.fixture import pattern_correlations
 from tests.conftest import small_scan
 
 SMALL = ('--size', '32', '--points', '5x6', '--step-px', '4', '--quiet')

@@ -9,7 +9,7 @@ import time
 import h5py
 import pytest
 
-from ptycho_engine.files.product import write_product
+from ptycho_engine.formats.product import write_product
 from tests.conftest import flat_product
 
 INTERRUPTED, FAILURE, BROKEN_PIPE = 130, 1, 141

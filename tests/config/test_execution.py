@@ -10,14 +10,15 @@ import pytest
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.config.execution import OVERRIDING
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import BackendUnavailableError, ConfigError
-from ptycho_engine.events import PatchesDone, Reconstructed
-from ptycho_engine.files.archive import load_archive
+from ptycho_engine.events import PatchesDone
+from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.network.plan import build_plan, initial_weights
-from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.reconstruct import reconstruct
-from ptycho_engine.pipeline.train import train
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.training.train import train
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 pytestmark = pytest.mark.usefixtures('slim_cnn')

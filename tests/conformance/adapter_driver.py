@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptychodus.plugins.h5_product_file import H5ProductFileIO
 
-from ptycho_engine.files.product import write_product
+from ptycho_engine.formats.product import write_product
 from ptychopinn_ptychodus.conversion import product_data
 
 for path in sorted(Path(sys.argv[1]).glob('ours-*.h5')):

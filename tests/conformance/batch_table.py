@@ -25,7 +25,7 @@ from conftest import HERE
 from releases import SUPPORTED, environment_of, unpack
 from scan_maker import product_of, simulated_scan, write_scan, write_settings
 
-from ptycho_engine.files.product import write_product
+from ptycho_engine.formats.product import write_product
 from ptychopinn_ptychodus.conversion import product_data
 
 __all__ = ['BACKENDS', 'FAILURES', 'WITHOUT_TRAINING', 'Row', 'batch_table', 'markdown', 'release_scan']

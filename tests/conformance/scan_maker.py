@@ -16,10 +16,10 @@ from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import Product, ProductMetadata
 
 from ptycho_engine.config import ModelConfig, TrainingConfig
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.files.archive import ModelArchive, save_archive
+from ptycho_engine.formats.archive import ModelArchive, save_archive
 from ptycho_engine.network.plan import initial_weights, training_plan
 from ptycho_engine.physics.scaling import ScaleRecord
+from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 
 PIXEL_M = 20e-9

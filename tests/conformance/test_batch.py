@@ -20,9 +20,9 @@ from conftest import PATIENCE_S, Finished, Trained
 from processes import LONG, children, long_run, seconds_until_gone
 from scan_maker import simulated_scan, write_patterns, write_scan, write_settings
 
-from ptycho_engine.files.archive import load_archive, save_archive
-from tests.files.hostile_archives import again, hdf5, spoilt_weights, unzip, virtual
-from tests.files.test_archive import in_format_1, tiny_model
+from ptycho_engine.formats.archive import load_archive, save_archive
+from tests.formats.hostile_archives import again, hdf5, spoilt_weights, unzip, virtual
+from tests.formats.test_archive import in_format_1, tiny_model
 
 pytestmark = pytest.mark.ptychodus
 Run = Callable[..., Finished]
@@ -61,7 +61,7 @@ def test_reconstruction_keeps_the_product_and_gives_an_object(
     """API-43, API-44, API-26; API-23: with the uncertainty."""
     from ptychodus.api.io import load_product
 
-    from ptycho_engine.files.product import read_product
+    from ptycho_engine.formats.product import read_product
 
     shutil.copy(trained.out / 'model.zip', scan_copy)
     out = scan_copy.parent / 'OUT'
@@ -284,7 +284,7 @@ def test_long_steps_and_several_modes_leave_no_gaps(cases: Cases) -> None:
     """API-23, API-25."""
     from ptychodus.api.io import load_product
 
-    from ptycho_engine.files.product import read_product
+    from ptycho_engine.formats.product import read_product
 
     assert cases.finished['long-steps'].code == 0, cases.finished['long-steps'].log
     product = read_product(cases.out('long-steps') / 'product.h5')

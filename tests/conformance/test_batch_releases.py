@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from batch_table import FAILURES, WITHOUT_TRAINING, Row, batch_table
 
-from ptycho_engine.files.archive import read_manifest
-from ptycho_engine.files.product import read_product
+from ptycho_engine.formats.archive import read_manifest
+from ptycho_engine.formats.product import read_product
 
 pytestmark = [pytest.mark.ptychodus, pytest.mark.releases, pytest.mark.usefixtures('ptychodus_plugin')]
 

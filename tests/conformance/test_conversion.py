@@ -19,9 +19,9 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 from scan_maker import product_of, simulated_scan
 
-from ptycho_engine.data.raw_data import RawData
 from ptycho_engine.errors import DataValueError, DivergedError
-from ptycho_engine.files.product import read_product, write_product
+from ptycho_engine.formats.product import read_product, write_product
+from ptycho_engine.scan.raw_data import RawData
 from ptychopinn_ptychodus.compat import positions
 from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
 from ptychopinn_ptychodus.inference_run import _saveable

@@ -15,11 +15,11 @@ pytest.importorskip('ptychodus.api.settings')
 from scan_maker import simulated_scan, write_model
 
 from ptycho_engine.config import InferenceConfig
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import ArchiveError, BackendUnavailableError, ConfigError
-from ptycho_engine.files import packaged
-from ptycho_engine.files.archive import load_archive, save_archive
-from ptycho_engine.files.packaged import PACKAGED_PRIOR
+from ptycho_engine.formats import packaged
+from ptycho_engine.formats.archive import load_archive, save_archive
+from ptycho_engine.formats.packaged import PACKAGED_PRIOR
+from ptycho_engine.scan.scan import Scan
 from ptychopinn_ptychodus import choices
 from ptychopinn_ptychodus.fields import FIELDS, tool_tip
 from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, training_forecast

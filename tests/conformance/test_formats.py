@@ -17,12 +17,12 @@ import ptychodus.api.io as ptychodus_io
 from ptychodus.api.reconstruct import ReconstructInput
 from scan_maker import PIXEL_M, product_of, simulated_scan, write_scan
 
-from ptycho_engine.data.grouping import build_groups
-from ptycho_engine.data.memmap import MemmapDatasetBridge
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import Scan, find_training_scans, load_scan, load_training_scans
 from ptycho_engine.errors import DataKeyError, DataValueError
-from ptycho_engine.files.product_exchange import export_product_from_rawdata
+from ptycho_engine.scan.grouping import build_groups
+from ptycho_engine.scan.product_exchange import export_product_from_rawdata
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan, find_training_scans, load_scan, load_training_scans
+from ptycho_engine.upstream.memmap import MemmapDatasetBridge
 
 pytestmark = pytest.mark.ptychodus
 

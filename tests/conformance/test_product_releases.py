@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from releases import ROOT, unpack
 
-from ptycho_engine.files.product import ProductData, read_product, write_product
-from ptycho_engine.files.product_validation import find_violations
+from ptycho_engine.formats.product import ProductData, read_product, write_product
+from ptycho_engine.formats.product_validation import find_violations
 
 pytestmark = pytest.mark.releases
 

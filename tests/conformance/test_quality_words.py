@@ -9,10 +9,10 @@ from typing import cast
 import numpy as np
 import pytest
 
-from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.refine import Refinement
-from ptycho_engine.pipeline.report import QualityReport
-from ptycho_engine.pipeline.solve import Solution
+from ptycho_engine.reconstruction.report import QualityReport
+from ptycho_engine.whole_scan.refine import Refinement
+from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.solver import Solution
 from ptychopinn_ptychodus.quality import Figures, figures_of, remark_on_simulated, simulated_epochs
 
 REFINEMENT = Refinement(

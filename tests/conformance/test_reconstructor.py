@@ -14,7 +14,7 @@ from conftest import Trained
 from ptychodus.api.reconstruct import TrainableReconstructor
 
 from ptycho_engine.errors import ArchiveError, ArchiveNotFoundError, DataFileNotFoundError, OutputError
-from ptycho_engine.files.archive import load_archive
+from ptycho_engine.formats.archive import load_archive
 from ptychopinn_ptychodus.algorithm import PhysicsReconstructor
 from ptychopinn_ptychodus.loaded_model import PRIOR, ScanFacts
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor

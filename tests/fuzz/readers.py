@@ -14,13 +14,12 @@ import numpy as np
 
 from ptycho_engine.commands import main
 from ptycho_engine.config.files import read_sections
-from ptycho_engine.data.groups_cache import scan_neighbourhood
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import load_training_scans
 from ptycho_engine.errors import EngineError
-from ptycho_engine.files.archive import load_archive, read_manifest
-from ptycho_engine.files.checkpoint import load_checkpoint
-from ptycho_engine.files.product import read_product, write_product
+from ptycho_engine.formats.archive import load_archive, read_manifest
+from ptycho_engine.formats.checkpoint import load_checkpoint
+from ptycho_engine.formats.product import read_product, write_product
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import load_training_scans
 
 from . import mutate
 from .samples import GRIDSIZE, NEIGHBOURS, Samples
@@ -172,7 +171,7 @@ def read_cache(path: Path, samples: Samples) -> str:
     """Draw neighbours with a damaged cache beside the scan: always those of the positions."""
     scan = path.parent / samples.npz.name
     shutil.copy(samples.npz, scan)
-    found = scan_neighbourhood(RawData.from_file(scan), GRIDSIZE, NEIGHBOURS)
+    found = RawData.from_file(scan).neighbourhood(GRIDSIZE, NEIGHBOURS)
     return _digest(found.near)
 
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.config.files import write_sections
-from ptycho_engine.data.groups_cache import cache_paths, cached_neighbours
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.files.archive import ModelArchive, save_archive
-from ptycho_engine.files.checkpoint import Checkpoint, Progress, save_checkpoint
-from ptycho_engine.files.product_exchange import ExportMeta, export_product_from_rawdata
+from ptycho_engine.formats.archive import ModelArchive, save_archive
+from ptycho_engine.formats.checkpoint import Checkpoint, Progress, save_checkpoint
 from ptycho_engine.network.plan import build_plan, initial_weights
+from ptycho_engine.scan.groups_cache import cache_paths, cached_neighbours
+from ptycho_engine.scan.product_exchange import ExportMeta, export_product_from_rawdata
+from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.simulate.directory import write_scan
 from tests.conftest import small_scan
-from tests.files.test_archive import small_model
+from tests.formats.test_archive import small_model
 
 GRIDSIZE, NEIGHBOURS = 2, 5
 SIDE = 32

@@ -26,8 +26,8 @@ from ptycho_engine import (
     train,
 )
 from ptycho_engine.config.training import BACKENDS
-from ptycho_engine.data import groups_cache
 from ptycho_engine.errors import BackendUnavailableError
+from ptycho_engine.scan import groups_cache
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'pytorch_integration' / 'minimal_dataset_v1.npz'
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_engine.data.npz import write_arrays
+from ptycho_engine.formats.npz import write_arrays
 from ptycho_engine.io import atomic
 from ptycho_engine.io.atomic import TEMPORARY, atomic_path, new_temporary, remove_leftovers
 from ptycho_engine.io.owner import Owner

@@ -71,7 +71,7 @@ def test_npz_06_damage_and_hostile_endings_are_no_text(tmp_path, monkeypatch):
 
 
 def test_npz_06_the_metadata_of_the_original_are_read(tmp_path):
-    from ptycho_engine.data.npz import read_arrays
+    from ptycho_engine.formats.npz import read_arrays
 
     stream = io.BytesIO()
     np.savez(

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ptycho_engine.data.raw_data import RawData
-from ptycho_engine.data.scan import Scan
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.physics.descent import AcceleratedDescent
-from ptycho_engine.physics.refinement import NumpyScanPhysics
+from ptycho_engine.physics.likelihood import NumpyScanPhysics
 from ptycho_engine.physics.scaling import MOST_COUNTS, PRESUMED_COUNTS, measure_scale
-from ptycho_engine.pipeline.held_out import scan_patterns
-from ptycho_engine.pipeline.prepared import PreparedScan
-from ptycho_engine.pipeline.reconstruct import judge_fit
+from ptycho_engine.reconstruction.reconstruct import judge_fit
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
 
 # So much light that neither the background in the likelihood nor photon noise is seen.

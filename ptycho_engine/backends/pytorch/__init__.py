@@ -3,7 +3,7 @@
 from ...config import PyTorchExecutionConfig
 from ..base import Backend
 from .backend import PyTorchBackend
-from .group import DeviceGroupBackend
+from .device_group import DeviceGroupBackend
 
 __all__ = ['make_backend']
 

@@ -17,13 +17,13 @@ from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
 from ...network.denoiser import LOOKS
 from ...network.plan import NetworkPlan
-from ...physics.refinement import ScanPatterns
+from ...physics.likelihood import ScanPatterns
 from ..base import Batch, Illumination, StepResult
-from ..weighting import LossWeights
+from ..losses import LossWeights
 from . import physics
+from .likelihood import TorchScanPhysics
 from .network import CnnNetwork, PriorNetwork, PtychographyNetwork, make_network
 from .optimiser import Optimiser
-from .refine import TorchScanPhysics
 
 __all__ = ['PyTorchBackend', 'one_device', 'real_type']
 

@@ -12,14 +12,14 @@ import tensorflow as tf
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.denoiser import LOOKS
 from ...network.plan import NetworkPlan
-from ...physics.refinement import ScanPatterns
+from ...physics.likelihood import ScanPatterns
 from ..base import Batch, Illumination, StepResult
-from ..weighting import LossWeights
+from ..losses import LossWeights
 from . import physics
 from .devices import make_strategy, set_determinism
+from .likelihood import TensorFlowScanPhysics
 from .network import CnnNetwork, Exposure, PriorNetwork, PtychographyNetwork, make_network, real_type
 from .optimiser import Optimiser
-from .refine import TensorFlowScanPhysics
 
 __all__ = ['TensorFlowBackend']
 

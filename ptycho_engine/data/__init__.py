@@ -1,1 +1,0 @@
-"""Scan data: validated records, file readers and grouping."""

@@ -1,0 +1,407 @@
+"""Whether patterns, probe and positions agree down to photon noise, and what would make them.
+
+The physics solver runs on a small part of the scan from a flat object, and the deviance of pixels that it
+was not shown is held against what photon noise leaves (clauses DOCTOR-* of ``specs/data_contracts.md``).
+Where that is far, or something else surely fits better, every known mistake is undone in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+from ..errors import DataValueError
+from ..scan.raw_data import RawData
+from .changes import (
+    POSITIONS,
+    Change,
+    affine_map,
+    bad_pixels,
+    fftshifted_patterns,
+    multiplied_positions,
+    orders,
+    orientations_of_patterns,
+    orientations_of_positions,
+    orientations_of_probe,
+    propagated_probe,
+    rolled_patterns,
+    with_offset,
+)
+from .pixels import suspects, tied_pixels
+from .trial_fit import Free, Judgement, TrialFit
+from .trials import (
+    FEWEST_PATTERNS,
+    NEAR,
+    Reading,
+    Trials,
+    is_too_little,
+    median_step,
+    off_centre,
+    probe_width,
+)
+
+__all__ = ['Cause', 'Diagnosis', 'diagnose']
+
+ROUNDS, PIXEL_ROUNDS = 3, 5
+"""Most causes that are looked for one after another, and most looks at the pixels that stand out."""
+
+LEAST_GAIN, SURE = 0.015, 4.0
+"""Part by which the deviance must fall, and in how many standard errors, for a cause to be named."""
+CLEAR = 0.8
+"""Part of the ratio to noise that a clear cause, or a better one than another, leaves at most."""
+
+MILD, PLAUSIBLE = 2.5, 2.0
+"""Ratios to noise up to which wrong axes of the scan are likelier than patterns that are turned, and up to
+which another unit makes sense of a scan without overlap."""
+SCREENING_ITERATIONS, FINALISTS = 14, 3
+"""Iterations in which all of many changes are tried, and how many are tried in earnest."""
+FREE_ITERATIONS = 24, 60
+"""Iterations with other things free beside the object: to see whether it matters, and to find them."""
+LARGEST_MAP = 0.4
+"""Largest change of a step, relative to it, by a map of the positions that is no unit and no orientation."""
+AFFINE_PARTS = 1, 3
+"""Times as many patterns with which a map of the positions is refined."""
+OFFSETS = 4
+"""Parts of a pixel by which positions are moved along each axis to see what suits the object."""
+EARLY, HARMLESS_SHIFT = 8, 3
+"""Iterations after which patterns off centre by so many pixels show; later a phase ramp explains it."""
+STEP_RANGE, SCALES = (0.03, 0.8), 64
+"""Steps relative to the probe's width among which the unit of positions is looked for, and how many."""
+ROUND, ROUND_SIZE = 0.03, 0.002
+"""Relative distance from a power of ten, and from a pixel size of two digits, within which a unit is that."""
+CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Phases in radians at the edge of the patterns that a probe may be out of focus by, of both signs."""
+CALIBRATED = 'ptychopinn reconstruct IN finds it by itself (--calibrate auto)'
+"""What to do about what a file does not hold."""
+TIED = 4
+"""Pixels of one pattern that share the largest value of all from which on they are saturated."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One thing that is wrong with a scan."""
+
+    key: str
+    """Its name for programs."""
+    sentence: str
+    """What is wrong; begins with a small letter, without a full stop."""
+    remedy: str
+    """What to do, without a full stop; empty where a repair of the file does it."""
+    change: Change | None
+    """What undoes it; None where the file cannot hold that."""
+    before: float
+    """Held-out deviance relative to noise before."""
+    after: float
+    """And when it is undone."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether it makes much of a difference."""
+        return self.after < CLEAR * self.before
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How well a scan can be explained."""
+
+    ratio: float
+    """Held-out deviance of the scan as given, relative to photon noise."""
+    near: bool
+    """Whether that is near noise."""
+    causes: tuple[Cause, ...]
+    explained: float
+    """The ratio when all causes are undone."""
+    solved: bool
+    """Whether that is near noise."""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """How a repaired file differs."""
+        return tuple(cause.change for cause in self.causes if cause.change is not None)
+
+
+def diagnose(raw: RawData) -> Diagnosis | None:
+    """Try a scan as it is and, where that is far from photon noise, every way to read it otherwise.
+
+    None where there is too little of it to tell, nothing overlaps, or the middle of the scan is dark.
+    """
+    if len(raw) < FEWEST_PATTERNS:
+        return None
+    try:
+        return _Search(raw).run()
+    except DataValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A cause, the scan without it, and the fit of that."""
+
+    cause: Cause
+    reading: Reading
+    fit: TrialFit
+
+
+class _Search:
+    """Goes from cause to cause, the best one first."""
+
+    def __init__(self, raw: RawData) -> None:
+        self._raw = raw
+        self._trials = Trials(raw)
+        self._reading = Reading()
+
+    def run(self) -> Diagnosis | None:
+        causes: list[Cause] = []
+        if is_too_little(self._raw):
+            found = next(self._scales(None, _hopeless()), None)
+            if found is None or found.cause.after > PLAUSIBLE:
+                return None
+            causes.append(found.cause)
+            self._reading, fit = found.reading, found.fit
+            ratio, near, limit = float('inf'), False, NEAR
+        else:
+            fit = self._trials.fit(self._reading)
+            ratio, limit = fit.judge().ratio, self._trials.limit(fit)
+            near = ratio <= limit
+        while len(causes) < ROUNDS:
+            found = self._next(fit, limit)
+            if found is None:
+                break
+            causes.append(found.cause)
+            self._reading, fit = found.reading, found.fit
+            limit = self._trials.limit(fit)
+        explained = fit.judge().ratio
+        if explained > limit and not np.isfinite(ratio):
+            return None
+        return Diagnosis(ratio, near, tuple(causes), explained, explained <= limit)
+
+    def _next(self, fit: TrialFit, limit: float) -> _Found | None:
+        """Return the next cause: the first that brings the scan near noise, else the best."""
+        judged = fit.judge()
+        best: _Found | None = None
+        for step in self._steps(judged.ratio, limit):
+            for found in step(fit, judged):
+                after = found.cause.after
+                if not (found.cause.clear or _gains(judged, found.fit.judge())):
+                    continue
+                if best is None or after < (CLEAR if best.cause.after > NEAR else 1) * best.cause.after:
+                    best = found
+            if best is not None and best.cause.after <= NEAR:
+                break
+        return best
+
+    def _steps(
+        self, ratio: float, limit: float
+    ) -> Sequence[Callable[[TrialFit, Judgement], Iterator[_Found]]]:
+        """Return what is looked for, the simplest first."""
+        if ratio <= limit:
+            return self._centres, self._pixels, self._intensities, self._background, self._affine
+        mild = ratio < MILD
+        return (
+            self._centres,
+            self._pixels,
+            self._background,
+            self._intensities,
+            *((self._affine, self._orientations) if mild else (self._orientations, self._affine)),
+            self._scales,
+            self._defocus,
+            self._probe,
+            self._positions,
+        )
+
+    def _undone(self, change: Change, judged: Judgement, fit: TrialFit | None = None) -> _Found:
+        if change.kind == POSITIONS:
+            change = self._best_offset(change)
+        reading = self._reading.then(change)
+        fit = fit or self._trials.fit(reading)
+        cause = Cause(change.key, change.sentence, '', change, judged.ratio, fit.judge().ratio)
+        return _Found(cause, reading, fit)
+
+    def _best_offset(self, change: Change) -> Change:
+        """Return a change of positions with the offset by parts of a pixel that fits best."""
+        steps = np.arange(OFFSETS) / OFFSETS
+        changes = [with_offset(change, dy, dx) for dy in steps for dx in steps]
+        ratios = [self._quick(changed) for changed in changes]
+        best = int(np.argmin(ratios))
+        return changes[best] if ratios[best] < (1 - LEAST_GAIN) * ratios[0] else change
+
+    def _quick(self, change: Change) -> float:
+        """Return the ratio to noise of a short fit of a smaller part."""
+        reading = self._reading.then(change)
+        return self._trials.fit(reading, SCREENING_ITERATIONS, self._trials.screened).judge().ratio
+
+    def _freed(
+        self, free: Free, judged: Judgement, sentence: Callable[[TrialFit], str], remedy: str
+    ) -> Iterator[_Found]:
+        """Yield what it brings to fit something that the file does not hold."""
+        if free in self._reading.free:
+            return
+        reading = self._reading.freeing(free)
+        fit = self._trials.fit(reading, FREE_ITERATIONS[1] if free in ('probe', 'positions') else 40)
+        yield _Found(Cause(free, sentence(fit), remedy, None, judged.ratio, fit.judge().ratio), reading, fit)
+
+    def _centres(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        shift, size = off_centre(fit.raw), fit.raw.N
+        largest = max(abs(step) for step in shift)
+        if largest == 0 or (largest < HARMLESS_SHIFT and judged.ratio <= NEAR):
+            return
+        corner = all(abs(abs(step) - size // 2) <= 1 for step in shift)
+        change = fftshifted_patterns(size) if corner else rolled_patterns(*shift)
+        if largest >= HARMLESS_SHIFT:
+            readings = self._reading, self._reading.then(change)
+            before, after = (
+                self._trials.fit(reading, EARLY, self._trials.screened).judge() for reading in readings
+            )
+            if not after.ratio < CLEAR * before.ratio:
+                return
+            judged = before if before.ratio > judged.ratio else judged
+        yield self._undone(change, judged)
+
+    def _pixels(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        tied = tied_pixels(fit.counts, fit.good, TIED)
+        if tied.any():
+            yield self._without(fit, tied, judged, saturated=True)
+        mask = np.zeros_like(fit.good)
+        found: _Found | None = None
+        for _ in range(PIXEL_ROUNDS):
+            # A fit that was not shown a pixel tells whether it is innocent.
+            predicted = (found.fit if found else fit).predicted()
+            more = suspects(fit.counts, predicted, fit.good)
+            if (more == mask).all() or not more.any():
+                mask = more
+                break
+            mask = more
+            found = self._without(fit, mask, judged)
+        if found is not None and mask.any():
+            yield found
+
+    def _without(
+        self, fit: TrialFit, mask: npt.NDArray[np.bool_], judged: Judgement, *, saturated: bool = False
+    ) -> _Found:
+        """Return what becomes of the fit without the pixels of a mask (N, N)."""
+        dead = int((mask & (fit.counts.sum(axis=0) == 0)).sum())
+        change = bad_pixels(fft.fftshift(mask), dead, saturated)
+        found = self._trials.fit(self._reading.then(change))
+        # Without its worst pixels any scan looks better: all must be well then, or the others better.
+        well = found.judge().ratio <= NEAR
+        return self._undone(change, judged if well else fit.judge(~mask), found)
+
+    def _intensities(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        return self._freed(
+            'intensities',
+            judged,
+            lambda fit: (
+                'the intensity of the beam differs from pattern to pattern, by a factor of '
+                f'{fit.intensity.max() / fit.intensity.min():.2g} between the strongest and the weakest'
+            ),
+            f'the file of a scan cannot hold that, but {CALIBRATED}',
+        )
+
+    def _background(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        return self._freed(
+            'background',
+            judged,
+            lambda fit: f'about {fit.background:.2g} counts in every pixel are background',
+            'counts less a background are no counts any more, so that no file can be written without it, but '
+            f'{CALIBRATED}',
+        )
+
+    def _affine(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        if min(np.ptp(fit.raw.xcoords), np.ptp(fit.raw.ycoords)) < 1:
+            return
+        short, long = FREE_ITERATIONS
+        trial = self._trials.fit(self._reading.freeing('affine'), short)
+        if not trial.judge().mean < (1 - LEAST_GAIN / 2) * judged.mean:
+            return
+        matrix = trial.run(long - short).matrix
+        # The larger a part, the better it tells the map.
+        for factor in AFFINE_PARTS:
+            reading = self._reading.then(affine_map(matrix)).freeing('affine')
+            found = self._trials.fit(reading, long, factor * self._trials.patterns)
+            matrix = found.matrix @ matrix
+        if np.linalg.svd(matrix - np.eye(2), compute_uv=False)[0] < LARGEST_MAP:
+            yield self._undone(affine_map(matrix), judged)
+
+    def _orientations(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        changes = [
+            *orientations_of_patterns(),
+            *orientations_of_positions(),
+            *orientations_of_probe(),
+            *orders(len(self._raw)),
+        ]
+        yield from self._screened(changes, judged)
+
+    def _defocus(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        curvatures = [sign * value for value in CURVATURES for sign in (1, -1)]
+        yield from self._screened([propagated_probe(value) for value in curvatures], judged)
+
+    def _screened(self, changes: Sequence[Change], judged: Judgement) -> Iterator[_Found]:
+        """Yield the best of some changes, after a short trial of all."""
+        ratios = [self._quick(change) for change in changes]
+        for index in np.argsort(ratios, kind='stable')[:FINALISTS]:
+            yield self._undone(changes[index], judged)
+
+    def _scales(self, fit: TrialFit | None, judged: Judgement) -> Iterator[_Found]:
+        raw = self._trials.whole(self._reading)
+        step = median_step(raw)
+        if step == 0:
+            return
+        usual = probe_width(raw) / step
+        changes = [multiplied_positions(float(usual * share)) for share in np.geomspace(*STEP_RANGE, SCALES)]
+        ratios = [
+            self._trials.fit(self._reading.then(change), EARLY, self._trials.screened).judge().ratio
+            for change in changes
+        ]
+        factor = float(usual * np.geomspace(*STEP_RANGE, SCALES)[int(np.argmin(ratios))])
+        for count in (self._trials.screened, *(part * self._trials.patterns for part in AFFINE_PARTS)):
+            reading = self._reading.then(multiplied_positions(factor)).freeing('affine')
+            trial = self._trials.fit(reading, FREE_ITERATIONS[1], count)
+            factor *= float(np.sqrt(abs(np.linalg.det(trial.matrix))))
+        factor = _round_unit(factor)
+        if factor > 2 or factor < 0.5:
+            yield self._undone(multiplied_positions(factor), judged)
+
+    def _probe(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        return self._freed(
+            'probe',
+            judged,
+            lambda fit: 'the probe is not that of the scan',
+            CALIBRATED,
+        )
+
+    def _positions(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
+        return self._freed(
+            'positions',
+            judged,
+            lambda fit: (
+                'single positions are off by about '
+                f'{float(np.sqrt(np.square(fit.moved).sum(axis=1).mean())):.1g} px'
+            ),
+            CALIBRATED,
+        )
+
+
+def _gains(before: Judgement, after: Judgement) -> bool:
+    """Return whether the same pixels are surely predicted better."""
+    if len(before.deviance) != len(after.deviance):
+        return False
+    gain = before.deviance - after.deviance
+    error = float(gain.std()) / np.sqrt(len(gain))
+    return bool(gain.mean() > max(LEAST_GAIN * before.mean, SURE * error))
+
+
+def _round_unit(factor: float) -> float:
+    """Return a factor, or the power of ten, or the inverse of a size of two digits, that it is hardly off."""
+    power = float(10.0 ** round(np.log10(factor)))
+    size = 1 / float(f'{1 / factor:.1e}')
+    if abs(factor / power - 1) < ROUND:
+        return power
+    return size if abs(factor / size - 1) < ROUND_SIZE else factor
+
+
+def _hopeless() -> Judgement:
+    return Judgement(np.full(1, np.inf), 1.0, 1.0)

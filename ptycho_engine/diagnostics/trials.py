@@ -1,0 +1,161 @@
+"""Fits of a small part of a scan, read in one way or another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import fft
+
+from ..errors import DataValueError
+from ..physics.probe import relative_intensity
+from ..scan.centring import off_probe
+from ..scan.neighbours import nearest_distances
+from ..scan.raw_data import RawData
+from .changes import Change, changed
+from .trial_fit import Free, TrialFit
+
+__all__ = [
+    'FEWEST_PATTERNS',
+    'NEAR',
+    'Reading',
+    'Trials',
+    'far_from_noise',
+    'is_too_little',
+    'median_step',
+    'off_centre',
+    'probe_width',
+]
+
+PATTERNS, SCREENED_PATTERNS, LEAST_PATTERNS = 49, 25, 16
+"""Neighbouring patterns of the part that is fitted, of one that is fitted in a hurry, and the fewest of
+either."""
+FEWEST_PATTERNS = 9
+"""Patterns of a scan below which nothing is tried."""
+WIDEST_STEP = 1.5
+"""Steps of the scan, relative to the probe's width, beyond which patterns tell nothing of each other."""
+REFERENCE_SIZE = 64
+"""Pixels of a side of patterns of which so many are taken; of larger ones there are fewer."""
+ITERATIONS = 40
+
+EMPTY = 0.01
+"""A pattern with less than this part of the median counts is empty, which is said elsewhere."""
+
+NEAR = 1.25
+"""Held-out deviance relative to photon noise up to which a scan is near noise, whatever it is."""
+SLACK = 1.25
+"""The same relative to that of a simulated scan of its kind."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A way to read a scan: changes of what is in its file, and what is fitted beside the object."""
+
+    changes: tuple[Change, ...] = ()
+    free: frozenset[Free] = frozenset()
+
+    def then(self, change: Change) -> Reading:
+        """Return this with one more change."""
+        return replace(self, changes=(*self.changes, change))
+
+    def freeing(self, free: Free) -> Reading:
+        """Return this with one more thing that is fitted."""
+        return replace(self, free=self.free | {free})
+
+
+class Trials:
+    """Fits of parts of one scan."""
+
+    def __init__(self, raw: RawData) -> None:
+        self._raw = raw
+        area = (REFERENCE_SIZE / raw.N) ** 2
+        self.patterns, self.screened = (
+            int(np.clip(count * area, LEAST_PATTERNS, count)) for count in (PATTERNS, SCREENED_PATTERNS)
+        )
+
+    def whole(self, reading: Reading) -> RawData:
+        """Return the scan with the changes that read no pattern."""
+        return changed(self._raw, (change for change in reading.changes if change.whole))
+
+    def fit(self, reading: Reading, iterations: int = ITERATIONS, count: int | None = None) -> TrialFit:
+        """Fit a part of the scan, `count` patterns or as many as usual.
+
+        Raises
+        ------
+        DataValueError
+            If these patterns are dark, or the probe sends no light to the valid pixels.
+        """
+        part = compact_part(self.whole(reading), count or self.patterns)
+        part = changed(part, (change for change in reading.changes if not change.whole))
+        return TrialFit(part, reading.free).run(iterations)
+
+    def limit(self, fit: TrialFit) -> float:
+        """Return up to which ratio a fit is near noise; where need be, a simulated scan of its kind tells."""
+        if fit.judge().ratio <= NEAR:
+            return NEAR
+        return max(NEAR, SLACK * _simulated(fit).judge().ratio)
+
+
+def far_from_noise(raw: RawData) -> float | None:
+    """Return how many times the deviance of photon noise a quick reconstruction of a scan leaves.
+
+    None where it is near noise, or there is too little of the scan, or no counts, to tell (DOCTOR-01).
+    """
+    if not raw.counted or is_too_little(raw):
+        return None
+    trials = Trials(raw)
+    try:
+        fit = trials.fit(Reading())
+    except DataValueError:
+        # The middle of the scan may be dark where the rest is not.
+        return None
+    ratio = fit.judge().ratio
+    return ratio if ratio > trials.limit(fit) else None
+
+
+def is_too_little(raw: RawData) -> bool:
+    """Return whether patterns are too few, or too far apart, to tell of each other."""
+    return len(raw) < FEWEST_PATTERNS or median_step(raw) > WIDEST_STEP * probe_width(raw)
+
+
+def compact_part(raw: RawData, count: int) -> RawData:
+    """Return the patterns nearest to the middle of a scan, in memory, without empty ones."""
+    middle = np.median(raw.xcoords), np.median(raw.ycoords)
+    distance = np.maximum(np.abs(raw.xcoords - middle[0]), np.abs(raw.ycoords - middle[1]))
+    part = raw.select(np.sort(np.argsort(distance, kind='stable')[:count]))
+    part = replace(part, diffraction=np.asarray(part.diffraction[:]), objectGuess=None, Y=None)
+    light = np.square(part.diffraction).sum(axis=(1, 2))
+    lit = light > EMPTY * np.median(light)
+    return part if lit.all() or not lit.any() else part.select(np.flatnonzero(lit))
+
+
+def _simulated(fit: TrialFit) -> TrialFit:
+    """Return the fit of what a fit predicts, with photon noise, by the same probe and positions."""
+    rng = np.random.default_rng(1)
+    counts = fft.fftshift(rng.poisson(np.maximum(fit.predicted(), 0)), axes=(-2, -1))
+    raw = replace(
+        fit.raw,
+        diffraction=np.sqrt(counts).astype(np.float32),
+        probeGuess=fit.probe,
+        xcoords=fit.raw.xcoords + fit.moved[:, 1],
+        ycoords=fit.raw.ycoords + fit.moved[:, 0],
+    )
+    return TrialFit(raw, fit.free & {'intensities', 'background'}).run(ITERATIONS)
+
+
+def off_centre(part: RawData) -> tuple[int, int]:
+    """Return by how many [rows, columns] patterns must be rolled to lie where the probe's far field does."""
+    counts = np.square(part.diffraction, dtype=np.float64).mean(axis=0) * part.good
+    return off_probe(counts, part.probeGuess)[0]
+
+
+def median_step(raw: RawData) -> float:
+    """Return the median distance of a position to its nearest neighbour, in pixels."""
+    return float(np.median(nearest_distances(np.stack([raw.xcoords, raw.ycoords], axis=1))))
+
+
+def probe_width(raw: RawData) -> float:
+    """Return the diameter in pixels of a disk with the probe's effective area, (ΣI)² / ΣI²."""
+    intensity = relative_intensity(raw.probeGuess)
+    area = float(intensity.sum() ** 2 / (intensity**2).sum())
+    return 2 * float(np.sqrt(area / np.pi))

@@ -1,1 +1,0 @@
-"""Files that the engine writes: model archives and product files."""

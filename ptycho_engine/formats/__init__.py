@@ -1,0 +1,1 @@
+"""Files: bytes to and from arrays, products, models and checkpoints."""

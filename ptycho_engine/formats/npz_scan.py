@@ -1,0 +1,203 @@
+"""A scan in an NPZ file: which array is what, and in which units (``specs/data_contracts.md``, NPZ-*)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import as_column, as_index
+from ..io.damage import reading
+from ..io.hdf5 import open_hdf5
+from ..io.regular import read_as_one
+from ..patterns.dataset_labels import tell_labels
+from ..patterns.detector_mask import survey, unread
+from ..patterns.frame_stack import COMPLEX, StoredStack
+from ..patterns.known_patches import KnownPatches
+from ..patterns.matching import count_frames, match_frames
+from ..patterns.stack import Patterns
+from ..patterns.units import Units, decide_units
+from .npz import (
+    METADATA_CHARACTERS,
+    PATTERN_KEYS,
+    AxisOrder,
+    choose_pattern_key,
+    decide_axis_order,
+    parse_metadata,
+    read_arrays,
+    read_headers,
+)
+from .stack_files import hdf5_stack, open_npy_stack, open_npz_stack
+
+__all__ = ['in_canonical_order', 'read_npz_scan']
+
+logger = logging.getLogger('ptychopinn.data')
+
+FEW = 1 << 16
+"""Values of any array that are read, to say what is wrong with them."""
+
+MOST_MODES = 256
+"""Modes of a probe."""
+
+SPARSEST_OBJECT, LARGE_OBJECT = 64, 1 << 24
+"""An object may have so many times the pixels of all patterns, and in any case the second number."""
+
+NEEDED = ('probeGuess', 'xcoords', 'ycoords')
+INDEXES = ('scan_index', 'dataset_index')
+MASKS = ('bad_pixels', 'pixel_mask')
+"""Names of bad pixels: ours, and that of Eiger detectors, whose every kind of fault is a number but 0."""
+OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, *MASKS, '_metadata')
+EIGER_MASK = 'entry/instrument/detector/detectorSpecific/pixel_mask'
+"""Where the master file of an Eiger detector has it."""
+
+
+def read_npz_scan(
+    path: Path,
+    *,
+    axis_order: AxisOrder | None = None,
+    domain: str | None = None,
+    nphotons: float | None = None,
+    patterns_file: Path | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a :class:`~ptycho_engine.RawData`; its patterns and `Y` are not read yet.
+
+    Parameters and errors are those of :meth:`RawData.from_file`. Patterns may lie in a file of their own:
+    ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``.
+    """
+    paths = [path] if patterns_file is None else [path, patterns_file]
+    return read_as_one(paths, lambda: _read(path, axis_order, domain, nphotons, patterns_file))
+
+
+def _read(
+    path: Path,
+    axis_order: AxisOrder | None,
+    domain: str | None,
+    nphotons: float | None,
+    patterns_file: Path | None,
+) -> dict[str, Any]:
+    names, mask = read_headers(path), None
+    if patterns_file is None:
+        key = choose_pattern_key(names, str(path))
+        if set(PATTERN_KEYS) <= set(names):
+            logger.warning("%s holds both 'diffraction' and 'diff3d'; taking 'diffraction'.", path)
+        stack = open_npz_stack(path, key)
+    else:
+        stack, mask = open_patterns(patterns_file)
+    arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
+    xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
+    indexes = {
+        name: as_index(arrays[name], f'{path}: {name}') if name in arrays else None for name in INDEXES
+    }
+    stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
+    metadata = parse_metadata(arrays.get('_metadata'), str(path))
+    mask = next((arrays[name] for name in MASKS if name in arrays), mask)
+    stated = metadata.get('measurement_domain') == 'amplitude' and domain is None and nphotons is None
+    if stated and stack.dtype.kind == 'f':
+        # As we write it: there is nothing to find out, and nothing need be read yet.
+        found, units = unread(mask, stack, str(path)), Units('amplitude')
+    else:
+        found = survey(mask, stack, str(path))
+        units = decide_units(
+            stack,
+            found,
+            names=names,
+            metadata=metadata,
+            said=domain,
+            nphotons=nphotons,
+            probe_power=_power(arrays['probeGuess']),
+        )
+    match = match_frames(len(stack), len(xcoords), indexes['scan_index'], found.dark_end, str(path))
+    for line in match.told:
+        logger.info('%s: %s', path, line)
+    frames, positions = match.frames, match.positions
+
+    def at_positions(name: str) -> npt.NDArray[Any] | None:
+        if name not in arrays:
+            return None
+        column = as_column(arrays[name], f'{path}: {name}')
+        return column[positions] if len(column) == len(xcoords) else column
+
+    whole = len(frames) == len(stack)
+    known = KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None
+    for name, value in indexes.items():
+        if value is not None and len(value) in (len(stack), len(xcoords)):
+            indexes[name] = value[positions if len(value) == len(xcoords) else frames]
+    tell_labels(str(path), **indexes)
+    return {
+        'diffraction': Patterns.of(stack if whole else stack.select(frames), found, units, str(path)),
+        'bad_pixels': found.bad,
+        'xcoords': xcoords[positions],
+        'metadata': metadata,
+        'source': str(path),
+        'path': path,
+        'original_axis_order': order,
+        'original_domain': units.domain,
+        'counted': units.counted,
+        'assumed': (*found.told, *match.told, *units.told),
+        'Y': known if known is None or whole else known.select(frames),
+        **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess')},
+        **{name: at_positions(name) for name in ('ycoords', 'xcoords_start', 'ycoords_start')},
+        **indexes,
+    }
+
+
+def _most(shape: tuple[int, ...]) -> dict[str, int]:
+    """Return how many elements the arrays beside patterns of `shape`, in either order of axes, may have."""
+    n, pixels, all_pixels = max(shape, default=0), math.prod(sorted(shape)[-2:]), math.prod(shape)
+    each = max(n, FEW)
+    return {
+        **dict.fromkeys(('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', *INDEXES), each),
+        'probeGuess': max(MOST_MODES * pixels, FEW),
+        **dict.fromkeys(MASKS, max(all_pixels, FEW)),
+        'objectGuess': max(SPARSEST_OBJECT * all_pixels, LARGE_OBJECT),
+        '_metadata': METADATA_CHARACTERS,
+    }
+
+
+def open_patterns(path: Path) -> tuple[StoredStack, npt.NDArray[Any] | None]:
+    """Open a file of patterns alone, ``.npy`` or HDF5; return them and the mask of their detector, if any.
+
+    Raises
+    ------
+    DataKeyError, DataValueError
+        If it holds no patterns or cannot be read.
+    """
+    if path.suffix == '.npy':
+        return open_npy_stack(path), None
+    with reading(f'{path} is neither .npy nor a readable HDF5 file'), open_hdf5(path) as file:
+        stack = hdf5_stack(file, choose_pattern_key(file, str(path)))
+        for name in (*MASKS, EIGER_MASK):
+            mask = file.get(name)
+            if isinstance(mask, h5py.Dataset) and mask.size <= math.prod(stack.shape):
+                return stack, mask[()]
+        return stack, None
+
+
+def in_canonical_order(
+    stack: StoredStack, n_positions: int, axis_order: AxisOrder | None = None
+) -> tuple[StoredStack, AxisOrder]:
+    """Return a stack as (n, N, N), and the order in which it is stored; nothing is read.
+
+    Raises
+    ------
+    DataValueError
+        If the order cannot be told (:func:`~.npz.decide_axis_order`).
+    """
+    order = decide_axis_order(stack.shape, n_positions, stack.source, axis_order)
+    if order == 'H,W,n':
+        logger.info('%s: patterns are in the legacy order (N, N, n); transposing.', stack.source)
+        stack = stack.frames_last()
+    return stack, order
+
+
+def _power(probe: npt.NDArray[Any]) -> float | None:
+    """Return the sum of a squared probe, of whatever shape; None where it holds no numbers."""
+    if probe.dtype.kind not in 'fc':
+        return None
+    with np.errstate(over='ignore', invalid='ignore'):
+        return float(np.square(np.abs(probe), dtype=np.float64).sum())

@@ -1,0 +1,141 @@
+"""Probe, positions, intensities and background, refined beside the object (REF-07, REF-08, CAL-01)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .descent import step_curvature
+from .geometry import PatchPlacement
+from .likelihood import Residuals, ScanPatterns, ScanPhysics
+
+__all__ = ['ExperimentRefinement']
+
+MOMENTUM = 0.9
+"""Part of the last move that is made again: single steps are short, as the object has learned the errors."""
+
+POSITION_GAIN = 8.0
+"""Times the Gauss-Newton step of a position at a fixed object. The object follows, so that more is gained."""
+
+LARGEST_MOVE = 0.1
+"""Pixels of that Gauss-Newton step, at most."""
+
+FARTHEST_MOVE = 0.125
+"""Distance from where the scan says that a position may end along an axis, relative to a pattern's side."""
+
+LARGEST_FACTOR = 2.0
+"""By which the intensity of an exposure changes at most in a step."""
+
+STIFFNESS = 1e-3
+"""Added to the curvature of a position, relative to the largest of the scan; a blank patch does not move."""
+
+
+class ExperimentRefinement:
+    """Moves what is refined of an experiment on, one step after each sweep of the object.
+
+    Parameters
+    ----------
+    physics : ScanPhysics
+        Takes each new experiment.
+    patterns : ScanPatterns
+        The experiment as the scan has it.
+    probe, axes, positions, intensities, background : bool
+        Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself.
+    """
+
+    def __init__(
+        self,
+        physics: ScanPhysics,
+        patterns: ScanPatterns,
+        *,
+        probe: bool = False,
+        axes: bool = False,
+        positions: bool = False,
+        intensities: bool = False,
+        background: bool = False,
+    ) -> None:
+        self._physics = physics
+        self._start = patterns.placement
+        self.patterns = patterns
+        """With the experiment as it is now."""
+        self._intensities, self._background = intensities, background
+        self._probe_move: Any = 0 if probe else None
+        self._axes_move: Any = 0 if axes else None
+        self._position_move: Any = 0 if positions else None
+
+    def step(self, obj: Any) -> None:
+        """Move what is refined to where it fits the object (H, W) better.
+
+        The power of the probe, the mean intensity and the mean position stay: a factor and a shift may as
+        well be the object's.
+        """
+        if self._intensities or self._background:
+            self._move_rates(self._physics.residuals(obj))
+        moves = self._probe_move, self._axes_move, self._position_move
+        if any(move is not None for move in moves):
+            found = self._physics.experiment_gradient(obj)
+            if self._probe_move is not None:
+                self._move_probe(found.probe, found.probe_weight)
+            if self._axes_move is not None:
+                self._move_axes(found.force, found.curvature)
+            if self._position_move is not None:
+                self._move_positions(found.force, found.curvature)
+        self._physics.set_experiment(self.patterns)
+
+    def _move_rates(self, found: Residuals) -> None:
+        """Take a step of Fisher's scoring for intensities and for a background that is alike everywhere."""
+        old = self.patterns
+        if self._intensities:
+            step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
+            intensity = np.square(old.exposure) * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+            self.patterns = replace(self.patterns, intensity=intensity / intensity.mean())
+        if self._background:
+            step = found.background_force.sum() / max(found.background_curvature.sum(), 1e-30)
+            before = 0.0 if old.background is None else float(old.background.flat[0])
+            counts = max(before - step, 0.0)
+            self.patterns = replace(self.patterns, background=np.full((old.size, old.size), counts))
+
+    def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
+        old = self.patterns.probe
+        step = gradient / step_curvature(weight, weight.max())
+        self._probe_move = MOMENTUM * self._probe_move - step
+        probe = old + self._probe_move
+        probe *= np.linalg.norm(old) / max(float(np.linalg.norm(probe)), 1e-30)
+        self.patterns = replace(self.patterns, probe=probe.astype(old.dtype))
+
+    def _move_axes(self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]) -> None:
+        place = self._start.corner + self._start.remainder
+        place = place - place.mean(axis=0)
+        slope = np.einsum('jd,jc->dc', force, place).ravel()
+        bent = np.einsum('jde,jc,jf->dcef', curvature, place, place).reshape(4, 4)
+        bent += STIFFNESS * np.trace(bent) * np.eye(4)
+        step = place @ np.linalg.solve(bent, slope).reshape(2, 2).T
+        longest = float(np.linalg.norm(step, axis=1).max())
+        step *= min(1, LARGEST_MOVE / max(longest, 1e-30))
+        self._axes_move = MOMENTUM * self._axes_move - POSITION_GAIN * step
+        self._place(self._axes_move)
+
+    def _move_positions(self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]) -> None:
+        step = POSITION_GAIN * _gauss_newton(force, curvature)
+        self._position_move = MOMENTUM * self._position_move - step
+        self._place(self._position_move)
+
+    def _place(self, move: npt.NDArray[np.float64]) -> None:
+        """Move positions by (n, 2), but none too far from where it began, and their mean not at all."""
+        old, farthest = self.patterns.placement, FARTHEST_MOVE * self.patterns.size
+        away = np.clip(old.remainder + move - self._start.remainder, -farthest, farthest)
+        remainder = self._start.remainder + away - away.mean(axis=0)
+        self.patterns = replace(self.patterns, placement=PatchPlacement(old.corner, remainder))
+
+
+def _gauss_newton(
+    force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return steps (n, 2) for forces (n, 2) and curvatures (n, 2, 2), cut to LARGEST_MOVE."""
+    stiff = STIFFNESS * np.trace(curvature, axis1=-2, axis2=-1).max() * np.eye(2)
+    step = np.linalg.solve(curvature + stiff, force[..., None])[..., 0]
+    length = np.linalg.norm(step, axis=-1, keepdims=True)
+    return np.asarray(step * np.minimum(1, LARGEST_MOVE / np.maximum(length, 1e-30)))

@@ -1,1 +1,0 @@
-"""Training, reconstruction, stitching and quality."""

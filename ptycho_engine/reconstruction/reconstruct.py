@@ -1,0 +1,405 @@
+"""Reconstruction of a scan: the network's image, refined and judged."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import require_finite_result
+from ..backends.base import Backend, create_backend
+from ..blocks import block_length, blocks, evenly_spread, most_patterns
+from ..config import InferenceConfig, PyTorchExecutionConfig
+from ..config.inactive import idle_settings
+from ..config.precedence import with_execution
+from ..diagnostics.doubts import warn_of_doubts
+from ..errors import ArchiveError, ConfigError
+from ..events import Event
+from ..formats.archive import ModelArchive
+from ..formats.packaged import load_model
+from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
+from ..physics.forward import deviance, predict_intensity
+from ..physics.noise import noise_deviance
+from ..printable import printable
+from ..progress import show_progress
+from ..scan.centring import warn_if_off_centre
+from ..scan.scan import Scan
+from ..scoring.scores import scanned_box
+from ..whole_scan.refine import refine
+from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.solver import solve
+from .predict import predict_groups
+from .report import QualityReport, is_far, measure_quality
+from .result import PartialObject, Reconstructed, Reconstruction
+
+__all__ = ['Fit', 'judge_fit', 'reconstruct', 'require_fit']
+
+logger = logging.getLogger('ptychopinn.reconstruct')
+
+BACKEND_SHOWN = 40
+"""Characters of what an archive calls its backend."""
+
+JUDGED_PATTERNS = 512
+JUDGED_PIXELS = 512 * 128**2
+"""At most so many patterns and pixels are compared with the prediction; enough for three digits."""
+
+NOISE_PATTERNS = 32
+"""Of these, so many tell what photon noise leaves."""
+
+SCALING_PATTERNS = 64
+"""Patterns that the size of the counts is taken from before a refinement."""
+
+
+class Fit(NamedTuple):
+    """How well an object predicts the patterns of a scan."""
+
+    factor: float
+    """Factor of the object that makes the predicted total counts right."""
+    deviance: float
+    """Poisson deviance per valid pixel after it."""
+    noise: float
+    """What photon noise leaves of that; NaN where the patterns are no counts."""
+    counts: float
+    """Mean counts per valid pixel."""
+
+
+def reconstruct(
+    scan: Scan,
+    archive: ModelArchive | None = None,
+    config: InferenceConfig | None = None,
+    *,
+    execution: PyTorchExecutionConfig | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[Event]:
+    """Reconstruct the patterns of a scan; iterate to make it run.
+
+    Parameters
+    ----------
+    archive : ModelArchive, optional
+        A model that was trained, or one that needs no training (:func:`~..formats.packaged.load_model`); None
+        for the learned prior that comes with the package.
+
+    Yields
+    ------
+    PatchesDone, PartialObject, SweepDone
+        As they come.
+    Reconstructed
+        Last, with the :class:`~.result.Reconstruction`.
+
+    Raises
+    ------
+    ArchiveError
+        If the model is for patterns of another size.
+    Cancelled
+        If `should_stop` turned true.
+    DivergedError
+        If the object, or the probe or the positions that belong to it, are not finite.
+    """
+    execution = execution or PyTorchExecutionConfig()
+    config = with_execution(config or InferenceConfig(), execution)
+    archive = load_model() if archive is None else archive
+    events = _reconstruct(scan, archive, config, execution, should_stop or (lambda: False))
+    return show_progress(events, execution.enable_progress_bar)
+
+
+def _reconstruct(
+    scan: Scan,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    execution: PyTorchExecutionConfig,
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
+    tic = time.perf_counter()
+    model = archive.config.model
+    require_fit(archive, scan)
+    for phrase in idle_settings(config):
+        logger.warning('%s.', phrase)
+    chosen = _subsample(scan, config)
+    prepared = PreparedScan(
+        replace(scan, raw=scan.raw.select(chosen)) if len(chosen) < len(scan.raw) else scan,
+        model,
+        archive.weights.get(PROBE_CORRECTION),
+    )
+    warn_of_doubts(prepared)
+    run = _solve if model.of_objects else _run
+    with closing(create_backend(config.backend, execution)) as backend:
+        result = yield from run(backend, prepared, archive, config, stop, tic)
+    if result.position_shift is not None:
+        shift = np.zeros((len(scan.raw), 2))
+        shift[chosen] = result.position_shift
+        result = replace(result, position_shift=shift)
+    if scan.raw.assumed:
+        result = replace(result, comments='\n'.join([result.comments, *scan.raw.assumed]))
+    yield Reconstructed(result)
+
+
+def require_fit(archive: ModelArchive, scan: Scan) -> None:
+    """Check that a model is for patterns of the size that a scan has.
+
+    Raises
+    ------
+    ArchiveError
+        If it is for others.
+    """
+    size, found = archive.config.model.N, scan.raw.N
+    if size != found and not archive.config.model.of_objects:
+        raise ArchiveError(
+            f'The model is for patterns of {size}×{size} pixels but the data have {found}×{found} '
+            f'({scan.raw.source}); train a model on data of this size, or crop the patterns '
+            '(ptychopinn prepare --crop).'
+        )
+
+
+def _run(
+    backend: Backend,
+    prepared: PreparedScan,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    stop: Callable[[], bool],
+    tic: float,
+) -> Generator[Event, None, Reconstruction]:
+    """Predict, refine and judge; the clock has run since `tic`."""
+    scan, model = prepared.scan, archive.config.model
+    warn_if_off_centre(scan.raw)
+    plan = build_plan(model, intensity_scale=INTENSITY_SCALE in archive.weights)
+    backend.build(plan, {name: archive.weights[name] for name in plan.weight_shapes()})
+
+    box = scanned_box(scan)
+    prediction = yield from predict_groups(backend, prepared, model.gridsize, config, box, stop)
+    result = prediction.result(prepared)
+    learned = None if prepared.probe_correction is None else prepared.illumination.probe
+    refinement = None
+    if config.refine_iterations > 0:
+        # A refinement needs counts of about the right size to start from; what comes out of it is judged.
+        result, fit = _fitted(prepared, result, result.object_array, learned, judged=SCALING_PATTERNS)
+        start = result.object_array / np.float32(prepared.scale.probe_scale)
+        refinement = yield from refine(
+            prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
+        )
+        if refinement.kept:
+            result, fit = _fitted(
+                prepared,
+                replace(result, uncertainty=refinement.uncertainty * prepared.scale.probe_scale),
+                refinement.object_array * np.float32(prepared.scale.probe_scale),
+                learned if refinement.probe is None else refinement.probe,
+                refinement.position_shift,
+            )
+    if refinement is None or not refinement.kept:
+        result, fit = _fitted(prepared, result, result.object_array, learned)
+    held_out = math.nan if refinement is None else refinement.deviance_after
+    quality = measure_quality(
+        result.deviance,
+        prediction.resolution,
+        prediction.weight,
+        result.uncertainty,
+        box,
+        '' if refinement is None else refinement.sentence,
+        fit.noise,
+        held_out,
+        far=refinement is not None and is_far(fit.deviance, held_out, fit.noise, fit.counts),
+    )
+    _warn_if_far(prepared, quality)
+    seconds = time.perf_counter() - tic
+    comments = (
+        f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
+        f'{printable(archive.backend, BACKEND_SHOWN)}, run by {backend.name}): {len(prepared)} patterns, '
+        f'{quality.sentence}'
+    )
+    logger.info('%s %.1f s.', comments, seconds)
+    return replace(
+        result,
+        n_patterns=len(prepared),
+        seconds=seconds,
+        losses=_losses(archive),
+        comments=comments,
+        backend=backend.name,
+        quality=quality,
+    )
+
+
+def _solve(
+    backend: Backend,
+    prepared: PreparedScan,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    stop: Callable[[], bool],
+    tic: float,
+) -> Generator[Event, None, Reconstruction]:
+    """Solve from a flat object and judge; the clock has run since `tic`."""
+    scan = prepared.scan
+    if config.refine_method != 'accelerated':
+        raise ConfigError(
+            f'refine_method is {config.refine_method!r}, but only the image of a network that was trained on '
+            "scans can be refined so; choose 'accelerated' or such a model."
+        )
+    plan = build_plan(archive.config.model)
+    learned = bool(plan.parts)
+    backend.build(plan, archive.weights)
+    size = scan.grid.shape
+    so_far = Reconstruction(
+        object_array=np.ones(size, np.complex64),
+        weight=np.zeros(size, np.float32),
+        grid=scan.grid,
+        uncertainty=np.full(size, np.nan, np.float32),
+    )
+    solution = yield from solve(
+        prepared, backend, config, stop, partial(_refined_so_far, so_far, prepared), learned=learned
+    )
+    found = solution.prepared
+    scale = np.float32(found.scale.probe_scale)
+    result, fit = _fitted(
+        found,
+        replace(so_far, weight=solution.weight, uncertainty=solution.uncertainty * scale),
+        solution.object_array * scale,
+        None,
+    )
+    probe, shift = _corrected(scan, found.scan)
+    masked = not np.array_equal(scan.raw.good, found.scan.raw.good)
+    result = replace(
+        result,
+        probe=probe,
+        position_shift=shift,
+        intensity=found.intensity,
+        background=found.background,
+        bad_pixels=~found.scan.raw.good if masked else None,
+    )
+    warn_if_off_centre(found.scan.raw)
+    quality = measure_quality(
+        result.deviance,
+        math.nan,
+        result.weight,
+        result.uncertainty,
+        scanned_box(scan),
+        solution.sentence,
+        fit.noise,
+        solution.deviance,
+        far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
+    )
+    _warn_if_far(prepared, quality)
+    seconds = time.perf_counter() - tic
+    model = 'with the learned prior' if solution.strength else 'by physics alone'
+    if learned and not solution.strength:
+        model += ', the learned prior tried and left out'
+    comments = f'PtychoPINN {model} (run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
+    logger.info('%s %.1f s.', comments, seconds)
+    return replace(
+        result,
+        n_patterns=len(prepared),
+        seconds=seconds,
+        comments=comments,
+        backend=backend.name,
+        quality=quality,
+    )
+
+
+def _corrected(
+    given: Scan, found: Scan
+) -> tuple[npt.NDArray[np.complex64] | None, npt.NDArray[np.float64] | None]:
+    """Return the probe (P, N, N) and the shift (n, 2) of the positions; None where they are the same."""
+    old, new = given.raw, found.raw
+    shift = np.stack([new.ycoords - old.ycoords, new.xcoords - old.xcoords], axis=1)
+    same = np.array_equal(old.probeGuess, new.probeGuess)
+    return None if same else new.probeGuess, shift if shift.any() else None
+
+
+def _subsample(scan: Scan, config: InferenceConfig) -> npt.NDArray[np.int64]:
+    """Return the indices, in their order, of the patterns that are to be used."""
+    total = len(scan.raw)
+    if config.n_subsample is None or config.n_subsample >= total:
+        return np.arange(total)
+    seed = config.seed if config.subsample_seed is None else config.subsample_seed
+    return np.sort(np.random.default_rng([seed, 2]).choice(total, config.n_subsample, replace=False))
+
+
+def _fitted(
+    prepared: PreparedScan,
+    result: Reconstruction,
+    object_array: npt.NDArray[np.complex64],
+    probe: npt.NDArray[np.complex64] | None,
+    position_shift: npt.NDArray[np.float64] | None = None,
+    judged: int = JUDGED_PATTERNS,
+) -> tuple[Reconstruction, Fit]:
+    """Return `result` with an object times the factor that makes the counts right, and how well it fits.
+
+    `probe`, in the engine's gauge, and `position_shift` belong to the object; None where they are the scan's.
+    """
+    calibrated = prepared.calibrated(probe, position_shift)
+    fit = judge_fit(calibrated, object_array, judged)
+    amplitude = fit.factor
+    fitted = replace(
+        result,
+        probe=None if probe is None else calibrated.scan.raw.probeGuess,
+        position_shift=position_shift,
+        object_array=(object_array * np.float32(amplitude)).astype(np.complex64),
+        uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
+        deviance=fit.deviance,
+    )
+    require_finite_result(fitted.object_array, fitted.probe, fitted.position_shift)
+    return fitted, fit
+
+
+def _warn_if_far(prepared: PreparedScan, quality: QualityReport) -> None:
+    if quality.far:
+        logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)
+
+
+def _refined_so_far(
+    result: Reconstruction, prepared: PreparedScan, obj: npt.NDArray[np.complex64]
+) -> PartialObject:
+    """Return `result` with the object (H, W), in the engine's gauge, of a refinement that goes on."""
+    return PartialObject(replace(result, object_array=obj * np.float32(prepared.scale.probe_scale)))
+
+
+def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
+    """Return (epoch, training deviance) of a model; a loss plot has a logarithmic axis, so positive ones."""
+    return [
+        (int(record['epoch']), record['training_deviance'])
+        for record in archive.history
+        if record.get('training_deviance', 0) > 0
+    ]
+
+
+def judge_fit(
+    prepared: PreparedScan, object_array: npt.NDArray[np.complex64], most: int = JUDGED_PATTERNS
+) -> Fit:
+    """Return the factor that makes the predicted total counts right, and how well they are predicted then.
+
+    On scans of more than `most` patterns an evenly spread part of them is judged.
+    """
+    raw = prepared.scan.raw
+    chosen = evenly_spread(len(raw), most_patterns(most, JUDGED_PIXELS, raw.N))
+    dark = np.float32(0) if prepared.background is None else prepared.background.astype(np.float32)
+    padded = prepared.pad(object_array / np.float32(prepared.scale.probe_scale))
+    good = prepared.good
+    probe = prepared.illumination.probe
+    rate = np.empty((len(chosen), raw.N, raw.N), np.float32)
+    count = np.empty_like(rate)
+    for part in blocks(len(chosen), block_length(raw.N, len(probe))):
+        members = chosen[part]
+        remainder = prepared.placement.remainder[members]
+        rate[part] = predict_intensity(prepared.cut(padded, members), probe, remainder)
+        if prepared.intensity is not None:
+            rate[part] *= prepared.intensity[members, None, None].astype(np.float32)
+        count[part] = np.square(prepared.amplitude(members))
+    own = (count - dark)[:, good].sum(dtype=np.float64)
+    factor = max(own, 0.0) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
+    rate = rate * np.float32(factor) + dark
+    values = [deviance(count[part], rate[part], good) for part in blocks(len(chosen), block_length(raw.N))]
+    noise = math.nan
+    if raw.counted and prepared.scale.unit == 1:
+        few = evenly_spread(len(chosen), NOISE_PATTERNS)
+        noise = float(noise_deviance(rate[few][:, good]).mean())
+    return Fit(
+        factor=float(np.sqrt(factor)),
+        deviance=float(np.concatenate(values).mean()),
+        noise=noise,
+        counts=float(count[:, good].mean()),
+    )

@@ -1,0 +1,1 @@
+"""Training: one driver for both backends."""

@@ -1,0 +1,251 @@
+"""The way of an object from a flat one to where nothing moves any more (SOLVE-01, SOLVE-02, SOLVE-08)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.base import Backend
+from ..config import InferenceConfig
+from ..errors import Cancelled
+from ..events import Event, SweepDone
+from ..network.plan import SIDE_MULTIPLE
+from ..physics.descent import AcceleratedDescent, Proximal, smoothing_prior
+from ..physics.likelihood import ScanPatterns, ScanPhysics
+from ..physics.newton import NewtonStep
+from ..physics.slow_phase import illumination_variance, slow_phase_gain
+from ..progress import Pace
+from .held_out import scan_patterns
+from .overlap import SPARSE_OVERLAP, overlap_of
+from .refine import on_grid
+from .scan_model import PreparedScan
+from .subsets import most_subsets
+
+__all__ = ['Course', 'Sweeps']
+
+logger = logging.getLogger('ptychopinn.solve')
+
+TURNED_SWEEPS = 60
+"""Sweeps over which the gain of the slow phase falls to nothing: it hastens the first steps, and later what
+turns the slow phase is noise."""
+
+MOST_SWEEPS = 150
+"""Sweeps after which it ends at the latest."""
+
+STILL = 4e-4
+"""Root mean square of the change of a sweep, for an amplitude of 1, below which nothing moves any more."""
+
+NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4
+"""Patterns that fall on a pixel from which on steps of Newton's kind are taken, and the subsets of the sweep
+before them where the rule for dense scans asks for fewer. With fewer patterns momentum goes further."""
+
+NEWTON_STEPS, NEWTON_ITERATIONS = 2, 12
+"""Steps of Newton's kind on a dense scan, and the iterations of conjugate gradients in each, which cost as
+much as sweeps."""
+
+SETTLING_SWEEPS = 3
+"""Sweeps with the exact total variation after them."""
+
+START_SWEEPS = 8
+"""That tell two experiments apart, where subsets are not taken."""
+
+SPARSE_PATIENCE = 3
+"""How many times as many sweeps a sparse scan is given, whose patterns hardly share pixels: the slow phase
+of a patch comes from its neighbours, one after another."""
+
+RUNAWAY = 2.0
+"""Growth of the held-out deviance from which on subsets were too small."""
+
+
+class Sweeps:
+    """Counts the sweeps of a run, over however many courses, and tells of them.
+
+    Parameters
+    ----------
+    stop : callable
+        Whether to end.
+    preview : callable, optional
+        Makes an event of the object (H, W) as it is, in the engine's gauge.
+    """
+
+    def __init__(
+        self, stop: Callable[[], bool], preview: Callable[[npt.NDArray[np.complex64]], Event] | None
+    ) -> None:
+        self._stop, self._preview = stop, preview
+        self._pace = Pace()
+        self.done = 0
+        self.planned = 0
+        """Until the end, as far as is known."""
+
+    def may_go_on(self) -> None:
+        """Raise :class:`Cancelled` where the run is to end."""
+        if self._stop():
+            raise Cancelled('The reconstruction was stopped.')
+
+    def swept(self, value: float, image: Callable[[], npt.NDArray[Any]]) -> Iterator[Event]:
+        """Tell of a sweep, or of what costs as much, and of the object now and then."""
+        self.done += 1
+        self.planned = max(self.planned, self.done)
+        yield SweepDone(self.done, self.planned, value)
+        if self._preview is not None:
+            preview = self._preview
+            yield from self._pace.show(lambda: preview(image().astype(np.complex64)))
+
+
+class Course:
+    """A descent on its way, with all that it needs.
+
+    Parameters
+    ----------
+    held_out : (K, h) int, optional
+        Pixels that judge; None to draw them.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedScan,
+        backend: Backend,
+        config: InferenceConfig,
+        sweeps: Sweeps,
+        held_out: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        self.prepared, self._config, self._sweeps = prepared, config, sweeps
+        self.patterns: ScanPatterns = scan_patterns(
+            prepared, config.seed, multiple=SIDE_MULTIPLE, held_out=held_out
+        )
+        self.physics: ScanPhysics = backend.scan_physics(self.patterns)
+        self._everything = np.arange(len(self.patterns))
+        flat = self.physics.to_device(np.ones(self.patterns.shape, np.complex64))
+        self.weight: Any = self.physics.evaluate(flat, self._everything, 'poisson').weight
+        """(H, W) illumination in counts, on the device."""
+        light = self.physics.to_host(self.weight)
+        self.overlap = overlap_of(light, self.patterns.brightest)
+        self._most = most_subsets(self.overlap, len(self.patterns))
+        if self.overlap >= NEWTON_OVERLAP and len(self.patterns) >= LEAST_SUBSETS:
+            self._most = max(self._most, LEAST_SUBSETS)
+        variance = illumination_variance(self.patterns.probe)
+        self.gain: Any = self.physics.to_device(
+            slow_phase_gain(variance, self.patterns.shape).astype(np.complex64)
+        )
+        self.variation = smoothing_prior(self.weight, config.refine_smoothing)
+        self.patience = SPARSE_PATIENCE if self.overlap < SPARSE_OVERLAP else 1
+        """Times as many sweeps a sparse scan is given."""
+        self._turned_sweeps, self._most_sweeps = self.patience * TURNED_SWEEPS, self.patience * MOST_SWEEPS
+        self.descent = self._start_flat()
+        self._taken = 0
+        self.still = False
+        """Whether it ended because nothing moved any more."""
+
+    @property
+    def current(self) -> Any:
+        """The object (H, W) as it is, on the device."""
+        return self.descent.current
+
+    @property
+    def longest(self) -> int:
+        """Sweeps that :meth:`descend` takes at most."""
+        return self._most_sweeps
+
+    def start(self) -> Generator[Event, None, None]:
+        """Take the first few sweeps from a flat object."""
+        if not (self._most > 1 and (yield from self.by_subsets())):
+            for _ in range(START_SWEEPS):
+                yield from self.sweep()
+
+    def descend(self) -> Generator[Event, None, None]:
+        """Find the object with total variation alone."""
+        if self._most > 1 and (yield from self.by_subsets()):
+            found = yield from self._by_newton()
+            if found:
+                return
+        yield from self._by_momentum()
+
+    def _start_flat(self) -> AcceleratedDescent:
+        flat = self.physics.to_device(np.ones(self.patterns.shape, np.complex64))
+        return AcceleratedDescent(self.physics, flat, self.variation, self.gain)
+
+    def go_on_from(self, obj: Any, prior: Proximal | None) -> None:
+        """Let the next sweeps start at an object (H, W), without the gain of the slow phase."""
+        self.descent = AcceleratedDescent(self.physics, obj, prior, self.gain)
+        self.descent.turning = 0.0
+
+    def by_subsets(self) -> Generator[Event, None, bool]:
+        """Sweep once with the most subsets that the scan allows, once with half of them, down to two.
+
+        Starts again from a flat object and returns False where the subsets are too small.
+        """
+        first = math.inf
+        count = self._most
+        while count > 1:
+            value = yield from self.sweep(count)
+            first = value if math.isinf(first) else first
+            if not value <= RUNAWAY * first:
+                logger.info('Parts of the scan are too small for steps of their own; starting again without.')
+                self.descent = self._start_flat()
+                return False
+            count //= 2
+        return True
+
+    def _by_newton(self) -> Generator[Event, None, bool]:
+        """Take steps of Newton's kind; return False where held-out pixels are against it."""
+        obj, smoothing = self.descent.current, self._config.refine_smoothing
+        count = len(self.patterns)
+        before, sweeps = self.physics.held_out(obj), self._sweeps
+        unneeded = self._most_sweeps - self._taken - NEWTON_STEPS * (NEWTON_ITERATIONS + 1) - SETTLING_SWEEPS
+        sweeps.planned -= unneeded
+        for _ in range(NEWTON_STEPS):
+            sweeps.may_go_on()
+            step = NewtonStep(self.physics, obj, self.weight, smoothing, self.gain, count)
+            value = self._per_pixel(step.held_out)
+            for _ in range(NEWTON_ITERATIONS):
+                yield from self._swept(value)
+                sweeps.may_go_on()
+                step.improve()
+            obj = step.reached
+            self.descent.current = obj
+            yield from self._swept(value)
+        if not self.physics.held_out(obj) <= before:
+            sweeps.planned += unneeded
+            return False
+        self.go_on_from(obj, self.variation)
+        for _ in range(SETTLING_SWEEPS):
+            yield from self.sweep()
+        self.still = True
+        return True
+
+    def _by_momentum(self) -> Generator[Event, None, None]:
+        """Sweep over the whole scan until nothing moves any more."""
+        for number in range(1, self._most_sweeps + 1):
+            self.descent.turning = max(0.0, 1 - number / self._turned_sweeps)
+            yield from self.sweep()
+            if number >= self._turned_sweeps and self.descent.change < STILL:
+                self.still = True
+                self._sweeps.planned -= self._most_sweeps - self._taken
+                break
+
+    def sweep(self, count: int = 1) -> Generator[Event, None, float]:
+        """Step once for each of so many subsets; return the held-out deviance per pixel on the way."""
+        self._sweeps.may_go_on()
+        subsets = [self._everything]
+        if count > 1:
+            rng = np.random.default_rng([self._config.seed, self._taken + 1])
+            subsets = np.array_split(rng.permutation(self._everything), count)
+        value = self._per_pixel(self.descent.sweep(subsets))
+        yield from self._swept(value)
+        return value
+
+    def _per_pixel(self, deviance: float) -> float:
+        return float(deviance / (len(self.patterns) * self.patterns.held_out.shape[1]))
+
+    def _swept(self, value: float) -> Iterator[Event]:
+        self._taken += 1
+        yield from self._sweeps.swept(value, lambda: self.on_grid(self.current))
+
+    def on_grid(self, canvas: Any) -> npt.NDArray[Any]:
+        """Return what lies on the scan's grid (H, W) of an array of the device."""
+        return on_grid(self.physics.to_host(canvas), self.prepared)

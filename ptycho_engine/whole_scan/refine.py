@@ -1,0 +1,428 @@
+"""Refinement: iterations of physics over all positions, from the network's object or from a flat one.
+
+Both starts are tried, the better goes on, and the object that best predicts the held-out pixels is kept, the
+start included (clauses REF-04 to REF-06 of ``specs/physics.md``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.base import Backend
+from ..config import InferenceConfig
+from ..errors import Cancelled
+from ..events import Event, SweepDone
+from ..physics.calibration import ExperimentRefinement
+from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, smoothing_prior
+from ..physics.likelihood import ScanPatterns, ScanPhysics
+from ..physics.slow_phase import illumination_variance, slow_phase_gain
+from ..progress import Pace
+from .descent_run import DescentRun
+from .held_out import is_near, scan_patterns
+from .overlap import SPARSE_OVERLAP, overlap_of
+from .ramp import with_ramp_of
+from .scan_model import PreparedScan
+from .stitch import weakest_weight
+from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
+
+__all__ = ['Refinement', 'on_grid', 'refine', 'standard_error']
+
+logger = logging.getLogger('ptychopinn.refine')
+
+RPIE_PATTERNS = 16
+"""Patterns that rPIE applies together."""
+
+PATIENCE = 20
+"""Sweeps over the whole scan without a better held-out deviance after which refinement ends."""
+
+GENTLE = 0.1
+"""Factor of the gain of the slow phase (REF-03) from a network's object on scans that are not dense: what
+turns the slow phase of a good object there is noise."""
+
+BETTER = 1e-4
+"""Relative fall of the held-out deviance that counts."""
+
+NETWORK, FLAT = 'network', 'flat'
+BELIEVED = 'network (its edges believed)'
+"""Name of the run whose total variation is half that of the difference to the network's object."""
+TURNED = 'network (its slow phase turned)', 'network (its edges believed, its slow phase turned)'
+"""Names of these two runs with the whole gain of the slow phase."""
+CLEARLY = 1e-3
+"""By how much lower the held-out deviance of those must be: these pixels hardly see how much noise there is
+in a slow phase, but do see a wrong one, unless patterns hardly overlap."""
+
+FEW_COUNTS = 600.0
+"""Where fewer counts fall on a pixel, a mean of the refined object and the network's is tried."""
+
+AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5, 0.8, 1.0), (0.1, 0.4, 0.7, 1.0)
+"""Of the refined object in that mean; the held-out pixels choose. A network may lack what varies slowly in
+the phase, which refinement mends, and may know details better than few counts do."""
+
+MEAN_CURVATURE = 0.5
+"""Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
+is but not its phase, and so pin down one of two directions."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """An object after refinement and how it came about."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) complex64 on the scan's grid, in the engine's gauge."""
+    probe: npt.NDArray[np.complex64] | None
+    """(P, N, N) refined probe in the engine's gauge; None where it is the scan's."""
+    position_shift: npt.NDArray[np.float64] | None
+    """(n, 2) [dy, dx] in pixels that the refinement added to the positions; None where it added nothing."""
+    uncertainty: npt.NDArray[np.float32]
+    """(H, W) standard error in units of the object's amplitude, engine's gauge; NaN where nothing was
+    scanned."""
+    start: str
+    """'network' or 'flat': the start that went on."""
+    kept: bool
+    """Whether the refined object is better than the network's on the held-out pixels."""
+    averaged: bool
+    """Whether the object is the mean of the refined one and the network's."""
+    sweeps: int
+    """Sweeps of the start that went on."""
+    deviance_before: float
+    """Poisson deviance per held-out pixel of the network's object."""
+    deviance_after: float
+    """The same of :attr:`object_array`; never above `deviance_before`."""
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for logs and comments."""
+        change = f'held-out deviance {_in_words(self.deviance_before)} → {_in_words(self.deviance_after)}'
+        if not self.kept:
+            return f'refinement did not improve on the network and was dropped ({change})'
+        mean = ', averaged with the network' if self.averaged else ''
+        return (
+            f'refined by {self.sweeps} sweeps from the {self.start} start{mean} ({change}){self._calibrated}'
+        )
+
+    @property
+    def _calibrated(self) -> str:
+        what = ['the probe'] if self.probe is not None else []
+        if self.position_shift is not None:
+            moved = np.sqrt(np.square(self.position_shift).sum(axis=1).mean())
+            what.append(f'positions by {moved:.2g} px (root mean square)')
+        return f', with {" and ".join(what)}' if what else ''
+
+
+@dataclass
+class _Best:
+    """What has predicted the held-out pixels best so far."""
+
+    obj: Any
+    value: float
+    patterns: ScanPatterns
+    """With the probe and the positions that belong to the object."""
+
+    def offer(self, obj: Any, value: float, patterns: ScanPatterns) -> bool:
+        """Take an object if it is better; return whether by so much that it counts."""
+        counts = value < (1 - BETTER) * self.value
+        if value < self.value:
+            self.obj, self.value, self.patterns = obj, value, patterns
+        return counts
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What every sweep of a refinement needs."""
+
+    prepared: PreparedScan
+    patterns: ScanPatterns
+    physics: ScanPhysics
+    config: InferenceConfig
+    stop: Callable[[], bool]
+    preview: Callable[[npt.NDArray[np.complex64]], Event] | None
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether the descent is accelerated, and not rPIE's."""
+        return self.config.refine_method != 'rpie'
+
+    @property
+    def judged(self) -> int:
+        """Pixels that judge."""
+        return int(len(self.patterns) * self.patterns.held_out.shape[1])
+
+    def sweep(self, run: DescentRun, number: int) -> tuple[float, Any]:
+        """Do one sweep; return the held-out deviance per pixel, and the object it belongs to or None."""
+        if self.stop():
+            raise Cancelled('The refinement was stopped.')
+        total, obj = run.sweep(number, len(self.patterns), self.config.seed)
+        return total / self.judged, obj
+
+    def show(self, run: DescentRun) -> Iterator[Event]:
+        """Yield now and then what the preview makes of a run."""
+        if self.preview is not None:
+            preview = self.preview
+            yield from self.pace.show(
+                lambda: preview(
+                    on_grid(self.physics.to_host(run.current), self.prepared).astype(np.complex64)
+                )
+            )
+
+
+def refine(
+    prepared: PreparedScan,
+    backend: Backend,
+    start: npt.NDArray[np.complex64],
+    config: InferenceConfig,
+    stop: Callable[[], bool],
+    preview: Callable[[npt.NDArray[np.complex64]], Event] | None = None,
+) -> Generator[Event, None, Refinement]:
+    """Refine an object (H, W), given in the engine's gauge on the scan's grid.
+
+    Yields
+    ------
+    SweepDone
+        After every sweep.
+    Event
+        Now and then what `preview` makes of the object (H, W) as it is, in the engine's gauge.
+
+    Raises
+    ------
+    Cancelled
+        If `stop` turned true.
+    """
+    tic = time.perf_counter()
+    patterns = scan_patterns(prepared, config.seed)
+    physics = backend.scan_physics(patterns)
+    course = _Course(prepared, patterns, physics, config, stop, preview)
+    padded = prepared.pad(start)
+    warm = physics.to_device(padded)
+    first = physics.evaluate(warm, np.arange(len(patterns)), 'poisson')
+    before = first.held_out / course.judged
+    light, learned = physics.to_host(first.weight), bool((padded != 1).any())
+    overlap = overlap_of(light, patterns.brightest)
+    starts, most = _starts(course, padded, warm, first.weight, overlap=overlap, learned=learned)
+    best = _Best(warm, before if math.isfinite(before) else math.inf, patterns)
+    trial = 0
+    if len(starts) > 1:
+        trial = _trial_length(config.refine_iterations, most if course.accelerated else 1)
+        chosen, run = yield from _trial(course, starts, trial, best)
+    else:
+        chosen, run = NETWORK, starts[NETWORK]()
+    experiment = ExperimentRefinement(
+        physics, patterns, probe=config.refine_probe, positions=config.refine_positions
+    )
+    sweeps = yield from _go_on(course, run, trial, experiment, best)
+    if sweeps == trial and (config.refine_probe or config.refine_positions):
+        logger.warning(
+            'It took all %d sweeps to choose a start, so that probe and positions are as they were; give '
+            'more refine_iterations.',
+            sweeps,
+        )
+    averaged, scarce = False, overlap * patterns.brightest < FEW_COUNTS
+    if learned and scarce and course.accelerated and chosen != FLAT:
+        # Where refinement did not help, what it ended with still errs in another way.
+        refined, found = best.obj, best.patterns
+        if refined is warm:
+            refined, found = run.current, experiment.patterns
+        physics.set_experiment(found)
+        mean, value = _mean(physics, refined, warm, light)
+        if value < (1 - BETTER) * best.value:
+            averaged, best = True, _Best(mean, value, found)
+    kept, found = best.obj is not warm, best.patterns
+    moved = found.placement.remainder - patterns.placement.remainder
+    physics.set_experiment(found)
+    result = Refinement(
+        object_array=on_grid(physics.to_host(best.obj), prepared).astype(np.complex64),
+        probe=found.probe if kept and config.refine_probe and sweeps > trial else None,
+        position_shift=moved if kept and config.refine_positions and sweeps > trial else None,
+        uncertainty=standard_error(physics, best.obj, prepared),
+        start=FLAT if chosen == FLAT else NETWORK,
+        kept=kept,
+        averaged=averaged,
+        sweeps=sweeps,
+        deviance_before=before,
+        deviance_after=best.value if kept else before,
+        seconds=time.perf_counter() - tic,
+    )
+    logger.info('%s. %.1f s.', result.sentence.capitalize(), result.seconds)
+    return result
+
+
+def _starts(
+    course: _Course,
+    padded: npt.NDArray[np.complex64],
+    warm: Any,
+    weight: Any,
+    *,
+    overlap: float,
+    learned: bool,
+) -> tuple[dict[str, Callable[[], DescentRun]], int]:
+    """Return what begins each run to try, by name, and the largest number of subsets.
+
+    Parameters
+    ----------
+    padded, warm : (H, W) complex
+        The network's object, here and on the device.
+    weight : (H, W) float
+        Illumination of the scan, on the device.
+    overlap : float
+        Patterns that fall on a pixel where the scan is densest.
+    learned : bool
+        Whether that object is a network's, and not flat.
+    """
+    patterns, physics, config = course.patterns, course.physics, course.config
+    gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
+    full = physics.to_device(gain)
+
+    def descent(obj: Any, turn: Any = full, reference: Any | None = None) -> Descent:
+        if not course.accelerated:
+            return RegularisedPIE(physics, obj, patterns.brightest)
+        prior = smoothing_prior(weight, config.refine_smoothing, reference)
+        return AcceleratedDescent(physics, obj, prior, turn)
+
+    sweeps = config.refine_iterations
+    if course.accelerated:
+        most = most_subsets(overlap, len(patterns))
+        planned, near = sweeps, fewer_subsets(most)
+    else:
+        # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
+        most = near = -(-len(patterns) // RPIE_PATTERNS)
+        planned = 3 * sweeps
+
+    def from_network(method: Callable[[Any], Descent]) -> Callable[[], DescentRun]:
+        return lambda: DescentRun(method, warm, planned, near)
+
+    def from_flat() -> DescentRun:
+        flat = physics.to_device(np.ones(patterns.shape, np.complex64))
+        return DescentRun(descent, flat, planned, most)
+
+    starts = {NETWORK: from_network(descent)}
+    if course.accelerated and most == 1 and learned:
+        gentle = partial(descent, turn=physics.to_device(np.complex64(GENTLE) * gain))
+        # Of few patterns a good network knows the edges better than they do.
+        starts = {NETWORK: from_network(gentle), BELIEVED: from_network(partial(gentle, reference=warm))}
+        if overlap >= SPARSE_OVERLAP:
+            starts[TURNED[0]] = from_network(descent)
+            starts[TURNED[1]] = from_network(partial(descent, reference=warm))
+    if course.accelerated and is_near(patterns, padded):
+        logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
+    else:
+        starts[FLAT] = from_flat
+    return starts, most
+
+
+def _trial(
+    course: _Course, starts: Mapping[str, Callable[[], DescentRun]], length: int, best: _Best
+) -> Generator[Event, None, tuple[str, DescentRun]]:
+    """Let each run do some sweeps; offer the best of them and return it and its name.
+
+    One after the other, for each holds several objects: only the best is kept.
+    """
+    reached: dict[str, float] = {}
+    chosen, ahead, lowest, done = '', None, math.inf, 0
+    for name, begin in starts.items():
+        run = begin()
+        for number in range(1, length + 1):
+            lowest = float(np.nanmin([course.sweep(run, number)[0], lowest]))
+            done += 1
+            if done % len(starts) == 0:
+                yield SweepDone(done // len(starts), course.config.refine_iterations, lowest)
+            yield from course.show(ahead or run)
+        reached[name] = course.physics.held_out(run.current)
+        if ahead is None or _judged(name, reached[name]) < _judged(chosen, reached[chosen]):
+            chosen, ahead = name, run
+    assert ahead is not None
+    logger.info(
+        'After %d sweeps the held-out deviance is %s; the %s start goes on.',
+        length,
+        ', '.join(f'{_in_words(value)} from the {name} start' for name, value in reached.items()),
+        chosen,
+    )
+    best.offer(ahead.current, reached[chosen], course.patterns)
+    return chosen, ahead
+
+
+def _in_words(deviance: float) -> str:
+    return f'{deviance:.4g}' if math.isfinite(deviance) else 'not a finite number'
+
+
+def _judged(name: str, value: float) -> float:
+    """Return the held-out deviance by which a run is chosen."""
+    if math.isnan(value):
+        return math.inf
+    return value * (1 + CLEARLY) if name in TURNED else value
+
+
+def _go_on(
+    course: _Course, run: DescentRun, done: int, experiment: ExperimentRefinement, best: _Best
+) -> Generator[Event, None, int]:
+    """Do the sweeps that are left after `done`, as long as they help; return how many there were in all."""
+    physics, config = course.physics, course.config
+    calibrates = config.refine_probe or config.refine_positions
+    stale = 0
+    for number in range(done + 1, config.refine_iterations + 1):
+        done = number
+        value, obj = course.sweep(run, number)
+        if calibrates:
+            experiment.step(run.current)
+        if calibrates or not course.accelerated:
+            obj = run.current
+            value = physics.held_out(obj)
+        yield SweepDone(number, config.refine_iterations, value)
+        yield from course.show(run)
+        if obj is None:
+            continue
+        stale = 0 if best.offer(obj, value, experiment.patterns) else stale + 1
+        if stale >= PATIENCE:
+            break
+    best.offer(run.current, physics.held_out(run.current), experiment.patterns)
+    return done
+
+
+def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.float32]) -> tuple[Any, float]:
+    """Return the best mean of a refined object (H, W) and the network's, and its held-out deviance (REF-10).
+
+    One errs towards noise and the other towards what the network has learned: their mean errs less. Modulus
+    and phase hardly depend on each other, so the share of the phase is chosen first.
+    """
+    target = physics.to_host(refined)
+    learned = with_ramp_of(target, physics.to_host(warm), light)
+
+    def mean(amplitude_share: float, phase_share: float) -> tuple[Any, float]:
+        amplitude = np.abs(learned + amplitude_share * (target - learned))
+        phase = np.angle(learned + phase_share * (target - learned))
+        obj = physics.to_device((amplitude * np.exp(1j * phase)).astype(np.complex64))
+        return obj, physics.held_out(obj)
+
+    phase_share = min(PHASE_SHARES, key=lambda share: mean(1.0, share)[1])
+    means = (mean(share, phase_share) for share in AMPLITUDE_SHARES)
+    return min(means, key=lambda pair: pair[1])
+
+
+def _trial_length(sweeps: int, most: int) -> int:
+    """Sweeps that both starts get: until subsets are gone, since their noise would hide the difference."""
+    alone = next(s for s in range(1, sweeps + 1) if s == sweeps or subsets_in_sweep(s, sweeps, most) == 1)
+    return max(alone, math.ceil(sweeps / 3))
+
+
+def on_grid(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
+    """Cut what lies on the scan's grid (H, W) from a canvas that holds every patch whole."""
+    margin = prepared.margin
+    height, width = prepared.scan.grid.shape
+    return canvas[margin : margin + height, margin : margin + width]
+
+
+def standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
+    """Return how well the patterns agree on each pixel (REF-06)."""
+    power, weight = (on_grid(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
+    known = weight > weakest_weight(weight)
+    curvature = np.maximum(MEAN_CURVATURE * weight, 1e-30)
+    return np.where(known, np.sqrt(power) / curvature, np.nan).astype(np.float32)

@@ -1,0 +1,231 @@
+"""What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-05)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine.diagnostics.agreement import agreement_findings
+from ptycho_engine.diagnostics.changes import (
+    changed,
+    orientations_of_patterns,
+    orientations_of_positions,
+    orientations_of_probe,
+)
+from ptycho_engine.diagnostics.diagnosis import _Search, diagnose
+from ptycho_engine.diagnostics.findings import Grade
+from ptycho_engine.diagnostics.pixels import suspects
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
+
+SIZE, POINTS, STEP = 32, 6, 3.5
+
+
+def coma_probe() -> np.ndarray:
+    """Return a probe (1, SIZE, SIZE) without any symmetry."""
+    f = np.fft.fftfreq(SIZE)
+    fy, fx = np.meshgrid(f, f, indexing='ij')
+    r = np.hypot(fx, fy) / 0.22
+    phase = 7 * r**2 + 3 * (fx**2 - fy**2) / 0.22**2 + 2.5 * (fx + 0.4 * fy) / 0.22 * r**2
+    # The middle of a probe is at (N - 1)/2.
+    phase += 2 * np.pi * (fx + fy) * 0.5
+    return np.fft.fftshift(np.fft.ifft2((r < 1) * np.exp(1j * phase)))[None].astype(np.complex64)
+
+
+@pytest.fixture(scope='module')
+def good() -> RawData:
+    return scan()
+
+
+def scan(seed: int = 3, photons: float = 1e5, background: float = 0.0) -> RawData:
+    rng = np.random.default_rng(seed)
+    x, y = raster_positions(POINTS, POINTS, STEP, rng)
+    side = int(POINTS * STEP) + SIZE + 8
+    truth = make_object('dead-leaves', (side, side + 4), rng, absorption=0.4, phase=0.9)
+    raw = simulate_scan(
+        truth,
+        coma_probe(),
+        x + (side + 3) / 2,
+        y + (side - 1) / 2,
+        photons=photons,
+        rng=rng,
+        background=background,
+    )
+    return replace(raw, objectGuess=None)
+
+
+def of_patterns(raw: RawData, change: Callable[[np.ndarray], np.ndarray]) -> RawData:
+    return replace(raw, diffraction=change(raw.diffraction).copy())
+
+
+def of_counts(raw: RawData, change: Callable[[np.ndarray], None]) -> RawData:
+    counts = np.square(raw.diffraction, dtype=np.float64)
+    change(counts)
+    return replace(raw, diffraction=np.sqrt(np.rint(counts)).astype(np.float32))
+
+
+def hot(counts: np.ndarray) -> None:
+    counts[:, 5, 20] = 4000
+
+
+def dead(counts: np.ndarray) -> None:
+    counts[:, 13:16, 15:18] = 0
+
+
+def unsteady(counts: np.ndarray) -> None:
+    rng = np.random.default_rng(1)
+    counts[:] = rng.binomial(np.rint(counts).astype(int), rng.uniform(0.4, 1, (len(counts), 1, 1)))
+
+
+def turned(raw: RawData, degrees: float, stretch: float = 1.0) -> RawData:
+    c, s = stretch * np.cos(np.radians(degrees)), stretch * np.sin(np.radians(degrees))
+    x, y = raw.xcoords, raw.ycoords
+    return replace(raw, xcoords=c * x - s * y, ycoords=s * x + c * y)
+
+
+SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
+    'flipud': (lambda r: of_patterns(r, lambda a: a[:, ::-1]), 'the patterns are upside down'),
+    'corner': (lambda r: of_patterns(r, lambda a: np.fft.ifftshift(a, axes=(1, 2))), 'fftshift'),
+    'off centre': (
+        lambda r: of_patterns(r, lambda a: np.roll(a, (5, -4), axis=(1, 2))),
+        'off centre by 5 rows and -4 columns',
+    ),
+    'minus x': (lambda r: replace(r, xcoords=-r.xcoords), 'x of the positions has the wrong sign'),
+    'metres': (
+        lambda r: replace(r, xcoords=5e-8 * r.xcoords, ycoords=5e-8 * r.ycoords),
+        'not in object pixels: multiplied by ',
+    ),
+    'turned': (lambda r: turned(r, 10), 'the scan axes are turned by'),
+    'hot': (lambda r: of_counts(r, hot), '1 hot pixel (row 5, column 20)'),
+    'dead': (lambda r: of_counts(r, dead), '9 dead pixels'),
+    'shifted': (
+        lambda r: replace(r, xcoords=np.roll(r.xcoords, 1), ycoords=np.roll(r.ycoords, 1)),
+        'out of step: 1 position at the beginning belongs to nothing',
+    ),
+}
+
+
+@pytest.mark.parametrize('name', SPOILED)
+def test_a_mistake_is_named_and_undone(good, name):
+    """DOCTOR-02, DOCTOR-03."""
+    spoil, expected = SPOILED[name]
+    spoiled = spoil(good)
+    found = diagnose(spoiled)
+    (cause,) = found.causes
+    assert expected in cause.sentence
+    assert cause.clear
+    assert found.solved
+    again = diagnose(changed(spoiled, found.changes))
+    assert again.near
+    assert not again.causes
+
+
+def test_background_is_named(good):
+    found = diagnose(scan(background=3.0))
+    (cause,) = found.causes
+    assert cause.key == 'background'
+    assert 'about 2.9 counts' in cause.sentence
+    assert cause.change is None
+    assert found.solved
+    assert not found.near
+
+
+def test_unsteady_beam_is_named(good):
+    found = diagnose(of_counts(good, unsteady))
+    assert found.causes[0].key == 'intensities'
+    assert found.causes[0].change is None
+    assert found.solved
+
+
+@pytest.mark.parametrize('photons', [1e3, 1e6])
+def test_nothing_is_said_of_a_good_scan(photons):
+    """DOCTOR-01: near noise is absolute, at any dose."""
+    found = diagnose(scan(seed=5, photons=photons))
+    assert found.near
+    assert not found.causes
+
+
+def test_what_nothing_explains_is_never_called_well(good, monkeypatch):
+    """DOCTOR-04; what is tried is cut short here."""
+    monkeypatch.setattr(_Search, '_steps', lambda self, ratio, limit: (self._centres, self._pixels))
+    order = np.random.default_rng(0).permutation(len(good))
+    found = diagnose(of_patterns(good, lambda a: a[order]))
+    assert not found.near
+    assert not found.solved
+    (finding,) = agreement_findings(found)
+    assert finding.grade is Grade.WRONG
+    assert 'nothing that was tried explains it' in finding.text
+
+
+def test_too_little_to_tell(good):
+    few = good.select(np.arange(5))
+    assert diagnose(few) is None
+    (finding,) = agreement_findings(None)
+    assert finding.grade is Grade.CAUTION
+
+
+def test_positions_so_far_apart_that_nothing_overlaps(good):
+    apart = replace(good, xcoords=20 * good.xcoords, ycoords=20 * good.ycoords)
+    found = diagnose(apart)
+    assert found.causes[0].key == 'unit of positions'
+    assert found.solved
+
+
+@pytest.mark.parametrize(
+    ('done', 'name'),
+    [
+        (lambda a: a[..., ::-1, :], 'upside down'),
+        (lambda a: a[..., ::-1], 'mirrored left to right'),
+        (lambda a: a[..., ::-1, ::-1], 'turned by 180 degrees'),
+        (lambda a: a.swapaxes(-2, -1), 'transposed'),
+        (lambda a: np.rot90(a, axes=(-2, -1)), 'turned by 90 degrees counter-clockwise'),
+        (lambda a: np.rot90(a, -1, axes=(-2, -1)), 'turned by 90 degrees clockwise'),
+        (lambda a: a[..., ::-1, ::-1].swapaxes(-2, -1), 'transposed about the other diagonal'),
+    ],
+)
+def test_every_orientation_is_undone_under_its_name(good, done, name):
+    """DOCTOR-03; with and without zero frequency kept at N//2, and the same of the probe."""
+    changes = [change for change in orientations_of_patterns() if change.key == f'patterns {name}']
+    for change, roll in zip(changes, (0, 1), strict=False):
+        spoiled = done(good.diffraction)
+        if roll:
+            moved = [int(axis) for axis in (-2, -1) if name != 'transposed']
+            spoiled = np.roll(spoiled, [int(_reverses(done, axis)) for axis in moved], axis=moved)
+        undone = change.apply(replace(good, diffraction=spoiled.copy()))
+        np.testing.assert_array_equal(undone.diffraction, good.diffraction)
+    (change,) = (change for change in orientations_of_probe() if change.key == f'probe {name}')
+    undone = change.apply(replace(good, probeGuess=done(good.probeGuess).copy()))
+    np.testing.assert_array_equal(undone.probeGuess, good.probeGuess)
+
+
+def _reverses(done: Callable[[np.ndarray], np.ndarray], axis: int) -> bool:
+    """Return whether a change reverses an axis (of -2, -1) of its result."""
+    ramp = np.arange(9).reshape(3, 3)
+    along = np.diff(done(ramp), axis=axis)
+    return bool(along[0, 0] < 0)
+
+
+def test_every_orientation_of_positions_undoes_one(good):
+    """DOCTOR-03."""
+    places = np.stack([good.xcoords, good.ycoords])
+    seen = set()
+    for change in orientations_of_positions():
+        once = change.apply(good)
+        seen.add(tuple(np.round(np.r_[once.xcoords[:2], once.ycoords[:2]], 6)))
+        if 'swapped, ' in change.key and change.key != 'positions swapped, -x, -y':
+            continue
+        twice = change.apply(once)
+        np.testing.assert_allclose(np.stack([twice.xcoords, twice.ycoords]), places)
+    assert len(seen) == 7
+
+
+def test_only_pixels_that_stand_out_are_suspects(good):
+    predicted = np.full((20, 8, 8), 10.0)
+    counts = np.random.default_rng(0).poisson(predicted).astype(float)
+    valid = np.ones((8, 8), bool)
+    assert not suspects(counts, predicted, valid).any()
+    counts[:, 2, 3], counts[:, 5, 6] = 90, 0
+    assert set(map(tuple, np.argwhere(suspects(counts, predicted, valid)))) == {(2, 3), (5, 6)}
+    # Where all is off, only what is dark stands out.
+    assert set(map(tuple, np.argwhere(suspects(counts * 7, predicted, valid)))) == {(5, 6)}

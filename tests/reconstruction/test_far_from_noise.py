@@ -1,0 +1,85 @@
+"""Runs say where their image is far from photon noise (DOUBT-03)."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from ptycho_engine.config import InferenceConfig, TrainingConfig
+from ptycho_engine.formats.packaged import load_model
+from ptycho_engine.reconstruction.reconstruct import reconstruct
+from ptycho_engine.reconstruction.report import is_far
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
+from ptycho_engine.training.sources import MeasuredScans
+from tests.conftest import small_scan
+
+NAN = math.nan
+
+
+@pytest.fixture(scope='module')
+def good() -> RawData:
+    return small_scan(points=6, size=32, step=3.5)
+
+
+@pytest.fixture(scope='module')
+def turned(good: RawData) -> RawData:
+    return replace(good, diffraction=good.diffraction[:, ::-1, :].copy(), source='run 7')
+
+
+def run(raw: RawData) -> Reconstructed:
+    *_, last = reconstruct(Scan.from_raw(raw), load_model('none'), InferenceConfig(calibrate='off'))
+    assert isinstance(last, Reconstructed)
+    return last
+
+
+def test_a_reconstruction_says_that_it_is_far_from_noise(turned, caplog):
+    result = run(turned).reconstruction
+    assert result.quality.far
+    assert result.quality.held_out > 2 * result.quality.noise
+    assert 'far above photon noise' in result.comments
+    (said,) = (
+        line for line in caplog.messages if line.startswith('run 7: the image is far above photon noise')
+    )
+    assert 'ptychopinn doctor' in said
+
+
+def test_nothing_is_said_of_a_good_one(good, caplog):
+    result = run(good).reconstruction
+    assert not result.quality.far
+    assert result.quality.deviance == pytest.approx(result.quality.noise, rel=0.2)
+    assert not any('photon noise' in line for line in caplog.messages)
+
+
+def test_nothing_is_claimed_of_what_is_no_count(turned):
+    quality = run(replace(turned, counted=False)).reconstruction.quality
+    assert math.isnan(quality.noise)
+    assert not quality.far
+
+
+def test_training_says_it_before_it_begins(good, turned, caplog):
+    MeasuredScans([Scan.from_raw(good)], TrainingConfig())
+    assert not caplog.messages
+    MeasuredScans([Scan.from_raw(turned)], TrainingConfig())
+    assert any('run 7: a quick reconstruction is far from photon noise' in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ('deviance', 'held_out', 'noise', 'counts', 'far'),
+    [
+        (0.5, 0.6, 0.5, 20, False),
+        (0.9, 1.2, 0.5, 20, True),
+        (0.9, 0.6, 0.5, 20, False),
+        # A sparse scan predicts other pixels badly though nothing is wrong with it.
+        (0.5, 9.0, 0.5, 20, False),
+        # A hot pixel need not be among the held-out ones.
+        (3.0, 0.6, 0.5, 20, True),
+        (3.0, NAN, 0.5, 20, True),
+        # To 2 % of 1e6 counts all is explained.
+        (300.0, 310.0, 1.0, 1e6, False),
+        (9.0, 9.0, NAN, 20, False),
+    ],
+)
+def test_what_is_far(deviance, held_out, noise, counts, far):
+    assert is_far(deviance, held_out, noise, counts) is far

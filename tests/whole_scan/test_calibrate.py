@@ -1,0 +1,238 @@
+"""A scan corrects its own experiment; one that is right stays as it is (CAL-* of specs/physics.md)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptycho_engine import reconstruct
+from ptycho_engine.commands import main
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_engine.config.inference import CALIBRATED_PARTS
+from ptycho_engine.config.training import BACKENDS
+from ptycho_engine.errors import Cancelled, ConfigError
+from ptycho_engine.formats.packaged import NO_MODEL, load_model
+from ptycho_engine.physics.detector import unexplained_pixels
+from ptycho_engine.physics.likelihood import Residuals
+from ptycho_engine.physics.probe import with_first_modes
+from ptycho_engine.physics.probe_changes import defocused, with_more_modes
+from ptycho_engine.reconstruction.evaluate import evaluate, read_object
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.scan import Scan, load_scan
+from ptycho_engine.scoring.scores import scanned_box, score
+from ptycho_engine.whole_scan.paired import paired_difference
+from tests.whole_scan.test_refine import dense_scan
+
+CPU = PyTorchExecutionConfig(accelerator='cpu')
+
+
+def run(raw, **options):
+    """Return (NRMSE, Reconstruction) of physics alone."""
+    scan = Scan.from_raw(raw)
+    for event in reconstruct(scan, load_model(NO_MODEL), InferenceConfig(**options), execution=CPU):
+        if isinstance(event, Reconstructed):
+            result = event.reconstruction
+    return score(raw.objectGuess, result.object_array, scanned_box(scan)).nrmse, result
+
+
+@pytest.fixture(scope='module')
+def right():
+    return dense_scan(points=9, photons=1e5).raw
+
+
+@pytest.fixture(scope='module')
+def clean(right):
+    return run(right)
+
+
+def counts_of(raw):
+    return np.rint(np.square(raw.diffraction, dtype=np.float64))
+
+
+def with_counts(raw, counts):
+    return replace(raw, diffraction=np.sqrt(counts).astype(np.float32))
+
+
+def with_background(raw):
+    return with_counts(raw, counts_of(raw) + np.random.default_rng(1).poisson(8.0, raw.diffraction.shape))
+
+
+def with_intensities(raw):
+    rng = np.random.default_rng(2)
+    part = rng.uniform(0.3, 1.2, (len(raw), 1, 1))
+    return with_counts(raw, rng.binomial(counts_of(raw).astype(int), part / 1.2))
+
+
+def with_hot_pixel(raw):
+    counts = counts_of(raw)
+    counts[:, 4, 27] = 5000
+    return with_counts(raw, counts)
+
+
+def with_gap(raw):
+    counts = counts_of(raw)
+    counts[:, :, 19] = 0
+    return with_counts(raw, counts)
+
+
+def with_wrong_focus(raw):
+    return replace(raw, probeGuess=defocused(raw.probeGuess, 4.0))
+
+
+def with_wrong_positions(raw):
+    rng = np.random.default_rng(4)
+    dx, dy = rng.normal(0, 0.4, (2, len(raw)))
+    return replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
+
+
+def with_turned_axes(raw):
+    x, y = raw.xcoords - raw.xcoords.mean(), raw.ycoords - raw.ycoords.mean()
+    cosine, sine = np.cos(0.12), np.sin(0.12)
+    return replace(
+        raw,
+        xcoords=cosine * x - sine * y + raw.xcoords.mean(),
+        ycoords=sine * x + cosine * y + raw.ycoords.mean(),
+    )
+
+
+WRONG = {
+    'background': (with_background, 'a background of 8', 1.4),
+    'intensities': (with_intensities, 'beam intensities from 0.4', 1.6),
+    'hot pixel': (with_hot_pixel, '1 bad pixel of the detector left out', 1.2),
+    'gap': (with_gap, 'bad pixels of the detector left out', 1.3),
+    'focus': (with_wrong_focus, 'the probe (overlap', 1.5),
+    'positions': (with_wrong_positions, 'positions by 0.', 1.7),
+    'axes': (with_turned_axes, 'the axes of the scan (turned by -6.', 1.5),
+}
+
+
+@pytest.mark.parametrize('kind', WRONG)
+def test_cal_02_what_is_wrong_is_found_corrected_and_told(right, clean, kind):
+    change, phrase, limit = WRONG[kind]
+    wrong = change(right)
+    before, _ = run(wrong, calibrate='off')
+    after, result = run(wrong)
+    assert before > 1.5 * clean[0]
+    assert after < limit * clean[0]
+    assert phrase in result.comments
+
+
+def test_cal_02_a_scan_that_is_right_stays_as_it_is(right, clean):
+    off, result = run(right, calibrate='off')
+    np.testing.assert_array_equal(clean[1].object_array, result.object_array)
+    assert 'calibrated' not in clean[1].comments
+    on, result = run(right, calibrate='on')
+    assert on == pytest.approx(off, rel=0.01)
+    assert result.probe is None
+    assert result.position_shift is None
+
+
+@pytest.mark.parametrize('backend', BACKENDS[1:])
+def test_cal_02_the_backends_find_the_same(right, backend):
+    wrong = with_intensities(with_hot_pixel(right))
+    ours, result = run(wrong)
+    theirs, other = run(wrong, backend=backend)
+    assert theirs == pytest.approx(ours, rel=0.01)
+    assert other.comments.split('calibrated')[1] == result.comments.split('calibrated')[1]
+
+
+def test_a_calibration_can_be_stopped(right):
+    asked = iter([False] * 45 + [True] * 1000)
+    events = reconstruct(
+        Scan.from_raw(with_background(right)),
+        load_model(NO_MODEL),
+        execution=CPU,
+        should_stop=lambda: next(asked),
+    )
+    with pytest.raises(Cancelled):
+        list(events)
+
+
+def test_cal_06_the_setting_names_parts():
+    assert InferenceConfig().calibrated_parts == CALIBRATED_PARTS
+    assert InferenceConfig(calibrate='off').calibrated_parts == ()
+    assert InferenceConfig(calibrate='probe, background').calibrated_parts == ('background', 'probe')
+    old = InferenceConfig(calibrate='off', refine_probe=True, refine_positions=True)
+    assert old.calibrated_parts == ('probe', 'positions')
+    assert old.calibrates_anyway
+    assert not InferenceConfig().calibrates_anyway
+    with pytest.raises(ConfigError, match='calibrate is'):
+        InferenceConfig(calibrate='probe,focus')
+
+
+def test_cal_02_a_difference_is_told_by_its_scatter_over_the_patterns():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(1, 1, 400)
+    found = paired_difference(noise, noise - 0.01 + rng.normal(0, 0.02, 400))
+    assert found.mean == pytest.approx(-0.01, abs=0.003)
+    assert found.error == pytest.approx(0.001, rel=0.1)
+    assert found.score == pytest.approx(-10, abs=3)
+    assert paired_difference(noise, noise).score == 0
+    assert paired_difference(noise[:1], noise[:1] - 1).score == 0
+    assert paired_difference(noise, noise * np.nan).score == np.inf
+
+
+def test_cal_03_pixels_at_fault_are_told_from_dark_ones():
+    """A dark corner, and a dead pixel beside a hot one and a gap that reaches into it."""
+    y, x = np.mgrid[:32, :32] - 16
+    expected = 1e4 * np.exp(-(x**2 + y**2) / 40)
+    counts = np.random.default_rng(0).poisson(expected).astype(float)
+    counts[16, 20], counts[5, 5], counts[:, 14] = 0, 900, 0
+    misfits = 50.0 * (np.abs(counts - expected) > 5 * np.sqrt(expected + 1))
+
+    def residuals(rate):
+        images = (np.fft.ifftshift(a) for a in (counts, rate, misfits, np.full((32, 32), 50.0)))
+        return Residuals(np.zeros(1), np.zeros(1), np.zeros((32, 32)), np.zeros((32, 32)), *images)
+
+    bad = unexplained_pixels(residuals(expected), residuals(expected))
+    assert bad[16, 20]
+    assert bad[5, 5]
+    lit = expected[:, 14] > 3
+    assert bad[lit, 14].all()
+    assert bad.sum() == 2 + lit.sum()
+    # More than 15 % are none.
+    counts[:] = 0
+    assert not unexplained_pixels(residuals(expected), residuals(expected)).any()
+
+
+def test_cal_04_a_focus_is_changed_without_loss(right):
+    probe = right.probeGuess
+    away = defocused(probe, 5.0)
+    assert np.linalg.norm(away) == pytest.approx(np.linalg.norm(probe), rel=1e-5)
+    assert abs(np.vdot(away, probe)) < 0.5 * np.linalg.norm(probe) ** 2
+    np.testing.assert_allclose(defocused(away, -5.0), probe, atol=1e-5 * np.abs(probe).max())
+
+
+def test_cal_05_a_product_takes_more_modes_and_fewer():
+    probes = np.arange(2 * 2 * 4 * 4).reshape(2, 2, 4, 4).astype(np.complex64)
+    three = with_first_modes(probes, -np.ones((3, 4, 4), np.complex64))
+    assert three.shape == (2, 3, 4, 4)
+    assert (three[0] == -1).all()
+    np.testing.assert_array_equal(three[1, :2], probes[1])
+    assert not three[1, 2].any()
+    one = with_first_modes(probes, -np.ones((1, 4, 4), np.complex64))
+    np.testing.assert_array_equal(one[1], probes[1, :1])
+
+
+def test_result_01_what_was_found_is_in_the_file_and_evaluate_predicts_with_it(right, tmp_path):
+    path = tmp_path / 'scan.npz'
+    with_hot_pixel(with_background(right)).to_file(path)
+    main(['reconstruct', str(path), '--model', 'none', '--output', str(tmp_path / 'out'), '--quiet'])
+    result = read_object(tmp_path / 'out')
+    assert result.background is not None
+    assert result.background.mean() == pytest.approx(8, rel=0.05)
+    assert result.bad_pixels is not None
+    assert result.bad_pixels[4, 27]
+    scan = load_scan(path)
+    assert evaluate(result, result, scan).deviance < 1.2
+    assert evaluate(replace(result, background=None), result, scan).deviance > 2
+
+
+def test_cal_05_more_modes_have_the_same_power(right):
+    probe = right.probeGuess
+    modes = with_more_modes(probe)
+    assert len(modes) == 3
+    assert np.linalg.norm(modes) == pytest.approx(np.linalg.norm(probe), rel=1e-5)
+    products = np.abs(np.einsum('pij,qij->pq', modes, modes.conj()))
+    assert (products - np.diag(np.diag(products))).max() < 1e-3 * products.max()
+    assert len(with_more_modes(modes)) == 3

@@ -96,3 +96,33 @@ def _pins(text):
     pins = {canonicalize_name(name): release for name, release in lines}
     assert len(pins) == len(lines)
     return pins
+
+
+CONSUMER = """
+from ptycho_engine import EpochDone, Reconstructed, TrainingConfig
+from ptycho_engine import load_archive, load_scan, reconstruct, train
+
+scan = load_scan('IN')
+for event in train([scan], TrainingConfig(nepochs=2), 'model'):
+    if isinstance(event, EpochDone):
+        reveal_type(event.validation_deviance)
+for result in reconstruct(scan, load_archive('model')):
+    if isinstance(result, Reconstructed):
+        reveal_type(result.reconstruction.object_array)
+"""
+
+
+def test_a_program_that_uses_the_engine_sees_its_types(tmp_path):
+    """As mypy sees an installed package: without py.typed it would find none."""
+    pytest.importorskip('mypy', reason="pip install '.[dev]'")
+    (tmp_path / 'use.py').write_text(CONSUMER)
+    checked = subprocess.run(
+        [sys.executable, '-m', 'mypy', '--strict', '--cache-dir', str(tmp_path / 'cache'), 'use.py'],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != 'MYPYPATH'},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert 'Revealed type is "float"' in checked.stdout
+    assert 'complexfloating' in checked.stdout

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands, with fewer epochs."""
+"""What the README and the pages of docs/ show works as it stands, with fewer epochs."""
 
 import os
 import re
@@ -18,11 +18,12 @@ from tests.conftest import small_scan
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
+PAGES = (README, ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md')))
 OWN = 'ptychopinn-ptychodus'
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf'^ *```{language}\n(.*?)^ *```', README.read_text(), re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: Path) -> list[str]:
+    found = re.findall(rf'^ *```{language}\n(.*?)^ *```', page.read_text(), re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(block) for block in found]
 
 
@@ -35,16 +36,14 @@ def inside(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_python_example_runs(inside):
-    (code,) = blocks('python')
-    assert 'nepochs=20' in code
+@pytest.mark.parametrize('page', [page for page in PAGES if '```python' in page.read_text()], ids=str)
+def test_the_python_examples_run(page, inside):
+    (code,) = blocks('python', page)
     names: dict[str, object] = {}
-    exec(
-        compile(code.replace('nepochs=20', 'nepochs=1, n_groups=32'), 'README.md', 'exec'),
-        names,
-    )
+    exec(compile(code.replace('nepochs=20', 'nepochs=1, n_groups=32'), page.name, 'exec'), names)
     assert names['obj'].shape == names['scan'].grid.shape
-    assert load_archive('model').config.nepochs == 1
+    if 'nepochs=20' in code:
+        assert load_archive('model').config.nepochs == 1
 
 
 QUICK = ['--epochs', '1', '--groups', '16']
@@ -54,8 +53,8 @@ COMPARISON = ['python', 'tests/benchmarks/bench_prior.py', '--count', '1']
 
 
 def commands() -> list[list[str]]:
-    """Return all shell commands of the README, as words."""
-    text = '\n'.join(blocks('sh')).replace('\\\n', ' ')
+    """Return all shell commands of all pages, as words."""
+    text = '\n'.join(block for page in PAGES for block in blocks('sh', page)).replace('\\\n', ' ')
     parts = [part for line in text.splitlines() for part in line.split('&&')]
     return [words for part in parts if (words := shlex.split(part, comments=True))]
 
@@ -69,6 +68,7 @@ def quick(words: list[str]) -> list[str]:
 def test_the_shell_examples_run(inside):
     """All of ours but `demo`, which `.ci/run` runs."""
     ours = [words[1:] for words in commands() if words[0] == 'ptychopinn' and words[1] != 'demo']
+    ours = [words for number, words in enumerate(ours) if words not in ours[:number]]
     for words in ours:
         # A scan of 25 patterns may well have something to be said about it.
         allowed = {0, 1} if words[0] == 'doctor' else {0}
@@ -92,7 +92,7 @@ def test_the_batch_example_runs(inside):
     script = Path(sys.executable).with_name('ptychodus')
     if not script.is_file():
         pytest.skip('Ptychodus is not installed')
-    batch = [block for block in blocks('sh') if 'ptychodus -b' in block]
+    batch = [block for block in blocks('sh', ROOT / 'docs' / 'window.md') if 'ptychodus -b' in block]
     lines = [shlex.split(line, comments=True) for block in batch for line in block.splitlines()]
     for program, *words in lines:
         if program == 'ptychopinn':
@@ -161,13 +161,13 @@ def test_each_command_is_run_somewhere():
 
 def test_install_commands_name_what_can_be_had():
     """The package itself is on no index; what it needs is, and is not older than what is claimed."""
-    texts = [README.read_text(), *(path.read_text() for path in ROOT.glob('pty*/**/*.py'))]
+    texts = [*(page.read_text() for page in PAGES), *(path.read_text() for path in ROOT.glob('pty*/**/*.py'))]
     assert not [line for text in texts for line in text.splitlines() if 'install' in line and OWN in line]
     extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
     assert FRAMEWORKS['tensorflow'][2] == f'pip install "{extras["tensorflow"][0]}"'
 
 
-def test_the_readme_names_files_that_the_reader_has():
+def test_the_pages_name_files_that_the_reader_has():
     made = {'ptychopinn-demo', 'IN', 'OUT'}
     for words in commands():
         for word in words:
@@ -176,5 +176,15 @@ def test_the_readme_names_files_that_the_reader_has():
 
 
 def test_the_settings_example_is_what_simulate_writes(inside):
-    (ini,) = blocks('ini')
+    (ini,) = blocks('ini', ROOT / 'docs' / 'window.md')
     assert (inside / 'IN' / 'settings.ini').read_text().split() == ini.split()
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', page.read_text()):
+            assert (page.parent / target).exists(), f'{page.name}: {target}'
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 130

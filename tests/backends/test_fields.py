@@ -106,7 +106,7 @@ def test_net_07_without_probe_big_the_outer_part_stays_flat(backend_name):
 
 
 @pytest.mark.parametrize('backend_name', BACKENDS)
-def test_object_big_makes_the_patches_of_a_group_agree(backend_name):
+def test_net_05_object_big_makes_the_patches_of_a_group_agree(backend_name):
     """Two patches of one group hold the same object where they overlap; by themselves they do not."""
     spread = {}
     for big in (True, False):

@@ -70,7 +70,7 @@ assert not set(sys.modules) & set(blocked)
         ),
     ],
 )
-def test_the_other_framework_does_everything(tmp_path, blocked, missing, present, message):
+def test_back_03_the_other_framework_does_everything(tmp_path, blocked, missing, present, message):
     done = subprocess.run(
         [sys.executable, '-c', CODE, blocked, missing, present, str(tmp_path)],
         cwd=ROOT,

@@ -164,7 +164,7 @@ def computed(name: str, backend_name: str):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_equal_weights_give_equal_patches_losses_and_gradients(name):
+def test_back_01_equal_weights_give_equal_patches_losses_and_gradients(name):
     patches, losses, gradient, *_ = computed(name, 'pytorch')
     found_patches, found_losses, found_gradient, *_ = computed(name, 'tensorflow')
     assert np.abs(patches - 1).max() > 0.01
@@ -275,7 +275,7 @@ def reconstructed(scan, archive, backend_name):
     return last.reconstruction
 
 
-def test_training_takes_the_same_course_on_each_backend(models, config):
+def test_back_02_training_takes_the_same_course_on_each_backend(models, config):
     curves = {}
     for name, (epochs, archive) in models.items():
         assert archive.backend == name
@@ -288,7 +288,7 @@ def test_training_takes_the_same_course_on_each_backend(models, config):
     np.testing.assert_allclose(curves['tensorflow'], curves['pytorch'], rtol=0.01)
 
 
-def test_both_trainings_end_in_the_same_image(models, scan):
+def test_back_02_both_trainings_end_in_the_same_image(models, scan):
     truth = scan.raw.objectGuess
     box = scan_box(scan.raw.xcoords, scan.raw.ycoords, truth.shape)
     scores = {
@@ -301,7 +301,7 @@ def test_both_trainings_end_in_the_same_image(models, scan):
 
 
 @pytest.mark.parametrize('trained_by', BACKENDS)
-def test_an_archive_runs_on_the_other_backend(models, scan, trained_by):
+def test_back_02_and_03_an_archive_runs_on_the_other_backend(models, scan, trained_by):
     archive = models[trained_by][1]
     results = {name: reconstructed(scan, archive, name) for name in BACKENDS}
     for name, result in results.items():

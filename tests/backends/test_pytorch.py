@@ -196,7 +196,7 @@ def test_a_device_that_is_not_there_is_a_sentence(accelerator):
         create_backend('pytorch', PyTorchExecutionConfig(accelerator=accelerator))
 
 
-def test_a_framework_that_is_not_there_is_a_sentence(monkeypatch):
+def test_back_03_a_framework_that_is_not_there_is_a_sentence(monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(RuntimeError, match=r'^PyTorch backend selected .* pip install torch'):
         create_backend('pytorch')

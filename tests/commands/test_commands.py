@@ -181,7 +181,7 @@ def broken_inputs(tmp_path: Path, directory: Path, model: Path):
     yield 'gridsize', [*train, directory, '--gridsize', '9'], 'from 1 to 5'
 
 
-def test_bad_input_ends_in_one_sentence_and_exit_code_2(tmp_path, directory, model, capsys):
+def test_cfg_14_bad_input_ends_in_one_sentence_and_exit_code_2(tmp_path, directory, model, capsys):
     for name, arguments, words in broken_inputs(tmp_path, directory, model):
         code = main([*map(str, arguments), '--quiet'])
         error = capsys.readouterr().err.strip()
@@ -191,7 +191,7 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(tmp_path, directory, mod
     assert not (tmp_path / 'out').exists()
 
 
-def test_exit_codes_of_the_process(tmp_path):
+def test_cfg_14_exit_codes_of_the_process(tmp_path):
     done = run('train', tmp_path / 'none.npz', '--output', tmp_path)
     assert done.returncode == 2
     assert 'Traceback' not in done.stderr
@@ -199,7 +199,7 @@ def test_exit_codes_of_the_process(tmp_path):
     assert run('--version').returncode == 0
 
 
-def test_a_failure_of_the_machine_is_exit_code_1(directory, model, tmp_path):
+def test_cfg_14_a_failure_of_the_machine_is_exit_code_1(directory, model, tmp_path):
     blocked = tmp_path / 'file'
     blocked.write_text('not a directory')
     done = run('reconstruct', directory, '--model', model, '--output', blocked / 'out', '--quiet')

@@ -51,7 +51,7 @@ def test_flags_reach_their_fields():
     assert (found.execution.num_workers, found.execution.deterministic) == (2, False)
 
 
-def test_flags_stand_above_the_file_in_every_section(tmp_path):
+def test_cfg_04_flags_stand_above_the_file_in_every_section(tmp_path):
     path = tmp_path / 'run.toml'
     path.write_text(
         '[model]\ngridsize = 2\n[training]\nnepochs = 7\nlearning_rate = 1e-3\n'
@@ -68,7 +68,7 @@ def test_flags_stand_above_the_file_in_every_section(tmp_path):
     assert flagged.execution.learning_rate is None
 
 
-def test_fields_outside_sections_belong_to_what_the_command_uses(tmp_path):
+def test_cfg_07_fields_outside_sections_belong_to_what_the_command_uses(tmp_path):
     path = tmp_path / 'run.toml'
     path.write_text('backend = "tensorflow"\nbatch_size = 8\nseed = 3\naccelerator = "cpu"\n')
     found = settings('reconstruct', '--config', str(path))
@@ -100,7 +100,7 @@ def test_the_batch_size_of_a_flag_stands_above_that_of_the_execution_in_the_file
         (['trian'], "no command 'trian'; did you mean train?"),
     ],
 )
-def test_a_mistaken_word_gets_one_sentence(words, sentence, capsys):
+def test_cfg_02_a_mistaken_word_gets_one_sentence(words, sentence, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2

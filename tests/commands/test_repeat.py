@@ -29,7 +29,7 @@ def assert_same(first, second) -> None:
         np.testing.assert_array_equal(value, b.weights[name])
 
 
-def test_the_settings_of_a_run_give_the_same_weights(directory, tmp_path):
+def test_cfg_07_the_settings_of_a_run_give_the_same_weights(directory, tmp_path):
     train(directory, tmp_path / 'a', *WORDS.split())
     settings = tmp_path / 'a' / 'train.toml'
     assert settings.read_text().splitlines()[1].startswith('# ptychopinn train')

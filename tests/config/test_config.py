@@ -92,7 +92,7 @@ def test_a_seed_of_no_subsample_is_refused():
         TrainingConfig(subsample_seed=3)
 
 
-def test_unknown_names_are_refused_with_the_nearest():
+def test_cfg_02_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="no field 'gridsise'; did you mean 'gridsize'"):
         from_mapping(ModelConfig, {'gridsise': 2})
 

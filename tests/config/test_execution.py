@@ -119,7 +119,7 @@ def test_workers_prepare_batches_and_change_nothing(little, tmp_path, monkeypatc
         np.testing.assert_array_equal(value, found[1][name])
 
 
-def test_the_fields_that_training_has_too(little, tmp_path):
+def test_cfg_03_the_fields_that_training_has_too(little, tmp_path):
     values = {
         'learning_rate': 1e-4,
         'scheduler': 'Default',

@@ -27,7 +27,7 @@ CHANGED = (
 
 @pytest.mark.parametrize('suffix', ['json', 'yaml', 'yml', 'toml'])
 @pytest.mark.parametrize('config', CHANGED, ids=lambda c: type(c).__name__)
-def test_round_trip(config, suffix, tmp_path):
+def test_cfg_06_round_trip(config, suffix, tmp_path):
     for number, item in enumerate((config, type(config)())):
         path = tmp_path / f'{number}.{suffix}'
         save_config(path, item)
@@ -35,7 +35,7 @@ def test_round_trip(config, suffix, tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['json', 'yaml', 'toml'])
-def test_sections_round_trip(suffix, tmp_path):
+def test_cfg_07_sections_round_trip(suffix, tmp_path):
     path = tmp_path / f'run.{suffix}'
     write_sections(path, CHANGED[1:], 'ptychopinn train scan')
     sections = read_sections(path)
@@ -46,7 +46,7 @@ def test_sections_round_trip(suffix, tmp_path):
     assert suffix == 'json' or path.read_text().startswith('# ptychopinn train scan\n')
 
 
-def test_fields_outside_sections_find_their_configuration(tmp_path):
+def test_cfg_07_fields_outside_sections_find_their_configuration(tmp_path):
     path = tmp_path / 'old.yaml'
     path.write_text('gridsize: 2\nnepochs: 7\nlearning_rate: 1e-3\ndeterministic: no\n')
     sections = read_sections(path)
@@ -55,7 +55,7 @@ def test_fields_outside_sections_find_their_configuration(tmp_path):
     assert sections['execution'] == {'deterministic': False}
 
 
-def test_fields_outside_sections_are_looked_up_in_the_sections_that_are_used_first(tmp_path):
+def test_cfg_07_fields_outside_sections_are_looked_up_in_the_sections_that_are_used_first(tmp_path):
     path = tmp_path / 'run.yaml'
     path.write_text('batch_size: 8\ngridsize: 2\n')
     sections = read_sections(path, ('inference', 'execution'))
@@ -80,7 +80,7 @@ def test_fields_outside_sections_are_looked_up_in_the_sections_that_are_used_fir
         ('h.ini', 'x', ["ends in '.ini'", '.toml']),
     ],
 )
-def test_mistakes_are_named(name, text, words, tmp_path):
+def test_cfg_02_mistakes_are_named(name, text, words, tmp_path):
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:

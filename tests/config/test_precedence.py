@@ -20,7 +20,7 @@ def backend_default(monkeypatch):
 
 
 @pytest.mark.usefixtures('backend_default')
-def test_each_of_the_five_levels_wins_over_all_weaker_ones():
+def test_cfg_04_and_05_each_of_the_five_levels_wins_over_all_weaker_ones():
     canonical = TrainingConfig().learning_rate
     chain = [
         (Level.OVERRIDE, 1e-3),
@@ -40,13 +40,13 @@ def test_each_of_the_five_levels_wins_over_all_weaker_ones():
         assert applied['learning_rate'].replaced == tuple(chain[start + 1 :])
 
 
-def test_the_canonical_default_holds_where_nothing_is_stated():
+def test_cfg_04_the_canonical_default_holds_where_nothing_is_stated():
     config, applied = resolve_training()
     assert config == TrainingConfig()
     assert applied == {}
 
 
-def test_defaults_are_those_of_the_backend_that_was_chosen(monkeypatch):
+def test_cfg_04_defaults_are_those_of_the_backend_that_was_chosen(monkeypatch):
     monkeypatch.setitem(precedence.BACKEND_DEFAULTS, 'pytorch', {'batch_size': 5, 'n_filters_scale': 1})
     config, applied = resolve_training()
     assert (config.batch_size, config.model.n_filters_scale) == (5, 1)
@@ -54,7 +54,7 @@ def test_defaults_are_those_of_the_backend_that_was_chosen(monkeypatch):
     assert resolve_inference()[0].batch_size == 5
 
 
-def test_what_an_execution_configuration_states_takes_the_place_of_the_training_settings():
+def test_cfg_03_what_an_execution_configuration_states_takes_the_place_of_the_training_settings():
     values = {
         'learning_rate': 1e-4,
         'scheduler': 'Default',

@@ -1,11 +1,13 @@
 """What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-05)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ptycho_engine.commands import main
 from ptycho_engine.diagnostics.agreement import agreement_findings
 from ptycho_engine.diagnostics.changes import (
     changed,
@@ -229,3 +231,21 @@ def test_only_pixels_that_stand_out_are_suspects(good):
     assert set(map(tuple, np.argwhere(suspects(counts, predicted, valid)))) == {(2, 3), (5, 6)}
     # Where all is off, only what is dark stands out.
     assert set(map(tuple, np.argwhere(suspects(counts * 7, predicted, valid)))) == {(5, 6)}
+
+
+def test_cfg_15_doctor_grades_prints_json_and_writes_a_repaired_scan(good, tmp_path, capsys):
+    """Exit code 1 where the image would be wrong or a run would end; the repaired scan is near noise."""
+    spoiled, mended = tmp_path / 'spoiled.npz', tmp_path / 'mended.npz'
+    SPOILED['flipud'][0](good).to_file(spoiled)
+    assert main(['doctor', '--data-only', '--json', str(spoiled)]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told['worst'] == 'WRONG'
+    assert any(
+        finding['grade'] == 'WRONG' and 'upside down' in finding['text'] for finding in told['findings']
+    )
+    assert main(['doctor', str(spoiled), '--fix', str(mended)]) == 0
+    assert 'with this undone: the patterns are upside down' in ' '.join(capsys.readouterr().out.split())
+    assert main(['doctor', '--data-only', '--json', str(mended)]) == 0
+    assert json.loads(capsys.readouterr().out)['worst'] in ('ok', 'caution')
+    assert main(['doctor', '--data-only', '--json', str(tmp_path / 'none.npz')]) == 1
+    assert json.loads(capsys.readouterr().out)['worst'] == 'STOP'

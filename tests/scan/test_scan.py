@@ -128,6 +128,29 @@ def test_indexes_that_are_no_whole_numbers_are_refused(directory, wrong):
         load_scan(directory)
 
 
+def test_npz_08_what_is_missing_is_one_error_that_says_what_is_needed_and_what_is_there(directory):
+    """For NPZ and HDF5 alike; it is a `KeyError` too."""
+    with np.load(directory / 'scan.npz') as file:
+        arrays = dict(file)
+    del arrays['probeGuess'], arrays['ycoords']
+    np.savez(directory / 'lacks.npz', **arrays)
+    with h5py.File(directory / 'diffraction.h5', 'a') as file:
+        del file['bad_pixels'], file['indexes']
+    cases = [
+        ('lacks.npz', 'probeGuess ycoords', 'probeGuess xcoords ycoords', 'diffraction xcoords'),
+        ('diffraction.h5', 'bad_pixels indexes', 'patterns indexes bad_pixels', 'patterns'),
+    ]
+    for name, missing, needed, found in cases:
+        with pytest.raises(KeyError) as caught:
+            load_scan(directory / name)
+        lacks, _, rest = str(caught.value).partition('; expected ')
+        expected, _, there = rest.partition(', found ')
+        assert str(directory / name) in lacks
+        for words, text in ((missing, lacks), (needed, expected), (found, there)):
+            assert set(words.split()) <= set(re.findall(r'\w+', text)), (words, text)
+        assert not set(missing.split()) & set(re.findall(r'\w+', there))
+
+
 def test_mistakes_are_named(directory):
     import h5py
 

@@ -140,7 +140,7 @@ def test_a_cnn_learns_from_the_patterns_alone(prepared):
     assert item.batch(GROUPS).looks is None
 
 
-def test_it_can_be_stopped(prepared):
+def test_run_03_it_can_be_stopped(prepared):
     with pytest.raises(Cancelled):
         images_of(stop=lambda: True).validation([GroupedScan(prepared, GROUPS)])
 
@@ -291,7 +291,7 @@ def flat_image(prepared, backend, seed, stop):
     return PhysicsImage(flat, flat.real, patterns.brightest, held_out)
 
 
-def test_many_scans_are_made_ready_few_at_a_time(monkeypatch, tmp_path):
+def test_run_01_and_03_many_scans_are_made_ready_few_at_a_time(monkeypatch, tmp_path):
     """Memory does not grow with the number of simulated objects, and a stop on the way ends the epoch."""
     ready, made = [], []
     original = PhysicsImages.training

@@ -151,7 +151,7 @@ def test_an_early_stop_stays_one_until_more_patience_is_asked_for(scan, tmp_path
     assert_same_run(tmp_path, tmp_path / 'whole')
 
 
-def test_a_stop_on_request_keeps_the_last_whole_epoch(scan, tmp_path):
+def test_run_03_a_stop_on_request_keeps_the_last_whole_epoch(scan, tmp_path):
     config = replace(SMALL, nepochs=3)
     epochs_of(train([scan], config, tmp_path / 'whole', execution=CPU))
     seen = []

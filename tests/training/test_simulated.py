@@ -96,7 +96,7 @@ def test_several_templates_take_turns_and_must_have_one_size(blind):
         SimulatedScans([blind, Scan.from_raw(small_scan())], CONFIG)
 
 
-def test_varied_probes_keep_their_kind(blind):
+def test_sim_12_varied_probes_keep_their_kind(blind):
     probe = blind.raw.probeGuess
     widths = [illuminated_width(vary_probe(probe, np.random.default_rng(seed), 1.0)) for seed in range(8)]
     assert 1.05 < max(widths) / min(widths) < 2
@@ -123,13 +123,53 @@ def test_varied_probes_keep_their_kind(blind):
         ObjectVariety(families=('smooth', 'line'))
 
 
+class FixedDraws:
+    """Stands for a generator: no turns, and normal numbers that are given."""
+
+    def __init__(self, *aberrations, width=0.0):
+        self._aberrations, self._width = np.array(aberrations, float), width
+
+    def uniform(self, low, high, count):
+        return np.zeros(count)
+
+    def standard_normal(self, count=None):
+        return self._width if count is None else self._aberrations
+
+
+def test_sim_12_aberrations_and_width_have_the_stated_size():
+    """Of a pupil that is a disc: its edge, inside of which nine tenths of the power lie, is at √0.9 of it."""
+    frequency = np.fft.fftshift(np.fft.fftfreq(64))
+    radius = np.hypot(frequency[:, None], frequency)
+    pupil = radius < 0.25
+    probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(pupil)))[None]
+    r = radius[pupil] / (0.25 * np.sqrt(0.9))
+    theta = np.arctan2(*(np.broadcast_to(f, (64, 64))[pupil] for f in (frequency[:, None], frequency)))
+    shapes = {
+        (1, 0, 0): 2 * r**2,
+        (0, 1, 0): 2 * 0.5 * r**2 * np.cos(2 * theta),
+        (0, 0, 1): 2 * 0.5 * (3 * r**3 - 2 * r) * np.cos(theta),
+    }
+
+    def pupil_of(field):
+        return np.fft.fftshift(np.fft.fft2(field[0]))[pupil]
+
+    for draws, expected in shapes.items():
+        varied = vary_probe(probe, FixedDraws(*draws), 2.0)
+        turn = np.angle(pupil_of(varied) * np.conj(pupil_of(probe)))
+        # The edge is found to a pixel of the pupil.
+        assert np.abs(np.angle(np.exp(1j * (turn - expected)))).max() < 0.1
+        assert np.ptp(turn) > 0.9
+    wider = vary_probe(probe, FixedDraws(0, 0, 0, width=1.0), 2.0)
+    assert illuminated_width(wider) / illuminated_width(probe) == pytest.approx(np.exp(0.2), rel=0.02)
+
+
 def test_the_truth_counts_unless_the_losses_say_so_themselves():
     assert with_truth(CONFIG) == replace(CONFIG, realspace_mae_weight=1.0)
     own = replace(CONFIG, realspace_mae_weight=0.5)
     assert with_truth(own) == own
 
 
-def test_a_product_without_patterns_is_enough(blind, tmp_path):
+def test_sim_10_a_product_without_patterns_is_enough(blind, tmp_path):
     path = tmp_path / 'product.h5'
     export_product_from_rawdata(blind.raw, path)
     for asked in (path, tmp_path):
@@ -148,7 +188,7 @@ def test_a_product_without_patterns_is_enough(blind, tmp_path):
     assert SimulatedScans(load_templates(path), CONFIG).reference.scale.mean_counts == pytest.approx(5e3)
 
 
-def test_a_probe_alone_gets_a_raster(blind, tmp_path):
+def test_sim_10_a_probe_alone_gets_a_raster(blind, tmp_path):
     probe = blind.raw.probeGuess
     np.savez(tmp_path / 'probe.npz', probeGuess=probe, bad_pixels=BAD)
     (found,) = load_templates(tmp_path / 'probe.npz')

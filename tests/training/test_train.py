@@ -60,7 +60,7 @@ def test_one_line_per_epoch_is_logged(blind, tmp_path, caplog):
     assert 'validation deviance' in lines[0]
 
 
-def test_equal_seeds_give_equal_weights(blind, tmp_path):
+def test_run_01_equal_seeds_give_equal_weights(blind, tmp_path):
     config = replace(SMALL, nepochs=1, n_groups=32)
     results = []
     for name, seed in (('a', 0), ('b', 0), ('c', 1)):
@@ -71,7 +71,7 @@ def test_equal_seeds_give_equal_weights(blind, tmp_path):
     assert any((results[0][key] != results[2][key]).any() for key in results[0])
 
 
-def test_stop_keeps_the_best_model_and_comes_at_once(blind, tmp_path):
+def test_run_03_stop_keeps_the_best_model_and_comes_at_once(blind, tmp_path):
     seen = []
     config = replace(SMALL, nepochs=1000)
     tic = math.inf
@@ -84,14 +84,14 @@ def test_stop_keeps_the_best_model_and_comes_at_once(blind, tmp_path):
     assert load_archive(tmp_path).weights
 
 
-def test_a_stop_before_the_first_step_leaves_an_earlier_model_alone(blind, tmp_path):
+def test_run_03_a_stop_before_the_first_step_leaves_an_earlier_model_alone(blind, tmp_path):
     (tmp_path / 'wts.h5.zip').write_bytes(b'a model of an earlier run')
     with pytest.raises(Cancelled, match='before its first step'):
         list(train([blind], SMALL, tmp_path, should_stop=lambda: True))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'a model of an earlier run']
 
 
-def test_early_stop_restores_the_best_weights(blind, tmp_path):
+def test_run_02_early_stop_restores_the_best_weights(blind, tmp_path):
     """With a learning rate that ruins the network the first epoch stays the best."""
     config = replace(SMALL, nepochs=30, learning_rate=0.5, scheduler='Default', early_stop_patience=2)
     epochs = [e for e in train([blind], config, tmp_path) if isinstance(e, EpochDone)]

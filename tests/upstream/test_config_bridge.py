@@ -27,7 +27,7 @@ def training(data=None, model=None, training=None, **overrides):
     )
 
 
-def test_a_network_is_translated():
+def test_cfg_11_a_network_is_translated():
     model = config_bridge.to_model_config(
         PTDataConfig(N=64, grid_size=(2, 2), C=4, K=6),
         PTModelConfig(mode='Supervised', architecture='cnn', amp_activation='SiLU', C_model=4, C_forward=4),
@@ -44,7 +44,7 @@ def test_a_network_is_translated():
     assert config_bridge.to_model_config(PTDataConfig(), PTModelConfig(mode='Unsupervised')) == ModelConfig()
 
 
-def test_training_is_translated():
+def test_cfg_11_training_is_translated():
     run = training(
         PTDataConfig(N=64, grid_size=(2, 2), K=6, nphotons=1e5, n_subsample=99, subsample_seed=3),
         PTModelConfig(intensity_scale_trainable=True),
@@ -59,7 +59,7 @@ def test_training_is_translated():
 
 
 @pytest.mark.parametrize(('loss', 'weights'), [('poisson', (1.0, 0.0)), ('MAE', (0.0, 1.0))])
-def test_a_loss_mode_becomes_weights(loss, weights):
+def test_cfg_11_a_loss_mode_becomes_weights(loss, weights):
     for run in (training(torch_loss_mode=loss), training(model=PTModelConfig(loss_function=loss))):
         assert (run.nll_weight, run.mae_weight) == weights
 
@@ -76,7 +76,7 @@ def test_inference_is_translated():
     assert run.model.gridsize == 2
 
 
-def test_n_images_still_works_with_a_warning():
+def test_cfg_11_n_images_still_works_with_a_warning():
     with pytest.warns(DeprecationWarning, match='use n_groups'):
         values = config_bridge.translate({'n_images': 9}, {'n_groups'}, 'TrainingConfig')
     assert values == {'n_groups': 9}
@@ -88,7 +88,6 @@ def test_n_images_still_works_with_a_warning():
         (lambda: training(n_group=3), "'n_group'; did you mean 'n_groups'"),
         (lambda: training(torch_loss_mode='l2'), "expected 'poisson' or 'mae'"),
         (lambda: training(positions_provided=False), 'always comes with its positions'),
-        (lambda: training(epochs=3, nepochs=4), 'contradict each other about nepochs: 3 and 4'),
         (lambda: training(nphotons=-1.0), 'nphotons is -1'),
         (
             lambda: config_bridge.to_model_config(PTDataConfig(grid_size=(1, 2)), PTModelConfig()),
@@ -116,7 +115,14 @@ def test_n_images_still_works_with_a_warning():
         ),
     ],
 )
-def test_what_has_no_translation_is_an_error(call, words):
+def test_cfg_11_what_has_no_translation_is_an_error(call, words):
     with pytest.raises(ConfigError) as caught:
         call()
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize('names', [{'epochs': 3, 'nepochs': 4}, {'epochs': 3, 'max_epochs': 4}])
+def test_cfg_12_two_names_that_contradict_each_other_are_an_error(names):
+    with pytest.raises(ConfigError, match='contradict each other about nepochs: 3 and 4'):
+        training(**names)
+    assert training(**dict.fromkeys(names, 3)).nepochs == 3

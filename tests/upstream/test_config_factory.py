@@ -67,7 +67,7 @@ def names(payload):
     return [field.name for field in dataclasses.fields(payload)]
 
 
-def test_training_payload_says_the_same_in_both_vocabularies(data, tmp_path):
+def test_cfg_05_and_08_training_payload_says_the_same_in_both_vocabularies(data, tmp_path):
     overrides = {'n_groups': 32, 'max_epochs': 5, 'grid_size': (2, 2), 'K': 6, 'mode': 'Unsupervised'}
     payload = create_training_payload(data / 'scan.npz', tmp_path / 'new' / 'out', overrides)
     assert names(payload) == [
@@ -91,7 +91,7 @@ def test_training_payload_says_the_same_in_both_vocabularies(data, tmp_path):
     assert (applied['N'].value, applied['N'].level) == (64, Level.DATA)
 
 
-def test_inference_payload(data, model, tmp_path):
+def test_cfg_08_inference_payload(data, model, tmp_path):
     payload = create_inference_payload(
         model,
         data / 'scan.npz',
@@ -120,13 +120,13 @@ def test_inference_payload(data, model, tmp_path):
         ({'n_groups': 3, 'n_subsample': 12}, 'n_groups and n_subsample were both given'),
     ],
 )
-def test_groups_of_a_reconstruction_that_cannot_be_are_named(overrides, words, data, model, tmp_path):
+def test_cfg_09_groups_of_a_reconstruction_that_cannot_be_are_named(overrides, words, data, model, tmp_path):
     with pytest.raises(ConfigError, match=words):
         create_inference_payload(model, data / 'scan.npz', tmp_path / 'out', overrides)
     assert not (tmp_path / 'out').exists()
 
 
-def test_all_groups_is_a_statement_too(data, model, tmp_path):
+def test_cfg_09_all_groups_is_a_statement_too(data, model, tmp_path):
     overrides, command_line = {'n_groups': None}, {'n_groups': 3}
     payload = create_inference_payload(
         model, data / 'scan.npz', tmp_path, overrides, command_line=command_line
@@ -137,7 +137,7 @@ def test_all_groups_is_a_statement_too(data, model, tmp_path):
     assert create_inference_payload(model, data / 'scan.npz', tmp_path, both).pt_data_config.n_subsample == 5
 
 
-def test_five_levels_through_the_factory(data, tmp_path, monkeypatch):
+def test_cfg_04_five_levels_through_the_factory(data, tmp_path, monkeypatch):
     monkeypatch.setitem(precedence.BACKEND_DEFAULTS, 'pytorch', {'learning_rate': 5e-3})
     levels = [
         {'overrides': {'n_groups': 8, 'learning_rate': 1e-3}},
@@ -159,7 +159,7 @@ def test_five_levels_through_the_factory(data, tmp_path, monkeypatch):
     assert 'learning_rate' not in payload.overrides_applied
 
 
-def test_an_execution_config_reaches_the_archive(data, tmp_path):
+def test_cfg_08_an_execution_config_reaches_the_archive(data, tmp_path):
     execution = PyTorchExecutionConfig(learning_rate=1e-4, scheduler='Default', logger_backend='none')
     payload = create_training_payload(data / 'scan.npz', tmp_path, QUICK, execution)
     list(train_from_payload(payload))
@@ -179,7 +179,7 @@ def reconstructed(monkeypatch):
     return asked
 
 
-def test_a_stated_photon_number_scales_normalised_amplitudes(data, tmp_path, reconstructed):
+def test_cfg_11_a_stated_photon_number_scales_normalised_amplitudes(data, tmp_path, reconstructed):
     with np.load(data / 'scan.npz') as file:
         arrays = dict(file)
     arrays['diffraction'] = arrays['diffraction'] * 1e-4
@@ -195,7 +195,7 @@ def test_a_stated_photon_number_scales_normalised_amplitudes(data, tmp_path, rec
     assert np.sum(test.raw.diffraction**2.0, axis=(1, 2)).mean() == pytest.approx(2e4, rel=1e-3)
 
 
-def test_the_test_scan_is_reconstructed_as_the_training_was_run(data, tmp_path, reconstructed):
+def test_cfg_11_the_test_scan_is_reconstructed_as_the_training_was_run(data, tmp_path, reconstructed):
     overrides = QUICK | {'backend': 'tensorflow', 'seed': 7, 'neighbor_count': 5}
     overrides['test_data_file'] = data / 'scan.npz'
     list(train_from_payload(create_training_payload(data / 'scan.npz', tmp_path, overrides)))
@@ -222,13 +222,13 @@ def test_a_wrong_test_scan_is_found_before_the_training(data, tmp_path):
         ({'n_groups': 8, 'backend': 'jax'}, "expected one of 'pytorch'"),
     ],
 )
-def test_wrong_settings_are_named(overrides, words, data, tmp_path):
+def test_cfg_02_and_09_wrong_settings_are_named(overrides, words, data, tmp_path):
     with pytest.raises(ConfigError) as caught:
         create_training_payload(data / 'scan.npz', tmp_path, overrides)
     assert words in str(caught.value)
 
 
-def test_missing_files_are_named(data, model, tmp_path):
+def test_cfg_09_missing_files_are_named(data, model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'none\.npz'):
         create_training_payload(tmp_path / 'none.npz', tmp_path, {'n_groups': 8})
     with pytest.raises(FileNotFoundError, match='test'):
@@ -244,7 +244,7 @@ def test_missing_files_are_named(data, model, tmp_path):
         create_inference_payload(model, data / 'scan.npz', tmp_path, {'batch_sise': 2})
 
 
-def test_the_probe_size_is_that_of_probe_and_patterns(data, tmp_path, caplog):
+def test_cfg_10_the_probe_size_is_that_of_probe_and_patterns(data, tmp_path, caplog):
     assert infer_probe_size(data / 'scan.npz') == 64
     assert infer_probe_size(data / 'modes.npz') == 64
     with np.load(data / 'modes.npz') as file:
@@ -260,7 +260,7 @@ def test_the_probe_size_is_that_of_probe_and_patterns(data, tmp_path, caplog):
     assert 'there is no such file' in caplog.text
 
 
-def test_the_factory_fills_the_legacy_dictionary(data, tmp_path):
+def test_cfg_13_the_factory_fills_the_legacy_dictionary(data, tmp_path):
     create_training_payload(data / 'scan.npz', tmp_path, {'n_groups': 8, 'gridsize': 2})
     cfg = params.cfg
     assert (cfg['N'], cfg['gridsize'], cfg['n_groups']) == (64, 2, 8)
@@ -270,7 +270,7 @@ def test_the_factory_fills_the_legacy_dictionary(data, tmp_path):
     assert not set(KEY_MAPPINGS) & set(cfg)
 
 
-def test_no_value_of_an_earlier_run_survives_in_the_legacy_dictionary(caplog):
+def test_cfg_13_no_value_of_an_earlier_run_survives_in_the_legacy_dictionary(caplog):
     config = TrainingConfig(n_subsample=10)
     with caplog.at_level(logging.WARNING):
         populate_legacy_params(config)
@@ -289,7 +289,7 @@ def test_no_value_of_an_earlier_run_survives_in_the_legacy_dictionary(caplog):
     assert other == params.cfg
 
 
-def test_settings_that_a_configuration_does_not_have_leave_the_legacy_dictionary(caplog):
+def test_cfg_13_settings_that_a_configuration_does_not_have_leave_the_legacy_dictionary(caplog):
     params.cfg['data_source'] = 'the caller'
     populate_legacy_params(TrainingSetup(train_data_file=Path('a.npz')))
     with caplog.at_level(logging.WARNING):

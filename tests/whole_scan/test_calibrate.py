@@ -149,6 +149,7 @@ def test_a_calibration_can_be_stopped(right):
 
 
 def test_cal_06_the_setting_names_parts():
+    """`refine_probe` and `refine_positions` are names of two of them (SOLVE-06)."""
     assert InferenceConfig().calibrated_parts == CALIBRATED_PARTS
     assert InferenceConfig(calibrate='off').calibrated_parts == ()
     assert InferenceConfig(calibrate='probe, background').calibrated_parts == ('background', 'probe')

@@ -248,7 +248,7 @@ def test_ref_01_patterns_that_do_not_fit_on_the_device_give_the_same(dense, monk
     patterns = scan_patterns(dense, 0)
     results = []
     for limit in (2**31, 0):
-        monkeypatch.setattr(f'ptycho_engine.backends.{backend}.refine.CACHE_BYTES', limit)
+        monkeypatch.setattr(f'ptycho_engine.backends.{backend}.likelihood.CACHE_BYTES', limit)
         physics = create_backend(backend).scan_physics(patterns)
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         results.append(physics.to_host(physics.evaluate(flat, np.arange(20), 'poisson').gradient))

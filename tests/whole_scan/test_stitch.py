@@ -40,6 +40,20 @@ def test_sti_03_true_patches_give_the_object(true_patches):
     assert abs(scores.shift_x_px) < 0.01
 
 
+def test_sti_01_patches_are_averaged_by_their_light_and_fade_where_there_is_little():
+    """Patches of 1 and 3 in light of 1 and 3; in half a thousandth of that light two thirds are flat."""
+    stitcher = Stitcher((10, 100))
+    light = np.ones((2, 10, 100))
+    light[1] = 3
+    patches = light.copy()
+    light[:, :, :5] *= 5e-4
+    stitcher.add(patches * light, light, np.zeros((2, 2), int))
+    found, mean = stitcher.result(), (1 * 1 + 3 * 3) / 4
+    np.testing.assert_allclose(found[:, 5:], (mean + 1e-3) / (1 + 1e-3), rtol=1e-6)
+    np.testing.assert_allclose(found[:, :5], (mean + 2) / 3, rtol=1e-6)
+    np.testing.assert_array_equal(Stitcher((4, 4)).result(), 1)
+
+
 def test_sti_02_true_patches_are_left_as_they_are(true_patches):
     prepared, patches, weight = true_patches
     factors = synchronise(patches * weight, prepared.placement.corner)

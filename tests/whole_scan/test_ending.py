@@ -1,0 +1,106 @@
+"""When a solution ends, and what belongs to it (SOLVE-02, SOLVE-03, SOLVE-06)."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ptycho_engine.backends.base import create_backend
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_engine.formats.packaged import load_model
+from ptycho_engine.network.plan import build_plan
+from ptycho_engine.physics.descent import AcceleratedDescent
+from ptycho_engine.whole_scan import solver
+from ptycho_engine.whole_scan.calibrate import Calibrator
+from ptycho_engine.whole_scan.course import Course, Sweeps
+from ptycho_engine.whole_scan.scan_model import PreparedScan
+from tests.whole_scan.test_refine import dense_scan
+
+STEPS = {'sparse': 9.0, 'dense': 5.0}
+"""Of the scan, in pixels: fewer than 1.2 patterns fall on a pixel, or more, but not four."""
+
+
+@pytest.fixture(scope='module')
+def prepared():
+    return {name: PreparedScan(dense_scan(points=4, step=step)) for name, step in STEPS.items()}
+
+
+def course_of(prepared):
+    model, backend = load_model(), create_backend('pytorch', PyTorchExecutionConfig(accelerator='cpu'))
+    backend.build(build_plan(model.config.model), model.weights)
+    config = InferenceConfig()
+    return Course(prepared, backend, config, Sweeps(lambda: False, None)), backend, config
+
+
+@pytest.fixture
+def changes(monkeypatch):
+    """Let sweeps cost nothing and change the object by what the list says, its last number from then on."""
+    values, swept = [], []
+    monkeypatch.setattr(
+        AcceleratedDescent, 'sweep', lambda self, subsets: float(len(swept.append(1) or swept))
+    )
+    monkeypatch.setattr(
+        AcceleratedDescent, 'change', property(lambda self: values[min(len(swept), len(values)) - 1])
+    )
+    return values
+
+
+@pytest.mark.parametrize(('kind', 'times'), [('dense', 1), ('sparse', 3)])
+@pytest.mark.parametrize(
+    ('told', 'ends_after', 'still'),
+    [([4.1e-4], 150, False), ([3.9e-4], 60, True), ([1.0] * 99 + [3.9e-4], 100, True)],
+)
+def test_solve_02_it_ends_when_little_moves_between_60_and_150_iterations(
+    prepared, changes, kind, times, told, ends_after, still
+):
+    """Three times as many where patterns hardly overlap."""
+    changes += [value for value in told for _ in range(times)]
+    course, *_ = course_of(prepared[kind])
+    turning, count = [], 0
+    for _ in course.descend():
+        count += 1
+        turning.append(course.descent.turning)
+    late = len(told) > 1
+    assert count == (times * (ends_after - 1) + 1 if late else times * ends_after)
+    assert course.still == still
+    # The gain of the low-frequency phase falls linearly to nothing over the first 60 (SOLVE-01).
+    expected = [max(0, 1 - number / (60 * times)) for number in range(1, count + 1)]
+    np.testing.assert_allclose(turning, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(('kind', 'times'), [('dense', 1), ('sparse', 3)])
+def test_solve_03_eight_iterations_follow_at_each_strength(prepared, changes, kind, times):
+    changes.append(1.0)
+    course, backend, config = course_of(prepared[kind])
+    trials = solver._PriorTrials(course, backend, config)
+    assert len(list(trials._attempt(0.25, turned=False))) == 8 * times
+
+
+def test_solve_02_the_change_is_weighted_by_the_illumination(prepared):
+    course, *_ = course_of(prepared['sparse'])
+    before = np.array(course.current)
+    next(iter(course.sweep()))
+    moved = np.abs(np.array(course.current) - before) ** 2
+    weight = np.array(course.weight)
+    expected = math.sqrt((weight * moved).sum() / weight.sum())
+    assert course.descent.change == pytest.approx(expected, rel=1e-4)
+
+
+def test_solve_06_a_scan_is_calibrated_between_physics_and_the_prior(prepared, monkeypatch):
+    order = []
+
+    def noted(name, result=None):
+        def call(self, *arguments):
+            order.append(name)
+            return result
+            yield
+
+        return call
+
+    monkeypatch.setattr(Course, 'descend', noted('physics'))
+    monkeypatch.setattr(Calibrator, 'calibrate', noted('calibration'))
+    monkeypatch.setattr(solver._PriorTrials, 'choose', noted('prior', 0.0))
+    _, backend, config = course_of(prepared['dense'])
+    for _ in solver.solve(prepared['dense'], backend, config, lambda: False, learned=True):
+        pass
+    assert order == ['physics', 'calibration', 'prior']

@@ -142,7 +142,7 @@ class Backend(Protocol):
     def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
         """Put the patterns of a scan on the device.
 
-        The result agrees with :class:`~..physics.refinement.NumpyScanPhysics` to 1e-4 relative: it cuts
+        The result agrees with :class:`~..physics.likelihood.NumpyScanPhysics` to 1e-4 relative: it cuts
         patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes
         as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in
         float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,

@@ -168,7 +168,7 @@ def add_stated(parser: argparse.ArgumentParser) -> None:
 
 
 def stated(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the command line says of the patterns, as :func:`~..data.scan.load_scan` takes it."""
+    """Return what the command line says of the patterns, as :func:`~..scan.scan.load_scan` takes it."""
     return {'domain': options.domain, 'nphotons': options.nphotons}
 
 

@@ -67,7 +67,7 @@ class LogHandler(logging.StreamHandler[Any]):
 class SentenceFormatter(logging.Formatter):
     """Wraps messages where the error output is a terminal, and leaves them as they are in a file.
 
-    What is put into a message is shown as :func:`~.printable.printable` does; line breaks of the message
+    What is put into a message is shown as :func:`~..printable.printable` does; line breaks of the message
     itself stay.
     """
 

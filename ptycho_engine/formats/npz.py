@@ -155,7 +155,7 @@ def open_npz(path: Path, complaint: str, state: FileState | None = None) -> Iter
     Raises
     ------
     DataFileNotFoundError, DataValueError
-        As :func:`~.regular.open_regular`, or with the `complaint` if the file is damaged.
+        As :func:`~..io.regular.open_regular`, or with the `complaint` if the file is damaged.
     """
     with reading(complaint), open_regular(path, state) as file, zipfile.ZipFile(file) as archive:
         yield archive

@@ -36,7 +36,7 @@ class Scratch(Protocol):
         """Give up what need not be in memory."""
 
     def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
-        """Return copies of frames, or of a window of each; see :meth:`.FileArray.read`."""
+        """Return copies of frames, or of a window of each; see :meth:`~.file_array.FileArray.read`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Text of files, decoded without loss and stored without harm.
 
 File names, keys, names and comments are whatever somebody wrote. Bytes become text by :func:`decode` and the
-same bytes again by :func:`encode`; how text is shown safely is in :mod:`~.printable`.
+same bytes again by :func:`encode`; how text is shown safely is in :mod:`~..printable`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Backing(Protocol):
     """Where the frames of a stack are."""
 
     def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
-        """Return copies of frames, or of a window of each; see :meth:`~.FileArray.read`."""
+        """Return copies of frames, or of a window of each; see :meth:`~..io.file_array.FileArray.read`."""
 
 
 class _OnDemand:

@@ -1,4 +1,4 @@
-"""What photon noise alone leaves of a deviance (REF-05)."""
+"""What photon noise alone leaves of a deviance (REF-15)."""
 
 from __future__ import annotations
 

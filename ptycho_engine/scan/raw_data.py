@@ -457,7 +457,7 @@ class RawData:
             Overrides the axis rule; needed only for cubes in the legacy order.
         domain : {'amplitude', 'counts', 'normalised'}, optional
             What the patterns are, where it is not what the file or its values say
-            (:func:`~.domain.decide_units`). 'normalised' are amplitudes times an unknown factor.
+            (:func:`~..patterns.units.decide_units`). 'normalised' are amplitudes times an unknown factor.
         nphotons : float, optional
             Mean counts per pattern, to which the amplitudes are scaled; else what the patterns say.
         memory_limit : int

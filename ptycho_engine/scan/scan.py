@@ -172,7 +172,7 @@ def load_scan(
         The file or directory.
     verify : bool
         Read all of it once beforehand and hold it against its checksums
-        (:func:`~.verification.verify_file`). Arrays that are read whole are checked in any case.
+        (:func:`~..formats.verification.verify_file`). Arrays that are read whole are checked in any case.
     domain : {'amplitude', 'counts', 'normalised'}, optional
         What the patterns are, where it is not what the file or its values say.
     nphotons : float, optional

@@ -49,7 +49,7 @@ def load_templates(path: Path | str, photons: float | None = None) -> list[Scan]
     Parameters
     ----------
     path : Path
-        Whatever :func:`~..data.scan.load_training_scans` reads; a product without patterns, or a directory
+        Whatever :func:`~..scan.scan.load_training_scans` reads; a product without patterns, or a directory
         with nothing but ``product.h5``; an NPZ file with ``probeGuess`` and perhaps ``xcoords``, ``ycoords``
         and ``bad_pixels``; or a probe as ``.npy``. Without positions there is a raster of 16×16 in steps of
         a quarter of the probe's width.

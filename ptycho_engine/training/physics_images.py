@@ -56,7 +56,7 @@ class PhysicsImage:
     brightest: float
     """Largest value of the illumination of one pattern, in counts."""
     held_out: npt.NDArray[np.int64]
-    """(K, h) pixels that were not shown to it (:class:`~..physics.refinement.ScanPatterns`)."""
+    """(K, h) pixels that were not shown to it (:class:`~..physics.likelihood.ScanPatterns`)."""
 
     @property
     def curvature(self) -> npt.NDArray[np.float32]:

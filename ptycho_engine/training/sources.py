@@ -36,7 +36,7 @@ JUDGING_GROUPS = 2 * GROUPS_OF_PART
 
 
 class BatchSource(Protocol):
-    """Gathers groups into batches: a :class:`~.prepared.PreparedScan`, or a simulated object."""
+    """Gathers groups into batches, as :class:`~..whole_scan.scan_model.PreparedScan` does."""
 
     def extent(self, groups: npt.NDArray[np.int32]) -> int:
         """Return the side in pixels of a square that holds the patches of any of the groups (b, C)."""

@@ -1,7 +1,7 @@
 """From files and overrides to everything that a training or a reconstruction needs (CONFIG-001).
 
 A payload holds the canonical configuration, the same in the vocabulary of PtychoPINN's PyTorch code, how to
-compute, and a record of which statement about each setting won (:mod:`.precedence`).
+compute, and a record of which statement about each setting won (:mod:`..config.precedence`).
 """
 
 from __future__ import annotations

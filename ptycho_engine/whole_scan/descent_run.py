@@ -1,4 +1,4 @@
-"""One descent over the patterns of a scan, in subsets that become fewer (REF-03)."""
+"""One descent over the patterns of a scan, in subsets that become fewer (REF-12)."""
 
 from __future__ import annotations
 

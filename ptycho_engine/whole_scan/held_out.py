@@ -1,4 +1,4 @@
-"""The patterns of a scan with the pixels that judge a result and are not fitted (REF-04, REF-05)."""
+"""The patterns of a scan with the pixels that judge a result and are not fitted (REF-04, REF-15)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def scan_patterns(
 
 
 def is_near(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> bool:
-    """Return whether an object (H, W) predicts held-out pixels about as well as any could (REF-05)."""
+    """Return whether an object (H, W) predicts held-out pixels about as well as any could (REF-15)."""
     fit = fit_and_noise(patterns, obj)
     # A deviance beyond noise is about (k - r)^2 / r.
     limit = max(MOST_NOISE * fit.noise, fit.noise + EXPLAINED**2 * fit.counts)
@@ -103,7 +103,7 @@ class Fit:
 
 
 def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit:
-    """Compare what an object (H, W) predicts of evenly spread patterns with photon noise (REF-05, CAL-02)."""
+    """Compare what an object (H, W) predicts of evenly spread patterns with photon noise (REF-15, CAL-02)."""
     most = most_patterns(COMPARED_PATTERNS, COMPARED_PIXELS, patterns.size)
     chosen = evenly_spread(len(patterns), most)
     dark = fft.fftshift(patterns.dark_rate - BACKGROUND)

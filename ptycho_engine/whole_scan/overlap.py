@@ -1,4 +1,4 @@
-"""How densely the patterns of a scan overlap (REF-03)."""
+"""How densely the patterns of a scan overlap (REF-12)."""
 
 from __future__ import annotations
 

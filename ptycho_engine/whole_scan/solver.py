@@ -1,6 +1,6 @@
 """From a flat object to the image of a scan: steps of physics and of a prior of objects, until nothing moves.
 
-No model needs to be trained on scans for it (clauses SOLVE-01 to SOLVE-08 of ``specs/physics.md``). Where the
+No model needs to be trained on scans for it (clauses SOLVE-01 to SOLVE-13 of ``specs/physics.md``). Where the
 image does not explain the patterns, the scan is calibrated on the way (CAL-*).
 """
 
@@ -163,7 +163,7 @@ class _Tried:
 
 
 class _PriorTrials:
-    """Goes on from an image of physics with the learned prior at some strengths (SOLVE-03, SOLVE-04)."""
+    """Goes on from an image of physics with the learned prior (SOLVE-03, SOLVE-04, SOLVE-09, SOLVE-10)."""
 
     def __init__(self, course: Course, backend: Backend, config: InferenceConfig) -> None:
         self._course, self._backend, self._config = course, backend, config

@@ -1,4 +1,4 @@
-"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-03)."""
+"""Ordered subsets: on a dense scan a step needs a part of the patterns only (REF-12)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def fewer_subsets(most: int) -> int:
 
 def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
     """Return how many subsets a sweep (from 1) is cut into: `most` for a third of them, then half as many
-    in each, down to one, so that the end is without the noise of subsets (REF-03)."""
+    in each, down to one, so that the end is without the noise of subsets (REF-12)."""
     beyond = sweep - math.ceil(sweeps / 3)
     return max(most >> max(beyond, 0), 1)

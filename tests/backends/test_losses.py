@@ -95,7 +95,7 @@ def test_loss_03_the_amplitude_error_is_relative_to_the_sum_of_amplitudes(backen
 
 @pytest.mark.parametrize('backend_name', BACKENDS)
 @pytest.mark.parametrize('shared', [True, False])
-def test_loss_04_the_label_error_is_that_of_patches_that_share_a_phase(backend_name, shared):
+def test_loss_04_and_07_the_label_error_is_that_of_patches_that_share_a_phase(backend_name, shared):
     """NET-05: without `object_big` each patch has a phase of its own."""
     model = replace(MODEL, object_big=shared)
     result, patches, batch = computed(backend_name, model, realspace_mae_weight=1.0)
@@ -126,7 +126,7 @@ def test_loss_04_small_differences_are_rounded_off_below_a_thousandth(backend_na
 
 
 @pytest.mark.parametrize('backend_name', BACKENDS)
-def test_loss_04_and_net_11_the_labels_of_a_whole_canvas_count_where_there_is_light(backend_name):
+def test_loss_07_the_labels_of_a_whole_canvas_count_where_there_is_light(backend_name):
     """Where 'prior' looks at a canvas of the scan, the weights are ``I / (I + 0.05 m)``."""
     model = ModelConfig(gridsize=2)
     config = TrainingConfig(model=model, **{**NOTHING, 'realspace_mae_weight': 1.0})

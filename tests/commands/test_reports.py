@@ -50,7 +50,7 @@ def test_evaluate_writes_table_and_figure(directory, result, tmp_path, capsys):
     assert rows[1]['account'] == rows[0]['account']
 
 
-def test_result_01_the_arrays_of_a_result_say_how_they_came_about(result, model):
+def test_result_01_and_08_the_arrays_of_a_result_say_how_they_came_about(result, model):
     with np.load(result / 'reconstruction.npz', allow_pickle=False) as arrays:
         results = json.loads(arrays['_metadata'].item())
     assert results['backend'] == 'pytorch'

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C end each command in good order, with nothing left over (CFG-18)."""
+"""SIGTERM, SIGHUP and Ctrl-C end each command in good order, with nothing left over (CFG-14, CFG-18)."""
 
 import os
 import pty

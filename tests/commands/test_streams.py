@@ -1,4 +1,7 @@
-"""Standard output that is closed, cut off, full or without our characters; Ctrl-C before a run begins."""
+"""Standard output that is closed, cut off, full or without our characters; Ctrl-C before a run begins.
+
+CFG-14, CFG-16 and CFG-17.
+"""
 
 import os
 import signal

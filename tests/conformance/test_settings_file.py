@@ -313,7 +313,7 @@ def outcomes(
 
 @pytest.mark.parametrize('case', REFUSED)
 def test_what_cannot_be_followed_is_refused(outcomes: dict[str, Outcome], case: str) -> None:
-    """API-17, API-56: one sentence with the file, what was found, and what is meant."""
+    """API-17, API-19, API-56: one sentence with the file, what was found, and what is meant."""
     sentence = outcomes[case].refusal()
     if case != 'unknown algorithm':
         assert 'IN/settings.ini' in sentence

@@ -93,7 +93,7 @@ def test_npz_01_to_05_every_vintage_gives_the_same_scan(tmp_path, small, vintage
     assert read.diffraction.flags.c_contiguous
 
 
-def test_npz_01_columns_and_rows_as_matlab_writes_them(tmp_path, small):
+def test_npz_18_columns_and_rows_as_matlab_writes_them(tmp_path, small):
     n = len(small)
     index = np.arange(n) // 4
     columns = {
@@ -122,7 +122,7 @@ def test_npz_01_columns_and_rows_as_matlab_writes_them(tmp_path, small):
     seed=st.integers(0, 1000),
     with_object=st.booleans(),
 )
-def test_npz_07_write_and_read_give_the_same_scan(tmp_path, n, size, modes, seed, with_object):
+def test_npz_07_and_17_write_and_read_give_the_same_scan(tmp_path, n, size, modes, seed, with_object):
     rng = np.random.default_rng(seed)
     raw = RawData(
         diffraction=rng.random((n, size, size)),
@@ -208,7 +208,7 @@ def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
         ({'bad_pixels': np.full((32, 32), 'a')}, 'bad_pixels is of type <U1; expected real numbers'),
     ],
 )
-def test_contradictions_are_named(small, change, message):
+def test_npz_18_contradictions_are_named(small, change, message):
     arrays = {**arrays_of(small), **change}
     with pytest.raises(DataValueError, match=message):
         RawData(**arrays)

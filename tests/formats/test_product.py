@@ -297,7 +297,7 @@ def test_product_07_unknown_items_survive(tmp_path, product, limit, monkeypatch)
     assert not read_product(path, extras=False).extras
 
 
-def test_product_07_large_items_that_are_gone_are_missed_aloud(tmp_path, product, monkeypatch, caplog):
+def test_product_10_large_items_that_are_gone_are_missed_aloud(tmp_path, product, monkeypatch, caplog):
     monkeypatch.setattr(product_extras, 'MEMORY_LIMIT_BYTES', 0)
     path = tmp_path / 'p.h5'
     write_product(path, product)

@@ -148,7 +148,7 @@ def test_product_20_a_whole_file_breaks_no_rule(path, capsys):
 
 
 @pytest.mark.parametrize('name', SPOILED)
-def test_product_21_each_violation_is_found(path, name):
+def test_product_21_and_25_each_violation_is_found(path, name):
     spoil, words = SPOILED[name]
     with h5py.File(path, 'a') as file:
         spoil(file)

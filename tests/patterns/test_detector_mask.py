@@ -140,7 +140,7 @@ def test_npz_11_negative_integers_in_some_patterns_are_marks(tmp_path, raw, coun
     assert np.argwhere(RawData.from_file(tmp_path / 'x.npz').bad_pixels).tolist() == [[3, 4], [5, 6]]
 
 
-def test_npz_11_integers_below_zero_all_over_are_left_of_a_background(tmp_path, raw, counts):
+def test_npz_19_integers_below_zero_all_over_are_left_of_a_background(tmp_path, raw, counts):
     subtracted = counts.astype(np.int32) - np.random.default_rng(0).integers(0, 3, counts.shape)
     np.savez(tmp_path / 'x.npz', diffraction=subtracted, **arrays_of(raw))
     found = RawData.from_file(tmp_path / 'x.npz')

@@ -94,7 +94,7 @@ SMOOTH = {
 
 @pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize('kind', SMOOTH)
-def test_npz_14_noise_and_smooth_values_are_no_counts(tmp_path, kind, dtype):
+def test_npz_20_noise_and_smooth_values_are_no_counts(tmp_path, kind, dtype):
     raw = small_scan(6, 32)
     values = SMOOTH[kind](np.random.default_rng(0), raw.diffraction.shape).astype(dtype)
     found = read(tmp_path, raw, values)
@@ -192,7 +192,7 @@ def test_npz_14_a_directory_of_float_counts_with_a_gain(tmp_path, raw, counts):
     assert load_scan(tmp_path / 'scan', nphotons=5e5).raw.assumed[-1].startswith('a pattern is taken to have')
 
 
-def test_npz_14_what_is_no_counts_stays_so_when_it_is_written(tmp_path):
+def test_npz_20_what_is_no_counts_stays_so_when_it_is_written(tmp_path):
     raw = small_scan(6, 32)
     found = read(tmp_path, raw, np.random.default_rng(0).random(raw.diffraction.shape))
     found.to_file(tmp_path / 'y.npz')

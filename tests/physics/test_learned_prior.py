@@ -1,4 +1,4 @@
-"""The learned prior as a step (clause SOLVE-03 of specs/physics.md)."""
+"""The learned prior as a step (clauses SOLVE-03 and SOLVE-09 of specs/physics.md)."""
 
 import numpy as np
 import pytest

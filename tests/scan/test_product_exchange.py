@@ -217,7 +217,7 @@ def test_exchange_03_a_scan_without_object_gets_a_flat_one(raw, tmp_path):
     assert find_violations(tmp_path / 'p.h5').violations == ()
 
 
-def test_exchange_04_a_scan_without_patterns_says_so_where_they_are_needed(raw, tmp_path):
+def test_exchange_07_a_scan_without_patterns_says_so_where_they_are_needed(raw, tmp_path):
     several = replace(raw, scan_index=np.arange(len(raw)) % 2)
     export_product_from_rawdata(several, tmp_path / 'p.h5')
     back = import_product_to_rawdata(tmp_path / 'p.h5')
@@ -237,7 +237,7 @@ def test_exchange_04_a_scan_without_patterns_says_so_where_they_are_needed(raw, 
     assert not (tmp_path / 'y.h5').exists()
 
 
-def test_bundle_01_layout(raw, tmp_path):
+def test_bundle_01_and_04_layout(raw, tmp_path):
     bad = np.zeros((32, 32), bool)
     bad[3, 4] = True
     export_product_from_rawdata(replace(raw, bad_pixels=bad), tmp_path / 'p.h5', include_diffraction=True)

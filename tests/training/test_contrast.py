@@ -42,14 +42,14 @@ def found(photons=1e5, **options):
 
 @pytest.mark.parametrize(('absorption', 'phase'), [(0.1, 0.3), (0.4, 0.8), (0.2, 2.0)])
 @pytest.mark.parametrize('photons', [3e3, 1e6])
-def test_sim_13_the_contrast_of_objects_of_the_same_kind_is_found(absorption, phase, photons):
+def test_sim_13_and_18_the_contrast_of_objects_of_the_same_kind_is_found(absorption, phase, photons):
     contrast = found(photons=photons, absorption=absorption, phase=phase)
     # One object of this size is brighter or darker, smoother or finer than the mean of others by so much.
     assert 0.6 < contrast.absorption / absorption < 1.7
     assert 0.6 < contrast.phase / phase < 1.7
 
 
-def test_sim_13_neither_bad_pixels_nor_a_wrong_probe_matter_much():
+def test_sim_18_neither_bad_pixels_nor_a_wrong_probe_matter_much():
     bad = np.random.default_rng(0).random((32, 32)) < 0.1
     right = found(absorption=0.3, phase=1.0)
     for options in ({'bad': bad}, {'probe_error': 1.0}):

@@ -69,7 +69,7 @@ def batch(prepared):
     return item.batch(GROUPS)
 
 
-def test_groups_are_cut_from_the_image_of_the_scan_with_its_truth(batch, prepared):
+def test_net_11_groups_are_cut_from_the_image_of_the_scan_with_its_truth(batch, prepared):
     side = batch.truth.shape[-1]
     assert batch.looks.shape == (len(STRENGTHS), 3, len(SEEN), side, side)
     corner = batch.corner - batch.corner.min(axis=1, keepdims=True)
@@ -91,7 +91,7 @@ def test_groups_are_cut_from_the_image_of_the_scan_with_its_truth(batch, prepare
             np.testing.assert_allclose(seen['light'], image.weight[window] / image.brightest, rtol=1e-5)
 
 
-def test_what_judges_was_not_shown(batch, prepared):
+def test_net_11_what_judges_was_not_shown(batch, prepared):
     """Counts of the pixels that losses look at may be anything: the images do not know them."""
     share = batch.judged.mean(axis=(-2, -1))
     np.testing.assert_allclose(share, JUDGED_FRACTION * prepared.good.mean(), rtol=0.05)
@@ -111,7 +111,7 @@ def test_what_judges_was_not_shown(batch, prepared):
     np.testing.assert_array_equal(item.batch(GROUPS).looks, batch.looks)
 
 
-def test_epochs_take_turns_with_pixels_and_strengths_and_each_image_is_made_once(prepared, monkeypatch):
+def test_net_12_epochs_take_turns_and_each_image_is_made_once(prepared, monkeypatch):
     made = []
 
     def counted(prepared, backend, seed, *arguments):
@@ -146,7 +146,7 @@ def test_run_03_it_can_be_stopped(prepared):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.integers(1, 25), st.floats(0.5, 60), st.booleans())
-def test_parts_are_of_one_dataset(seed, n, fewest, step, two):
+def test_sim_15_parts_are_of_one_dataset(seed, n, fewest, step, two):
     rng = np.random.default_rng(seed)
     raw = small_scan(points=2, size=32)
     x, y = rng.uniform(0, step * np.sqrt(n), (2, n))
@@ -170,7 +170,7 @@ def test_parts_are_of_one_dataset(seed, n, fewest, step, two):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(7, 20))
-def test_a_part_lies_inside_the_scan(seed, points):
+def test_sim_15_a_part_lies_inside_the_scan(seed, points):
     """Patterns at the scan's own edge have the neighbours there that they have in the whole scan."""
     y, x = (axis.ravel().astype(float) for axis in np.mgrid[:points, :points] * 16.0)
     raw = replace(
@@ -240,7 +240,7 @@ def test_run_04_a_prior_that_diverges_in_its_first_epoch_is_an_error(tmp_path, m
         list(train([scan], config, tmp_path, execution=CPU))
 
 
-def test_large_scans_are_brought_there_in_parts(monkeypatch, caplog):
+def test_net_13_large_scans_are_brought_there_in_parts(monkeypatch, caplog):
     """What an epoch costs follows from its groups, not from the size of the scan."""
     raw = small_scan(points=20, size=32)
     scan = Scan.from_raw(raw)

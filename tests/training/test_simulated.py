@@ -7,11 +7,19 @@ import pytest
 
 from ptycho_engine.config import ModelConfig, TrainingConfig
 from ptycho_engine.errors import ConfigError, DataValueError
+from ptycho_engine.formats.product import read_product, write_product
 from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.scan.product_exchange import ExportMeta, export_product_from_rawdata
 from ptycho_engine.scan.scan import Scan
-from ptycho_engine.simulate import OBJECT_FAMILIES, illuminated_width, vary_probe, without_truth
+from ptycho_engine.simulate import (
+    OBJECT_FAMILIES,
+    illuminated_width,
+    make_object,
+    vary_probe,
+    without_truth,
+)
 from ptycho_engine.simulate.template import load_templates
+from ptycho_engine.training import simulated
 from ptycho_engine.training.simulated import ObjectVariety, SimulatedScans, with_truth
 from tests.conftest import small_scan
 
@@ -32,7 +40,7 @@ def batches(source, epoch=1):
     return [item.ready().prepared.batch(item.groups[:4]) for item in source.training(epoch)]
 
 
-def test_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
+def test_sim_11_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
     source = SimulatedScans(blind, CONFIG)
     drawn = source.training(1)
     assert [len(item.groups) for item in drawn] == [64, 64, 64, 64, 64]
@@ -57,7 +65,7 @@ def test_simulated_objects_differ_and_their_labels_predict_the_patterns(blind):
     )
 
 
-def test_sim_11_families_take_turns_from_epoch_to_epoch_and_each_validates(blind):
+def test_sim_11_and_17_families_take_turns_from_epoch_to_epoch_and_each_validates(blind):
     source = SimulatedScans(blind, replace(CONFIG, n_groups=128))
     drawn = [item.ready().prepared for epoch in (1, 2, 3, 4) for item in source.training(epoch)]
     names = [item.scan.raw.source.split()[0] for item in drawn]
@@ -68,12 +76,12 @@ def test_sim_11_families_take_turns_from_epoch_to_epoch_and_each_validates(blind
 
 
 @pytest.mark.parametrize(('n_groups', 'fewest'), [(40, 10), (300, 50), (1000, 96), (4000, 200)])
-def test_sim_11_enough_groups_validate_that_no_chance_picks_the_best_epoch(blind, n_groups, fewest):
+def test_sim_17_enough_groups_validate_that_no_chance_picks_the_best_epoch(blind, n_groups, fewest):
     drawn = SimulatedScans(blind, replace(CONFIG, n_groups=n_groups)).validation()
     assert fewest <= sum(len(item.groups) for item in drawn) < fewest + 10
 
 
-def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
+def test_sim_16_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
     for photons, expected in ((None, 1e5), (1e3, 1e3)):
         source = SimulatedScans(blind, replace(CONFIG, n_groups=400, batch_size=10), photons=photons)
         probes = [item.ready().prepared.illumination.probe for item in source.training(1)]
@@ -83,6 +91,32 @@ def test_doses_scatter_around_that_of_the_scan_and_of_what_is_asked_for(blind):
     steady = SimulatedScans(blind, CONFIG, photons=1e4, variety=ObjectVariety(photon_factor=1.0))
     counts = [(batch.amplitude**2.0).sum() / 16 for batch in batches(steady)]
     assert counts == pytest.approx([1e4] * 5, rel=0.3)
+
+
+def test_sim_16_contrasts_are_a_third_to_all_of_the_largest_and_the_mean_intensity_is_1(blind, monkeypatch):
+    """-log amplitude and phase are drawn apart, log-uniform."""
+    drawn = []
+
+    def watched(family, shape, rng, *, absorption, phase):
+        drawn.append((absorption / 0.6, phase / 1.2))
+        return make_object(family, shape, rng, absorption=absorption, phase=phase)
+
+    monkeypatch.setattr(simulated, 'make_object', watched)
+    variety = ObjectVariety(absorption=0.6, phase=1.2)
+    source = SimulatedScans(blind, replace(CONFIG, n_groups=64 * 40), variety=variety)
+    first, *others = [item.ready() for item in source.training(1)]
+    logarithm = -np.log(drawn) / np.log(3)
+    assert len(others) == 39
+    assert logarithm.min() >= 0
+    assert logarithm.max() <= 1
+    assert logarithm.min() < 0.1
+    assert logarithm.max() > 0.9
+    np.testing.assert_allclose(logarithm.mean(axis=0), 0.5, atol=0.12)
+    assert abs(np.corrcoef(logarithm.T)[0, 1]) < 0.4
+    batch = first.prepared.batch(first.groups)
+    light = (np.abs(batch.illumination.probe) ** 2).sum(axis=0)
+    power = (np.abs(batch.labels) ** 2 * light).sum(axis=(-2, -1)) / light.sum()
+    assert power.mean() == pytest.approx(1, abs=0.03)
 
 
 def test_several_templates_take_turns_and_must_have_one_size(blind):
@@ -169,7 +203,7 @@ def test_the_truth_counts_unless_the_losses_say_so_themselves():
     assert with_truth(own) == own
 
 
-def test_sim_10_a_product_without_patterns_is_enough(blind, tmp_path):
+def test_sim_10_and_14_a_product_without_patterns_is_enough(blind, tmp_path):
     path = tmp_path / 'product.h5'
     export_product_from_rawdata(blind.raw, path)
     for asked in (path, tmp_path):
@@ -186,9 +220,13 @@ def test_sim_10_a_product_without_patterns_is_enough(blind, tmp_path):
     )
     export_product_from_rawdata(blind.raw, path, ExportMeta(probe_photon_count=5e3))
     assert SimulatedScans(load_templates(path), CONFIG).reference.scale.mean_counts == pytest.approx(5e3)
+    # Those of the positions stand above that of the probe.
+    each = np.linspace(1e3, 3e3, len(blind.raw))
+    write_product(path, replace(read_product(path), position_photon_counts=each))
+    assert SimulatedScans(load_templates(path), CONFIG).reference.scale.mean_counts == pytest.approx(2e3)
 
 
-def test_sim_10_a_probe_alone_gets_a_raster(blind, tmp_path):
+def test_sim_10_and_14_a_probe_alone_gets_a_raster(blind, tmp_path):
     probe = blind.raw.probeGuess
     np.savez(tmp_path / 'probe.npz', probeGuess=probe, bad_pixels=BAD)
     (found,) = load_templates(tmp_path / 'probe.npz')

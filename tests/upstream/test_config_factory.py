@@ -91,7 +91,7 @@ def test_cfg_05_and_08_training_payload_says_the_same_in_both_vocabularies(data,
     assert (applied['N'].value, applied['N'].level) == (64, Level.DATA)
 
 
-def test_cfg_08_inference_payload(data, model, tmp_path):
+def test_cfg_20_inference_payload(data, model, tmp_path):
     payload = create_inference_payload(
         model,
         data / 'scan.npz',

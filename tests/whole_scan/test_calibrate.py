@@ -107,7 +107,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize('kind', WRONG)
-def test_cal_02_what_is_wrong_is_found_corrected_and_told(right, clean, kind):
+def test_cal_02_and_08_what_is_wrong_is_found_corrected_and_told(right, clean, kind):
     change, phrase, limit = WRONG[kind]
     wrong = change(right)
     before, _ = run(wrong, calibrate='off')
@@ -161,7 +161,7 @@ def test_cal_06_the_setting_names_parts():
         InferenceConfig(calibrate='probe,focus')
 
 
-def test_cal_02_a_difference_is_told_by_its_scatter_over_the_patterns():
+def test_cal_07_a_difference_is_told_by_its_scatter_over_the_patterns():
     rng = np.random.default_rng(0)
     noise = rng.normal(1, 1, 400)
     found = paired_difference(noise, noise - 0.01 + rng.normal(0, 0.02, 400))
@@ -215,7 +215,7 @@ def test_cal_05_a_product_takes_more_modes_and_fewer():
     np.testing.assert_array_equal(one[1], probes[1, :1])
 
 
-def test_result_01_what_was_found_is_in_the_file_and_evaluate_predicts_with_it(right, tmp_path):
+def test_result_09_what_was_found_is_in_the_file_and_evaluate_predicts_with_it(right, tmp_path):
     path = tmp_path / 'scan.npz'
     with_hot_pixel(with_background(right)).to_file(path)
     main(['reconstruct', str(path), '--model', 'none', '--output', str(tmp_path / 'out'), '--quiet'])

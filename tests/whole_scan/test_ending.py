@@ -104,3 +104,43 @@ def test_solve_06_a_scan_is_calibrated_between_physics_and_the_prior(prepared, m
     for _ in solver.solve(prepared['dense'], backend, config, lambda: False, learned=True):
         pass
     assert order == ['physics', 'calibration', 'prior']
+
+
+@pytest.mark.parametrize(
+    ('deviances', 'tried', 'chosen'),
+    [
+        # Each the deviance at (strength, turned); physics alone leaves 1.
+        ({(0.25, False): 0.8, (0.4, False): 0.7, (0.4, True): 0.6, (0.15, True): 0.65}, 4, 0.4),
+        ({(0.25, False): 0.7, (0.4, False): 0.8, (0.25, True): 0.75}, 3, 0.25),
+        ({(0.25, False): 0.8, (0.4, False): 0.9, (0.25, True): 0.7, (0.15, True): 0.6}, 4, 0.15),
+        ({(0.25, False): 1.4, (0.4, False): 1.5, (0.25, True): 1.3}, 3, 0.0),
+    ],
+)
+def test_solve_10_the_better_strength_is_tried_with_variation_free_and_then_the_weakest(
+    prepared, monkeypatch, deviances, tried, chosen
+):
+    course, backend, config = course_of(prepared['sparse'])
+    trials = solver._PriorTrials(course, backend, config)
+    count = len(course.patterns)
+    scatter = 1e-3 * np.random.default_rng(0).standard_normal(count)
+    of_object, asked = {id(course.current): 1.0}, []
+
+    def with_prior(prior):
+        key = prior._strength, prior._turned
+        asked.append(key)
+        obj = course.current + 0
+        of_object[id(obj)] = deviances[key]
+        kept.append(obj)
+        return obj
+        yield
+
+    kept = []
+    monkeypatch.setattr(trials, '_with_prior', with_prior)
+    monkeypatch.setattr(course.physics, 'held_out_each', lambda obj: of_object[id(obj)] + scatter)
+    trials._tried[0.0] = solver._Tried(course.current, 1.0 + scatter)
+    choice = trials.choose()
+    with pytest.raises(StopIteration) as ended:
+        next(choice)
+    assert ended.value.value == chosen
+    assert asked == list(deviances)
+    assert len(asked) == tried

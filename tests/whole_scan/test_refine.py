@@ -15,9 +15,14 @@ from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import SweepDone
 from ptycho_engine.formats.archive import ModelArchive
 from ptycho_engine.network.plan import initial_weights, training_plan
-from ptycho_engine.physics.descent import ReferencedVariation, TotalVariation
+from ptycho_engine.physics.descent import ReferencedVariation, RegularisedPIE, TotalVariation
 from ptycho_engine.physics.forward import deviance, predict_intensity
-from ptycho_engine.physics.likelihood import NumpyScanPhysics, draw_held_out, residual_factor
+from ptycho_engine.physics.likelihood import (
+    Evaluation,
+    NumpyScanPhysics,
+    draw_held_out,
+    residual_factor,
+)
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.result import PartialObject
@@ -178,7 +183,7 @@ def test_cal_01_the_forces_on_intensities_and_background_are_the_gradient_of_the
     assert 2 * along == pytest.approx((counts * image).sum(), rel=1e-5)
 
 
-def test_ref_01_the_step_is_bounded_in_the_dark():
+def test_ref_11_the_step_is_bounded_in_the_dark():
     amplitude, rate = np.full(3, 10.0), np.array([1e-12, 1.0, 100.0])
     factor = residual_factor(amplitude, rate, 0.01, 1e-6, 'poisson')
     assert (np.abs(factor * np.sqrt(rate + 0.01)) <= 1.0001 * amplitude).all()
@@ -255,6 +260,33 @@ def test_ref_01_patterns_that_do_not_fit_on_the_device_give_the_same(dense, monk
     np.testing.assert_allclose(results[0], results[1], atol=1e-4 * np.abs(results[0]).max())
 
 
+def test_ref_14_rpie_steps_by_0_3_for_up_to_16_patterns_at_a_time(monkeypatch):
+    """``conj(P) Δψ / (0.7 |P|² + 0.3 max |P|²)``, the patterns of a subset together."""
+    gradient, weight = np.full((4, 4), 2 - 1j), np.full((4, 4), 3.0)
+    asked = []
+
+    class Physics:
+        def evaluate(self, obj, subset, likelihood):
+            asked.append((list(subset), likelihood))
+            return Evaluation(gradient, weight, 5.0)
+
+    pie = RegularisedPIE(Physics(), np.ones((4, 4), complex), 10.0)
+    assert pie.sweep([np.array([1, 2])]) == 5.0
+    np.testing.assert_allclose(pie.current, 1 - (2 - 1j) / (0.7 * 3 + 0.3 * 10))
+    assert asked == [([1, 2], 'amplitude')]
+    counts = []
+
+    def watched(self, subsets):
+        counts.append(len(subsets))
+        return 0.0
+
+    monkeypatch.setattr(RegularisedPIE, 'sweep', watched)
+    for points, expected in ((8, 4), (9, 6)):
+        counts.clear()
+        finished(PreparedScan(dense_scan(points=points)), refine_iterations=1, refine_method='rpie')
+        assert set(counts) == {expected}
+
+
 def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
     rng = np.random.default_rng(0)
     step = np.where(np.arange(40) < 20, 1.0, 0.6)[None, :] * np.ones((40, 1)) + 0j
@@ -268,7 +300,7 @@ def test_ref_02_the_prior_smooths_noise_and_keeps_an_edge():
     np.testing.assert_array_equal(TotalVariation(weight, 0.0)(noisy, weight), noisy)
 
 
-def test_ref_03_edges_that_a_network_knows_are_kept():
+def test_ref_13_edges_that_a_network_knows_are_kept():
     """Lines that noise hides from total variation alone; the reference has them, and errors of its own."""
     rng = np.random.default_rng(2)
     truth = np.ones((48, 48), np.complex64)
@@ -383,7 +415,7 @@ def test_ref_05_a_misleading_start_loses_to_the_flat_one(dense, method):
     assert scored(dense, result.object_array).nrmse < 0.15
 
 
-def test_ref_05_no_other_start_is_tried_where_little_but_noise_is_left(dense, caplog):
+def test_ref_15_no_other_start_is_tried_where_little_but_noise_is_left(dense, caplog):
     truth = (dense.scan.raw.objectGuess / dense.scale.probe_scale).astype(np.complex64)
     caplog.set_level('INFO', 'ptychopinn.refine')
     events, result = finished(dense, truth, refine_iterations=6)
@@ -476,7 +508,7 @@ def test_ref_10_where_light_is_scarce_the_mean_with_the_network_errs_less(monkey
 
 
 @pytest.mark.parametrize('wrong', ['slow phase', 'noise'])
-def test_ref_10_held_out_pixels_choose_the_share_of_the_phase(wrong):
+def test_ref_16_held_out_pixels_choose_the_share_of_the_phase(wrong):
     """A network's slow phase is mended; what noise adds to a phase and to an amplitude is left out."""
     sparse, _ = sparse_and_learned(photons=2e4)
     patterns = scan_patterns(sparse, 0)
@@ -497,7 +529,7 @@ def test_ref_10_held_out_pixels_choose_the_share_of_the_phase(wrong):
     assert error(mean) < (0.35 * error(slow) if wrong == 'slow phase' else 0.25 * error(noisy))
 
 
-def test_ref_10_a_mean_that_predicts_held_out_pixels_worse_is_left(monkeypatch):
+def test_ref_16_a_mean_that_predicts_held_out_pixels_worse_is_left(monkeypatch):
     sparse, learned = sparse_and_learned(photons=2e4)
     monkeypatch.setattr(
         refine_module, '_mean', lambda physics, refined, *_: (refined, 1.001 * physics.held_out(refined))

@@ -85,7 +85,7 @@ def dense():
     return dense_scan(points=21, step=2.0, photons=1e5)
 
 
-def test_solve_08_a_dense_scan_takes_steps_of_newtons_kind(dense):
+def test_solve_08_and_13_a_dense_scan_takes_steps_of_newtons_kind(dense):
     """A golden number: it pins their number, their iterations and the gain of the slow phase in them."""
     events, result = run(dense, load_model(NO_MODEL))
     found = scored(dense, result)

@@ -1,4 +1,4 @@
-"""Which patterns a step takes (clause REF-03)."""
+"""Which patterns a step takes (clause REF-12)."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_a_third_of_the_sweeps_has_subsets_that_then_double():
     assert counts == [16] * 10 + [8, 4, 2] + [1] * 17
 
 
-def test_ref_03_only_dense_scans_have_subsets():
+def test_ref_12_only_dense_scans_have_subsets():
     light = np.full((10, 10), 10.0)
     assert most_subsets(overlap_of(light, 10.0), 100) == 1
     assert most_subsets(overlap_of(light, 1.0), 100) == 16
@@ -24,7 +24,7 @@ def test_ref_03_only_dense_scans_have_subsets():
     assert most_subsets(overlap_of(light, 1.0), 3) == 2
 
 
-def test_ref_03_a_part_of_a_scan_has_the_subsets_of_the_whole():
+def test_ref_12_a_part_of_a_scan_has_the_subsets_of_the_whole():
     """Training looks at parts, of which more is edge; a network is to meet there what it meets on a scan."""
     step, sigma = 6, 8
     distance = np.arange(-30, 31)

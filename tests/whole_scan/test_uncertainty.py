@@ -84,14 +84,14 @@ def dense(patch):
     return run(dense_scan(points=14, step=3.0, photons=1e4), None, patch)
 
 
-def test_solve_07_it_has_about_the_size_of_the_true_error(with_prior, by_physics, dense):
+def test_solve_12_it_has_about_the_size_of_the_true_error(with_prior, by_physics, dense):
     for found in (with_prior, by_physics, dense):
         assert 1 / 1.5 < found.size < 1.5
     assert with_prior.shares is dense.shares is WITH_PRIOR
     assert by_physics.shares is PHYSICS_ALONE
 
 
-def test_solve_07_it_is_large_where_the_error_is(with_prior, by_physics):
+def test_solve_12_it_is_large_where_the_error_is(with_prior, by_physics):
     assert with_prior.correlation > 0.5
     assert by_physics.correlation > 0.5
 
@@ -170,7 +170,7 @@ def test_a_scan_of_one_position_or_one_line_has_one_too(box):
     assert np.isfinite(parts[(slice(None), *box)]).all()
 
 
-def test_the_phase_is_not_in_doubt_without_limit():
+def test_solve_11_the_phase_is_not_in_doubt_without_limit():
     y = np.arange(SHAPE[0])[:, None]
     obj = np.broadcast_to(np.exp(0.4j * np.sin(y / 6)), SHAPE).astype(np.complex64)
     few, half, one = (squared_parts(obj, None, lit(), overlap, BOX)[3][BOX] for overlap in (0.1, 0.5, 1.0))

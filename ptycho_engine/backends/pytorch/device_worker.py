@@ -1,4 +1,4 @@
-"""The process of one device among several (:mod:`.group`): does what it is told until its input ends."""
+"""The process of one device of a group (:mod:`.device_group`): does what it is told until its input ends."""
 
 from __future__ import annotations
 

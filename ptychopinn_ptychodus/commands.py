@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import compat
 
-__all__ = ['PLUGIN_FILE', 'Findings', 'examine', 'gui_main', 'plugin_path', 'why_not']
+__all__ = ['PLUGIN_FILE', 'Findings', 'examine', 'gui_main', 'plugin_path', 'why_no_readers', 'why_not']
 
 PLUGIN_FILE = 'ptychopinn_reconstructor.py'
 OURS = {'ptychopinn_pinn', 'ptychopinn_supervised', 'ptychopinn_physics'}
@@ -37,6 +37,11 @@ def gui_main(arguments: Sequence[str] | None = None) -> int:
 def why_not() -> str | None:
     """Return why Ptychodus cannot be started with PtychoPINN, as a clause, or None."""
     return compat.why_unsupported()
+
+
+def why_no_readers() -> str | None:
+    """Return why there are no readers of Ptychodus for files of beamlines, as a clause, or None."""
+    return None if compat.ptychodus_version() else 'Ptychodus is not installed'
 
 
 @dataclass(frozen=True)

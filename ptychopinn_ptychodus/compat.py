@@ -7,6 +7,7 @@ package asks this module instead of looking at a version.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     'OLDEST_SUPPORTED',
+    'DetectorFacts',
     'Positions',
     'UpdatedItem',
     'child_main',
+    'detector_facts',
+    'file_readers',
     'metadata_values',
     'moved_positions',
     'parameter_views',
     'positions',
+    'positions_of',
     'ptychodus_version',
     'remove_product',
     'result_files',
@@ -39,6 +44,8 @@ __all__ = [
 ]
 
 OLDEST_SUPPORTED = '1.5'
+SWITCH = 'PTYCHOPINN_PTYCHODUS'
+"""Environment variable that keeps our plugin out of Ptychodus, where it is 'off'."""
 
 _NEEDED = (
     'ptychodus.api.reconstruct',
@@ -143,8 +150,12 @@ def moved_positions(
 
 
 def positions(product: Product) -> Positions:
-    """Return the positions as arrays, which the sequence itself offers from 1.7 on."""
-    sequence = product.probe_positions
+    """Return the positions of a product as arrays."""
+    return positions_of(product.probe_positions)
+
+
+def positions_of(sequence: Any) -> Positions:
+    """Return the positions of a sequence as arrays, which it offers itself from 1.7 on."""
     if hasattr(sequence, 'get_indexes'):
         return Positions(
             np.asarray(sequence.get_indexes(), dtype=np.int64),
@@ -169,6 +180,49 @@ def result_files(output_file: Path) -> tuple[Path, ...]:
     """Return the files of a batch result: the one that the release names, and ``product.h5`` in any."""
     # 1.5 calls it product-out.h5.
     return tuple(dict.fromkeys((output_file, output_file.with_name('product.h5'))))
+
+
+def file_readers() -> Any:
+    """Return Ptychodus' registry of plugins: ``diffraction_file_readers`` and its like, of every release.
+
+    Our own plugin stays out, for it would load the whole of Ptychodus.
+    """
+    registry = importlib.import_module('ptychodus.api.plugins').PluginRegistry
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = 'off'
+    try:
+        return registry.load_plugins()
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
+
+
+@dataclass(frozen=True)
+class DetectorFacts:
+    """What a diffraction file says of its experiment; None where it does not."""
+
+    photon_energy_eV: float | None
+    detector_distance_m: float | None
+    pixel_width_m: float | None
+    pixel_height_m: float | None
+    centre: tuple[int, int] | None
+    """(row, column) of the direct beam."""
+
+
+def detector_facts(metadata: Any) -> DetectorFacts:
+    """Return the facts in the metadata of a diffraction dataset of any release."""
+    energy = getattr(metadata, 'photon_energy_eV', getattr(metadata, 'probe_energy_eV', None))
+    pixel, centre = metadata.detector_pixel_geometry, getattr(metadata, 'beam_center', None)
+    distance = metadata.detector_distance_m
+    return DetectorFacts(
+        photon_energy_eV=energy or None,
+        detector_distance_m=abs(distance) if distance else None,
+        pixel_width_m=None if pixel is None or not pixel.width_m else abs(float(pixel.width_m)),
+        pixel_height_m=None if pixel is None or not pixel.height_m else abs(float(pixel.height_m)),
+        centre=None if centre is None else (int(centre.y_px), int(centre.x_px)),
+    )
 
 
 def remove_product(product_api: Any, item: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ptychodus.api.diffraction import (
     DiffractionDataset,
     DiffractionDatasetLayoutNode,
@@ -36,13 +35,14 @@ class ScanReader(DiffractionFileReader):
         # Late, for Ptychodus imports this module when it starts.
         from ptycho_engine.formats.diffraction_file import AssembledPatterns, read_diffraction_file
         from ptycho_engine.formats.product import is_hdf5_name
+        from ptycho_engine.patterns.count_stack import CountStack
         from ptycho_engine.scan.raw_data import RawData
 
         if is_hdf5_name(file_path):
             scan = read_diffraction_file(file_path)
         else:
             raw = RawData.from_file(file_path)
-            counts = _counts(np.asarray(raw.diffraction[:]))
+            counts = CountStack(raw.diffraction)
             scan = AssembledPatterns(counts, np.arange(len(counts)), ~raw.good, 0.0, 0.0)
         patterns = np.asarray(scan.counts[:])
         number, height, width = patterns.shape
@@ -58,14 +58,6 @@ class ScanReader(DiffractionFileReader):
         tree.add_child(file_path.stem, type(patterns).__name__, f'{patterns.dtype}{patterns.shape}')
         array = SimpleDiffractionArray(file_path.stem, scan.indexes, patterns)
         return SimpleDiffractionDataset(metadata, tree, [array], bad_pixels=scan.bad_pixels)
-
-
-def _counts(amplitude: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """Return the squares of amplitudes, as whole numbers where they are those of counts."""
-    counts = np.square(amplitude, dtype=np.float64)
-    whole = np.rint(counts)
-    near = np.abs(counts - whole) <= 1e-3 + 1e-6 * counts
-    return whole.astype(np.uint32) if near.all() and counts.max() < 2**32 else counts.astype(np.float32)
 
 
 def with_scan_reader(diffraction_core: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,10 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+import tifffile
 
 from ptycho_engine.backends.base import FRAMEWORKS
 from ptycho_engine.commands import main
@@ -33,6 +36,12 @@ def inside(tmp_path, monkeypatch):
     raw.to_file(tmp_path / 'run.npz')
     monkeypatch.chdir(tmp_path)
     assert main(['simulate', '--from', 'run.npz', '--output', 'IN']) == 0
+    with h5py.File('IN/diffraction.h5') as file:
+        for number, frame in enumerate(file['patterns']):
+            tifffile.imwrite(f'frames_{number:04}.tif', frame)
+    with h5py.File('IN/product.h5') as file:
+        place = [file[f'probe_position_{axis}_m'][()] for axis in 'yx']
+    np.savetxt('stage.csv', np.stack(place, axis=1), delimiter=',')
     return tmp_path
 
 
@@ -75,7 +84,7 @@ def test_the_shell_examples_run(inside):
         assert main(quick(words)) in allowed, words
     assert {words[0] for words in ours} == {
         *('simulate', 'prepare', 'make-fixture', 'doctor', 'train', 'inspect', 'reconstruct', 'evaluate'),
-        *('convert-product', 'validate-product'),
+        *('convert', 'convert-product', 'validate-product'),
     }
     for made in (
         'result/product.h5',
@@ -83,6 +92,8 @@ def test_the_shell_examples_run(inside):
         'IN32/product.h5',
         'small.json',
         'spiral/scan.npz',
+        'image_phase.tif',
+        'IN.cxi',
     ):
         assert (inside / made).is_file(), made
 

@@ -27,6 +27,7 @@ COMMANDS = {
     'doctor': 'look at the installation and at data for trouble',
     'link': 'put the plugin where another Ptychodus looks for it',
     'gui': 'start Ptychodus with PtychoPINN',
+    'convert': 'write a scan or a result in another format: NPZ, CXI, Ptychodus, TIFF',
     'convert-product': 'convert an NPZ scan to a Ptychodus product file',
     'validate-product': 'check a product file against every rule of its contract',
     'make-fixture': 'write the first positions of a scan as a small fixed file for tests',

@@ -1,10 +1,11 @@
 """Look at the installation and at data, and say in plain words what would go wrong.
 
 Python, backends and devices (each computes something), memory and disk, Ptychodus and its plugin. With DATA,
-an NPZ file or a Ptychodus directory: sizes, units, light, probe, positions, overlap, and whether patterns,
-probe and positions agree down to photon noise; where they do not, what is wrong, among all that is known to
-go wrong. Lines marked "caution" say what makes results worse, lines marked "WRONG" what spoils an image,
-lines marked "STOP" what would end a run; with one of the last two the exit code is 1.
+an NPZ file, a Ptychodus directory, a CXI file, or with --positions patterns in any file: sizes, units, light,
+probe, positions, overlap, and whether patterns, probe and positions agree down to photon noise; where they do
+not, what is wrong, among all that is known to go wrong. Lines marked "caution" say what makes results worse,
+lines marked "WRONG" what spoils an image, lines marked "STOP" what would end a run; with one of the last two
+the exit code is 1.
 
 examples:
   ptychopinn doctor
@@ -26,7 +27,7 @@ from ..diagnostics.findings import Finding, Grade
 from ..errors import ConfigError
 from ..io.preflight import require_file_writable
 from .host import HostError, host_commands
-from .options import add_stated, add_verify, stated
+from .inputs import add_inputs, opening
 from .paragraph import beside, say
 
 EXIT_TROUBLE = 1
@@ -50,8 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='write the one scan that is given, with what was found wrong undone',
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object, for programs')
-    add_verify(parser)
-    add_stated(parser)
+    add_inputs(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,8 +65,10 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         from ..diagnostics.scan_checks import examine_path
 
+        opened = opening(options)
+        opened.require_one(options.data)
         for path in options.data:
-            for name, finding in examine_path(path, verify=options.verify, **stated(options)):
+            for name, finding in examine_path(path, opened.load, whole=opened.is_foreign(path)):
                 report.add(finding, name)
     return report.end()
 
@@ -118,15 +120,20 @@ def _fix(options: argparse.Namespace) -> int:
     from ..diagnostics.agreement import agreement_findings
     from ..diagnostics.changes import changed
     from ..diagnostics.diagnosis import diagnose
-    from ..scan.scan import find_training_scans, load_scan
+    from ..scan.scan import find_training_scans
 
-    scans = [scan for path in options.data for scan in find_training_scans(path)]
+    opened = opening(options)
+    scans = [
+        scan
+        for path in options.data
+        for scan in ([path] if opened.is_foreign(path) else find_training_scans(path))
+    ]
     if len(scans) != 1:
         raise ConfigError(f'--fix repairs one scan, but {len(scans)} were given; name one.')
     if options.fix.suffix != '.npz':
         raise ConfigError(f'--fix is {options.fix}; a repaired scan is an NPZ file, give OUT.npz.')
-    require_file_writable(options.fix, inputs=options.data)
-    raw = load_scan(scans[0], verify=options.verify, **stated(options)).raw
+    require_file_writable(options.fix, inputs=opened.files(scans[0]))
+    raw = opened.load(scans[0]).raw
     report = _Report(options)
     diagnosis = diagnose(raw)
     for finding in agreement_findings(diagnosis):

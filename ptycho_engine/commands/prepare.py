@@ -1,7 +1,9 @@
 """Bring a scan into the shape that it needs: crop, bin and centre its patterns.
 
-INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5) or a Ptychodus HDF5 file. The
-probe, the pixel sizes, the positions, the object and the bad pixels follow the patterns.
+INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), a Ptychodus HDF5 file or a CXI
+file; with --positions the patterns alone. The probe, the pixel sizes, the positions, the object and the bad
+pixels follow the patterns.
+  --square HOW makes patterns square: crop or pad
   --crop N     keeps the middle N×N pixels: same field of view, larger pixels
   --bin B      sums B×B pixels: same object pixels, smaller field of view, into
                which the probe must fit
@@ -14,6 +16,7 @@ example:
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -24,9 +27,9 @@ from ..patterns.units import DOMAINS, MeasurementDomain
 from ..scan.centring import centre_of_mass, mean_counts
 from ..scan.pretreatment import pretreat
 from ..scan.raw_data import RawData
-from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan, load_scan
+from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan
 from ..scan.scan_directory import write_scan_directory
-from .options import add_verify
+from .inputs import add_inputs, opening
 from .paragraph import say
 
 SCAN_FILES = (DIFFRACTION_FILE, PRODUCT_FILE)
@@ -59,17 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--nphotons', type=float, metavar='COUNTS', help='mean counts per pattern of normalised amplitudes'
     )
-    add_verify(parser)
+    add_inputs(parser, units=False)
 
 
 def run(options: argparse.Namespace) -> None:
     """Load, treat and write."""
+    read = [*opening(options).files(options.input), *(options.input / name for name in SCAN_FILES)]
     if options.output.suffix == '.npz':
-        require_file_writable(options.output, inputs=[options.input])
+        require_file_writable(options.output, inputs=read)
     else:
-        require_writable(
-            options.output, SCAN_FILES, inputs=[options.input, *(options.input / name for name in SCAN_FILES)]
-        )
+        require_writable(options.output, SCAN_FILES, inputs=read)
     scan = _load(options)
     before = scan.raw.N
     scan = pretreat(scan, binning=options.bin)
@@ -89,8 +91,11 @@ def run(options: argparse.Namespace) -> None:
 def _load(options: argparse.Namespace) -> Scan:
     """Load the scan; what is said about the patterns of an NPZ file has no meaning elsewhere."""
     said = {name: getattr(options, name) for name in ('axis_order', 'domain', 'nphotons')}
+    opened = opening(options)
+    if said['axis_order'] is None and (opened.is_foreign(options.input) or opened.square is not None):
+        return opened.load(options.input)
     if all(value is None for value in said.values()):
-        return load_scan(options.input, verify=options.verify)
+        return replace(opened, domain=None, nphotons=None).load(options.input)
     if options.input.suffix != '.npz':
         raise DataValueError(
             f'{options.input} is not an NPZ file, and says itself what its patterns are; leave out '

@@ -1,18 +1,23 @@
 """Reconstruct scans with the learned prior that comes with the package, or with a trained model.
 
-INPUT is an NPZ file or a Ptychodus directory (diffraction.h5 and product.h5). Writes into the output
-directory or, where several scans are given, into a folder of it for each
+INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5) or a CXI file; with --positions
+the patterns alone, in any file that Ptychodus reads. Writes into the output directory or, where several scans
+are given, into a folder of it for each
   reconstruction.npz   object, illumination, uncertainty, positions, and how
                        they came about
   reconstruction.png   amplitude, phase, illumination and uncertainty
   product.h5           a Ptychodus product; an NPZ file without pixel sizes
                        gets estimated ones, as from convert-product
+with --formats also
+  reconstruction_amplitude.tif, reconstruction_phase.tif, reconstruction.cxi
 and with --truth what `ptychopinn evaluate` writes: scores and a figure.
 
 examples:
   ptychopinn reconstruct scan --output result
   ptychopinn reconstruct scan --model model --output out --truth scan/truth.h5
   ptychopinn reconstruct a.npz b.npz --model model --output results
+  ptychopinn reconstruct frames_0001.tif --positions stage.csv \\
+    --energy-eV 8800 --distance-m 2 --pixel-size-m 55e-6 --output result
 """
 
 from __future__ import annotations
@@ -24,16 +29,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..errors import ConfigError
 from ..formats.archive import ModelArchive, find_archive
+from ..formats.cxi import write_cxi
 from ..formats.npz import write_arrays
 from ..formats.packaged import NO_MODEL, load_model
 from ..formats.product import write_product
+from ..formats.tiff import write_tiff
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
 from ..io.staging import staged
@@ -41,17 +47,24 @@ from ..reconstruction.evaluate import ObjectFile, read_object
 from ..reconstruction.picture import object_figure, save_figure
 from ..reconstruction.reconstruct import reconstruct, require_fit
 from ..reconstruction.result import Reconstructed, Reconstruction
-from ..scan.product_exchange import ExportMeta, product_of_rawdata
-from ..scan.scan import Scan, is_ptychodus_directory, load_scan, verify_scan
+from ..scan.product_exchange import ExportMeta, product_metadata, product_of_rawdata
+from ..scan.scan import Scan, is_ptychodus_directory
+from ..scan.written import PROGRAM
 from ..scoring.scores import require_comparable, scan_box, scanned_box
 from .evaluate import TABLES, report_scores, unique
+from .inputs import Opening, add_inputs, opening
 from .interrupt import stop_on_interrupt
-from .options import add_settings, add_stated, add_verify, read_settings, stated
+from .options import add_settings, read_settings
 from .paragraph import say
 
 PRODUCT = 'product.h5'
 CALIBRATED = ('intensity', 'background', 'bad_pixels')
 """What else belongs to an object where calibration found it."""
+MORE_FILES = {
+    'tiff': ('reconstruction_amplitude.tif', 'reconstruction_phase.tif'),
+    'cxi': ('reconstruction.cxi',),
+}
+"""What ``--formats`` adds."""
 FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
 COMMAND = 'ptychopinn reconstruct'
 
@@ -73,8 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='product or NPZ file with the known object of the scan, to score with',
     )
-    add_verify(parser)
-    add_stated(parser)
+    parser.add_argument(
+        '--formats',
+        nargs='+',
+        choices=tuple(MORE_FILES),
+        default=(),
+        metavar='FORMAT',
+        help=f'write the result in these formats too: {", ".join(MORE_FILES)}',
+    )
+    add_inputs(parser)
     add_settings(parser, 'reconstruct')
 
 
@@ -89,35 +109,34 @@ def run(options: argparse.Namespace) -> None:
         )
     archive = load_model(options.model)
     truth = None if options.truth is None else read_object(options.truth, truth=True)
-    if options.verify:
-        for path in options.inputs:
-            verify_scan(path)
+    opened = opening(options)
+    opened.require_one(options.inputs)
     trained = options.model is not None and str(options.model) != NO_MODEL
-    read = [*options.inputs, *([find_archive(options.model)] if trained else [])]
+    read = [file for path in options.inputs for file in opened.files(path)]
+    read += [*([find_archive(options.model)] if trained else [])]
     if options.truth is not None:
         read.append(options.truth)
-    said = stated(options)
-    directories = _directories(options.inputs, options.output, archive, read, said)
+    directories = _directories(options.inputs, options.output, archive, read, opened)
     with ExitStack() as held:
         for directory in directories:
             held.enter_context(sole_writer(directory, COMMAND))
         for path, directory in zip(options.inputs, directories, strict=True):
-            scan = _load(path, archive, said)
+            scan = _load(path, archive, opened)
             if truth is not None:
                 _require_comparable(truth, scan)
             require_room(directory, _result_bytes(scan), 'the results')
             result = run_reconstruction(scan, archive, config, execution)
-            write_results(directory, scan, result)
+            written = write_results(directory, scan, result, options.formats)
             if options.quiet or not sys.stdout.isatty():
                 # On a terminal the log has just said it.
                 say(*result.comments.splitlines())
-            say(f'Wrote {", ".join(FILES)} to {directory}.')
+            say(f'Wrote {", ".join(written)} to {directory}.')
             if truth is not None:
                 report_scores([read_object(directory / FILES[0])], truth, scan, directory)
 
 
 def _directories(
-    inputs: Sequence[Path], output: Path, archive: ModelArchive, read: Sequence[Path], said: dict[str, Any]
+    inputs: Sequence[Path], output: Path, archive: ModelArchive, read: Sequence[Path], opened: Opening
 ) -> list[Path]:
     """Return where the results of each scan go.
 
@@ -127,7 +146,7 @@ def _directories(
         directories = [output]
     else:
         directories = [
-            output / name for name in unique([_name(_load(path, archive, said)) for path in inputs])
+            output / name for name in unique([_name(_load(path, archive, opened)) for path in inputs])
         ]
     for directory in directories:
         if is_ptychodus_directory(directory):
@@ -148,10 +167,15 @@ def _result_bytes(scan: Scan) -> int:
     return pixels + 2 * scan.product.probe.nbytes + 2 * scan.product.position_x_m.nbytes + extras
 
 
-def _load(path: Path, archive: ModelArchive, said: dict[str, Any]) -> Scan:
+def _load(path: Path, archive: ModelArchive, opened: Opening) -> Scan:
     """Load a scan that the model is for, with the product that it came with or one made of it."""
-    scan = load_scan(path, **said)
+    scan = opened.load(path)
     require_fit(archive, scan)
+    return with_product(scan)
+
+
+def with_product(scan: Scan) -> Scan:
+    """Return a scan with the product that it came with, or one made of it."""
     if scan.product is not None:
         return scan
     return replace(scan, product=product_of_rawdata(scan.raw, ExportMeta(name=_name(scan))))
@@ -189,8 +213,13 @@ def run_reconstruction(
     raise AssertionError('a reconstruction ends with its result')
 
 
-def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
-    """Write arrays, picture and product together, in place of those of an earlier run and its scores."""
+def write_results(
+    directory: Path, scan: Scan, result: Reconstruction, formats: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Write arrays, picture and product together, in place of those of an earlier run and its scores.
+
+    `formats` are names of :data:`MORE_FILES`. Returns the names of the files.
+    """
     assert scan.product is not None
     grid = result.grid
     x, y = scan.raw.xcoords - grid.origin_x, scan.raw.ycoords - grid.origin_y
@@ -198,7 +227,10 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
         dy, dx = result.position_shift.T
         x, y = x + dx, y + dy
     found = {name: getattr(result, name) for name in CALIBRATED}
-    with staged(directory, remove=(*TABLES, f'{directory.resolve().name}.png')) as staging:
+    more = tuple(name for chosen in formats for name in MORE_FILES[chosen])
+    others = (name for names in MORE_FILES.values() for name in names)
+    written = result.to_product(scan.product)
+    with staged(directory, remove=(*TABLES, *others, f'{directory.resolve().name}.png')) as staging:
         # The product comes first, for it is what others may be looking at.
         product, arrays, picture = (staging.path(name) for name in (PRODUCT, *FILES[:2]))
         write_arrays(
@@ -211,8 +243,17 @@ def write_results(directory: Path, scan: Scan, result: Reconstruction) -> None:
                 'xcoords': x,
                 'ycoords': y,
                 **{name: values for name, values in found.items() if values is not None},
-                '_metadata': np.array(json.dumps(result.results)),
+                '_metadata': np.array(json.dumps({**product_metadata(scan.product), **result.results})),
             },
         )
         save_figure(object_figure(result, scan_box(x, y, grid.shape)), picture)
-        write_product(product, result.to_product(scan.product))
+        write_product(product, written)
+        pixel = written.object_pixel_height_m, written.object_pixel_width_m
+        if 'tiff' in formats:
+            amplitude, phase = (staging.path(name) for name in MORE_FILES['tiff'])
+            write_tiff(
+                *(amplitude, phase, result.object_array, pixel), name=written.name, comments=result.comments
+            )
+        if 'cxi' in formats:
+            write_cxi(staging.path(*MORE_FILES['cxi']), written, program=PROGRAM)
+    return (*FILES, *more)

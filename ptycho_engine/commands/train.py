@@ -45,8 +45,9 @@ from ..training.simulated import UNKNOWN, ObjectVariety, SimulatedScans
 from ..training.sources import TrainingSource
 from ..training.train import train
 from ..training.universal import EPOCH_STEPS, train_universal
+from .inputs import add_inputs, opening
 from .interrupt import stop_on_interrupt
-from .options import add_settings, add_stated, add_verify, read_settings, stated, write_settings
+from .options import add_settings, read_settings, write_settings
 from .paragraph import say
 
 SETTINGS_FILE = 'train.toml'
@@ -78,8 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='in place of INPUT: make the prior of the package anew, on simulated objects alone; '
         f'an epoch is {EPOCH_STEPS} batches, and only --epochs, --seed and the device count',
     )
-    add_verify(parser)
-    add_stated(parser)
+    add_inputs(parser)
     group = parser.add_argument_group('training without a scan')
     group.add_argument(
         '--simulate-from',
@@ -198,9 +198,14 @@ def _measured(options: argparse.Namespace) -> list[Scan]:
     for name in ('photons', 'families', 'absorption', 'phase', 'vary_probe'):
         if getattr(options, name) is not None:
             raise ConfigError(f'--{name.replace("_", "-")} has no effect without --simulate-from.')
-    said = stated(options)
+    opened = opening(options)
+    opened.require_one(options.inputs)
     return [
-        scan for path in options.inputs for scan in load_training_scans(path, verify=options.verify, **said)
+        scan
+        for path in options.inputs
+        for scan in (
+            [opened.load(path)] if opened.is_foreign(path) else load_training_scans(path, opened.load)
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +37,19 @@ GOOD_OVERLAP = 0.5
 
 
 def examine_path(
-    path: Path | str, *, verify: bool = False, domain: str | None = None, nphotons: float | None = None
+    path: Path | str, load: Callable[[Path], Scan] = load_scan, *, whole: bool = False
 ) -> Iterator[tuple[str, Finding]]:
-    """Yield (file, finding) for every scan that `path` names; a file that cannot be read is a finding too."""
+    """Yield (file, finding) for every scan that `path` names; a file that cannot be read is a finding too.
+
+    Parameters
+    ----------
+    load : callable
+        Loads one of them.
+    whole : bool
+        Whether `path` names one scan for `load`, whatever it is.
+    """
     path = Path(path)
-    scans = find_training_scans(path)
+    scans = [path] if whole else find_training_scans(path)
     if not scans:
         what = 'holds no scan' if path.exists() else 'is not there'
         yield (
@@ -55,7 +63,7 @@ def examine_path(
         )
     for item in scans:
         try:
-            scan = load_scan(item, verify=verify, domain=domain, nphotons=nphotons)
+            scan = load(item)
             for finding in examine_scan(scan):
                 yield str(item), finding
         except EngineError as error:

@@ -17,7 +17,9 @@ from ..io.hdf5_writing import new_hdf5_file
 from .npz import require_keys
 from .stack_files import hdf5_patterns
 
-__all__ = ['AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
+__all__ = ['DIFFRACTION_KEYS', 'AssembledPatterns', 'read_diffraction_file', 'write_diffraction_file']
+
+DIFFRACTION_KEYS = ('patterns', 'indexes', 'bad_pixels')
 
 UNUSED = -1
 """Index of a slot that no pattern was put into."""
@@ -52,7 +54,7 @@ def read_diffraction_file(path: Path) -> AssembledPatterns:
             f'{path}: there is no such file; a Ptychodus directory holds diffraction.h5 and product.h5.'
         )
     with reading(f'{path} is not a readable HDF5 file'), open_hdf5(path) as file:
-        require_keys(file, ('patterns', 'indexes', 'bad_pixels'), str(path))
+        require_keys(file, DIFFRACTION_KEYS, str(path))
         counts = hdf5_patterns(file, 'indexes')
         attributes = file.attributes_of('patterns')
         width_m = float(attributes.get('detector_pixel_width_m', 0.0))

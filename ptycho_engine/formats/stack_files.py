@@ -34,8 +34,10 @@ def _as_stored(header: ArrayHeader) -> tuple[int, ...]:
     return header.shape if header.order == 'C' else header.shape[::-1]
 
 
-def open_npy_stack(path: Path) -> StoredStack:
+def open_npy_stack(path: Path, kinds: str = REAL) -> StoredStack:
     """Open an ``.npy`` file; its frames are read where they lie.
+
+    `kinds` is as for :class:`StoredStack`.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def open_npy_stack(path: Path) -> StoredStack:
         offset = stream.tell()
         state = open_state(stream)
     return StoredStack(
-        header.shape, header.dtype, lambda: _lying(path, header, offset, state, str(path)), str(path)
+        header.shape, header.dtype, lambda: _lying(path, header, offset, state, str(path)), str(path), kinds
     )
 
 

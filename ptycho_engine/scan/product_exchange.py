@@ -27,6 +27,7 @@ __all__ = [
     'export_product_from_rawdata',
     'import_product_to_rawdata',
     'known_object',
+    'product_metadata',
     'product_of_rawdata',
     'rawdata_of_product',
 ]
@@ -179,8 +180,8 @@ def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
     product = ProductData(
         name=meta.name,
         comments='\n'.join(line for line in comments if line),
-        detector_distance_m=meta.detector_distance_m,
-        photon_energy_eV=meta.probe_energy_eV,
+        detector_distance_m=meta.detector_distance_m or _known(None, raw, 'detector_distance_m') or 0.0,
+        photon_energy_eV=meta.probe_energy_eV or _known(None, raw, 'probe_energy_eV') or 0.0,
         object_array=np.ones(grid.shape, np.complex64) if raw.objectGuess is None else raw.objectGuess,
         object_pixel_width_m=object_pixel_m,
         object_pixel_height_m=object_pixel_m,
@@ -287,7 +288,7 @@ def rawdata_of_product(
         ycoords=y,
         objectGuess=known_object(product, str(path)),
         scan_index=bundle.pop('scan_index', np.zeros(len(x), np.int64)),
-        metadata={**bundle.pop('metadata', {}), **_metadata(product)},
+        metadata={**bundle.pop('metadata', {}), **product_metadata(product)},
         source=str(path),
         path=path,
         **bundle,
@@ -322,7 +323,8 @@ def known_object(product: ProductData, source: str) -> npt.NDArray[Any] | None:
     return None
 
 
-def _metadata(product: ProductData) -> dict[str, Any]:
+def product_metadata(product: ProductData) -> dict[str, Any]:
+    """Return what a product says of energy, lengths and itself, as :class:`ExportMeta` calls it."""
     known: dict[str, Any] = {
         'name': product.name,
         'comments': product.comments,

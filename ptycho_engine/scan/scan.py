@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataValueError
-from ..formats.diffraction_file import read_diffraction_file
+from ..formats.diffraction_file import AssembledPatterns, read_diffraction_file
 from ..formats.product import ProductData, is_hdf5_name, read_product
 from ..formats.training_file import is_training_file, read_training_file
 from ..formats.verification import verify_file
@@ -30,10 +31,12 @@ from .product_exchange import known_object, rawdata_of_product
 from .raw_data import RawData
 
 __all__ = [
+    'MatchedPair',
     'Scan',
     'find_training_scans',
     'load_scan',
     'load_training_scans',
+    'match_pair',
     'raw_data_from_counts',
     'verify_scan',
 ]
@@ -118,14 +121,15 @@ def raw_data_from_counts(
     source: str,
     path: Path | None = None,
     *,
-    domain: str | None = None,
+    domain: str | None = 'counts',
     nphotons: float | None = None,
     found: Survey | None = None,
 ) -> RawData:
     """Join counts (n, N, N), already matched to the product's positions, with that product.
 
     Small stacks are turned into amplitudes at once, large ones where they are used. `found` is of the stack
-    where that is known already, `domain` and `nphotons` are as for :func:`load_scan`.
+    where that is known already, `domain` and `nphotons` are as for :func:`load_scan`; None lets the values
+    decide what they are.
 
     Raises
     ------
@@ -135,11 +139,11 @@ def raw_data_from_counts(
     if counts.ndim != 3 or counts.shape[1] != counts.shape[2]:
         raise DataValueError(
             f'{source}: patterns have shape {counts.shape}; expected (n, N, N), square. Crop them to a '
-            'square in the diffraction settings of Ptychodus.'
+            'square in the diffraction settings of Ptychodus, or by ptychopinn prepare --square crop.'
         )
     stack = counts if isinstance(counts, StoredStack) else StoredStack.of_array(counts, source)
     found = found or survey(bad_pixels, stack, source)
-    units = decide_units(stack, found, said=domain or 'counts', nphotons=nphotons)
+    units = decide_units(stack, found, said=domain, nphotons=nphotons)
     x, y = product.positions_px()
     return RawData(
         diffraction=Patterns.of(stack, found, units, source).in_memory_if_small(),
@@ -216,7 +220,7 @@ def _load_hdf5(path: Path, domain: str | None, nphotons: float | None) -> Scan:
     if is_training_file(path):
         counts, bad_pixels, product = read_training_file(path)
         raw = raw_data_from_counts(
-            counts, bad_pixels, product, str(path), path, domain=domain, nphotons=nphotons
+            counts, bad_pixels, product, str(path), path, domain=domain or 'counts', nphotons=nphotons
         )
         return Scan(raw, product.grid, product)
     raw, product = rawdata_of_product(path, read_product(path), domain, nphotons)
@@ -231,26 +235,64 @@ def _load_directory(path: Path, domain: str | None, nphotons: float | None) -> S
 
 def _load_pair(path: Path, domain: str | None, nphotons: float | None) -> Scan:
     patterns = read_diffraction_file(path / DIFFRACTION_FILE)
-    product = read_product(path / PRODUCT_FILE)
+    pair = match_pair(patterns, read_product(path / PRODUCT_FILE), str(path))
+    return pair.scan(path, domain=domain or 'counts', nphotons=nphotons)
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """Patterns and a product whose positions are those of the patterns, one by one."""
+
+    stack: StoredStack
+    """(n, h, w) the patterns."""
+    found: Survey
+    """Of the stack."""
+    product: ProductData
+    told: tuple[str, ...]
+    """What was taken for granted of which belong together, in sentences."""
+    source: str
+    """For messages."""
+
+    def scan(self, path: Path | None, *, domain: str | None, nphotons: float | None) -> Scan:
+        """Return the scan; arguments as for :func:`raw_data_from_counts`.
+
+        Raises
+        ------
+        DataValueError
+            If the patterns are not square or do not match positions and probe.
+        """
+        raw = raw_data_from_counts(
+            *(self.stack, self.found.bad, self.product, self.source, path),
+            domain=domain,
+            nphotons=nphotons,
+            found=self.found,
+        )
+        return Scan(replace(raw, assumed=(*self.told, *raw.assumed)), self.product.grid, self.product)
+
+
+def match_pair(patterns: AssembledPatterns, product: ProductData, source: str) -> MatchedPair:
+    """Match patterns to the positions of a product by their indexes, as Ptychodus does (DIR-*).
+
+    Raises
+    ------
+    DataValueError
+        If none belong together, or patterns cannot be read.
+    """
     indexes, told = patterns.indexes, []
     if numbered_alike(indexes, product.position_indexes):
         indexes = product.position_indexes
         told.append('patterns and positions are counted from 0 and from 1; the first belongs to the first.')
-    product, chosen = _join(product, indexes, path)
-    bad = patterns.bad_pixels if patterns.bad_pixels.any() else None
+    product, chosen = _join(product, indexes, source)
     assert isinstance(patterns.counts, StoredStack)
     stack = patterns.counts.select(chosen)
-    found = survey(bad, stack, str(path))
-    match = match_frames(len(stack), len(stack), None, found.dark_end, str(path))
+    found = survey(patterns.bad_pixels if patterns.bad_pixels.any() else None, stack, source)
+    match = match_frames(len(stack), len(stack), None, found.dark_end, source)
     told += match.told
     for line in told:
-        logger.info('%s: %s', path, line)
+        logger.info('%s: %s', source, line)
     if len(match.frames) < len(stack):
         stack, found, product = stack.select(match.frames), found.select(match.frames), _part(product, match)
-    raw = raw_data_from_counts(
-        stack, bad, product, str(path), path, domain=domain, nphotons=nphotons, found=found
-    )
-    return Scan(replace(raw, assumed=(*told, *raw.assumed)), product.grid, product)
+    return MatchedPair(stack, found, product, tuple(told), source)
 
 
 def _part(product: ProductData, match: Match) -> ProductData:
@@ -270,7 +312,7 @@ def _part(product: ProductData, match: Match) -> ProductData:
     )
 
 
-def _join(product: ProductData, pattern_indexes: np.ndarray, source: Path) -> tuple[ProductData, np.ndarray]:
+def _join(product: ProductData, pattern_indexes: np.ndarray, source: str) -> tuple[ProductData, np.ndarray]:
     """Match patterns to positions by scan index, as Ptychodus does.
 
     Pattern indexes rule; positions with the same index are averaged; gaps inside the range are interpolated;
@@ -285,7 +327,7 @@ def _join(product: ProductData, pattern_indexes: np.ndarray, source: Path) -> tu
     if len(chosen) == 0:
         raise DataValueError(
             f'{source}: pattern indexes {pattern_indexes.min()}–{pattern_indexes.max()} and position '
-            f'indexes {known[0]}–{known[-1]} do not overlap; is product.h5 of another scan?'
+            f'indexes {known[0]}–{known[-1]} do not overlap; are the positions those of another scan?'
         )
     if len(chosen) < len(pattern_indexes):
         logger.warning(
@@ -342,15 +384,12 @@ def find_training_scans(path: Path | str) -> list[Path]:
     return sorted([*archives, *files]) or sorted(pairs)
 
 
-def load_training_scans(
-    path: Path | str, *, verify: bool = False, domain: str | None = None, nphotons: float | None = None
-) -> list[Scan]:
+def load_training_scans(path: Path | str, load: Callable[[Path], Scan] = load_scan) -> list[Scan]:
     """Load what a training directory holds.
 
     That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files, the HDF5 training data of
     Ptychodus and the products that hold their patterns; else the pairs in its folders. A path to one file is
-    accepted too. What is taken from a directory is said in the log. `verify`, `domain` and
-    `nphotons` are as for :func:`load_scan`.
+    accepted too. What is taken from a directory is said in the log. `load` loads one of them.
 
     Raises
     ------
@@ -375,4 +414,4 @@ def load_training_scans(
             'as written by "Export Training Data", or products with their patterns, or folders with such a '
             'pair.'
         )
-    return [load_scan(item, verify=verify, domain=domain, nphotons=nphotons) for item in found]
+    return [load(item) for item in found]

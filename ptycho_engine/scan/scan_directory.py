@@ -4,35 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import DataValueError
 from ..formats.diffraction_file import AssembledPatterns, write_diffraction_file
 from ..formats.product import write_product
 from ..io.folder_lock import sole_writer
 from ..io.staging import staged
-from ..patterns.stack import AmplitudeStack
+from ..patterns.count_stack import CountStack
 from ..physics.geometry import wavelength_m
 from .scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan
 
 __all__ = ['write_scan_directory']
-
-
-class _Counts:
-    """The counts (n, N, N) float32 of amplitudes, squared where they are read."""
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, amplitude: AmplitudeStack) -> None:
-        self._amplitude = amplitude
-        self.shape: tuple[int, ...] = amplitude.shape
-
-    def __len__(self) -> int:
-        return len(self._amplitude)
-
-    def __getitem__(self, part: slice) -> npt.NDArray[np.float32]:
-        return np.square(self._amplitude[part])
 
 
 def write_scan_directory(directory: Path, scan: Scan) -> None:
@@ -50,20 +31,17 @@ def write_scan_directory(directory: Path, scan: Scan) -> None:
     if product is None:
         raise DataValueError(
             f'{raw.source} has no physical scale, which a Ptychodus directory needs; write an NPZ file '
-            'instead, or convert the scan to a product first.'
+            'instead, or give --energy-eV, --distance-m and --pixel-size-m to ptychopinn convert.'
         )
-    for name, flag in (
-        ('photon_energy_eV', 'probe-energy-eV'),
-        ('detector_distance_m', 'detector-distance-m'),
-    ):
+    for name, flag in (('photon_energy_eV', 'energy-eV'), ('detector_distance_m', 'distance-m')):
         if not getattr(product, name) > 0:
             raise DataValueError(
                 f'{raw.source}: {name} is {getattr(product, name)}; expected a positive number, which a '
-                f'Ptychodus directory needs. Pass --{flag} to convert-product, or write an NPZ file instead.'
+                f'Ptychodus directory needs. Give --{flag}, or write an NPZ file instead.'
             )
     far = wavelength_m(product.photon_energy_eV) * product.detector_distance_m / raw.N
     patterns = AssembledPatterns(
-        counts=_Counts(raw.diffraction),
+        counts=CountStack(raw.diffraction),
         indexes=product.position_indexes,
         bad_pixels=~raw.good,
         detector_pixel_width_m=far / product.object_pixel_width_m,

@@ -78,8 +78,8 @@ def test_dir_02_patterns_join_positions_as_in_ptychodus(directory, seed):
 @pytest.mark.parametrize(
     ('change', 'flag'),
     [
-        ({'photon_energy_eV': 0.0}, 'photon_energy_eV is 0.0.*--probe-energy-eV'),
-        ({'detector_distance_m': 0.0}, 'detector_distance_m is 0.0.*--detector-distance-m'),
+        ({'photon_energy_eV': 0.0}, 'photon_energy_eV is 0.0.*--energy-eV'),
+        ({'detector_distance_m': 0.0}, 'detector_distance_m is 0.0.*--distance-m'),
     ],
 )
 def test_dir_04_a_directory_needs_energy_and_distance(directory, tmp_path, change, flag):

@@ -1,0 +1,463 @@
+"""What commands read scans from: our own files, CXI, named arrays, and files of beamlines.
+
+INPUT alone is an NPZ file, a Ptychodus directory, a Ptychodus HDF5 file or a CXI file. With ``--positions``
+it is the patterns alone, in any file that Ptychodus reads, or an array named as ``FILE::KEY``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from ..arrays import as_numbers
+from ..errors import ConfigError, DataFileNotFoundError, DataValueError
+from ..formats.cxi import is_cxi_name, read_cxi_object, read_cxi_scan
+from ..formats.diffraction_file import DIFFRACTION_KEYS, read_diffraction_file
+from ..formats.measurement import (
+    Geometry,
+    MeasuredPatterns,
+    MeasuredPositions,
+    MeasuredProbe,
+)
+from ..formats.named_array import NamedArray, PositionOrder, as_frames, position_columns
+from ..formats.npz import choose_pattern_key, read_arrays, read_headers
+from ..formats.product import ProductData, is_hdf5_name, read_product
+from ..formats.square import How
+from ..formats.stack_files import open_npz_stack
+from ..io.hdf5 import open_hdf5
+from ..patterns.frame_stack import REAL, StoredStack
+from ..physics.probe import as_mode_stack
+from ..scan.measured import scan_of_measurement, with_probe
+from ..scan.product_exchange import ExportMeta, product_of_rawdata
+from ..scan.scan import (
+    DIFFRACTION_FILE,
+    PRODUCT_FILE,
+    Scan,
+    is_ptychodus_directory,
+    load_scan,
+    verify_scan,
+)
+from .host import host_readers
+from .options import add_stated, add_verify, stated
+
+__all__ = ['Opening', 'add_inputs', 'opening']
+
+logger = logging.getLogger('ptychopinn.commands')
+
+ESTIMATE = 'estimate'
+UNITS = {'m': 1.0, 'mm': 1e-3, 'um': 1e-6, 'nm': 1e-9, 'px': 1.0}
+
+
+def add_inputs(parser: argparse.ArgumentParser, *, units: bool = True) -> None:
+    """Add the options that say how a scan is read: its files, its geometry and its units.
+
+    Parameters
+    ----------
+    units : bool
+        Whether to add ``--domain`` and ``--nphotons`` too.
+    """
+    add_verify(parser)
+    if units:
+        add_stated(parser)
+    group = parser.add_argument_group(
+        'files of other programs',
+        'With --positions, INPUT is the patterns alone: a file that Ptychodus reads (any member of a series '
+        'of TIFF files), or an array of an NPZ, NPY or HDF5 file, named FILE::KEY.',
+    )
+    group.add_argument(
+        '--positions',
+        metavar='FILE',
+        help='positions of the probe: a file that Ptychodus reads, a product, or FILE::KEY; with --reader '
+        'alone they are looked for in INPUT',
+    )
+    group.add_argument(
+        '--probe',
+        metavar=f'FILE|{ESTIMATE}',
+        help='probe: a product, an NPZ file with probeGuess, an NPY file, FILE::KEY, or another file that '
+        f'Ptychodus reads; "{ESTIMATE}" makes one from the mean pattern, with the focus that held-out pixels '
+        'choose (default: that of INPUT or of the positions, else estimate)',
+    )
+    group.add_argument(
+        '--reader',
+        metavar='NAME',
+        help='reader of Ptychodus for the patterns, and for the positions if there is one of that name '
+        '(default: the one that can read the file); a wrong name lists all',
+    )
+    group.add_argument(
+        '--positions-reader', metavar='NAME', help='reader of Ptychodus for the positions alone'
+    )
+    group.add_argument(
+        '--positions-unit',
+        choices=tuple(UNITS),
+        metavar='UNIT',
+        help=f'of positions that are an array or text: {", ".join(UNITS)} (pixels of the object; default: m)',
+    )
+    group.add_argument(
+        '--positions-order',
+        choices=get_args(PositionOrder),
+        metavar='ORDER',
+        help='of the columns of an array of positions: yx or xy (default: yx)',
+    )
+    energy = ('--energy-eV', '--energy-ev')
+    group.add_argument(*energy, dest='energy_eV', type=float, metavar='EV', help='photon energy')
+    group.add_argument('--distance-m', type=float, metavar='M', help='from object to detector')
+    group.add_argument('--pixel-size-m', type=float, metavar='M', help='side of a pixel of the detector')
+    group.add_argument(
+        '--object-pixel-size-m',
+        type=float,
+        metavar='M',
+        help='side of a pixel of the object, where it does not follow from energy, distance and detector',
+    )
+    group.add_argument(
+        '--square',
+        choices=get_args(How),
+        metavar='HOW',
+        help='what to do with patterns that are not square: "crop" keeps their middle, "pad" adds pixels '
+        'that are marked bad',
+    )
+    group.add_argument(
+        '--match-first',
+        action='store_true',
+        help='where there are more patterns than positions, or the reverse: the first ones belong together',
+    )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the command line says that scans are read."""
+
+    positions: str | None = None
+    probe: str | None = None
+    reader: str | None = None
+    positions_reader: str | None = None
+    unit: str | None = None
+    order: PositionOrder | None = None
+    geometry: Geometry = field(default_factory=Geometry)
+    square: How | None = None
+    match_first: bool = False
+    verify: bool = False
+    domain: str | None = None
+    nphotons: float | None = None
+
+    @property
+    def of_parts(self) -> bool:
+        """Whether INPUT is the patterns alone."""
+        return any((self.positions, self.reader, self.positions_reader))
+
+    def is_foreign(self, path: Path) -> bool:
+        """Return whether a path is of no kind that :func:`~..scan.scan.load_scan` knows."""
+        return self.of_parts or is_cxi_name(path) or NamedArray.parse(path) is not None
+
+    def require_one(self, paths: list[Path]) -> None:
+        """Check that what belongs to one scan was not given for several.
+
+        Raises
+        ------
+        ConfigError
+            If it was.
+        """
+        for flag, value in (('--positions', self.positions), ('--probe', self.probe)):
+            if value not in (None, ESTIMATE) and len(paths) > 1:
+                raise ConfigError(f'{flag} belongs to one scan, but {len(paths)} were given; give one.')
+
+    def files(self, path: Path) -> list[Path]:
+        """Return the files that belong to a scan, as far as the command line names them."""
+        named = [str(path), self.positions, None if self.probe == ESTIMATE else self.probe]
+        return [_file_of(text) for text in named if text]
+
+    def load(self, path: Path) -> Scan:
+        """Load a scan.
+
+        Raises
+        ------
+        EngineError
+            With a sentence that says what is wrong.
+        """
+        if self.is_foreign(path):
+            return self._measured(path)
+        self._require_idle(path)
+        if self.verify:
+            verify_scan(path)
+        if self.square is not None:
+            return self._joined(path, *_parts_of(path))
+        scan = load_scan(path, domain=self.domain, nphotons=self.nphotons)
+        if scan.product is None and self.geometry != Geometry():
+            scan = replace(scan, product=self._product_of(scan))
+        return self._with_own_probe(scan)
+
+    def _product_of(self, scan: Scan) -> ProductData:
+        """Return the product of an NPZ file, with what was said of its experiment."""
+        known = self.geometry
+        pixels = known.object_pixels(scan.raw.N, scan.raw.N)
+        meta = ExportMeta(
+            name='' if scan.raw.path is None else scan.raw.path.stem,
+            detector_distance_m=known.detector_distance_m or 0.0,
+            probe_energy_eV=known.photon_energy_eV or 0.0,
+            object_pixel_size_m=None if pixels is None else pixels[0],
+            probe_pixel_size_m=None if pixels is None else pixels[0],
+        )
+        return product_of_rawdata(scan.raw, meta)
+
+    def _require_idle(self, path: Path) -> None:
+        """Check that nothing was said that a file of ours says itself."""
+        said: dict[str, object] = {
+            '--positions-unit': self.unit,
+            '--positions-order': self.order,
+            '--match-first': self.match_first or None,
+        }
+        if path.suffix.casefold() != '.npz':
+            said |= {
+                '--energy-eV': self.geometry.photon_energy_eV,
+                '--distance-m': self.geometry.detector_distance_m,
+                '--pixel-size-m': self.geometry.detector_pixel_width_m,
+                '--object-pixel-size-m': self.geometry.object_pixel_m,
+            }
+        for flag, value in said.items():
+            if value is not None:
+                raise ConfigError(
+                    f'{flag} has no effect on {path}, which is read as a scan that says that itself; give '
+                    '--positions if it is patterns alone.'
+                )
+
+    def _measured(self, path: Path) -> Scan:
+        """Return a scan of patterns and positions in files of any kind."""
+        file = _file_of(str(path))
+        if not file.exists():
+            raise DataFileNotFoundError(f'{file}: there is no such file.')
+        if is_cxi_name(path) and not self.of_parts:
+            patterns, positions, probe = read_cxi_scan(path)
+        else:
+            patterns = _read_patterns(path, self.reader, self._positions_file(path))
+            positions, probe, theirs = self._read_positions(path, len(patterns.counts))
+            patterns = _with_geometry(patterns, theirs)
+        return self._joined(path, _with_geometry(patterns, self.geometry, first=True), positions, probe)
+
+    def _joined(
+        self,
+        path: Path,
+        patterns: MeasuredPatterns,
+        positions: MeasuredPositions,
+        probe: MeasuredProbe | None,
+    ) -> Scan:
+        """Return the scan of patterns and positions, with the probe that was said, found or estimated."""
+        if self.probe == ESTIMATE:
+            probe = None
+        elif self.probe is not None:
+            probe = _read_probe(self.probe)
+        scan = scan_of_measurement(
+            patterns,
+            positions,
+            probe,
+            name=_name_of(path),
+            path=_file_of(str(path)),
+            square=self.square,
+            match_first=self.match_first,
+            domain=self.domain,
+            nphotons=self.nphotons,
+        )
+        return scan if probe is not None else _with_estimated_probe(scan)
+
+    def _positions_file(self, patterns: Path) -> Path:
+        return _file_of(self.positions or str(patterns))
+
+    def _with_own_probe(self, scan: Scan) -> Scan:
+        if self.probe is None:
+            return scan
+        if self.probe == ESTIMATE:
+            return _with_estimated_probe(scan)
+        modes = as_mode_stack(_read_probe(self.probe).modes, self.probe)
+        return with_probe(scan, modes, f'probe of {_file_of(self.probe).name}')
+
+    def _read_positions(
+        self, patterns: Path, count: int
+    ) -> tuple[MeasuredPositions, MeasuredProbe | None, Geometry]:
+        """Return positions, with the probe and the geometry of their file if it is a product."""
+        array = None if self.positions is None else NamedArray.parse(self.positions)
+        path = self._positions_file(patterns)
+        if not path.exists():
+            raise DataFileNotFoundError(f'{path}: there is no such file, in which positions are looked for.')
+        if array is not None:
+            x, y = position_columns(array.read(), self.order or 'yx', str(array))
+            return self._in_metres(MeasuredPositions(x, y, np.arange(len(x)))), None, Geometry()
+        named = self.positions_reader or self.reader
+        product = None
+        if self.positions_reader is None and is_cxi_name(path):
+            positions = read_cxi_scan(path)[1] if path == patterns else None
+            product = read_cxi_object(path) if positions is None else None
+            if positions is not None:
+                return positions, None, Geometry()
+        elif self.positions_reader is None and is_hdf5_name(path) and _holds(path, 'probe_position_x_m'):
+            product = read_product(path)
+        if product is not None:
+            known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
+            positions = MeasuredPositions(
+                product.position_x_m, product.position_y_m, product.position_indexes
+            )
+            return positions, _probe_of(product), known
+        found = host_readers().read_positions(
+            path, named, count, strict=self.positions_reader is not None or self.positions is None
+        )
+        return self._in_metres(found, path), None, Geometry()
+
+    def _in_metres(self, positions: MeasuredPositions, path: Path | None = None) -> MeasuredPositions:
+        """Return positions whose numbers are of the unit that was said."""
+        unit = self.unit or 'm'
+        if unit == 'm':
+            return positions
+        if path is not None and path.suffix.casefold() not in ('.csv', '.txt', '.dat'):
+            raise ConfigError(f'--positions-unit has no effect on {path}, whose reader knows the unit.')
+        factor = UNITS[unit]
+        return MeasuredPositions(
+            positions.x * factor, positions.y * factor, positions.indexes, 'px' if unit == 'px' else 'm'
+        )
+
+
+def opening(options: argparse.Namespace) -> Opening:
+    """Return what a parsed command line says of its scans.
+
+    Raises
+    ------
+    ConfigError
+        If a length or the energy is not positive.
+    """
+    numbers = {
+        name: getattr(options, name)
+        for name in ('energy_eV', 'distance_m', 'pixel_size_m', 'object_pixel_size_m')
+    }
+    for name, value in numbers.items():
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ConfigError(f'--{name.replace("_", "-")} is {value}; expected a positive number.')
+    pixel = numbers['pixel_size_m']
+    geometry = Geometry(
+        numbers['energy_eV'], numbers['distance_m'], pixel, pixel, numbers['object_pixel_size_m']
+    )
+    said = stated(options) if hasattr(options, 'domain') else {}
+    return Opening(
+        positions=options.positions,
+        probe=options.probe,
+        reader=options.reader,
+        positions_reader=options.positions_reader,
+        unit=options.positions_unit,
+        order=options.positions_order,
+        geometry=geometry,
+        square=options.square,
+        match_first=options.match_first,
+        verify=options.verify,
+        **said,
+    )
+
+
+def _parts_of(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, MeasuredProbe | None]:
+    """Return the parts of a scan of ours, an NPZ file or a directory, whose patterns are not square."""
+    if path.suffix.casefold() == '.npz':
+        headers = read_headers(path)
+        key = choose_pattern_key(headers, str(path))
+        arrays = read_arrays(path, ('xcoords', 'ycoords'), ('probeGuess', 'bad_pixels'))
+        x, y = arrays['xcoords'], arrays['ycoords']
+        stack = open_npz_stack(path, key)
+        bad = (
+            None
+            if 'bad_pixels' not in arrays
+            else as_numbers(arrays['bad_pixels'], bool, f'{path}: bad_pixels')
+        )
+        probe = arrays.get('probeGuess')
+        return (
+            MeasuredPatterns(stack, np.arange(len(stack)), bad),
+            MeasuredPositions(x, y, np.arange(len(x)), 'px'),
+            None if probe is None else MeasuredProbe(probe),
+        )
+    if not is_ptychodus_directory(path):
+        raise DataValueError(f'{path}: --square is for NPZ files, Ptychodus directories and patterns alone.')
+    product = read_product(path / PRODUCT_FILE)
+    positions = MeasuredPositions(product.position_x_m, product.position_y_m, product.position_indexes)
+    known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
+    patterns = _with_geometry(_read_patterns(path / DIFFRACTION_FILE, None), known)
+    return patterns, positions, _probe_of(product)
+
+
+def _file_of(text: str) -> Path:
+    array = NamedArray.parse(text)
+    return Path(text) if array is None else array.path
+
+
+def _name_of(path: Path) -> str:
+    return _file_of(str(path)).stem
+
+
+def _with_geometry(
+    patterns: MeasuredPatterns, geometry: Geometry, *, first: bool = False
+) -> MeasuredPatterns:
+    """Return patterns with more known of the experiment; what is said `first` rules."""
+    own = patterns.geometry
+    return replace(patterns, geometry=geometry.or_else(own) if first else own.or_else(geometry))
+
+
+def _holds(path: Path, name: str) -> bool:
+    with open_hdf5(path) as file:
+        return name in file
+
+
+def _read_patterns(path: Path, reader: str | None, positions: Path | None = None) -> MeasuredPatterns:
+    """Return patterns from an array, a file of ours, or by a reader of Ptychodus."""
+    array = NamedArray.parse(path)
+    if array is not None and reader is None:
+        stack = as_frames(array.stack(REAL), str(array))
+        return MeasuredPatterns(stack, np.arange(len(stack)))
+    if reader is None and is_hdf5_name(path):
+        with open_hdf5(path) as file:
+            ours = all(key in file for key in DIFFRACTION_KEYS)
+        if ours:
+            found = read_diffraction_file(path)
+            assert isinstance(found.counts, StoredStack)
+            pixel = found.detector_pixel_width_m or None, found.detector_pixel_height_m or None
+            return MeasuredPatterns(
+                found.counts, found.indexes, found.bad_pixels, Geometry(None, None, *pixel), said='counts'
+            )
+    patterns: MeasuredPatterns = host_readers().read_patterns(path, reader, positions)
+    return patterns
+
+
+def _probe_of(product: ProductData) -> MeasuredProbe:
+    height_m, width_m = product.probe_pixel_height_m, product.probe_pixel_width_m
+    if height_m is None or width_m is None:
+        height_m, width_m = product.object_pixel_height_m, product.object_pixel_width_m
+    return MeasuredProbe(product.probe[0], (height_m, width_m))
+
+
+def _read_probe(text: str) -> MeasuredProbe:
+    """Return a probe from an array, a product, an NPZ file, or by a reader of Ptychodus."""
+    array = NamedArray.parse(text)
+    path = _file_of(text)
+    if not path.is_file():
+        raise DataFileNotFoundError(f'{path}: there is no such file, in which the probe is looked for.')
+    if array is not None:
+        values = array.read()
+        while values.ndim > 3 and values.shape[0] == 1:
+            values = values[0]
+        if values.ndim not in (2, 3):
+            raise DataValueError(
+                f'{array} has shape {values.shape}; expected a probe (N, N) or modes (P, N, N).'
+            )
+        return MeasuredProbe(as_numbers(values, np.complex64, str(array)))
+    if is_cxi_name(path) or (is_hdf5_name(path) and _holds(path, 'probe_position_x_m')):
+        product = (read_cxi_object if is_cxi_name(path) else read_product)(path)
+        return _probe_of(product)
+    if path.suffix.casefold() == '.npz' and 'probeGuess' in read_headers(path):
+        arrays = read_arrays(path, ('probeGuess',))
+        return MeasuredProbe(as_mode_stack(arrays['probeGuess'], f'{path}: probeGuess'))
+    probe: MeasuredProbe = host_readers().read_probe(path)
+    return probe
+
+
+def _with_estimated_probe(scan: Scan) -> Scan:
+    """Return a scan with the probe that its patterns suggest."""
+    from ..diagnostics.probe_search import search_probe
+
+    found = search_probe(scan)
+    scan = with_probe(scan, found.modes, found.sentence)
+    return scan

@@ -1,0 +1,145 @@
+"""A first probe for a scan without one: from the mean pattern, with the focus that held-out pixels choose."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..patterns.inpainting import Inpainter
+from ..physics.probe_estimate import estimate_probe
+from ..scan.centring import mean_counts
+from ..scan.pretreatment import crop_scan
+from ..scan.raw_data import RawData
+from ..scan.scan import Scan
+from .trial_fit import TrialFit
+from .trials import Reading, compact_part
+
+__all__ = ['FoundProbe', 'search_probe']
+
+logger = logging.getLogger('ptychopinn.formats')
+
+SEARCHED_SIZE = 96
+"""Pixels of a side of the patterns, or of their middle, with which the focus is looked for."""
+PATTERNS = 36
+"""Neighbouring patterns that are fitted."""
+LEAST_PHASE, TRIED = 0.4, 14
+"""Smallest phase in radians at the root mean square radius of the pupil, and how many of either sign are
+tried first; the largest is the one with which the beam fills the field of view."""
+QUICK, EARNEST = 14, 40
+"""Iterations in which all are tried, and the best ones in earnest."""
+FINALISTS = 4
+LARGEST_REFINED, REFINING = 256, 100
+"""Pixels of a side up to which the probe found is refined with the whole patterns, and in how many
+iterations."""
+STEPS = (1.18, 1.06)
+"""Factors by which the best one is changed, up and down, as long as that is better."""
+
+
+class FoundProbe:
+    """A probe that was looked for, and how it fits."""
+
+    def __init__(self, modes: npt.NDArray[np.complex64], curvature_rad: float, ratio: float) -> None:
+        self.modes = modes
+        """(1, N, N)"""
+        self.curvature_rad = curvature_rad
+        """Phase at the middle of the edge of the patterns, N/2 pixels from their middle."""
+        self.ratio = ratio
+        """Held-out deviance of a quick reconstruction, relative to photon noise."""
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for log and comments."""
+        return (
+            'the probe is estimated from the mean pattern, with a curvature of '
+            f'{self.curvature_rad:.3g} rad at its edge (held-out deviance {self.ratio:.3g} times photon '
+            'noise)'
+        )
+
+
+def search_probe(scan: Scan) -> FoundProbe:
+    """Look for the probe of a scan (PROBE-*).
+
+    The square root of the mean pattern is the modulus of the pupil. Which spherical phase it has, that is,
+    how far the sample is out of focus, is tried: each by a quick reconstruction of a small part of the scan,
+    in which the probe is free, and pixels that were not shown to it judge.
+
+    Raises
+    ------
+    DataValueError
+        If the patterns are dark.
+    """
+    light = _mean(scan.raw)
+    size = scan.raw.N
+    small = _searched(scan)
+    growth = (size / small.N) ** 2
+    mean = _mean(small)
+    part = compact_part(small, PATTERNS)
+    judged: dict[float, float] = {}
+
+    def quick(curvature: float) -> float:
+        return _judge(part, mean, curvature, QUICK)
+
+    def earnest(curvature: float) -> float:
+        if curvature not in judged:
+            judged[curvature] = _judge(part, mean, curvature, EARNEST)
+        return judged[curvature]
+
+    first = sorted(_curvatures(mean), key=quick)
+    best = min(first[:FINALISTS], key=earnest)
+    for step in STEPS:
+        for factor in (step, 1 / step):
+            while earnest(best * factor) < earnest(best):
+                best *= factor
+    found = FoundProbe(estimate_probe(light, best * growth), best * growth, earnest(best))
+    if size <= LARGEST_REFINED:
+        found = _refined(found, scan.raw)
+    logger.info('%s: %s.', scan.raw.source, found.sentence)
+    return found
+
+
+def _curvatures(mean: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the phases in radians at the edge of the pattern (N, N) that are tried first."""
+    half = len(mean) / 2
+    place = np.arange(len(mean)) - len(mean) // 2
+    square = place[:, None] ** 2 + place**2
+    radius = math.sqrt(max(float((mean * square).sum() / mean.sum()), 1.0))
+    # A spherical phase c (r / half)² moves what is at r by 2 c r / half² · N / 2π pixels: N/2 at 1.5 radii.
+    most = math.pi * half**2 / (3 * radius)
+    least = min(LEAST_PHASE * (half / radius) ** 2, most / 2)
+    steps = np.geomspace(least, most, TRIED)
+    return (0.0, *(float(sign * value) for value in steps for sign in (1, -1)))
+
+
+def _searched(scan: Scan) -> RawData:
+    """Return the scan with the middle of its patterns, where these are large, and a flat object."""
+    bare = Scan(replace(scan.raw, objectGuess=None, Y=None), scan.grid)
+    if scan.raw.N <= SEARCHED_SIZE:
+        return bare.raw
+    return crop_scan(bare, SEARCHED_SIZE).raw
+
+
+def _refined(found: FoundProbe, raw: RawData) -> FoundProbe:
+    """Return the probe that a longer fit to the same patterns, of their whole size, has made of it."""
+    part = compact_part(replace(raw, probeGuess=found.modes, objectGuess=None, Y=None), PATTERNS)
+    fit = TrialFit(part, Reading().freeing('probe').free).run(REFINING)
+    return FoundProbe(fit.probe, found.curvature_rad, fit.judge().ratio)
+
+
+def _judge(part: RawData, mean: npt.NDArray[np.float64], curvature: float, iterations: int) -> float:
+    """Return the held-out deviance relative to noise of a fit with this curvature."""
+    trial = replace(part, probeGuess=estimate_probe(mean, curvature))
+    return TrialFit(trial, Reading().freeing('probe').free).run(iterations).judge().ratio
+
+
+def _mean(raw: RawData) -> npt.NDArray[np.float64]:
+    """Return the mean counts (N, N), bad pixels filled."""
+    mean = mean_counts(raw)
+    if raw.bad_pixels is not None and raw.bad_pixels.any():
+        modulus = np.sqrt(mean).astype(np.float32)
+        Inpainter(raw.bad_pixels).fill(modulus)
+        mean = np.square(modulus, dtype=np.float64)
+    return mean

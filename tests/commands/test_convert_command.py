@@ -79,7 +79,7 @@ def test_convert_04_a_name_without_a_format_is_refused(directory, result, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_result_08_formats_are_added_to_a_result(directory, model, tmp_path) -> None:
+def test_result_10_formats_are_added_to_a_result(directory, model, tmp_path) -> None:
     """And go where a later run does not ask for them."""
     words = ['reconstruct', directory, '--model', model, '--refine-iterations', 0, '--output', tmp_path / 'r']
     assert run(*words, '--formats', 'tiff', 'cxi') == 0

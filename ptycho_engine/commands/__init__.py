@@ -23,7 +23,7 @@ COMMANDS = {
     'train': 'train a network on scans',
     'reconstruct': 'reconstruct a scan, with or without a trained model',
     'evaluate': 'compare reconstructions with a known object',
-    'inspect': 'say what a model was trained on, with what, and how well',
+    'inspect': 'say what a model was trained on, or how a result came about',
     'doctor': 'look at the installation and at data for trouble',
     'link': 'put the plugin where another Ptychodus looks for it',
     'gui': 'start Ptychodus with PtychoPINN',

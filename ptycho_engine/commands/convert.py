@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ..io.folder_lock import tidy
 from ..io.preflight import require_writable
-from ..scan.results import is_result, read_result, result_file
+from ..scan.results import account_of_result, is_result, read_result, result_file
 from ..scan.written import files_of_scan, require_scan_format, write_result_as, write_scan_as
 from .inputs import Opening, add_inputs, opening
 from .paragraph import say
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 def _convert_result(path: Path, output: Path) -> None:
     tidy(path if path.is_dir() else path.parent)
     product = read_result(path)
-    written = write_result_as(output, product, inputs=[result_file(path)])
+    written = write_result_as(output, product, account_of_result(path), inputs=[result_file(path)])
     height, width = product.object_array.shape[-2:]
     say(f'Wrote the object of {height}×{width} pixels to {" and ".join(map(str, written))}.')
 

@@ -167,8 +167,13 @@ class Opening:
 
     def files(self, path: Path) -> list[Path]:
         """Return the files that belong to a scan, as far as the command line names them."""
-        named = [str(path), self.positions, None if self.probe == ESTIMATE else self.probe]
-        return [_file_of(text) for text in named if text]
+        pair = path if path.is_dir() else path.parent
+        if is_ptychodus_directory(pair) and (path.is_dir() or path.name in (DIFFRACTION_FILE, PRODUCT_FILE)):
+            patterns = [pair / DIFFRACTION_FILE, *([] if self.of_parts else [pair / PRODUCT_FILE])]
+        else:
+            patterns = [_file_of(str(path))]
+        named = [self.positions, None if self.probe == ESTIMATE else self.probe]
+        return list(dict.fromkeys([*patterns, *(_file_of(text) for text in named if text)]))
 
     def load(self, path: Path) -> Scan:
         """Load a scan.

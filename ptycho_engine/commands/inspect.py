@@ -1,10 +1,12 @@
-"""Say what a model was trained on, with what, and how well.
+"""Say what a model was trained on, or how a result came about: with what, when, and how well.
 
-MODEL is wts.h5.zip, the directory that holds it, or a checkpoint.
+MODEL is wts.h5.zip, the directory that holds it, or a checkpoint. RESULT is a product, an NPZ or CXI file
+with an object, or the output directory of `ptychopinn reconstruct`.
 
 examples:
   ptychopinn inspect model
-  ptychopinn inspect model/wts.h5.zip --json
+  ptychopinn inspect result
+  ptychopinn inspect result/product.h5 --json
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ModelConfig, TrainingConfig
+from ..config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ..config.describe import describe
-from ..formats.archive import ModelArchive, find_archive, load_archive, read_manifest
+from ..formats.archive import ARCHIVE_NAME, ModelArchive, find_archive, load_archive, read_manifest
 from ..formats.origin import ScanOrigin, origins_to_json
+from ..formats.product import ProductData
 from ..io.folder_lock import tidy
+from ..printable import printable
+from ..scan.results import RESULT_FILES, account_of_result, is_result, read_result, result_file
 from .paragraph import beside, say, say_json
 
 LABEL_WIDTH = 13
@@ -30,13 +35,16 @@ ORIGINS_SHOWN = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn inspect``."""
-    parser.add_argument('model', type=Path, metavar='MODEL', help='the model')
+    parser.add_argument('model', type=Path, metavar='MODEL|RESULT', help='what to look at')
     parser.add_argument('--json', action='store_true', help='everything, as JSON')
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the summary."""
     tidy(options.model if options.model.is_dir() else options.model.parent)
+    if is_result(options.model) and not (options.model / ARCHIVE_NAME).is_file():
+        _inspect_result(options.model, as_json=options.json)
+        return
     path = find_archive(options.model)
     manifest, archive = read_manifest(path), load_archive(path)
     if options.json:
@@ -44,6 +52,92 @@ def run(options: argparse.Namespace) -> None:
         return
     for label, text in _summary(path, manifest.engine_version, archive).items():
         say(*beside(f'{label:<{LABEL_WIDTH}}', text))
+
+
+def _inspect_result(path: Path, *, as_json: bool) -> None:
+    """Print how a result came about."""
+    file, product, account = result_file(path), read_result(path), account_of_result(path)
+    if account.get('provenance') is None and path.is_dir():
+        account |= account_of_result(path / RESULT_FILES[1]) if (path / RESULT_FILES[1]).is_file() else {}
+    if as_json:
+        say_json({'path': str(file), **_of_product(product), **account}, indent=2)
+        return
+    for label, text in _result_lines(file, product, account).items():
+        say(*beside(f'{label:<{LABEL_WIDTH}}', text))
+
+
+def _of_product(product: ProductData) -> dict[str, Any]:
+    return {
+        'name': product.name,
+        'comments': product.comments,
+        'object_shape': list(product.object_array.shape),
+        'probe_shape': list(product.probe.shape),
+        'positions': len(product.position_x_m),
+        'object_pixel_width_m': product.object_pixel_width_m,
+        'object_pixel_height_m': product.object_pixel_height_m,
+        'photon_energy_eV': product.photon_energy_eV,
+        'detector_distance_m': product.detector_distance_m,
+    }
+
+
+def _result_lines(file: Path, product: ProductData, account: Mapping[str, Any]) -> dict[str, str]:
+    height, width = product.object_array.shape[-2:]
+    lines = {
+        'result': f'{file} ({file.stat().st_size / 1e6:.1f} MB)',
+        'object': f'{height}×{width} pixels of {product.object_pixel_height_m:.4g}×'
+        f'{product.object_pixel_width_m:.4g} m, {len(product.position_x_m)} positions, probe of '
+        f'{product.probe.shape[-3]} modes of {product.probe.shape[-2]}×{product.probe.shape[-1]} pixels',
+    }
+    comments = ' '.join(product.comments.split('\n')) or 'none'
+    record = account.get('provenance')
+    if not isinstance(record, Mapping):
+        lines['made by'] = 'not recorded'
+        return {**lines, 'comments': comments}
+
+    def text(*names: str) -> str:
+        return ' '.join(printable(str(record.get(name, '?'))) for name in names)
+
+    lines['made by'] = f'{text("program", "version")} on {text("host")} ({text("platform")})'
+    lines['when'] = f'{text("started")} to {text("ended")}'
+    lines['command'] = text('command')
+    lines['model'] = _file_text(record.get('model'))
+    data = record.get('data')
+    lines['data'] = '; '.join(map(_file_text, data)) if isinstance(data, Sequence) else 'not recorded'
+    patterns = record.get('patterns')
+    if isinstance(patterns, Mapping):
+        lines['patterns'] = f'sha256 {printable(str(patterns.get("sha256")))}'
+    lines['settings'] = _changed_of(record.get('settings')) or 'all at their defaults'
+    return {**lines, 'comments': comments}
+
+
+def _file_text(record: Any) -> str:
+    """Return a record of a file in words."""
+    if not isinstance(record, Mapping):
+        return 'not recorded'
+    files = record.get('files')
+    parts = [str(record[name]) for name in ('kind', 'name') if record.get(name)]
+    if isinstance(files, Sequence):
+        parts.append(f'{len(files)} files')
+    if record.get('sha256'):
+        parts.append(f'sha256 {record["sha256"]}')
+    return printable(', '.join(parts))
+
+
+def _changed_of(settings: Any) -> str:
+    """Return the recorded settings that are not the defaults of this version."""
+    if not isinstance(settings, Mapping):
+        return 'not recorded'
+    parts = []
+    for cls in (InferenceConfig, PyTorchExecutionConfig):
+        found = settings.get(cls.__name__)
+        if isinstance(found, Mapping):
+            known = {info.name: info.default for info in describe(cls)}
+            parts += [
+                f'{name}={value}'
+                for name, value in found.items()
+                if name in known and value != known[name] and name != 'enable_progress_bar'
+            ]
+    return printable(', '.join(parts))
 
 
 def _everything(path: Path, engine_version: str, archive: ModelArchive) -> dict[str, Any]:

@@ -28,7 +28,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +39,9 @@ from ..errors import ConfigError
 from ..formats.archive import ModelArchive, find_archive
 from ..formats.cxi import write_cxi
 from ..formats.npz import write_arrays
-from ..formats.packaged import NO_MODEL, load_model
+from ..formats.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
 from ..formats.product import write_product
+from ..formats.provenance import file_record, made_by, patterns_sha256, with_provenance
 from ..formats.tiff import write_tiff
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
@@ -113,20 +116,30 @@ def run(options: argparse.Namespace) -> None:
     opened.require_one(options.inputs)
     trained = options.model is not None and str(options.model) != NO_MODEL
     read = [file for path in options.inputs for file in opened.files(path)]
-    read += [*([find_archive(options.model)] if trained else [])]
-    if options.truth is not None:
-        read.append(options.truth)
+    read += [find_archive(options.model)] if trained else []
+    read += [] if options.truth is None else [options.truth]
     directories = _directories(options.inputs, options.output, archive, read, opened)
     with ExitStack() as held:
         for directory in directories:
             held.enter_context(sole_writer(directory, COMMAND))
+        model = _model_record(options.model)
         for path, directory in zip(options.inputs, directories, strict=True):
+            started = datetime.now(UTC)
             scan = _load(path, archive, opened)
             if truth is not None:
                 _require_comparable(truth, scan)
             require_room(directory, _result_bytes(scan), 'the results')
             result = run_reconstruction(scan, archive, config, execution)
-            written = write_results(directory, scan, result, options.formats)
+            record = made_by(
+                options.words,
+                (config, execution),
+                model=model,
+                data=map(file_record, opened.files(path)),
+                started=started,
+                # Of files of others it may depend on the reader what they hold.
+                patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
+            )
+            written = write_results(directory, scan, result, record, options.formats)
             if options.quiet or not sys.stdout.isatty():
                 # On a terminal the log has just said it.
                 say(*result.comments.splitlines())
@@ -213,12 +226,26 @@ def run_reconstruction(
     raise AssertionError('a reconstruction ends with its result')
 
 
+def _model_record(model: Path | None) -> dict[str, Any]:
+    """Return which model a result is made with."""
+    if model is None:
+        return {'kind': 'learned prior of the package', **file_record(PACKAGED_PRIOR)}
+    if str(model) == NO_MODEL:
+        return {'kind': 'none'}
+    return {'kind': 'trained model', **file_record(find_archive(model))}
+
+
 def write_results(
-    directory: Path, scan: Scan, result: Reconstruction, formats: Sequence[str] = ()
+    directory: Path,
+    scan: Scan,
+    result: Reconstruction,
+    record: dict[str, Any],
+    formats: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Write arrays, picture and product together, in place of those of an earlier run and its scores.
 
-    `formats` are names of :data:`MORE_FILES`. Returns the names of the files.
+    `record` says how they came about (:func:`~..formats.provenance.made_by`), `formats` are names of
+    :data:`MORE_FILES`. Returns the names of the files.
     """
     assert scan.product is not None
     grid = result.grid
@@ -230,6 +257,8 @@ def write_results(
     more = tuple(name for chosen in formats for name in MORE_FILES[chosen])
     others = (name for names in MORE_FILES.values() for name in names)
     written = result.to_product(scan.product)
+    written = replace(written, extras=with_provenance(written.extras, record))
+    results = {**product_metadata(scan.product), **result.results, 'provenance': record}
     with staged(directory, remove=(*TABLES, *others, f'{directory.resolve().name}.png')) as staging:
         # The product comes first, for it is what others may be looking at.
         product, arrays, picture = (staging.path(name) for name in (PRODUCT, *FILES[:2]))
@@ -243,7 +272,7 @@ def write_results(
                 'xcoords': x,
                 'ycoords': y,
                 **{name: values for name, values in found.items() if values is not None},
-                '_metadata': np.array(json.dumps({**product_metadata(scan.product), **result.results})),
+                '_metadata': np.array(json.dumps(results)),
             },
         )
         save_figure(object_figure(result, scan_box(x, y, grid.shape)), picture)
@@ -252,8 +281,15 @@ def write_results(
         if 'tiff' in formats:
             amplitude, phase = (staging.path(name) for name in MORE_FILES['tiff'])
             write_tiff(
-                *(amplitude, phase, result.object_array, pixel), name=written.name, comments=result.comments
+                *(amplitude, phase, result.object_array, pixel),
+                name=written.name,
+                comments=result.comments,
+                provenance=record,
             )
         if 'cxi' in formats:
-            write_cxi(staging.path(*MORE_FILES['cxi']), written, program=PROGRAM)
+            write_cxi(
+                staging.path(*MORE_FILES['cxi']),
+                written,
+                program={**PROGRAM, 'provenance': json.dumps(record)},
+            )
     return (*FILES, *more)

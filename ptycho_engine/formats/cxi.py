@@ -27,14 +27,23 @@ from ..io.damage import reading
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.hdf5_writing import new_hdf5_file
 from .measurement import Geometry, MeasuredPatterns, MeasuredPositions, MeasuredProbe
+from .provenance import provenance_of_text
 
-__all__ = ['holds_cxi_patterns', 'is_cxi_name', 'read_cxi_object', 'read_cxi_scan', 'write_cxi']
+__all__ = [
+    'holds_cxi_patterns',
+    'is_cxi_name',
+    'read_cxi_object',
+    'read_cxi_provenance',
+    'read_cxi_scan',
+    'write_cxi',
+]
 
 VERSION = 160
 ENTRY = 'entry_1'
 SOURCE, DETECTOR = f'{ENTRY}/instrument_1/source_1', f'{ENTRY}/instrument_1/detector_1'
 DATA, GEOMETRY = f'{ENTRY}/data_1', f'{ENTRY}/sample_1/geometry_1'
 PROBE, OBJECT, OWN = f'{ENTRY}/image_1', f'{ENTRY}/image_2', f'{ENTRY}/ptychodus'
+PROCESS = f'{ENTRY}/process_1'
 PATTERNS = (f'{DATA}/data', f'{DETECTOR}/data')
 TRANSLATIONS = (f'{GEOMETRY}/translation', f'{DATA}/translation', f'{DETECTOR}/translation')
 PROBES = (f'{PROBE}/data', f'{SOURCE}/illumination')
@@ -133,6 +142,12 @@ def read_cxi_object(path: Path) -> ProductData:
     )
 
 
+def read_cxi_provenance(path: Path) -> dict[str, Any] | None:
+    """Return how a result of ours came about; None where a CXI file does not say."""
+    with reading(f'{path} is not a readable CXI file'), open_hdf5(path) as file:
+        return provenance_of_text(_text(file, f'{PROCESS}/provenance'))
+
+
 def write_cxi(
     path: Path,
     product: ProductData,
@@ -152,7 +167,7 @@ def write_cxi(
     detector_pixels_m : (height, width), optional
         Of a pixel of the detector.
     program : mapping
-        ``program``, ``version`` and ``command``, for ``process_1``.
+        Texts for ``process_1``: ``program``, ``version`` and more.
     """
     with new_hdf5_file(path) as file:
         file['cxi_version'] = VERSION
@@ -176,7 +191,7 @@ def write_cxi(
         _write_image(file, OBJECT, product.object_array, pixel, 'layer:y:x')
         file[f'{SOURCE}/illumination'] = h5py.SoftLink(f'/{PROBE}/data')
         for name, text in {**program, 'date': _now()}.items():
-            file[f'{ENTRY}/process_1/{name}'] = text
+            file[f'{PROCESS}/{name}'] = text
         _write_own(file, product, probe_pixel)
 
 

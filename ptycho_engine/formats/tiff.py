@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def write_tiff(
     *,
     name: str,
     comments: str = '',
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write amplitude and phase (radians, -π to π) as two float32 images.
 
@@ -36,6 +38,8 @@ def write_tiff(
     pixel_m : (height, width), optional
         In metres; written as ``XResolution`` and ``YResolution``, pixels in a centimetre, and as JSON in
         ``ImageDescription``.
+    provenance : mapping, optional
+        How the result came about, for the JSON.
     """
     height_m, width_m = pixel_m or (None, None)
     tags: dict[str, Any] = {}
@@ -54,6 +58,7 @@ def write_tiff(
             'pixel_height_m': height_m,
             'pixel_width_m': width_m,
             'comments': comments,
+            'provenance': provenance,
         }
         tifffile.imwrite(
             path,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..arrays import as_column, as_numbers
 from ..errors import DataFileNotFoundError
-from ..formats.cxi import holds_cxi_patterns, is_cxi_name, read_cxi_object
+from ..formats.cxi import holds_cxi_patterns, is_cxi_name, read_cxi_object, read_cxi_provenance
 from ..formats.npz import METADATA_CHARACTERS, PATTERN_KEYS, parse_metadata, read_arrays, read_headers
 from ..formats.product import MOST_NUMBERS, ProductData, is_hdf5_name, read_product
+from ..formats.provenance import provenance_in_product
 from ..formats.training_file import is_training_file
 from ..scan.bundle import holds_patterns
 from ..scan.product_exchange import ExportMeta, product_of_rawdata
 from ..scan.raw_data import RawData
 from ..scan.scan import is_ptychodus_directory
 
-__all__ = ['RESULT_FILES', 'is_result', 'read_result', 'result_file']
+__all__ = ['RESULT_FILES', 'account_of_result', 'is_result', 'read_result', 'result_file']
 
 RESULT_FILES = ('product.h5', 'reconstruction.npz')
 """What a folder with a result holds, the first that is there being read."""
@@ -87,3 +89,22 @@ def read_result(path: Path) -> ProductData:
     )
     name, comments = (str(metadata.get(key, '')) for key in ('name', 'comments'))
     return product_of_rawdata(raw, ExportMeta(name=name or path.stem, comments=comments))
+
+
+def account_of_result(path: Path) -> dict[str, Any]:
+    """Return what a result records of itself beside its product: ``provenance``, ``quality`` and more.
+
+    A product and a CXI file have their provenance alone; NPZ files of ``ptychopinn reconstruct`` the
+    whole of ``Reconstruction.results``.
+
+    Raises
+    ------
+    DataFileNotFoundError, DataValueError
+        If it cannot be read.
+    """
+    path = result_file(path)
+    if path.suffix.casefold() == '.npz':
+        most = {'_metadata': METADATA_CHARACTERS}
+        return parse_metadata(read_arrays(path, (), ('_metadata',), most).get('_metadata'), str(path))
+    found = read_cxi_provenance(path) if is_cxi_name(path) else provenance_in_product(path)
+    return {} if found is None else {'provenance': found}

@@ -146,9 +146,12 @@ def write_result_as(
             pixel,
             name=product.name,
             comments=product.comments,
+            provenance=(results or {}).get('provenance'),
         )
     elif is_cxi_name(path):
-        write_cxi(path, product, program=PROGRAM)
+        record = (results or {}).get('provenance')
+        how = {} if record is None else {'provenance': json.dumps(record)}
+        write_cxi(path, product, program={**PROGRAM, **how})
     elif is_hdf5_name(path):
         write_product(path, product)
     elif ending == '.npz':

@@ -13,6 +13,7 @@ import tifffile
 from ptycho_engine.commands import main
 from ptycho_engine.formats.cxi import read_cxi_object
 from ptycho_engine.formats.product import read_product
+from ptycho_engine.scan.results import account_of_result
 from ptycho_engine.scan.scan import load_scan
 
 
@@ -61,9 +62,12 @@ def test_convert_03_results_become_tiff_and_cxi(result, tmp_path) -> None:
             pixels, centimetres = page.tags['XResolution'].value
             assert centimetres / pixels == pytest.approx(product.object_pixel_width_m * 100, rel=1e-6)
             assert page.tags['ResolutionUnit'].value == 3
-            assert json.loads(page.description)['pixel_width_m'] == product.object_pixel_width_m
+            described = json.loads(page.description)
+            assert described['pixel_width_m'] == product.object_pixel_width_m
+            assert described['provenance']['program'] == 'ptychopinn'
     for name in ('image.cxi', 'image.h5', 'image.npz'):
         assert run('convert', result, '--output', tmp_path / name) == 0
+        assert account_of_result(tmp_path / name)['provenance']['program'] == 'ptychopinn'
         assert run('convert', tmp_path / name, '--output', tmp_path / 'back.h5') == 0
         found = read_product(tmp_path / 'back.h5')
         np.testing.assert_array_equal(found.object_array, product.object_array)

@@ -1,13 +1,17 @@
 """evaluate, inspect, doctor and link: what they say and what they leave."""
 
 import csv
+import hashlib
 import importlib
 import json
+import socket
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
+import ptycho_engine
 from ptycho_engine.commands import main
 from ptycho_engine.commands.evaluate import unique
 from ptycho_engine.commands.table import scores_table
@@ -252,3 +256,41 @@ def test_without_the_adapter_the_commands_say_so(monkeypatch, capsys):
     for command in ('gui', 'link'):
         assert main([command]) == 2
         assert 'ptychopinn_ptychodus is not installed' in capsys.readouterr().err
+
+
+def test_result_11_a_result_says_how_it_came_about(directory, model, result, tmp_path, capsys):
+    """Product, NPZ and CXI: version, settings, SHA-256 of model and data, host and times."""
+    words = ['reconstruct', str(directory), '--model', str(model), '--refine-iterations', '0', '--seed', '7']
+    assert main([*words, '--formats', 'cxi', '--output', str(tmp_path / 'r'), '--quiet']) == 0
+    capsys.readouterr()
+    records = []
+    for name in ('', 'product.h5', 'reconstruction.npz', 'reconstruction.cxi'):
+        assert main(['inspect', str(tmp_path / 'r' / name), '--json']) == 0
+        records.append(json.loads(capsys.readouterr().out)['provenance'])
+    record = records[0]
+    assert all(other == record for other in records)
+
+    def sha256(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    assert {found['name']: found['sha256'] for found in record['data']} == {
+        name: sha256(directory / name) for name in ('diffraction.h5', 'product.h5')
+    }
+    assert record['model']['sha256'] == sha256(model / 'wts.h5.zip')
+    assert record['version'] == ptycho_engine.__version__
+    assert record['settings']['InferenceConfig']['seed'] == 7
+    assert record['host'] == socket.gethostname()
+    begun, ended = (datetime.fromisoformat(record[name]) for name in ('started', 'ended'))
+    assert begun <= ended <= datetime.now(UTC) + timedelta(seconds=1)
+    assert main(['inspect', str(tmp_path / 'r')]) == 0
+    told = ' '.join(capsys.readouterr().out.split())
+    assert record['model']['sha256'] in told
+    assert 'settings seed=7, refine_iterations=0' in told
+    assert '--refine-iterations 0 --seed 7' in told
+
+
+def test_result_12_a_product_of_another_program_says_what_it_has(directory, capsys):
+    assert main(['inspect', str(directory / 'truth.h5')]) == 0
+    told = ' '.join(capsys.readouterr().out.split())
+    assert 'made by not recorded' in told
+    assert 'comments the true object of a simulated scan' in told

@@ -1,0 +1,343 @@
+"""Seeded faults: would the tests notice? Not run by pytest.
+
+  python -m tests.mutants              # all of them, about a quarter of an hour on one core
+  python -m tests.mutants --only 3 17  # some, by their numbers
+  python -m tests.mutants --list
+
+Each fault replaces a text of one file, in a copy of the checkout, and runs the test modules that should notice.
+A fault that they let pass is *alive*: a rule that no test holds. The exit code is 0 where 95 % are killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENOUGH = 0.95
+PATIENCE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault, and who should notice."""
+
+    file: str
+    """Below `ptycho_engine`."""
+    old: str
+    """Occurs once in the file."""
+    new: str
+    tests: tuple[str, ...]
+    """Modules below `tests`, perhaps with a test's name."""
+
+
+EARLY = 'whole_scan/test_before_convergence.py'
+LOSSES = 'backends/test_losses.py'
+ENDING = 'whole_scan/test_ending.py'
+REFINE = 'whole_scan/test_refine.py'
+RECORDED = 'reconstruction/test_recorded.py'
+SUBSETS = 'whole_scan/test_subsets.py'
+PRIOR = 'physics/test_learned_prior.py'
+IMAGES = 'training/test_physics_images.py'
+SIMULATED = 'training/test_simulated.py'
+FORWARD = 'physics/test_forward.py'
+NUMBERS = 'test_stated_numbers.py'
+GOLDEN = 'whole_scan/test_solver.py'
+
+TORCH = 'backends/pytorch'
+TENSORFLOW = 'backends/tensorflow'
+
+MUTANTS = (
+    # The forward model and the likelihood.
+    Mutant('physics/forward.py', 'BACKGROUND = 0.01', 'BACKGROUND = 0.1', (EARLY, LOSSES)),
+    Mutant('physics/forward.py', 'MODULUS_FLOOR = 1e-6', 'MODULUS_FLOOR = 1e-4', (FORWARD,)),
+    Mutant('physics/forward.py', 'WINDOW_FLOOR = 1e-3', 'WINDOW_FLOOR = 1e-1', (RECORDED,)),
+    Mutant('physics/forward.py', 'LABEL_LIGHT = 0.05', 'LABEL_LIGHT = 0.1', (LOSSES,)),
+    Mutant('physics/forward.py', 'LABEL_SOFTNESS = 1e-3', 'LABEL_SOFTNESS = 3e-3', (LOSSES,)),
+    Mutant('physics/geometry.py', 'np.floor(start + 0.5)', 'np.floor(start)', ('physics/test_geometry.py',)),
+    Mutant(
+        'physics/probe.py',
+        'ramp_y = np.exp(-2j * np.pi * np.fft.fftfreq(rows)',
+        'ramp_y = np.exp(2j * np.pi * np.fft.fftfreq(rows)',
+        (FORWARD,),
+    ),
+    Mutant(
+        'physics/noise.py', '1 + 1 / (6 * np.maximum', '1 + 1 / (3 * np.maximum', ('physics/test_noise.py',)
+    ),
+    Mutant('physics/scaling.py', 'MOST_COUNTS = 1e14', 'MOST_COUNTS = 1e13', (NUMBERS,)),
+    Mutant('physics/scaling.py', 'mean_counts / predicted', 'mean_counts / (2 * predicted)', (FORWARD,)),
+    Mutant(
+        'physics/likelihood.py',
+        'HELD_OUT_SETS = 8',
+        'HELD_OUT_SETS = 4',
+        (f'{REFINE}::test_ref_04_held_out_pixels_are_good_ones_and_carry_no_gradient',),
+    ),
+    Mutant('physics/likelihood.py', '2 * np.sqrt(ratio))) / 2', 'np.sqrt(ratio))) / 2', (REFINE,)),
+    Mutant(
+        f'{TORCH}/physics.py', 'counts.clamp_min(BACKGROUND)', 'counts.clamp_min(10 * BACKGROUND)', (LOSSES,)
+    ),
+    # Steps of the solver.
+    Mutant('physics/descent.py', 'WEAKEST_STEP = 0.05', 'WEAKEST_STEP = 0.06', (EARLY,)),
+    Mutant(
+        'physics/descent.py',
+        'RPIE_ALPHA = 0.3',
+        'RPIE_ALPHA = 0.4',
+        (f'{REFINE}::test_ref_14_rpie_steps_by_0_3_for_up_to_16_patterns_at_a_time',),
+    ),
+    Mutant('physics/descent.py', 'PROXIMAL_ROUNDS = 4', 'PROXIMAL_ROUNDS = 3', (EARLY,)),
+    Mutant('physics/descent.py', 'step = curvature / 8', 'step = curvature / 4', (EARLY,)),
+    Mutant('physics/descent.py', 'REFERENCED_FACTOR = 2.0', 'REFERENCED_FACTOR = 1.0', (REFINE,)),
+    Mutant('physics/descent.py', 'moved) > 0:', 'moved) < 0:', (EARLY,)),
+    Mutant('physics/descent.py', 'self.turning * self._gain)', 'self._gain)', (EARLY,)),
+    Mutant('physics/descent.py', '(self._momentum - 1) / grown', 'self._momentum / grown', (EARLY,)),
+    Mutant('physics/slow_phase.py', 'LARGEST_GAIN = 15.0', 'LARGEST_GAIN = 5.0', (EARLY,)),
+    Mutant('physics/slow_phase.py', '(2 * np.pi) ** 2 * squared', 'np.pi**2 * squared', (EARLY,)),
+    Mutant('physics/slow_phase.py', 'return max(variance, 1.0)', 'return max(variance, 1e3)', (EARLY,)),
+    Mutant(
+        'physics/newton.py',
+        'PHASE_GAIN = 3.0',
+        'PHASE_GAIN = 0.3',
+        (f'{GOLDEN}::test_solve_08_and_13_a_dense_scan_takes_steps_of_newtons_kind',),
+    ),
+    Mutant(
+        'physics/newton.py',
+        'SMOOTH_EDGE = 0.5',
+        'SMOOTH_EDGE = 5.0',
+        (f'{GOLDEN}::test_solve_08_and_13_a_dense_scan_takes_steps_of_newtons_kind',),
+    ),
+    # The learned prior as a step, and as a network.
+    Mutant('physics/learned_prior.py', 'VARIATION_FACTOR = 2.0', 'VARIATION_FACTOR = 1.0', (EARLY,)),
+    Mutant('physics/learned_prior.py', 'DETAIL_PX = 4.0', 'DETAIL_PX = 5.0', (EARLY,)),
+    Mutant('physics/learned_prior.py', 'SLOW_PX = 1.5', 'SLOW_PX = 2.0', (EARLY,)),
+    Mutant('physics/learned_prior.py', 'DARK = 0.05', 'DARK = 0.5', (EARLY,)),
+    Mutant(
+        'physics/learned_prior.py',
+        'LEAST_NOISE, MOST_NOISE = 0.005, 1.0',
+        'LEAST_NOISE, MOST_NOISE = 0.01, 0.5',
+        (PRIOR,),
+    ),
+    Mutant(
+        'physics/learned_prior.py',
+        'if self._turned else self._unturned',
+        'if not self._turned else self._unturned',
+        (EARLY,),
+    ),
+    Mutant(f'{TORCH}/network.py', '0.5 * deviation.log()', '5.0 * deviation.log()', (EARLY, RECORDED)),
+    Mutant(f'{TORCH}/network.py', 'obj.real - 1, obj.imag', 'obj.real, obj.imag', (EARLY, RECORDED)),
+    Mutant(
+        f'{TENSORFLOW}/network.py',
+        '0.5 * tf.math.log(deviation)',
+        '5.0 * tf.math.log(deviation)',
+        (EARLY, RECORDED),
+    ),
+    # The rules of the whole scan.
+    Mutant('whole_scan/course.py', 'TURNED_SWEEPS = 60', 'TURNED_SWEEPS = 50', (ENDING,)),
+    Mutant('whole_scan/course.py', 'MOST_SWEEPS = 150', 'MOST_SWEEPS = 140', (ENDING,)),
+    Mutant('whole_scan/course.py', 'STILL = 4e-4', 'STILL = 5e-4', (ENDING,)),
+    Mutant('whole_scan/course.py', 'SPARSE_PATIENCE = 3', 'SPARSE_PATIENCE = 2', (ENDING,)),
+    Mutant(
+        'whole_scan/course.py',
+        'NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4',
+        'NEWTON_OVERLAP, LEAST_SUBSETS = 40.0, 4',
+        (GOLDEN,),
+    ),
+    Mutant('whole_scan/course.py', 'SETTLING_SWEEPS = 3', 'SETTLING_SWEEPS = 1', (NUMBERS,)),
+    Mutant('whole_scan/course.py', 'self.descent.change < STILL', 'self.descent.change > STILL', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'PRIOR_SWEEPS = 8', 'PRIOR_SWEEPS = 6', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'STRENGTHS = 0.25, 0.4', 'STRENGTHS = 0.25, 0.8', (ENDING, RECORDED)),
+    Mutant('whole_scan/solver.py', 'WEAKEST = 0.15', 'WEAKEST = 0.3', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'UNDECIDED = 1.0', 'UNDECIDED = 100.0', (ENDING, RECORDED)),
+    Mutant('whole_scan/overlap.py', 'SPARSE_OVERLAP = 1.2', 'SPARSE_OVERLAP = 3.0', (ENDING,)),
+    Mutant('whole_scan/overlap.py', 'DENSEST = 0.25', 'DENSEST = 0.5', (SUBSETS, NUMBERS)),
+    Mutant('whole_scan/subsets.py', 'DENSE_OVERLAP = 8.0', 'DENSE_OVERLAP = 12.0', (SUBSETS,)),
+    Mutant('whole_scan/subsets.py', 'MOST_SUBSETS = 32', 'MOST_SUBSETS = 16', (SUBSETS,)),
+    Mutant('whole_scan/subsets.py', 'NEAR_DIVISOR = 4', 'NEAR_DIVISOR = 2', (SUBSETS,)),
+    Mutant('whole_scan/held_out.py', 'HELD_OUT_FRACTION = 0.02', 'HELD_OUT_FRACTION = 0.2', (RECORDED,)),
+    Mutant('whole_scan/held_out.py', 'LEAST_NOISE * fit.noise <', '0 * fit.noise <', (REFINE,)),
+    Mutant('whole_scan/refine.py', 'GENTLE = 0.1', 'GENTLE = 1.0', (RECORDED, REFINE)),
+    Mutant(
+        'whole_scan/refine.py',
+        'RPIE_PATTERNS = 16',
+        'RPIE_PATTERNS = 15',
+        (f'{REFINE}::test_ref_14_rpie_steps_by_0_3_for_up_to_16_patterns_at_a_time',),
+    ),
+    Mutant('whole_scan/refine.py', 'MEAN_CURVATURE = 0.5', 'MEAN_CURVATURE = 1.0', (REFINE,)),
+    Mutant(
+        'whole_scan/stitch.py',
+        'RELATIVE_FLOOR = 1e-3',
+        'RELATIVE_FLOOR = 2e-3',
+        ('whole_scan/test_stitch.py',),
+    ),
+    Mutant(
+        'whole_scan/uncertainty.py',
+        'LEAST_OVERLAP = 0.5',
+        'LEAST_OVERLAP = 0.8',
+        ('whole_scan/test_uncertainty.py',),
+    ),
+    # Training.
+    Mutant(f'{TORCH}/backend.py', 'fit / (1 + per_pixel)', 'fit / (2 + per_pixel)', (LOSSES,)),
+    Mutant(f'{TENSORFLOW}/physics.py', 'LABEL_SOFTNESS**2', 'LABEL_SOFTNESS', (LOSSES,)),
+    Mutant('training/physics_images.py', 'JUDGED_FRACTION = 0.05', 'JUDGED_FRACTION = 0.1', (NUMBERS,)),
+    Mutant('training/physics_images.py', '1 + (epoch - 1) % LOOKS', '1', (IMAGES,)),
+    Mutant('training/subscan.py', 'WIDTH = 2.5', 'WIDTH = 4.0', (IMAGES,)),
+    Mutant(
+        'training/epoch.py', '[config.seed, 1, epoch]', '[config.seed, 1, 0]', ('training/test_epoch.py',)
+    ),
+    Mutant('training/epoch.py', 'SCANS_AT_ONCE = 8', 'SCANS_AT_ONCE = 16', ('training/test_epoch.py',)),
+    Mutant(
+        'training/train.py',
+        'held_out.loss if held_out else training.loss\n    if',
+        'training.loss\n    if',
+        ('training/test_epoch.py',),
+    ),
+    Mutant('training/state.py', 'PRIOR_RATE = 0.1', 'PRIOR_RATE = 1.0', (NUMBERS,)),
+    Mutant(
+        'training/state.py',
+        'better = loss < self.best_loss',
+        'better = loss <= 1.1 * self.best_loss',
+        ('training/test_epoch.py',),
+    ),
+    Mutant(
+        'training/schedule.py',
+        'WARMUP_FRACTION = 0.05',
+        'WARMUP_FRACTION = 0.2',
+        ('training/test_schedule.py',),
+    ),
+    Mutant(
+        'training/simulated.py',
+        'VALIDATING_GROUPS, VALIDATING_DIVISOR = 96, 6',
+        'VALIDATING_GROUPS, VALIDATING_DIVISOR = 48, 6',
+        (SIMULATED,),
+    ),
+    Mutant('training/simulated.py', 'weakest: float = 1 / 3', 'weakest: float = 2 / 3', (SIMULATED,)),
+    Mutant('training/simulated.py', 'photon_factor: float = 3.0', 'photon_factor: float = 1.3', (SIMULATED,)),
+    Mutant('training/simulated.py', 'BEYOND = 2.0', 'BEYOND = 1.0', ('training/test_contrast.py',)),
+    Mutant('simulate/probes.py', '(1.0, 0.5, 0.5)', '(1.0, 0.5, 1.0)', (SIMULATED,)),
+    Mutant('simulate/probes.py', '0.1 * strength', '0.2 * strength', (SIMULATED,)),
+    Mutant('simulate/template.py', 'STEP_OF_WIDTH = 0.25', 'STEP_OF_WIDTH = 0.5', (SIMULATED,)),
+    # From patches to a result.
+    Mutant(
+        'reconstruction/report.py',
+        'FAR_ALONE = 1.5, 2.0, 3.0',
+        'FAR_ALONE = 1.5, 2.0, 30.0',
+        ('reconstruction/test_far_from_noise.py', NUMBERS),
+    ),
+    Mutant(
+        'reconstruction/report.py',
+        'UNEXPLAINED**2 * counts',
+        'UNEXPLAINED * counts',
+        ('reconstruction/test_far_from_noise.py',),
+    ),
+    Mutant('reconstruction/synchronise.py', 'CELLS = 16', 'CELLS = 1', ('whole_scan/test_stitch.py',)),
+)
+
+
+def copied(place: Path) -> Path:
+    """Copy what git knows of the checkout, and what it does not ignore."""
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split('\0')):
+        source, target = ROOT / name, place / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    return place
+
+
+def passes(place: Path, tests: Sequence[str]) -> bool:
+    """Return whether the tests pass in a checkout; what hangs has noticed."""
+    command = [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', '-p', 'no:randomly']
+    environment = {**os.environ, 'PYTHONPATH': str(place), 'PYTHONDONTWRITEBYTECODE': '1'}
+    try:
+        done = subprocess.run(
+            [*command, *(f'tests/{name}' for name in tests)],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    if done.returncode not in (0, 1, 2):
+        raise SystemExit(f'pytest ended with {done.returncode}:\n{done.stdout.decode()[-2000:]}')
+    return done.returncode == 0
+
+
+def killed(place: Path, mutant: Mutant) -> bool:
+    """Return whether a fault in a checkout is noticed; the file is as it was afterwards."""
+    path = place / 'ptycho_engine' / mutant.file
+    text = path.read_text(encoding='utf-8')
+    try:
+        path.write_text(text.replace(mutant.old, mutant.new), encoding='utf-8')
+        return not passes(place, mutant.tests)
+    finally:
+        path.write_text(text, encoding='utf-8')
+
+
+def stale() -> list[str]:
+    """Return what is wrong with the table: a text that does not occur once, a module that is not there."""
+    wrong = []
+    for number, mutant in enumerate(MUTANTS, 1):
+        times = (ROOT / 'ptycho_engine' / mutant.file).read_text(encoding='utf-8').count(mutant.old)
+        if times != 1:
+            wrong.append(f'{number}: {mutant.old!r} occurs {times} times in {mutant.file}')
+        wrong += [
+            f'{number}: there is no tests/{name}'
+            for name in mutant.tests
+            if not (ROOT / 'tests' / name.split('::')[0]).is_file()
+        ]
+    return wrong
+
+
+def main() -> int:
+    """Run the faults that are asked for and tell which are alive."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--only', type=int, nargs='+', metavar='N', help='numbers of faults; all by default')
+    parser.add_argument('--list', action='store_true', help='name all faults and end')
+    options = parser.parse_args()
+    if options.list:
+        for number, mutant in enumerate(MUTANTS, 1):
+            print(f'{number:3} {mutant.file}: {mutant.old!r} -> {mutant.new!r}')
+        return 0
+    if wrong := stale():
+        print('\n'.join(wrong))
+        return 2
+    chosen = {number: MUTANTS[number - 1] for number in options.only or range(1, len(MUTANTS) + 1)}
+    alive = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = copied(Path(folder))
+        tests = sorted({name for mutant in chosen.values() for name in mutant.tests})
+        if not passes(place, tests):
+            print('The tests fail without any fault; mend them first.')
+            return 2
+        for number, mutant in chosen.items():
+            tic = time.perf_counter()
+            noticed = killed(place, mutant)
+            alive += [] if noticed else [number]
+            verdict = 'killed' if noticed else 'ALIVE '
+            seconds = time.perf_counter() - tic
+            print(
+                f'{number:3} {verdict} {mutant.file}: {mutant.old!r} -> {mutant.new!r} ({seconds:.0f} s)',
+                flush=True,
+            )
+    print(f'{len(chosen) - len(alive)} of {len(chosen)} killed; alive: {alive or "none"}')
+    return 0 if len(alive) <= (1 - ENOUGH) * len(chosen) else 1
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

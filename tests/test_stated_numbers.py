@@ -1,0 +1,109 @@
+"""Numbers that clauses of specs/ state are those of the code, each beside the words that state it.
+
+What the numbers do is looked at by the tests that name the clauses; this keeps text and code together.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+from tests.test_named_clauses import clauses
+
+STATED = [
+    # clause, words of the clause, module, name, value
+    ('FWD-02', '0.01 counts per pixel', 'physics.forward', 'BACKGROUND', 0.01),
+    ('FWD-02', "1e-6 of the probe's mean intensity", 'physics.forward', 'MODULUS_FLOOR', 1e-6),
+    ('FWD-03', '`illumination / brightest + 0.001`', 'physics.forward', 'WINDOW_FLOOR', 1e-3),
+    ('GAU-05', 'more than 1e14 in a pattern', 'physics.scaling', 'MOST_COUNTS', 1e14),
+    ('GAU-05', 'no pixel holds half a count', 'physics.scaling', 'FAINTEST_PIXEL', 0.5),
+    ('GAU-05', 'the mean is taken for 1e6', 'physics.scaling', 'PRESUMED_COUNTS', 1e6),
+    ('GAU-05', 'between 1e-35 and 1e35', 'physics.scaling', 'LARGEST_FACTOR', 1e35),
+    ('LOSS-04', 'rounded off below 0.001', 'physics.forward', 'LABEL_SOFTNESS', 1e-3),
+    ('LOSS-07', '`w = I / (I + 0.05 m)`', 'physics.forward', 'LABEL_LIGHT', 0.05),
+    ('NET-06', '128 filters at its end', 'network.cnn', 'DEEPEST_FILTERS', 128),
+    ('NET-06', '32 filters at their end', 'network.cnn', 'DECODER_LAST_FILTERS', 32),
+    ('NET-06', "4 of the decoder's channels", 'network.cnn', 'OUTER_CHANNELS', 4),
+    ('NET-11', 'without 5 % of the valid pixels', 'training.physics_images', 'JUDGED_FRACTION', 0.05),
+    ('NET-12', 'four choices of these pixels', 'training.physics_images', 'LOOKS', 4),
+    ('NET-12', 'at most 128 groups', 'training.sources', 'JUDGING_GROUPS', 128),
+    ('NET-13', 'more than 2²⁴ pixels', 'training.subscan', 'WHOLE_PIXELS', 2**24),
+    ('NET-13', 'one for about 64 groups', 'training.subscan', 'GROUPS_OF_PART', 64),
+    ('STI-01', 'less than 0.001 of the full illumination', 'whole_scan.stitch', 'RELATIVE_FLOOR', 1e-3),
+    ('REF-02', '4 rounds of projected dual ascent', 'physics.descent', 'PROXIMAL_ROUNDS', 4),
+    ('REF-03', '`1 / (0.95 W + 0.05 max W)`', 'physics.descent', 'WEAKEST_STEP', 0.05),
+    ('REF-03', 'between 0 and 15', 'physics.slow_phase', 'LARGEST_GAIN', 15),
+    ('REF-04', '2 % of the valid pixels', 'whole_scan.held_out', 'HELD_OUT_FRACTION', 0.02),
+    ('REF-04', 'eight random sets', 'physics.likelihood', 'HELD_OUT_SETS', 8),
+    ('REF-04', 'after 20 iterations', 'whole_scan.refine', 'PATIENCE', 20),
+    ('REF-04', 'a relative fall of 1e-4', 'whole_scan.refine', 'BETTER', 1e-4),
+    ('REF-05', 'is lower by 0.1 %', 'whole_scan.refine', 'CLEARLY', 1e-3),
+    ('REF-06', 'W/2 is the curvature', 'whole_scan.refine', 'MEAN_CURVATURE', 0.5),
+    ('REF-07', 'with momentum 0.9', 'physics.calibration', 'MOMENTUM', 0.9),
+    ('REF-08', '`−8 (Re', 'physics.calibration', 'POSITION_GAIN', 8),
+    ('REF-08', 'farther than an eighth of a pattern', 'physics.calibration', 'FARTHEST_MOVE', 0.125),
+    ('REF-10', 'fewer than 600 counts', 'whole_scan.refine', 'FEW_COUNTS', 600),
+    ('REF-12', 'Where 8 or more patterns', 'whole_scan.subsets', 'DENSE_OVERLAP', 8),
+    ('REF-12', 'a quarter of the light falls where more do', 'whole_scan.overlap', 'DENSEST', 0.25),
+    ('REF-12', 'up to 32 subsets', 'whole_scan.subsets', 'MOST_SUBSETS', 32),
+    ('REF-12', 'a quarter as many', 'whole_scan.subsets', 'NEAR_DIVISOR', 4),
+    ('REF-13', 'or twice as strong', 'physics.descent', 'REFERENCED_FACTOR', 2),
+    ('REF-13', 'a tenth of the gain', 'whole_scan.refine', 'GENTLE', 0.1),
+    ('REF-13', 'at least 1.2 patterns', 'whole_scan.overlap', 'SPARSE_OVERLAP', 1.2),
+    ('REF-14', 'α = 0.3', 'physics.descent', 'RPIE_ALPHA', 0.3),
+    ('REF-14', 'up to 16 patterns', 'whole_scan.refine', 'RPIE_PATTERNS', 16),
+    ('REF-15', 'less than 1.05 times', 'whole_scan.held_out', 'MOST_NOISE', 1.05),
+    ('REF-15', 'predicted to 1 %', 'whole_scan.held_out', 'EXPLAINED', 0.01),
+    ('REF-15', 'Below 0.8 of it', 'whole_scan.held_out', 'LEAST_NOISE', 0.8),
+    ('REF-16', 'phase has 0.1, 0.4, 0.7 or all', 'whole_scan.refine', 'PHASE_SHARES', (0.1, 0.4, 0.7, 1.0)),
+    ('REF-16', 'modulus 0.2, 0.5, 0.8 or all', 'whole_scan.refine', 'AMPLITUDE_SHARES', (0.2, 0.5, 0.8, 1.0)),
+    ('SOLVE-01', 'to nothing over 60 iterations', 'whole_scan.course', 'TURNED_SWEEPS', 60),
+    ('SOLVE-02', 'less than 4e-4', 'whole_scan.course', 'STILL', 4e-4),
+    ('SOLVE-02', '150 at the latest', 'whole_scan.course', 'MOST_SWEEPS', 150),
+    ('SOLVE-02', 'three times as large', 'whole_scan.course', 'SPARSE_PATIENCE', 3),
+    ('SOLVE-03', '8 more iterations', 'whole_scan.solver', 'PRIOR_SWEEPS', 8),
+    ('SOLVE-03', 'twice the strength', 'physics.learned_prior', 'VARIATION_FACTOR', 2),
+    ('SOLVE-03', 'between 0.005 and 1', 'physics.learned_prior', 'LEAST_NOISE', 0.005),
+    ('SOLVE-04', 'less than its standard error', 'whole_scan.solver', 'UNDECIDED', 1),
+    ('SOLVE-08', 'at least 4 patterns', 'whole_scan.course', 'NEWTON_OVERLAP', 4),
+    ('SOLVE-08', 'two steps of Gauss and Newton', 'whole_scan.course', 'NEWTON_STEPS', 2),
+    ('SOLVE-08', 'Three iterations of SOLVE-01', 'whole_scan.course', 'SETTLING_SWEEPS', 3),
+    ('SOLVE-08', 'held-out deviance double', 'whole_scan.course', 'RUNAWAY', 2),
+    ('SOLVE-09', 'a Gaussian of 4 px', 'physics.learned_prior', 'DETAIL_PX', 4),
+    ('SOLVE-09', 'a Gaussian of 1.5 px', 'physics.learned_prior', 'SLOW_PX', 1.5),
+    ('SOLVE-10', 's is 0.25 and 0.4', 'whole_scan.solver', 'STRENGTHS', (0.25, 0.4)),
+    ('SOLVE-10', '0.15 like it', 'whole_scan.solver', 'WEAKEST', 0.15),
+    ('SOLVE-11', 'at least 0.5', 'whole_scan.uncertainty', 'LEAST_OVERLAP', 0.5),
+    ('SOLVE-13', 'below half the photon noise', 'physics.newton', 'SMOOTH_EDGE', 0.5),
+    ('SOLVE-13', '12 iterations of conjugate gradients', 'whole_scan.course', 'NEWTON_ITERATIONS', 12),
+    ('SOLVE-13', 'three times the gain', 'physics.newton', 'PHASE_GAIN', 3),
+    ('SIM-10', 'a raster of 16×16', 'simulate.template', 'RASTER_POINTS', 16),
+    ('SIM-10', "a quarter of the probe's equivalent width", 'simulate.template', 'STEP_OF_WIDTH', 0.25),
+    ('SIM-14', '10 or more', 'simulate.template', 'FEWEST_PHOTONS', 10),
+    ('SIM-15', 'a square of 2.5 patterns', 'training.subscan', 'WIDTH', 2.5),
+    ('SIM-15', 'at most 196', 'training.subscan', 'MOST_PATTERNS', 196),
+    ('SIM-17', 'at least 96', 'training.simulated', 'VALIDATING_GROUPS', 96),
+    ('SIM-17', 'a sixth of those', 'training.simulated', 'VALIDATING_DIVISOR', 6),
+    ('RUN-01', 'eight at a time', 'training.epoch', 'SCANS_AT_ONCE', 8),
+    ('STAGE-01', 'at a tenth of the learning rates', 'training.state', 'PRIOR_RATE', 0.1),
+    ('RATE-03', 'E/20 where that is 0', 'training.schedule', 'WARMUP_FRACTION', 0.05),
+    ('DOUBT-03', 'above 1.5 times', 'reconstruction.report', 'FAR_FITTED', 1.5),
+    ('DOUBT-03', 'held-out ones above 2', 'reconstruction.report', 'FAR_HELD_OUT', 2),
+    ('DOUBT-03', 'the former above 3 alone', 'reconstruction.report', 'FAR_ALONE', 3),
+    ('DOUBT-03', '2 % of the counts', 'reconstruction.report', 'UNEXPLAINED', 0.02),
+    ('OPT-02', 'max(‖w‖, 1e-3)', 'backends.base', 'AGC_SMALLEST_NORM', 1e-3),
+]
+
+TEXT = {clause: re.sub(r'\s+', ' ', ' '.join(lines)) for _, clause, lines in clauses()}
+
+
+@pytest.mark.parametrize(
+    ('clause', 'words', 'module', 'name', 'value'), STATED, ids=[f'{row[0]}-{row[3]}' for row in STATED]
+)
+def test_a_stated_number_is_that_of_the_code(
+    clause: str, words: str, module: str, name: str, value: object
+) -> None:
+    assert words in TEXT[clause]
+    assert getattr(importlib.import_module(f'ptycho_engine.{module}'), name) == value

@@ -4,8 +4,8 @@
   python -m tests.mutants --only 3 17  # some, by their numbers
   python -m tests.mutants --list
 
-Each fault replaces a text of one file, in a copy of the checkout, and runs the test modules that should notice.
-A fault that they let pass is *alive*: a rule that no test holds. The exit code is 0 where 95 % are killed.
+Each fault replaces a text of one file, in a copy of the checkout, and runs test modules that should notice. A
+fault that they let pass is *alive*: a rule that no test holds. The exit code is 0 where 95 % are killed.
 """
 
 from __future__ import annotations

@@ -297,6 +297,20 @@ def test_product_07_unknown_items_survive(tmp_path, product, limit, monkeypatch)
     assert not read_product(path, extras=False).extras
 
 
+def test_product_10_the_limit_is_for_all_items_together(tmp_path, product, monkeypatch):
+    """Three items of 400 bytes: of 1000 bytes two are held, whichever are the smaller."""
+    monkeypatch.setattr(product_extras, 'MEMORY_LIMIT_BYTES', 1000)
+    path = tmp_path / 'p.h5'
+    write_product(path, product)
+    with h5py.File(path, 'a') as file:
+        for name, count in (('a', 51), ('b', 50), ('c', 49)):
+            file[name] = np.arange(float(count))
+    read = read_product(path)
+    assert [name for name, _ in read.extras.large] == ['a']
+    write_product(tmp_path / 'q.h5', read)
+    assert listing(tmp_path / 'q.h5') == listing(path)
+
+
 def test_product_10_large_items_that_are_gone_are_missed_aloud(tmp_path, product, monkeypatch, caplog):
     monkeypatch.setattr(product_extras, 'MEMORY_LIMIT_BYTES', 0)
     path = tmp_path / 'p.h5'

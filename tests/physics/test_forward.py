@@ -9,6 +9,7 @@ from ptycho_engine.physics.forward import (
     exit_waves,
     group_window,
     merge_group,
+    modulus_floor,
     predict_intensity,
 )
 from ptycho_engine.physics.geometry import place_patches
@@ -98,6 +99,11 @@ def test_fwd_03_merging_patches_that_agree_changes_nothing(raw):
     patches = cut_patches(raw.objectGuess, placement, raw.N)
     window = group_window(raw.probeGuess.astype(complex), placement.remainder)
     np.testing.assert_allclose(merge_group(patches, window, placement.corner), patches, atol=1e-6)
+
+
+def test_fwd_02_the_floor_of_a_modulus_is_a_millionth_of_the_mean_light():
+    probe = np.full((2, 8, 8), 3 + 4j)
+    assert modulus_floor(probe) == pytest.approx(1e-6 * 50)
 
 
 def test_cut_patches_refuses_a_patch_over_the_edge(raw):

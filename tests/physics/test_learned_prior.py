@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptycho_engine.physics.learned_prior import LearnedPrior, detail_gain, slow_gain
+from ptycho_engine.physics.learned_prior import LearnedPrior, detail_gain, noise_told, slow_gain
 
 SHAPE = (48, 96)
 
@@ -29,6 +29,12 @@ def step(noise, z, *, turned=False, smoothing=0.0, light=None):
 
 def wave(period):
     return np.cos(2 * np.pi * np.arange(SHAPE[1]) / period) * np.ones(SHAPE)
+
+
+def test_solve_03_the_noise_that_is_told_is_that_of_photons_within_what_was_trained_on():
+    curvature = np.array([1e-2, 1e2, 2.5e3, 1e8])
+    np.testing.assert_allclose(noise_told(0.25, curvature), [1, 0.025, 0.005, 0.005])
+    np.testing.assert_allclose(noise_told(0.4, curvature), [1, 0.04, 0.008, 0.005])
 
 
 @pytest.mark.parametrize(('period', 'kept'), [(4, 0.938), (6, 0.709), (12, 0.265), (24, 0.074)])

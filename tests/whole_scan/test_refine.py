@@ -333,6 +333,22 @@ def test_ref_03_slow_phase_is_moved_further_and_the_mean_not_at_all():
     assert gain[20, 20] == 0
 
 
+def test_ref_03_the_gain_is_that_of_the_width_of_the_probe():
+    """``1 / (2π f w)² − 1`` up to 15; a probe of one pixel counts as one pixel wide."""
+    point = np.zeros((1, 32, 32), np.complex64)
+    point[0, 16, 16] = 1
+    assert illumination_variance(point) == 1
+    pair = np.zeros((2, 32, 32), np.complex64)
+    pair[0, 10, 16] = pair[1, 22, 16] = 1
+    # 36 square pixels along one axis, none along the other.
+    assert illumination_variance(pair) == pytest.approx(18)
+    gain = slow_phase_gain(18.0, (128, 64))
+    for row, column in ((1, 0), (3, 0), (125, 2), (2, 63)):
+        f = np.hypot((row + 64) % 128 / 128 - 0.5, (column + 32) % 64 / 64 - 0.5)
+        assert gain[row, column] == pytest.approx(np.clip(1 / ((2 * np.pi * f) ** 2 * 18) - 1, 0, 15))
+    assert gain.max() == 15
+
+
 def test_ref_04_held_out_pixels_are_good_ones_and_carry_no_gradient(dense):
     good = np.ones((32, 32), bool)
     good[:, 16:20] = False

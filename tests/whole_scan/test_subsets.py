@@ -6,6 +6,7 @@ from scipy.signal import fftconvolve
 
 from ptycho_engine.whole_scan.overlap import overlap_of
 from ptycho_engine.whole_scan.subsets import (
+    fewer_subsets,
     most_subsets,
     subsets_in_sweep,
 )
@@ -22,6 +23,17 @@ def test_ref_12_only_dense_scans_have_subsets():
     assert most_subsets(overlap_of(light, 1.0), 100) == 16
     assert most_subsets(overlap_of(light, 0.1), 100) == 32
     assert most_subsets(overlap_of(light, 1.0), 3) == 2
+
+
+def test_ref_12_a_start_near_the_object_takes_a_quarter_as_many():
+    assert [fewer_subsets(most) for most in (32, 16, 4, 2, 1)] == [8, 4, 1, 1, 1]
+
+
+def test_ref_12_a_quarter_of_the_light_falls_where_more_patterns_do():
+    """Of 100 pixels with 1, 2, ..., 100 patterns on them: those with more than 87 hold a quarter."""
+    numbers = np.arange(1.0, 101.0)
+    assert numbers[numbers > 87].sum() == pytest.approx(numbers.sum() / 4, rel=0.04)
+    assert overlap_of(numbers * 7, 7.0) == pytest.approx(87, abs=1)
 
 
 def test_ref_12_a_part_of_a_scan_has_the_subsets_of_the_whole():

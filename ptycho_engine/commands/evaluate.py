@@ -1,16 +1,20 @@
-"""Compare reconstructions with a known object.
+"""Compare reconstructions with a known object, or with each other.
 
-RESULT is a product, an NPZ file with objectGuess, or the output directory of `ptychopinn reconstruct`. The
-scores are taken inside the scanned region, after a sub-pixel shift, a complex factor and a phase ramp are
-removed. With --scan the deviance of the measured patterns is computed too, under the result's own probe and
-positions. Below the table stands what each reconstruction said of itself: fit, ring correlation of odd and
-even patterns, uncertainty, refinement. Writes into the output directory
-  scores.csv, scores.json   the table
-  NAME.png                  truth beside result, losses, ring correlation
+RESULT is a product, an NPZ file with objectGuess, a CXI file, or the output directory of `ptychopinn
+reconstruct`. The scores are taken inside the scanned region, after a sub-pixel shift, a complex factor and a
+phase ramp are removed. With --truth each result is compared with the known object; without it every result
+with the first one: NRMSE, SSIM, and the Fourier ring correlation with the half-bit line. That says how far
+results agree; two of the same patterns share their noise, so that it is no resolution.
+With --scan the deviance of the measured patterns is computed too, under the result's own probe and positions.
+Below the table stands what each reconstruction said of itself. Writes into the output directory
+  scores.csv, scores.json   the table; without --truth the ring correlation too
+  NAME.png                  truth, or the first result, beside the result, ring
+                            correlation, losses or difference
 
 examples:
   ptychopinn evaluate result --truth scan/truth.h5 --output scores
   ptychopinn evaluate a b --truth scan/truth.h5 --scan scan --output scores
+  ptychopinn evaluate ours theirs/product.h5 --output agreement
 """
 
 from __future__ import annotations
@@ -24,13 +28,17 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+
+from ..errors import ConfigError
 from ..io.folder_lock import sole_writer, tidy
 from ..io.preflight import require_writable
 from ..io.staging import Staging, staged
 from ..printable import printable
-from ..reconstruction.evaluate import Evaluation, ObjectFile, evaluate, read_object
+from ..reconstruction.evaluate import Evaluation, ObjectFile, evaluate, on_common_grid, read_object
 from ..reconstruction.picture import comparison_figure, save_figure
 from ..scan.scan import Scan, load_scan
+from ..scoring.comparison import Comparison, compare
 from .paragraph import beside, say
 from .table import scores_table
 
@@ -41,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn evaluate``."""
     parser.add_argument('results', nargs='+', type=Path, metavar='RESULT', help='reconstructions')
     parser.add_argument(
-        '--truth', type=Path, required=True, metavar='FILE', help='product or NPZ file with the known object'
+        '--truth',
+        type=Path,
+        metavar='FILE',
+        help='product, NPZ or CXI file with the known object (default: compare results with the first one)',
     )
     parser.add_argument('--scan', type=Path, metavar='SCAN', help='the scan that was reconstructed')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
@@ -50,13 +61,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Score every result, write table and figures, print the table."""
     require_writable(options.output, TABLES)
-    truth = read_object(options.truth, truth=True)
+    if options.truth is None and len(options.results) < 2:
+        raise ConfigError(
+            'There is nothing to compare the result with; give --truth FILE, or a second result.'
+        )
+    if options.truth is None and options.scan is not None:
+        raise ConfigError('--scan has no effect without --truth.')
+    truth = None if options.truth is None else read_object(options.truth, truth=True)
     scan = None if options.scan is None else load_scan(options.scan)
     for path in options.results:
         tidy(path if path.is_dir() else path.parent)
     results = [read_object(path) for path in options.results]
     with sole_writer(options.output, 'ptychopinn evaluate'):
-        report_scores(results, truth, scan, options.output)
+        if truth is None:
+            report_agreement(results, options.output)
+        else:
+            report_scores(results, truth, scan, options.output)
+
+
+def report_agreement(results: Sequence[ObjectFile], directory: Path) -> None:
+    """Compare results with the first one, write table, curves and a figure for each, and print the table."""
+    first, *others = results
+    names = unique([result.name for result in results])
+    require_writable(directory, [f'{name}.png' for name in names[1:]])
+    pairs = [on_common_grid(first, other) for other in others]
+    boxes = [a.box() if a.x is not None else b.box() for a, b in pairs]
+    found = [compare(a.object_array, b.object_array, box) for (a, b), box in zip(pairs, boxes, strict=True)]
+    rows = []
+    for comparison, other, name in zip(found, others, names[1:], strict=True):
+        row = {'name': name, 'path': str(other.path), 'against': str(first.path), **comparison.to_row()}
+        rows.append(_plain(row))
+    curves = [
+        {
+            name: np.round(getattr(comparison, name), 6).tolist()
+            for name in ('frequency', 'correlation', 'line')
+        }
+        for comparison in found
+    ]
+    detailed = [{**row, **curve} for row, curve in zip(rows, curves, strict=True)]
+    with staged(directory) as staging:
+        _write_table(staging, rows, detailed)
+        for (a, b), box, comparison, name in zip(pairs, boxes, found, names[1:], strict=True):
+            title = (
+                f'{printable(names[0])} and {printable(name)}: NRMSE {comparison.nrmse:.3f}, half bit at '
+                f'{comparison.half_bit:.2f} 1/px'
+            )
+            figure = comparison_figure(
+                a.object_array,
+                b.object_array,
+                box,
+                [],
+                title,
+                (printable(names[0]), printable(name)),
+                comparison.line,
+            )
+            save_figure(figure, staging.path(f'{name}.png'))
+    say(*scores_table(rows))
+    for comparison, (a, _), name in zip(found, pairs, names[1:], strict=True):
+        say(*beside(f'{name}: ', _in_metres(comparison, first if a.grid is None else a, names[0])))
+    pictures = ', '.join(f'{name}.png' for name in names[1:])
+    say(f'Wrote {", ".join(TABLES)} and {pictures} to {directory}.')
+
+
+def _in_metres(comparison: Comparison, first: ObjectFile, name: str) -> str:
+    """Return down to which detail two results agree, in words."""
+    text = f'agrees with {printable(name)} down to {1 / (2 * comparison.half_bit):.2g} pixels (half period'
+    pixel = None if first.grid is None else first.grid.pixel_width_m
+    if pixel is not None:
+        text += f', {pixel / (2 * comparison.half_bit):.2g} m'
+    return f'{text}, where the ring correlation crosses the half-bit line).'
 
 
 def report_scores(
@@ -101,18 +174,25 @@ def unique(names: Sequence[str]) -> list[str]:
     return result
 
 
-def _write_table(staging: Staging, rows: list[dict[str, object]]) -> None:
+def _write_table(
+    staging: Staging, rows: list[dict[str, object]], detailed: list[dict[str, object]] | None = None
+) -> None:
+    """Write rows as CSV and JSON, the latter of `detailed` ones where there are such."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
-    for name, content in zip(TABLES, (text.getvalue(), json.dumps(rows, indent=2) + '\n'), strict=True):
+    for name, content in zip(
+        TABLES, (text.getvalue(), json.dumps(detailed or rows, indent=2) + '\n'), strict=True
+    ):
         staging.path(name).write_text(content, encoding='utf-8')
 
 
 def _draw(path: Path, result: ObjectFile, truth: ObjectFile, evaluation: Evaluation) -> None:
+    losses = result.losses
+    truth, result = on_common_grid(truth, result)
     box = result.box() if result.x is not None else truth.box()
     scores = evaluation.scores
     title = f'{printable(evaluation.name)}: NRMSE {scores.nrmse:.3f}, FRC50 {scores.frc50:.2f} 1/px'
-    figure = comparison_figure(truth.object_array, result.object_array, box, result.losses, title)
+    figure = comparison_figure(truth.object_array, result.object_array, box, losses, title)
     save_figure(figure, path)

@@ -46,14 +46,14 @@ from ..formats.tiff import write_tiff
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
 from ..io.staging import staged
-from ..reconstruction.evaluate import ObjectFile, read_object
+from ..reconstruction.evaluate import ObjectFile, on_common_grid, read_object
 from ..reconstruction.picture import object_figure, save_figure
 from ..reconstruction.reconstruct import reconstruct, require_fit
 from ..reconstruction.result import Reconstructed, Reconstruction
 from ..scan.product_exchange import ExportMeta, product_metadata, product_of_rawdata
 from ..scan.scan import Scan, is_ptychodus_directory
 from ..scan.written import PROGRAM
-from ..scoring.scores import require_comparable, scan_box, scanned_box
+from ..scoring.scores import require_comparable, scan_box
 from .evaluate import TABLES, report_scores, unique
 from .inputs import Opening, add_inputs, opening
 from .interrupt import stop_on_interrupt
@@ -203,7 +203,12 @@ def _name(scan: Scan) -> str:
 
 def _require_comparable(truth: ObjectFile, scan: Scan) -> None:
     """Check that a result on the grid of the scan can be scored."""
-    require_comparable(truth.object_array.shape, scan.grid.shape, scanned_box(scan))
+    assert scan.product is not None
+    blank = np.broadcast_to(np.complex64(1), scan.grid.shape)
+    x, y = scan.product.positions_px()
+    result = ObjectFile(Path(scan.raw.source), blank, x=x, y=y, grid=scan.product.grid)
+    truth, result = on_common_grid(truth, result)
+    require_comparable(truth.object_array.shape, result.object_array.shape, result.box())
 
 
 def run_reconstruction(

@@ -17,10 +17,11 @@ COLUMNS = (
     ('PSNR amp', 'amplitude_psnr', '.1f', 10),
     ('phase', 'phase_psnr', '.1f', 7),
     ('FRC50', 'frc50', '.2f', 7),
+    ('half bit', 'half_bit', '.2f', 10),
     ('deviance', 'deviance', '.3g', 10),
     ('covered', 'coverage', '.0%', 9),
 )
-"""Title, key, format and width; 80 columns in all."""
+"""Title, key, format and width; at most 80 columns are filled."""
 
 
 def scores_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:

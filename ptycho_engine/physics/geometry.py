@@ -106,6 +106,17 @@ class ObjectGrid:
         """(height, width)."""
         return self.height, self.width
 
+    @property
+    def pixels_m(self) -> tuple[float, float]:
+        """(height, width) of a pixel in metres; NaN where the grid has no physical scale."""
+        known = (self.pixel_height_m, self.pixel_width_m)
+        return float('nan') if known[0] is None else known[0], float('nan') if known[1] is None else known[1]
+
+    @property
+    def centre_m(self) -> tuple[float, float]:
+        """(y, x) of the middle of the grid in metres."""
+        return self.center_y_m, self.center_x_m
+
     @classmethod
     def around_scan(cls, x: npt.ArrayLike, y: npt.ArrayLike, size: int) -> ObjectGrid:
         """Return the smallest grid that holds every patch: the scan's bounding box plus one probe."""

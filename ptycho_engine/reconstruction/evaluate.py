@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy.typing as npt
 from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
+from ..formats.cxi import is_cxi_name, read_cxi_object
 from ..formats.npz import METADATA_CHARACTERS, parse_metadata, read_arrays
 from ..formats.product import MOST_NUMBERS, is_hdf5_name, read_product
-from ..physics.geometry import place_patches
+from ..physics.geometry import ObjectGrid, place_patches
 from ..physics.probe import as_mode_stack, relative_intensity
 from ..scan.scan import Scan
 from ..scoring.scores import Scores, scan_box, score
@@ -23,12 +25,15 @@ from ..whole_scan.scan_model import PreparedScan
 from ..whole_scan.stitch import Stitcher
 from .reconstruct import judge_fit
 
-__all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'read_object']
+__all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'on_common_grid', 'read_object']
 
 RESULTS = ('reconstruction.npz', 'product.h5')
 TRUTHS = ('truth.h5', *RESULTS)
 ACCOUNT = 'PtychoPINN '
 """How the line begins that a reconstruction adds to the comments."""
+
+SAME_GRID = 0.5
+"""Pixels that the larger object may drift against the other by pixels of another size."""
 
 COVERED = 0.01
 """Illumination, relative to that of a well scanned pixel, from which on a pixel is covered."""
@@ -57,6 +62,8 @@ class ObjectFile:
     """(N, N) counts per pixel beside the object's, where calibration found them."""
     bad_pixels: npt.NDArray[np.bool_] | None = None
     """(N, N) True where calibration left pixels out, or the scan did."""
+    grid: ObjectGrid | None = None
+    """Where the object lies, in metres; None where the file does not say."""
 
     @property
     def name(self) -> str:
@@ -89,12 +96,15 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         path = found[0]
     if not path.is_file():
         raise DataFileNotFoundError(f'{path}: there is no such file; give a product or an NPZ file.')
-    if is_hdf5_name(path):
-        product = read_product(path)
+    if is_hdf5_name(path) or is_cxi_name(path):
+        product = read_cxi_object(path) if is_cxi_name(path) else read_product(path)
         at = product.positions_px()
         losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
-        return ObjectFile(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments))
+        return ObjectFile(
+            *(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments)),
+            grid=product.grid,
+        )
     most = {'xcoords': MOST_NUMBERS, 'ycoords': MOST_NUMBERS, 'intensity': MOST_NUMBERS}
     most['_metadata'] = METADATA_CHARACTERS
     arrays = read_arrays(path, ('objectGuess',), ('probeGuess', 'background', 'bad_pixels', *most), most)
@@ -122,6 +132,79 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         losses,
         _account(str(metadata.get('comments', ''))),
         **_calibrated(arrays, path),
+        grid=_grid(metadata, obj.shape),
+    )
+
+
+def _grid(metadata: dict[str, Any], shape: tuple[int, ...]) -> ObjectGrid | None:
+    """Return where an object lies, as far as the metadata of an NPZ file say."""
+    names = ('object_pixel_size_m', 'object_center_x_m', 'object_center_y_m')
+    values = [metadata.get(name) for name in names]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        return None
+    pixel, x, y = (float(value) for value in values if value is not None)
+    if not pixel > 0:
+        return None
+    height, width = shape[-2:]
+    return ObjectGrid(height, width, 0.0, 0.0, pixel, pixel, x, y)
+
+
+def on_common_grid(first: ObjectFile, second: ObjectFile) -> tuple[ObjectFile, ObjectFile]:
+    """Return two objects cut to the region that both cover, to whole pixels.
+
+    Objects of one shape are taken as they are, whatever their files say of where they lie.
+
+    Raises
+    ------
+    DataValueError
+        If they are of other shapes and it is not known where they lie, or their pixels differ, or they do not
+        overlap.
+    """
+    shapes = first.object_array.shape, second.object_array.shape
+    if shapes[0] == shapes[1]:
+        return first, second
+    one, other = first.grid, second.grid
+    if one is None or other is None:
+        raise DataValueError(
+            f'{second.path} has an object of {_size(shapes[1])} pixels but {first.path} one of '
+            f'{_size(shapes[0])}, and nothing says where they lie; compare objects on the same grid.'
+        )
+    offsets = []
+    for axis in (0, 1):
+        size = one.pixels_m[axis]
+        if abs(other.pixels_m[axis] / size - 1) * max(shapes[1][axis], 1) > SAME_GRID:
+            raise DataValueError(
+                f'{second.path} has pixels of {other.pixels_m[axis]:.6g} m but {first.path} of {size:.6g} m; '
+                'compare objects of the same pixels.'
+            )
+        begin = (other.centre_m[axis] - one.centre_m[axis]) / size
+        offsets.append(round(begin - (shapes[1][axis] - 1) / 2 + (shapes[0][axis] - 1) / 2))
+    starts = [max(offset, 0) for offset in offsets]
+    stops = [min(shapes[0][axis], shapes[1][axis] + offset) for axis, offset in enumerate(offsets)]
+    if any(stop - start < 1 for start, stop in zip(starts, stops, strict=True)):
+        raise DataValueError(
+            f'{second.path} and {first.path} lie apart from each other; are they of one scan?'
+        )
+    inner = [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
+    moved = [
+        slice(start - offset, stop - offset)
+        for start, stop, offset in zip(starts, stops, offsets, strict=True)
+    ]
+    return _cut(first, inner[0], inner[1]), _cut(second, moved[0], moved[1])
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return '×'.join(map(str, shape))
+
+
+def _cut(file: ObjectFile, rows: slice, columns: slice) -> ObjectFile:
+    """Return a part of an object; its positions count from there."""
+    return replace(
+        file,
+        object_array=file.object_array[rows, columns],
+        x=None if file.x is None else file.x - columns.start,
+        y=None if file.y is None else file.y - rows.start,
+        grid=None,
     )
 
 
@@ -195,12 +278,14 @@ def evaluate(result: ObjectFile, truth: ObjectFile, scan: Scan | None = None) ->
     DataValueError
         If result, truth and scan are not on one grid.
     """
+    whole = result
+    truth, result = on_common_grid(truth, result)
     box = result.box() if result.x is not None else truth.box()
     return Evaluation(
         name=result.name,
         path=result.path,
         scores=score(truth.object_array, result.object_array, box),
-        deviance=None if scan is None else _deviance(result, scan),
+        deviance=None if scan is None else _deviance(whole, scan),
         coverage=_coverage(result, box),
         account=result.account,
     )

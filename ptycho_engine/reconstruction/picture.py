@@ -40,6 +40,8 @@ def comparison_figure(
     box: tuple[slice, slice],
     history: Sequence[dict[str, float]],
     title: str,
+    names: tuple[str, str] = ('truth', 'reconstruction'),
+    line: npt.NDArray[np.float64] | None = None,
 ) -> Figure:
     """Show truth and aligned result inside the scanned box, their ring correlation, and losses or error.
 
@@ -65,18 +67,18 @@ def comparison_figure(
         [('amplitude', np.abs(t), np.abs(r), ''), ('phase', true_phase, phase, ' (rad)')]
     ):
         low, high = float(a.min()), float(a.max())
-        for axis, image, kind in ((axes[row, 0], a, 'truth'), (axes[row, 1], b, 'reconstruction')):
+        for axis, image, kind in ((axes[row, 0], a, names[0]), (axes[row, 1], b, names[1])):
             shown = axis.imshow(image, cmap='gray' if row == 0 else 'viridis', vmin=low, vmax=high)
-            axis.set_title(f'{name}, {kind}')
+            axis.set_title(f'{name}, {kind}', parse_math=False)
             axis.set_xlabel('x (px)')
             axis.set_ylabel('y (px)')
         figure.colorbar(shown, ax=[axes[row, 0], axes[row, 1]], label=f'{name}{unit}', shrink=0.9)
     if not _plot_history(axes[0, 2], history):
         shown = axes[0, 2].imshow(np.abs(r - t), cmap='magma')
-        axes[0, 2].set_title('error')
+        axes[0, 2].set_title('error' if line is None else 'difference')
         axes[0, 2].set_xlabel('x (px)')
         figure.colorbar(shown, ax=axes[0, 2], label='modulus, units of amplitude', shrink=0.9)
-    _plot_frc(axes[1, 2], t, r)
+    _plot_frc(axes[1, 2], t, r, line)
     return figure
 
 
@@ -125,12 +127,17 @@ def _plot_history(axis: Axes, history: Sequence[dict[str, float]]) -> bool:
     return True
 
 
-def _plot_frc(axis: Axes, truth: ComplexImage, result: ComplexImage) -> None:
+def _plot_frc(
+    axis: Axes, truth: ComplexImage, result: ComplexImage, line: npt.NDArray[np.float64] | None
+) -> None:
     frequency, correlation = fourier_ring_correlation(truth, result)
     axis.plot(frequency, correlation)
-    axis.axhline(0.5, color='gray', linestyle='--', label='0.5')
+    if line is None:
+        axis.axhline(0.5, color='gray', linestyle='--', label='0.5')
+    else:
+        axis.plot(frequency, line, color='gray', linestyle='--', label='half bit')
     axis.set_ylim(-0.1, 1.05)
-    axis.set_title('ring correlation with the truth')
+    axis.set_title('ring correlation' if line is not None else 'ring correlation with the truth')
     axis.set_xlabel('spatial frequency (1/px)')
     axis.legend()
     axis.grid(alpha=0.3)

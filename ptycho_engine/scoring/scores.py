@@ -23,13 +23,17 @@ __all__ = [
     'fourier_ring_correlation',
     'frc50',
     'require_comparable',
+    'ring_numbers',
     'scan_box',
     'scanned_box',
     'score',
+    'score_aligned',
 ]
 
 ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
 MARGIN = 16
+TAPER = 0.25
+"""Part of the width over which edges are tapered before a Fourier transform."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +188,10 @@ def fourier_ring_correlation(
     (van Heel & Schatz, J. Struct. Biol. 151, 250, 2005).
     """
     height, width = a.shape
-    taper = np.outer(tukey(height, 0.25), tukey(width, 0.25))
+    taper = np.outer(tukey(height, TAPER), tukey(width, TAPER))
     fa = np.fft.fft2((a - a.mean()) * taper)
     fb = np.fft.fft2((b - b.mean()) * taper)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
-    n_rings = min(height, width) // 2
-    ring = np.minimum((frequency * 2 * n_rings).round().astype(int), n_rings + 1).ravel()
+    ring, n_rings = _rings(a.shape)
 
     def total(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         sums = np.bincount(ring, weights=values.ravel(), minlength=n_rings + 2)
@@ -198,6 +200,20 @@ def fourier_ring_correlation(
     cross = total(np.real(fa * np.conj(fb)))
     norm = np.sqrt(total(np.abs(fa) ** 2) * total(np.abs(fb) ** 2))
     return np.arange(1, n_rings + 1) / (2 * n_rings), cross / np.maximum(norm, 1e-30)
+
+
+def ring_numbers(shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return how many pixels (m,) the rings of :func:`fourier_ring_correlation` have."""
+    ring, n_rings = _rings(shape)
+    return np.asarray(np.bincount(ring, minlength=n_rings + 2)[1 : n_rings + 1], dtype=np.float64)
+
+
+def _rings(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], int]:
+    """Return the ring of each pixel of a spectrum, and how many there are."""
+    height, width = shape
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    n_rings = min(height, width) // 2
+    return np.minimum((frequency * 2 * n_rings).round().astype(int), n_rings + 1).ravel(), n_rings
 
 
 def frc50(frequency: npt.NDArray[np.float64], correlation: npt.NDArray[np.float64]) -> float:
@@ -209,7 +225,11 @@ def frc50(frequency: npt.NDArray[np.float64], correlation: npt.NDArray[np.float6
 
 def score(truth: ComplexImage, result: ComplexImage, box: tuple[slice, slice]) -> Scores:
     """Score `result` against `truth` inside `box`; see :class:`Scores`."""
-    aligned = align(truth, result, box)
+    return score_aligned(align(truth, result, box))
+
+
+def score_aligned(aligned: Alignment) -> Scores:
+    """Score what :func:`align` has brought together."""
     t, r = aligned.truth, aligned.result
     true_phase = np.angle(t * np.conj(t.mean() or 1))
     phase = true_phase + np.angle(r * np.conj(t))

@@ -294,3 +294,28 @@ def test_result_12_a_product_of_another_program_says_what_it_has(directory, caps
     told = ' '.join(capsys.readouterr().out.split())
     assert 'made by not recorded' in told
     assert 'comments the true object of a simulated scan' in told
+
+
+def test_evaluate_compares_results_without_a_truth(directory, result, tmp_path, capsys):
+    """QUALITY-06: table, ring correlation with the half-bit line, and a figure."""
+    product = read_product(result / 'product.h5')
+    rng = np.random.default_rng(0)
+    noise = 0.02 * (
+        rng.normal(size=product.object_array.shape) + 1j * rng.normal(size=product.object_array.shape)
+    )
+    other = replace(product, object_array=product.object_array * np.exp(0.4j) + noise.astype(np.complex64))
+    write_product(tmp_path / 'theirs.h5', other)
+    words = ['evaluate', str(result), str(tmp_path / 'theirs.h5'), '--output', str(tmp_path / 'out')]
+    assert main(words) == 0
+    (row,) = json.loads((tmp_path / 'out' / 'scores.json').read_text())
+    level = np.sqrt((np.abs(read_object(result).object_array[30:-30, 30:-30]) ** 2).mean())
+    assert row['nrmse'] == pytest.approx(0.02 * np.sqrt(2) / level, rel=0.1)
+    assert len(row['frequency']) == len(row['correlation']) == len(row['line'])
+    assert (tmp_path / 'out' / 'theirs.png').stat().st_size > 10000
+    told = capsys.readouterr().out
+    assert 'half bit' in told
+    assert 'half period' in ' '.join(told.split())
+    assert main(['evaluate', str(result), '--output', str(tmp_path / 'none')]) == 2
+    assert 'give --truth FILE, or a second result' in ' '.join(capsys.readouterr().err.split())
+    assert main([*words, '--scan', str(directory)]) == 2
+    assert '--scan has no effect without --truth' in capsys.readouterr().err

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..errors import ConfigError
@@ -46,7 +47,7 @@ from ..formats.tiff import write_tiff
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
 from ..io.staging import staged
-from ..reconstruction.evaluate import ObjectFile, on_common_grid, read_object
+from ..reconstruction.evaluate import ObjectFile, object_on_grid, on_common_grid, read_object
 from ..reconstruction.picture import object_figure, save_figure
 from ..reconstruction.reconstruct import reconstruct, require_fit
 from ..reconstruction.result import Reconstructed, Reconstruction
@@ -90,6 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='product or NPZ file with the known object of the scan, to score with',
     )
     parser.add_argument(
+        '--start-from-object',
+        type=Path,
+        metavar='FILE',
+        help='begin at the object of this product, NPZ or CXI file, such as an earlier result, and not at a '
+        'flat one; it is resampled where it lies on other pixels',
+    )
+    parser.add_argument(
         '--formats',
         nargs='+',
         choices=tuple(MORE_FILES),
@@ -117,7 +125,8 @@ def run(options: argparse.Namespace) -> None:
     trained = options.model is not None and str(options.model) != NO_MODEL
     read = [file for path in options.inputs for file in opened.files(path)]
     read += [find_archive(options.model)] if trained else []
-    read += [] if options.truth is None else [options.truth]
+    read += [file for file in (options.truth, options.start_from_object) if file is not None]
+    begin = None if options.start_from_object is None else read_object(options.start_from_object)
     directories = _directories(options.inputs, options.output, archive, read, opened)
     with ExitStack() as held:
         for directory in directories:
@@ -129,7 +138,9 @@ def run(options: argparse.Namespace) -> None:
             if truth is not None:
                 _require_comparable(truth, scan)
             require_room(directory, _result_bytes(scan), 'the results')
-            result = run_reconstruction(scan, archive, config, execution)
+            assert scan.product is not None
+            first = None if begin is None else object_on_grid(begin, scan.product.grid)
+            result = run_reconstruction(scan, archive, config, execution, first)
             record = made_by(
                 options.words,
                 (config, execution),
@@ -216,8 +227,9 @@ def run_reconstruction(
     archive: ModelArchive,
     config: InferenceConfig,
     execution: PyTorchExecutionConfig,
+    begin: npt.NDArray[np.complex64] | None = None,
 ) -> Reconstruction:
-    """Reconstruct.
+    """Reconstruct; `begin` is as for :func:`~..reconstruction.reconstruct.reconstruct`.
 
     Raises
     ------
@@ -225,7 +237,9 @@ def run_reconstruction(
         If Ctrl-C or another signal stopped it.
     """
     with stop_on_interrupt() as stopped:
-        for event in reconstruct(scan, archive, config, execution=execution, should_stop=stopped):
+        for event in reconstruct(
+            scan, archive, config, execution=execution, should_stop=stopped, begin=begin
+        ):
             if isinstance(event, Reconstructed):
                 return event.reconstruction
     raise AssertionError('a reconstruction ends with its result')

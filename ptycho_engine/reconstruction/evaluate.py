@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import map_coordinates
 
 from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
@@ -25,7 +26,7 @@ from ..whole_scan.scan_model import PreparedScan
 from ..whole_scan.stitch import Stitcher
 from .reconstruct import judge_fit
 
-__all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'on_common_grid', 'read_object']
+__all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'object_on_grid', 'on_common_grid', 'read_object']
 
 RESULTS = ('reconstruction.npz', 'product.h5')
 TRUTHS = ('truth.h5', *RESULTS)
@@ -191,6 +192,38 @@ def on_common_grid(first: ObjectFile, second: ObjectFile) -> tuple[ObjectFile, O
         for start, stop, offset in zip(starts, stops, offsets, strict=True)
     ]
     return _cut(first, inner[0], inner[1]), _cut(second, moved[0], moved[1])
+
+
+def object_on_grid(file: ObjectFile, grid: ObjectGrid) -> npt.NDArray[np.complex64]:
+    """Return an object on the pixels (H, W) of another grid; beyond its edge it is continued.
+
+    An object of that shape is taken as it is, whatever its file says of where it lies.
+
+    Raises
+    ------
+    DataValueError
+        If it is of another shape and it is not known where one of the two lies.
+    """
+    own = file.grid
+    if file.object_array.shape == grid.shape:
+        return file.object_array
+    if own is None or not np.isfinite([*own.pixels_m, *grid.pixels_m]).all():
+        raise DataValueError(
+            f'{file.path} has an object of {_size(file.object_array.shape)} pixels, but that of the scan has '
+            f'{_size(grid.shape)}, and nothing says where they lie; give one of that size, or with its pixel '
+            'size and centre.'
+        )
+    places = []
+    for axis, size in enumerate(grid.shape):
+        metres = (np.arange(size) - (size - 1) / 2) * grid.pixels_m[axis] + grid.centre_m[axis]
+        middle = (file.object_array.shape[axis] - 1) / 2
+        places.append((metres - own.centre_m[axis]) / own.pixels_m[axis] + middle)
+    where = np.meshgrid(*places, indexing='ij')
+    parts = [
+        map_coordinates(part, where, order=1, mode='nearest')
+        for part in (file.object_array.real, file.object_array.imag)
+    ]
+    return np.asarray(parts[0] + 1j * parts[1], np.complex64)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -9,19 +9,19 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import require_finite_result
+from ..arrays import all_finite, require_finite_result
 from ..backends.base import Backend, create_backend
 from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.inactive import idle_settings
 from ..config.precedence import with_execution
 from ..diagnostics.doubts import warn_of_doubts
-from ..errors import ArchiveError, ConfigError
+from ..errors import ArchiveError, ConfigError, DataValueError
 from ..events import Event
 from ..formats.archive import ModelArchive
 from ..formats.packaged import load_model
@@ -78,6 +78,7 @@ def reconstruct(
     *,
     execution: PyTorchExecutionConfig | None = None,
     should_stop: Callable[[], bool] | None = None,
+    begin: npt.NDArray[np.complexfloating[Any, Any]] | None = None,
 ) -> Iterator[Event]:
     """Reconstruct the patterns of a scan; iterate to make it run.
 
@@ -86,6 +87,9 @@ def reconstruct(
     archive : ModelArchive, optional
         A model that was trained, or one that needs no training (:func:`~..formats.packaged.load_model`); None
         for the learned prior that comes with the package.
+    begin : (H, W) complex, optional
+        Object on the scan's grid to begin at, up to a factor; a flat one without it. For models of objects
+        alone.
 
     Yields
     ------
@@ -106,7 +110,7 @@ def reconstruct(
     execution = execution or PyTorchExecutionConfig()
     config = with_execution(config or InferenceConfig(), execution)
     archive = load_model() if archive is None else archive
-    events = _reconstruct(scan, archive, config, execution, should_stop or (lambda: False))
+    events = _reconstruct(scan, archive, config, execution, should_stop or (lambda: False), begin)
     return show_progress(events, execution.enable_progress_bar)
 
 
@@ -116,6 +120,7 @@ def _reconstruct(
     config: InferenceConfig,
     execution: PyTorchExecutionConfig,
     stop: Callable[[], bool],
+    begin: npt.NDArray[np.complexfloating[Any, Any]] | None,
 ) -> Iterator[Event]:
     tic = time.perf_counter()
     model = archive.config.model
@@ -129,7 +134,14 @@ def _reconstruct(
         archive.weights.get(PROBE_CORRECTION),
     )
     warn_of_doubts(prepared)
-    run = _solve if model.of_objects else _run
+    run = _run
+    if model.of_objects:
+        run = partial(_solve, begin=None if begin is None else _beginning(prepared, begin))
+    elif begin is not None:
+        raise ConfigError(
+            f'The network ({model.architecture}) makes the image that is refined; an object to begin at is '
+            'for the learned prior or physics alone.'
+        )
     with closing(create_backend(config.backend, execution)) as backend:
         result = yield from run(backend, prepared, archive, config, stop, tic)
     if result.position_shift is not None:
@@ -232,8 +244,9 @@ def _solve(
     config: InferenceConfig,
     stop: Callable[[], bool],
     tic: float,
+    begin: npt.NDArray[np.complex64] | None,
 ) -> Generator[Event, None, Reconstruction]:
-    """Solve from a flat object and judge; the clock has run since `tic`."""
+    """Solve from the object to begin at, or a flat one, and judge; the clock has run since `tic`."""
     scan = prepared.scan
     if config.refine_method != 'accelerated':
         raise ConfigError(
@@ -251,7 +264,13 @@ def _solve(
         uncertainty=np.full(size, np.nan, np.float32),
     )
     solution = yield from solve(
-        prepared, backend, config, stop, partial(_refined_so_far, so_far, prepared), learned=learned
+        prepared,
+        backend,
+        config,
+        stop,
+        partial(_refined_so_far, so_far, prepared),
+        learned=learned,
+        begin=begin,
     )
     found = solution.prepared
     scale = np.float32(found.scale.probe_scale)
@@ -288,6 +307,8 @@ def _solve(
     model = 'with the learned prior' if solution.strength else 'by physics alone'
     if learned and not solution.strength:
         model += ', the learned prior tried and left out'
+    if begin is not None:
+        model += ', begun at an object that was given'
     comments = f'PtychoPINN {model} (run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
     logger.info('%s %.1f s.', comments, seconds)
     return replace(
@@ -298,6 +319,20 @@ def _solve(
         backend=backend.name,
         quality=quality,
     )
+
+
+def _beginning(
+    prepared: PreparedScan, begin: npt.NDArray[np.complexfloating[Any, Any]]
+) -> npt.NDArray[np.complex64]:
+    """Return an object to begin at (H, W) in the engine's gauge, as bright as the counts are."""
+    shape = prepared.scan.grid.shape
+    if begin.shape != shape or not all_finite(begin) or not np.any(begin):
+        raise DataValueError(
+            f'The object to begin at has shape {begin.shape}, or holds NaN or nothing but 0; expected finite '
+            f'numbers of shape {shape}, that of the object of the scan.'
+        )
+    obj = np.asarray(begin, np.complex64)
+    return np.asarray(obj * np.float32(judge_fit(prepared, obj).factor / prepared.scale.probe_scale))
 
 
 def _corrected(

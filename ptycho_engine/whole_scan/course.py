@@ -136,7 +136,8 @@ class Course:
         self.patience = SPARSE_PATIENCE if self.overlap < SPARSE_OVERLAP else 1
         """Times as many sweeps a sparse scan is given."""
         self._turned_sweeps, self._most_sweeps = self.patience * TURNED_SWEEPS, self.patience * MOST_SWEEPS
-        self.descent = self._start_flat()
+        self._first: Any = flat
+        self.descent = self._begin()
         self._taken = 0
         self.still = False
         """Whether it ended because nothing moved any more."""
@@ -152,7 +153,7 @@ class Course:
         return self._most_sweeps
 
     def start(self) -> Generator[Event, None, None]:
-        """Take the first few sweeps from a flat object."""
+        """Take the first few sweeps."""
         if not (self._most > 1 and (yield from self.by_subsets())):
             for _ in range(START_SWEEPS):
                 yield from self.sweep()
@@ -165,9 +166,15 @@ class Course:
                 return
         yield from self._by_momentum()
 
-    def _start_flat(self) -> AcceleratedDescent:
-        flat = self.physics.to_device(np.ones(self.patterns.shape, np.complex64))
-        return AcceleratedDescent(self.physics, flat, self.variation, self.gain)
+    def begin_at(self, obj: npt.NDArray[np.complex64]) -> None:
+        """Begin at an object (H, W) on the scan's grid, in the engine's gauge, in place of a flat one."""
+        canvas = np.ones(self.patterns.shape, np.complex64)
+        on_grid(canvas, self.prepared)[:] = obj
+        self._first = self.physics.to_device(canvas)
+        self.descent = self._begin()
+
+    def _begin(self) -> AcceleratedDescent:
+        return AcceleratedDescent(self.physics, self._first, self.variation, self.gain)
 
     def go_on_from(self, obj: Any, prior: Proximal | None) -> None:
         """Let the next sweeps start at an object (H, W), without the gain of the slow phase."""
@@ -177,7 +184,7 @@ class Course:
     def by_subsets(self) -> Generator[Event, None, bool]:
         """Sweep once with the most subsets that the scan allows, once with half of them, down to two.
 
-        Starts again from a flat object and returns False where the subsets are too small.
+        Starts again from the beginning and returns False where the subsets are too small.
         """
         first = math.inf
         count = self._most
@@ -186,7 +193,7 @@ class Course:
             first = value if math.isinf(first) else first
             if not value <= RUNAWAY * first:
                 logger.info('Parts of the scan are too small for steps of their own; starting again without.')
-                self.descent = self._start_flat()
+                self.descent = self._begin()
                 return False
             count //= 2
         return True

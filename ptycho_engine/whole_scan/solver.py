@@ -87,8 +87,9 @@ def solve(
     preview: Callable[[npt.NDArray[np.complex64]], Event] | None = None,
     *,
     learned: bool,
+    begin: npt.NDArray[np.complex64] | None = None,
 ) -> Generator[Event, None, Solution]:
-    """Solve for the object of a scan from a flat one.
+    """Solve for the object of a scan.
 
     Parameters
     ----------
@@ -98,6 +99,9 @@ def solve(
         Makes an event of the object (H, W) as it is, in the engine's gauge.
     learned : bool
         Whether the learned prior takes part; total variation alone otherwise.
+    begin : (H, W) complex64, optional
+        Object to begin at, in the engine's gauge; a flat one without it. Where calibration changes the scan,
+        what it finds is solved from a flat object all the same.
 
     Yields
     ------
@@ -114,6 +118,8 @@ def solve(
     tic = time.perf_counter()
     sweeps = Sweeps(stop, preview)
     course = Course(prepared, backend, config, sweeps)
+    if begin is not None:
+        course.begin_at(begin)
     prior_sweeps = (len(STRENGTHS) + 2) * course.patience * PRIOR_SWEEPS if learned else 0
     sweeps.planned = course.longest + prior_sweeps
     yield from course.descend()

@@ -13,7 +13,7 @@ from ptychodus.view.widgets import ExceptionDialog
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QLabel, QMessageBox, QWidget
 
-from .fields import TIP_WIDTH
+from .settings import TIP_WIDTH
 from .training_start import Question
 
 __all__ = ['PlainExceptionDialog', 'ask', 'failure_dialog', 'plain_tip', 'use_plain_dialogs']

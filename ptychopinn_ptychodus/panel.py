@@ -11,13 +11,13 @@ from PyQt5.QtWidgets import QWidget
 
 from .algorithm import PHYSICS
 from .compat import parameter_views
-from .fields import FIELDS, Field, tool_tip
 from .library import PtychoPINNLibrary
 from .panel_advanced import AdvancedView, show_rows_of_architecture
 from .panel_head import ForecastView, ModelView, PresetView
 from .panel_rows import BackendView, ChoiceView, DeviceView, FoldersView
 from .qt_behaviour import let_wheel_scroll
 from .settings import ReconstructorSettings
+from .settings_table import SETTINGS, Row, Setting
 
 __all__ = ['PanelFactory']
 
@@ -50,19 +50,19 @@ class PanelFactory(ReconstructorViewControllerFactory):
 def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, name: str) -> QWidget:
     session, has_network = library.session, name != PHYSICS.casefold()
     views = parameter_views()
-    settings, defaults = session.settings, ReconstructorSettings.with_defaults()
+    settings = session.settings
     shown, advanced = (views.ParameterViewBuilder(file_dialog_factory) for _ in range(2))
     shown.add_view_controller_to_top(ForecastView(session, library.algorithm(name)))
     if has_network:
         shown.add_view_controller_to_top(PresetView(settings))
     by_architecture = []
-    for field in FIELDS:
-        if field.belongs_to(name):
-            row = _row(views, field, settings, tool_tip(field, settings, defaults), file_dialog_factory)
-            builder = advanced if field.advanced else shown
-            builder.add_view_controller(row, field.label, group=field.group)
-            if field.architecture:
-                by_architecture.append((row.get_widget(), field.architecture))
+    for setting in SETTINGS:
+        if setting.row is not None and setting.shown_by(name):
+            view = _view(views, setting, setting.row, settings, file_dialog_factory)
+            builder = advanced if setting.row.advanced else shown
+            builder.add_view_controller(view, setting.row.label, group=setting.row.group)
+            if setting.architecture:
+                by_architecture.append((view.get_widget(), setting.architecture))
     rest = AdvancedView(advanced.build_widget(add_stretch=False))
     shown.add_view_controller_to_bottom(rest)
     if has_network:
@@ -73,10 +73,10 @@ def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, name: str) -> Q
     return widget
 
 
-def _row(views: Any, field: Field, settings: ReconstructorSettings, tip: str, dialogs: Any) -> Any:
-    """Return the view controller of a field."""
-    parameter = field.parameter(settings)
-    match field.kind:
+def _view(views: Any, setting: Setting, row: Row, settings: ReconstructorSettings, dialogs: Any) -> Any:
+    """Return the view controller of a setting."""
+    parameter, tip = settings.parameter(setting), settings.tool_tip(setting)
+    match row.kind:
         case 'number':
             return views.SpinBoxParameterViewController(parameter, tool_tip=tip)
         case 'decimal':
@@ -89,9 +89,9 @@ def _row(views: Any, field: Field, settings: ReconstructorSettings, tip: str, di
             return views.CheckBoxParameterViewController(parameter, '', tool_tip=tip)
         case 'folders':
             return FoldersView(parameter, dialogs, tip)
-        case 'choice' if field.attribute == 'backend':
+        case 'choice' if setting.attribute == 'backend':
             return BackendView(parameter, tip)
-        case 'choice' if field.attribute == 'accelerator':
+        case 'choice' if setting.attribute == 'accelerator':
             return DeviceView(parameter, settings.engine.backend, tip)
         case 'choice':
-            return ChoiceView(parameter, field.items, tip)
+            return ChoiceView(parameter, row.items, tip)

@@ -20,7 +20,7 @@ from ptychodus.api.parameters import (
 
 from ptycho_engine.printable import printable
 
-from .setting_names import OUR_GROUPS
+from .settings_table import OUR_GROUPS
 
 __all__ = [
     'ALGORITHM',

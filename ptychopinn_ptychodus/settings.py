@@ -6,11 +6,11 @@ their names and meaning. ``PtychoPINNEngine`` holds what they have no place for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ptychodus.api.parameters import Parameter, ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
@@ -23,12 +23,13 @@ from ptychodus.model.ptychopinn.settings import (
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import ConfigError
 
-from .setting_names import ENGINE_GROUP, setting_names
+from .settings_table import ENGINE_GROUP, SETTINGS, START_FROM, TRAIN_ON, Setting, setting_names
 
-__all__ = ['ADOPTABLE', 'START_FROM', 'TRAIN_ON', 'EngineSettings', 'ReconstructorSettings']
+__all__ = ['ADOPTABLE', 'TIP_WIDTH', 'EngineSettings', 'ReconstructorSettings']
 
-START_FROM = ('scratch', 'model', 'checkpoint')
-TRAIN_ON = ('auto', 'product', 'folder', 'simulation')
+TIP_WIDTH = 100
+"""Characters of a line of a tool tip."""
+
 ALL_GROUPS = 0
 """Value of ``NumGroups`` that means "every group"."""
 
@@ -73,46 +74,7 @@ class EngineSettings:
         self.precision = group.create_string_parameter('Precision', execution.precision)
 
 
-_Names = tuple[tuple[str, str, str], ...]
-"""Object, attribute, name in a settings file."""
-
-_WITHOUT_EFFECT: _Names = (
-    ('training', 'nphotons', 'NumPhotons'),
-    ('training', 'positions_provided', 'PositionsProvided'),
-    ('inference', 'n_samples', 'NumSamples'),
-)
-_WITHOUT_EFFECT_SUPERVISED: _Names = (
-    ('training', 'mae_weight', 'MAEWeight'),
-    ('training', 'nll_weight', 'NLLWeight'),
-    ('training', 'realspace_mae_weight', 'RealspaceMAEWeight'),
-    ('training', 'realspace_weight', 'RealspaceWeight'),
-)
-_ONLY_CNN: _Names = (
-    ('model', 'amp_activation', 'AmpActivation'),
-    ('model', 'probe_big', 'ProbeBig'),
-    ('model', 'pad_object', 'PadObject'),
-    ('model', 'probe_scale', 'ProbeScale'),
-    ('model', 'n_filters_scale', 'NumFiltersScale'),
-    # The prior works on the object; probe and scale are the solver's.
-    ('training', 'probe_trainable', 'ProbeTrainable'),
-    ('training', 'intensity_scale_trainable', 'IntensityScaleTrainable'),
-)
-
-_ONLY_WITH_CNN: _Names = (
-    ('engine', 'refine_iterations', 'RefineIterations'),
-    ('engine', 'refine_method', 'RefineMethod'),
-    ('engine', 'inference_batch_size', 'InferenceBatchSize'),
-)
-
-_NETWORK_FIELDS = {
-    'model': (
-        *('gridsize', 'n_filters_scale', 'object_big', 'probe_mask', 'gaussian_smoothing_sigma'),
-        *('amp_activation', 'probe_big', 'pad_object', 'probe_scale'),
-    ),
-}
-"""Settings that are fields of ModelConfig, besides the architecture."""
-
-ADOPTABLE = frozenset({'architecture', *chain.from_iterable(_NETWORK_FIELDS.values())})
+ADOPTABLE = frozenset(name for setting in SETTINGS if (name := setting.fills(ModelConfig)) is not None)
 """The fields of ModelConfig that *Use its settings* sets."""
 
 
@@ -151,46 +113,33 @@ class ReconstructorSettings:
         ConfigError
             If a value is out of range; the sentence names the setting.
         """
-        n_groups = self.engine.n_groups.get_value()
         with setting_names():
-            return TrainingConfig(
-                model=self._model_config(model_type),
-                backend=self._backend(),
-                batch_size=self.training.batch_size.get_value(),
-                nepochs=self.training.nepochs.get_value(),
-                n_groups=None if n_groups == ALL_GROUPS else n_groups,
-                neighbor_count=self.inference.n_nearest_neighbors.get_value(),
-                nll_weight=self.training.nll_weight.get_value(),
-                mae_weight=self.training.mae_weight.get_value(),
-                realspace_mae_weight=self.training.realspace_mae_weight.get_value(),
-                realspace_weight=self.training.realspace_weight.get_value(),
-                probe_trainable=self.is_cnn and self.training.probe_trainable.get_value(),
-                intensity_scale_trainable=self.is_cnn and self.training.intensity_scale_trainable.get_value(),
-                learning_rate=self.engine.learning_rate.get_value(),
-                validation_fraction=self.engine.validation_fraction.get_value(),
-                early_stop_patience=self.engine.early_stop_patience.get_value(),
-                seed=self.engine.seed.get_value(),
-            )
+            model = ModelConfig(model_type=model_type, **self._values(ModelConfig, cnn=self.is_cnn))
+            return TrainingConfig(model=model, **self._values(TrainingConfig, cnn=self.is_cnn))
 
-    def _model_config(self, model_type: str) -> ModelConfig:
-        shared: dict[str, Any] = {
-            'gridsize': self.model.gridsize.get_value(),
-            'model_type': model_type,
-            'architecture': self._architecture,
-            'object_big': self.model.object_big.get_value(),
-            'probe_mask': self.model.probe_mask.get_value(),
-            'gaussian_smoothing_sigma': self.model.gaussian_smoothing_sigma.get_value(),
-        }
-        if not self.is_cnn:
-            return ModelConfig(**shared)
-        return ModelConfig(
-            **shared,
-            n_filters_scale=self.model.n_filters_scale.get_value(),
-            amp_activation=self.model.amp_activation.get_value().strip().casefold(),
-            probe_big=self.model.probe_big.get_value(),
-            pad_object=self.model.pad_object.get_value(),
-            probe_scale=self.model.probe_scale.get_value(),
-        )
+    def _values(self, configuration: type, *, cnn: bool) -> dict[str, Any]:
+        """Return the fields of a configuration as set; what only 'cnn' has stays at its default elsewhere."""
+        values: dict[str, Any] = {}
+        for setting in SETTINGS:
+            name = setting.fills(configuration)
+            if name is None:
+                continue
+            value = self.parameter(setting).get_value()
+            if isinstance(value, str):
+                value = value.strip().casefold()
+            elif setting.name == 'NumGroups' and value == ALL_GROUPS:
+                value = None
+            if cnn or setting.architecture != 'cnn':
+                values[name] = value
+            elif isinstance(value, bool) and configuration is TrainingConfig:
+                # The prior works on the object; probe and scale are the solver's.
+                values[name] = False
+        return values
+
+    def parameter(self, setting: Setting) -> Parameter[Any]:
+        """Return the parameter that holds a setting."""
+        parameter: Parameter[Any] = getattr(getattr(self, setting.owner), setting.attribute)
+        return parameter
 
     @property
     def _architecture(self) -> str:
@@ -215,24 +164,8 @@ class ReconstructorSettings:
         ConfigError
             If a value is out of range; the sentence names the setting.
         """
-        refinement: dict[str, Any] = {}
-        if refines:
-            refinement = {
-                'refine_iterations': self.engine.refine_iterations.get_value(),
-                'refine_method': self.engine.refine_method.get_value().strip().casefold(),
-            }
         with setting_names():
-            return InferenceConfig(
-                backend=self._backend(),
-                batch_size=self.engine.inference_batch_size.get_value(),
-                neighbor_count=self.inference.n_nearest_neighbors.get_value(),
-                seed=self.engine.seed.get_value(),
-                **refinement,
-                refine_smoothing=self.engine.refine_smoothing.get_value(),
-                calibrate=self.engine.calibrate.get_value().strip().casefold(),
-                refine_probe=self.engine.refine_probe.get_value(),
-                refine_positions=self.engine.refine_positions.get_value(),
-            )
+            return InferenceConfig(**self._values(InferenceConfig, cnn=refines))
 
     def execution_config(self) -> PyTorchExecutionConfig:
         """Return where to compute, and with which precision.
@@ -243,11 +176,7 @@ class ReconstructorSettings:
             If a value is unknown; the sentence names the setting.
         """
         with setting_names():
-            return PyTorchExecutionConfig(
-                accelerator=self.engine.accelerator.get_value().strip().casefold(),
-                # Checked by the configuration itself.
-                precision=cast(Any, self.engine.precision.get_value().strip().casefold()),
-            )
+            return PyTorchExecutionConfig(**self._values(PyTorchExecutionConfig, cnn=self.is_cnn))
 
     def check(self, model_type: str) -> None:
         """Check all values together, as a training and a reconstruction will use them.
@@ -266,12 +195,11 @@ class ReconstructorSettings:
     def adopt_network(self, model: ModelConfig) -> None:
         """Set the fields of the network to those of a model."""
         self.engine.architecture.set_value(model.architecture)
-        idle = {(owner, name) for owner, name, _ in (() if self.is_cnn else _ONLY_CNN)}
-        for owner, names in _NETWORK_FIELDS.items():
-            for name in names:
-                # What the architecture does not have stays as the user left it.
-                if (owner, name) not in idle:
-                    getattr(getattr(self, owner), name).set_value(getattr(model, name))
+        for setting in SETTINGS:
+            name = setting.fills(ModelConfig)
+            # What the architecture does not have stays as the user left it.
+            if name is not None and (self.is_cnn or setting.architecture != 'cnn'):
+                self.parameter(setting).set_value(getattr(model, name))
 
     def groups(self) -> list[ParameterGroup]:
         """Return the groups as Ptychodus keeps them, which tell when a setting changes."""
@@ -291,33 +219,56 @@ class ReconstructorSettings:
         parts = self.engine.more_training_data.get_value().split(';')
         return [Path(part.strip()).expanduser() for part in parts if part.strip()]
 
-    def _backend(self) -> str:
-        return self.engine.backend.get_value().strip().casefold()
-
     def remarks(self, model_type: str) -> Iterator[str]:
         """Yield sentences on settings that differ from their default and yet change nothing."""
-        names = _WITHOUT_EFFECT + (() if self.is_cnn else _ONLY_CNN)
-        if model_type == 'supervised':
-            names += _WITHOUT_EFFECT_SUPERVISED
-        idle = self._changed(names)
+        idle = self._changed(
+            setting
+            for setting in SETTINGS
+            if setting.idle
+            or setting.model_type not in ('', model_type)
+            or (setting.architecture == 'cnn' and not self.is_cnn and setting.fills(InferenceConfig) is None)
+        )
         if idle:
             yield f'These settings have no effect on this network: {", ".join(idle)}.'
         yield from self.moved()
 
     def remarks_without_cnn(self) -> Iterator[str]:
         """Yield sentences on settings that differ from their default and only count for a model 'cnn'."""
-        idle = self._changed(_ONLY_WITH_CNN)
+        idle = self._changed(
+            setting
+            for setting in SETTINGS
+            if setting.architecture == 'cnn' and setting.fills(InferenceConfig) is not None
+        )
         if idle:
             yield f'These settings only count for a model of the architecture cnn: {", ".join(idle)}.'
 
-    def _changed(self, names: _Names) -> list[str]:
+    def _changed(self, settings: Iterable[Setting]) -> list[str]:
         """Return the names, in settings files, of those that are not at their defaults."""
         defaults = self.with_defaults()
         return [
-            name
-            for group, attribute, name in names
-            if _value(self, group, attribute) != _value(defaults, group, attribute)
+            setting.name
+            for setting in settings
+            if self.parameter(setting).get_value() != defaults.parameter(setting).get_value()
         ]
+
+    def tool_tip(self, setting: Setting) -> str:
+        """Return the tool tip of a setting that has a row: what it means, then its limits and default."""
+        assert setting.row is not None
+        text = f'{setting.row.tip}\n{self._range(setting)}'
+        # Qt does not wrap a tool tip by itself.
+        return '\n'.join(textwrap.fill(line, TIP_WIDTH) for line in text.splitlines())
+
+    def _range(self, setting: Setting) -> str:
+        parameter, default = self.parameter(setting), self.with_defaults().parameter(setting).get_value()
+        if isinstance(default, bool):
+            return f'Default: {"on" if default else "off"}.'
+        if isinstance(default, str):
+            return f'Default: {default or "none"}.'
+        limits = [getattr(parameter, name)() for name in ('get_minimum', 'get_maximum')]
+        low, high = (None if limit is None else f'{limit:g}' for limit in limits)
+        if low is not None and high is not None:
+            return f'From {low} to {high}; default {default:g}.'
+        return f'Default: {default:g}.' if low is None else f'At least {low}; default {default:g}.'
 
     def moved(self) -> Iterator[str]:
         """Yield sentences on values of a settings file that Ptychodus silently moved inside their limits."""
@@ -330,11 +281,6 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     if chosen not in choices:
         raise ConfigError(f'Setting {ENGINE_GROUP}.{name} is {value!r}; choose one of {", ".join(choices)}.')
     return chosen
-
-
-def _value(settings: ReconstructorSettings, group: str, attribute: str) -> Any:
-    parameter: Parameter[Any] = getattr(getattr(settings, group), attribute)
-    return parameter.get_value()
 
 
 def _outside_limits(group: ParameterGroup) -> Iterator[str]:

@@ -37,7 +37,7 @@ from .setting_complaints import (
     swallowed,
     value_complaints,
 )
-from .setting_names import ENGINE_GROUP, OUR_GROUPS, REMOVED
+from .settings_table import ENGINE_GROUP, OUR_GROUPS, REMOVED
 
 __all__ = ['SettingsFile', 'asked_algorithm', 'read_settings']
 

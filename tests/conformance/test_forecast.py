@@ -21,7 +21,6 @@ from ptycho_engine.formats.archive import load_archive, save_archive
 from ptycho_engine.formats.packaged import PACKAGED_PRIOR
 from ptycho_engine.scan.scan import Scan
 from ptychopinn_ptychodus import choices
-from ptychopinn_ptychodus.fields import FIELDS, tool_tip
 from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, training_forecast
 from ptychopinn_ptychodus.loaded_model import (
     PRIOR,
@@ -36,6 +35,7 @@ from ptychopinn_ptychodus.meters import InferenceMeter, TrainingMeter
 from ptychopinn_ptychodus.presets import CUSTOM, PRESETS, apply_preset, preset_shown
 from ptychopinn_ptychodus.reference_speeds import guessed_solution, guessed_training
 from ptychopinn_ptychodus.settings import ADOPTABLE, ReconstructorSettings
+from ptychopinn_ptychodus.settings_table import SETTINGS
 from ptychopinn_ptychodus.speeds import (
     MACHINE_KEY,
     SpeedBook,
@@ -310,7 +310,7 @@ def test_choices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tool_tips_say_limits_and_default(settings: ReconstructorSettings) -> None:
     """API-61."""
-    tips = {f.label: tool_tip(f, settings, ReconstructorSettings.with_defaults()) for f in FIELDS}
+    tips = {each.row.label: settings.tool_tip(each) for each in SETTINGS if each.row}
     assert tips['Grid size:'].endswith('From 1 to 5; default 1.')
     assert tips['Refine [iterations]:'].endswith('At least 0; default 25.')
     assert tips['Joint object:'].endswith('Default: on.')

@@ -14,10 +14,9 @@ from ptychodus.api.settings import SettingsRegistry
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import ConfigError
-from ptychopinn_ptychodus import settings as module
 from ptychopinn_ptychodus.library import PtychoPINNLibrary
-from ptychopinn_ptychodus.setting_names import SETTING_OF_FIELD
 from ptychopinn_ptychodus.settings import ReconstructorSettings
+from ptychopinn_ptychodus.settings_table import SETTINGS
 
 pytestmark = pytest.mark.ptychodus
 
@@ -160,7 +159,8 @@ def test_all_settings_are_used_or_said_to_be_without_effect() -> None:
         for attribute, value in vars(group).items()
         if hasattr(value, 'get_value')
     }
-    idle = {(group, attribute) for group, attribute, _ in module._WITHOUT_EFFECT}
+    idle = {(setting.owner, setting.attribute) for setting in SETTINGS if setting.idle}
+    assert parameters == {(setting.owner, setting.attribute) for setting in SETTINGS}
     used = set(CHANGES) | set(CNN_CHANGES) | OF_A_RUN
     assert parameters == used | idle
     assert not used & idle
@@ -206,7 +206,7 @@ def test_names_of_settings_belong_to_fields_that_exist() -> None:
         for config in (ModelConfig, TrainingConfig, InferenceConfig, PyTorchExecutionConfig)
         for field in fields(config)
     }
-    assert set(SETTING_OF_FIELD) <= known
+    assert {name for setting in SETTINGS for name in setting.fields} <= known
 
 
 def test_settings_survive_a_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ptychopinn_ptychodus.fields import FIELDS
+from ptychopinn_ptychodus.settings_table import SETTINGS
 
 pytestmark = [pytest.mark.ptychodus, pytest.mark.gui, pytest.mark.usefixtures('window_libraries')]
 
@@ -136,7 +136,7 @@ def test_twelve_rows_are_in_sight(tell: Tell) -> None:
     labels = [row.split(':')[0] for row in report['closed']]
     assert labels[:4] == ['Preset', 'Calibrate', 'Refine probe', 'Refine positions']
     assert report['closed_cnn'][1].startswith('Refine [iterations]')
-    rows = [f for f in FIELDS if f.model_type in ('', 'pinn') and f.architecture != 'cnn']
+    rows = [s for s in SETTINGS if s.shown_by('pinn') and s.architecture != 'cnn']
     assert len(report['open']) == len(rows) + 1
     for row in ('Amplitude activation', 'Width', 'Learn probe', 'Refine by'):
         assert row not in [text.split(':')[0] for text in report['open']]

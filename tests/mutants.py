@@ -81,9 +81,8 @@ MUTANTS = (
         (f'{REFINE}::test_ref_04_held_out_pixels_are_good_ones_and_carry_no_gradient',),
     ),
     Mutant('physics/likelihood.py', '2 * np.sqrt(ratio))) / 2', 'np.sqrt(ratio))) / 2', (REFINE,)),
-    Mutant(
-        f'{TORCH}/physics.py', 'counts.clamp_min(BACKGROUND)', 'counts.clamp_min(10 * BACKGROUND)', (LOSSES,)
-    ),
+    Mutant(f'{TORCH}/physics.py', 'term = 2 * torch.where', 'term = torch.where', (LOSSES,)),
+    Mutant(f'{TENSORFLOW}/physics.py', 'u > -0.5, near, apart', 'u > -0.5, near, near', (LOSSES,)),
     # Steps of the solver.
     Mutant('physics/descent.py', 'WEAKEST_STEP = 0.05', 'WEAKEST_STEP = 0.06', (EARLY,)),
     Mutant(

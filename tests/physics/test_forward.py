@@ -41,6 +41,16 @@ def test_fwd_01_an_open_aperture_diffracts_to_the_middle():
     np.testing.assert_allclose(intensity.sum(), 32 * 32)
 
 
+def test_geo_03_a_shift_moves_towards_larger_indices():
+    """By whole pixels as `roll` does, and by half of one as a smooth wave tells."""
+    rng = np.random.default_rng(1)
+    image = rng.standard_normal((16, 12)) + 1j * rng.standard_normal((16, 12))
+    np.testing.assert_allclose(fourier_shift(image, [3, -2]), np.roll(image, (3, -2), (0, 1)), atol=1e-12)
+    rows = np.arange(16)[:, None] * np.ones(12)
+    found = fourier_shift(np.exp(2j * np.pi * rows / 16), [0.5, 0.0])
+    np.testing.assert_allclose(found, np.exp(2j * np.pi * (rows - 0.5) / 16), atol=1e-12)
+
+
 def test_geo_03_moving_the_probe_equals_moving_the_object_the_other_way():
     """A band-limited object shows that the remainder has the right sign."""
     rng = np.random.default_rng(0)

@@ -20,6 +20,13 @@ def test_it_is_the_mean_of_drawn_patterns(rate):
     assert abs(found.mean() - noise_deviance(np.array(rate))) < limit
 
 
+def test_the_table_and_the_series_of_many_photons_meet():
+    """``1 + 1 / (6 r)`` beyond 60 photons; there the next term is 1e-4 of it."""
+    below, above = noise_deviance(np.array([59.999, 60.001]))
+    assert above == pytest.approx(below, abs=2e-4)
+    assert above == pytest.approx(1 + 1 / 360, abs=2e-4)
+
+
 @given(st.lists(st.floats(0, 1e12), min_size=1))
 def test_it_is_finite_and_at_most_that_of_a_few_photons(rates):
     found = noise_deviance(np.array(rates))

@@ -1,4 +1,4 @@
-"""When a solution ends, and what belongs to it (SOLVE-02, SOLVE-03, SOLVE-06)."""
+"""When a solution ends, and what belongs to it (SOLVE-02, -03, -06, -08, -10 and -13)."""
 
 import math
 
@@ -10,9 +10,12 @@ from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.network.plan import build_plan
 from ptycho_engine.physics.descent import AcceleratedDescent
+from ptycho_engine.physics.likelihood import NumpyScanPhysics
+from ptycho_engine.physics.newton import NewtonStep
 from ptycho_engine.whole_scan import solver
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.course import Course, Sweeps
+from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.whole_scan.test_refine import dense_scan
 
@@ -144,3 +147,37 @@ def test_solve_10_the_better_strength_is_tried_with_variation_free_and_then_the_
     assert ended.value.value == chosen
     assert asked == list(deviances)
     assert len(asked) == tried
+
+
+@pytest.mark.parametrize(('step', 'subsets'), [(4.0, []), (3.5, [4, 2])])
+def test_solve_08_four_patterns_on_a_pixel_are_enough_for_steps_of_newtons_kind(step, subsets, monkeypatch):
+    course, *_ = course_of(PreparedScan(dense_scan(points=6, step=step)))
+    assert (course.overlap >= 4) == bool(subsets)
+    assert course.overlap < 8
+    counts = []
+    monkeypatch.setattr(AcceleratedDescent, 'sweep', lambda self, parts: counts.append(len(parts)) or 1.0)
+    for number, _ in enumerate(course.descend(), 1):
+        if number == 3:
+            break
+    assert [count for count in counts if count > 1] == subsets
+
+
+def test_solve_13_a_step_descends_along_the_likelihood_and_a_quadratic_variation():
+    """Differences below half the photon noise count as squares: the weights of edges in closed form."""
+    prepared = PreparedScan(dense_scan(points=3, photons=1e4))
+    physics = NumpyScanPhysics(scan_patterns(prepared, 0))
+    count = len(prepared)
+    obj = prepared.pad(prepared.scan.raw.objectGuess).astype(np.complex64)
+    found = physics.evaluate(obj, np.arange(count), 'poisson')
+    weight, smoothing = found.weight, 0.12
+    step = NewtonStep(physics, obj, weight, smoothing, np.zeros(obj.shape, np.complex64), count)
+    slope = np.zeros((2, *obj.shape), complex)
+    slope[0, :-1], slope[1, :, :-1] = np.diff(obj, axis=0), np.diff(obj, axis=1)
+    light = weight + 0.05 * weight.max()
+    edges = smoothing * np.sqrt(weight / ((np.abs(slope) ** 2).sum(axis=0) + 0.5**2 / light))
+    bent = edges * slope
+    back = -bent[0] - bent[1]
+    back[1:] += bent[0, :-1]
+    back[:, 1:] += bent[1, :, :-1]
+    expected = -found.gradient - back
+    np.testing.assert_allclose(step._residual, expected, atol=1e-4 * np.abs(expected).max())

@@ -223,6 +223,8 @@ MUTANTS = (
     Mutant('simulate/probes.py', '0.1 * strength', '0.2 * strength', (SIMULATED,)),
     Mutant('simulate/template.py', 'STEP_OF_WIDTH = 0.25', 'STEP_OF_WIDTH = 0.5', (SIMULATED,)),
     # From patches to a result.
+    Mutant('formats/product_extras.py', 'budget -= size', 'budget -= 0', ('formats/test_product.py',)),
+    Mutant('formats/product_extras.py', 'if size <= budget', 'if size < 4096', ('formats/test_product.py',)),
     Mutant(
         'reconstruction/report.py',
         'FAR_ALONE = 1.5, 2.0, 3.0',

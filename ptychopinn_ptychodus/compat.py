@@ -31,6 +31,7 @@ __all__ = [
     'UpdatedItem',
     'child_main',
     'detector_facts',
+    'energy_keyword',
     'file_readers',
     'metadata_values',
     'moved_positions',
@@ -223,6 +224,12 @@ def detector_facts(metadata: Any) -> DetectorFacts:
         pixel_height_m=None if pixel is None or not pixel.height_m else abs(float(pixel.height_m)),
         centre=None if centre is None else (int(centre.y_px), int(centre.x_px)),
     )
+
+
+def energy_keyword(energy_eV: float | None) -> dict[str, Any]:
+    """Return the photon energy as the metadata of a dataset call it; renamed in 1.7."""
+    known = importlib.import_module('ptychodus.api.diffraction').DiffractionMetadata.__annotations__
+    return {next(name for name in ('photon_energy_eV', 'probe_energy_eV') if name in known): energy_eV}
 
 
 def remove_product(product_api: Any, item: Any) -> None:

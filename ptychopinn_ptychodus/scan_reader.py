@@ -18,11 +18,13 @@ from ptychodus.api.diffraction import (
 )
 from ptychodus.api.geometry import ImageExtent, PixelGeometry
 
+from .compat import energy_keyword
+
 __all__ = ['ScanReader', 'with_scan_reader']
 
 
 class ScanReader(DiffractionFileReader):
-    """Reads counts, indexes and bad pixels; of ``diffraction.h5`` the size of a detector pixel too."""
+    """Reads counts, indexes, bad pixels, size of a detector pixel, and of NPZ files energy and distance."""
 
     def read(self, file_path: Path) -> DiffractionDataset:
         """Return the patterns of a file as counts.
@@ -36,14 +38,22 @@ class ScanReader(DiffractionFileReader):
         from ptycho_engine.formats.diffraction_file import AssembledPatterns, read_diffraction_file
         from ptycho_engine.formats.product import is_hdf5_name
         from ptycho_engine.patterns.count_stack import CountStack
+        from ptycho_engine.scan.product_exchange import product_of_rawdata
         from ptycho_engine.scan.raw_data import RawData
+        from ptycho_engine.scan.scan import Scan
+        from ptycho_engine.scan.written import detector_pixels
 
+        energy = distance = 0.0
         if is_hdf5_name(file_path):
             scan = read_diffraction_file(file_path)
         else:
             raw = RawData.from_file(file_path)
             counts = CountStack(raw.diffraction)
-            scan = AssembledPatterns(counts, np.arange(len(counts)), ~raw.good, 0.0, 0.0)
+            product = product_of_rawdata(raw)
+            energy, distance = product.photon_energy_eV, product.detector_distance_m
+            # Of a file that does not say its lengths a size would contradict those that the product has.
+            pixel_m = detector_pixels(Scan(raw, product.grid, product)) or (0.0, 0.0)
+            scan = AssembledPatterns(counts, np.arange(len(counts)), ~raw.good, pixel_m[1], pixel_m[0])
         patterns = np.asarray(scan.counts[:])
         number, height, width = patterns.shape
         pixel = (scan.detector_pixel_width_m, scan.detector_pixel_height_m)
@@ -53,6 +63,8 @@ class ScanReader(DiffractionFileReader):
             detector_extent=ImageExtent(width, height),
             detector_pixel_geometry=PixelGeometry(*pixel) if min(pixel) > 0 else None,
             file_path=file_path,
+            detector_distance_m=distance or None,
+            **energy_keyword(energy or None),
         )
         tree = DiffractionDatasetLayoutNode.create_root()
         tree.add_child(file_path.stem, type(patterns).__name__, f'{patterns.dtype}{patterns.shape}')

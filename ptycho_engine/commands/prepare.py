@@ -26,6 +26,7 @@ from ..io.preflight import require_file_writable, require_writable
 from ..patterns.units import DOMAINS, MeasurementDomain
 from ..scan.centring import centre_of_mass, mean_counts
 from ..scan.pretreatment import pretreat
+from ..scan.product_exchange import with_lengths
 from ..scan.raw_data import RawData
 from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan
 from ..scan.scan_directory import write_scan_directory
@@ -78,7 +79,8 @@ def run(options: argparse.Namespace) -> None:
     centre = _centre(options.centre, scan)
     scan = pretreat(scan, crop=options.crop, centre=centre)
     if options.output.suffix == '.npz':
-        scan.raw.to_file(options.output)
+        raw = scan.raw if scan.product is None else with_lengths(scan.raw, scan.product)
+        raw.to_file(options.output)
     else:
         write_scan_directory(options.output, scan)
     around = '' if centre is None else f' around row {centre[0]}, column {centre[1]}'

@@ -30,6 +30,7 @@ __all__ = [
     'product_metadata',
     'product_of_rawdata',
     'rawdata_of_product',
+    'with_lengths',
 ]
 
 logger = logging.getLogger('ptychopinn.data')
@@ -39,6 +40,11 @@ OBJECT_PIXEL_SIZE_M = 5.0e-8
 PROBE_PIXEL_SIZE_M = 1.25e-7
 """Probe pixel in metres where nobody says otherwise."""
 ESTIMATED = 'estimated pixel sizes'
+LENGTHS = (
+    *('detector_distance_m', 'probe_energy_eV', 'object_center_x_m', 'object_center_y_m'),
+    *('object_pixel_size_m', 'probe_pixel_size_m'),
+)
+"""What an NPZ scan says of its experiment in its metadata."""
 SIGNED = ('tomography_angle_deg', 'object_center_x_m', 'object_center_y_m')
 """Numbers that may be negative."""
 
@@ -321,6 +327,13 @@ def known_object(product: ProductData, source: str) -> npt.NDArray[Any] | None:
         return obj
     logger.warning('%s: the object holds NaN or infinite values and is left out.', source)
     return None
+
+
+def with_lengths(raw: RawData, product: ProductData) -> RawData:
+    """Return a scan whose metadata say what its product says of energy and lengths."""
+    known = product_metadata(product)
+    lengths = {name: known[name] for name in LENGTHS if known.get(name)}
+    return replace(raw, metadata={**raw.metadata, **lengths})
 
 
 def product_metadata(product: ProductData) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from ..io.preflight import require_writable
 from ..patterns.count_stack import CountStack
 from ..physics.geometry import wavelength_m
 from ..scan.bundle import write_bundle
-from ..scan.product_exchange import product_metadata
 from ..scan.scan import Scan
 from ..scan.scan_directory import write_scan_directory
 from ..version import __version__
+from .product_exchange import product_metadata, with_lengths
 
 __all__ = ['PROGRAM', 'files_of_scan', 'require_scan_format', 'write_result_as', 'write_scan_as']
 
@@ -68,7 +67,8 @@ def write_scan_as(path: Path, scan: Scan) -> None:
     require_scan_format(path)
     ending = path.suffix.casefold()
     if ending == '.npz':
-        _described(scan).raw.to_file(path)
+        raw = scan.raw if scan.product is None else with_lengths(scan.raw, scan.product)
+        raw.to_file(path)
         return
     if ending not in ('.cxi', '.h5', '.hdf5'):
         write_scan_directory(path, scan)
@@ -91,7 +91,7 @@ def write_scan_as(path: Path, scan: Scan) -> None:
         return
     with new_hdf5_file(path) as file:
         write_into(file, product)
-        write_bundle(file, _described(scan).raw, scan.grid)
+        write_bundle(file, with_lengths(scan.raw, product), scan.grid)
 
 
 def detector_pixels(scan: Scan) -> tuple[float, float] | None:
@@ -101,14 +101,6 @@ def detector_pixels(scan: Scan) -> tuple[float, float] | None:
         return None
     far = wavelength_m(product.photon_energy_eV) * product.detector_distance_m / scan.raw.N
     return far / product.object_pixel_height_m, far / product.object_pixel_width_m
-
-
-def _described(scan: Scan) -> Scan:
-    """Return a scan whose metadata say what its product says of energy and lengths."""
-    if scan.product is None:
-        return scan
-    metadata = {**scan.raw.metadata, **product_metadata(scan.product)}
-    return replace(scan, raw=replace(scan.raw, metadata=metadata))
 
 
 def write_result_as(

@@ -12,6 +12,7 @@ from ..formats.product import ProductData, write_product
 from ..io.folder_lock import sole_writer
 from ..io.staging import staged
 from ..physics.geometry import ObjectGrid, wavelength_m
+from ..scan.product_exchange import with_lengths
 from ..scan.raw_data import RawData
 from .detector import without_truth
 
@@ -83,6 +84,6 @@ def write_scan(
     with sole_writer(directory, 'ptychopinn'), staged(directory) as staging:
         write_product(staging.path('product.h5'), product)
         write_diffraction_file(staging.path('diffraction.h5'), patterns)
-        given.to_file(staging.path('scan.npz'))
+        with_lengths(given, product).to_file(staging.path('scan.npz'))
         write_product(staging.path('truth.h5'), truthful)
         staging.path('settings.ini').write_text(settings, encoding='utf-8')

@@ -28,9 +28,8 @@ def bare(directory, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp('bare')
     raw = RawData.from_file(directory / 'scan.npz')
     scan_index = np.arange(len(raw)) % 2
-    replace(raw, objectGuess=None, xcoords=raw.xcoords - 300.25, scan_index=scan_index).to_file(
-        folder / 'bare.npz'
-    )
+    bare = {'objectGuess': None, 'xcoords': raw.xcoords - 300.25, 'scan_index': scan_index, 'metadata': {}}
+    replace(raw, **bare).to_file(folder / 'bare.npz')
     reconstruct(model, folder / 'out', folder / 'bare.npz')
     return folder / 'bare.npz', folder / 'out'
 

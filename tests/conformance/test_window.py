@@ -113,3 +113,27 @@ def test_closing_the_window_ends_training_and_keeps_the_model(tell: Callable[...
     report = tell('close')
     assert report['children_left'] == 0
     assert report['files'] == ['checkpoint.zip', 'model.zip', 'wts.h5.zip']
+
+
+def test_files_of_ours_open_in_the_window_as_they_are(
+    tell: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """API-99: by its own dialogs; sizes of pixels agree with the detector, and *Infer* gives an image."""
+    from ptycho_engine.commands import main
+
+    folder = tmp_path_factory.mktemp('simulated') / 'IN'
+    sizes = {'': 64, 'odd': 48}
+    for name, size in sizes.items():
+        words = ['simulate', '--points', '6x6', '--size', str(size), '--pixel-size-m', '4.4e-8']
+        assert main([*words, '--output', str(folder / name), '--quiet']) == 0
+    assert main(['convert', str(folder), '--output', str(folder / 'scan.cxi'), '--quiet']) == 0
+    report = tell('opening', folder)
+    for name in ('diffraction.h5', 'scan.npz', 'scan.cxi', 'odd/diffraction.h5'):
+        found, size = report[name], sizes['odd' if 'odd' in name else '']
+        assert found['patterns'] == [36, size, size], name
+        assert found['type'] == 'uint16', name
+        for key in ('implied_m', 'object_m', 'probe_m'):
+            assert found[key] == pytest.approx(4.4e-8, rel=1e-6), (name, key)
+    assert report['dialogs'] == []
+    assert report['products'] == 1, report['pane']
+    assert 'it will reconstruct at the wrong scale' not in report['log']

@@ -218,6 +218,7 @@ class Window:
 
 
 def main() -> int:
+    from opening_stories import OPENING_STORIES
     from training_stories import TRAINING_STORIES
     from window_stories import STORIES
 
@@ -227,7 +228,7 @@ def main() -> int:
     window.model.__enter__()
     closed = False
     try:
-        report = {**STORIES, **TRAINING_STORIES}[story](window, scan, work)
+        report = {**STORIES, **TRAINING_STORIES, **OPENING_STORIES}[story](window, scan, work)
         closed = story == 'close'
     finally:
         if not closed:

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from .descent import step_curvature
 from .geometry import PatchPlacement
-from .likelihood import Residuals, ScanPatterns, ScanPhysics
+from .likelihood import Evaluation, ExperimentGradient, Likelihood, ScanPatterns, ScanPhysics
 
 __all__ = ['ExperimentRefinement']
+
+IntArray = npt.NDArray[np.int64]
 
 MOMENTUM = 0.9
 """Part of the last move that is made again: single steps are short, as the object has learned the errors."""
@@ -61,42 +63,60 @@ class ExperimentRefinement:
         self._start = patterns.placement
         self.patterns = patterns
         """With the experiment as it is now."""
+        self._everything = np.arange(len(patterns))
         self._intensities, self._background = intensities, background
         self._probe_move: Any = 0 if probe else None
         self._axes_move: Any = 0 if axes else None
-        self._position_move: Any = 0 if positions else None
+        self._position_move: Any = np.zeros((len(patterns), 2)) if positions else None
 
     def step(self, obj: Any) -> None:
-        """Move what is refined to where it fits the object (H, W) better.
+        """Move what is refined to where it fits the object (H, W) better."""
+        self._move(self._physics.experiment_gradient(obj, self._everything), self._everything)
+
+    def evaluate(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Evaluation:
+        """Move what is refined as some patterns ask for, and return what they say about the object.
+
+        So that steps of an object (:class:`~.descent.AcceleratedDescent`) move the experiment too.
+        """
+        found = self._physics.experiment_gradient(obj, indices)
+        self._move(found, indices)
+        return found.evaluation
+
+    def filtered(self, values: Any, gain: Any) -> Any:
+        """Return real values (H, W) whose Fourier transform was multiplied by `gain` (H, W)."""
+        return self._physics.filtered(values, gain)
+
+    def _move(self, found: ExperimentGradient, indices: IntArray) -> None:
+        """Take a step for some patterns.
 
         The power of the probe, the mean intensity and the mean position stay: a factor and a shift may as
         well be the object's.
         """
-        if self._intensities or self._background:
-            self._move_rates(self._physics.residuals(obj))
-        moves = self._probe_move, self._axes_move, self._position_move
-        if any(move is not None for move in moves):
-            found = self._physics.experiment_gradient(obj)
-            if self._probe_move is not None:
-                self._move_probe(found.probe, found.probe_weight)
-            if self._axes_move is not None:
-                self._move_axes(found.force, found.curvature)
-            if self._position_move is not None:
-                self._move_positions(found.force, found.curvature)
+        if self._intensities:
+            self._move_intensities(found, indices)
+        if self._background:
+            self._move_background(found)
+        if self._probe_move is not None:
+            self._move_probe(found.probe, found.probe_weight)
+        if self._axes_move is not None:
+            self._move_axes(found.force, found.curvature, indices)
+        if self._position_move is not None:
+            self._move_positions(found.force, found.curvature, indices)
         self._physics.set_experiment(self.patterns)
 
-    def _move_rates(self, found: Residuals) -> None:
-        """Take a step of Fisher's scoring for intensities and for a background that is alike everywhere."""
+    def _move_intensities(self, found: ExperimentGradient, indices: IntArray) -> None:
+        """Take a step of Fisher's scoring."""
+        step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
+        intensity = np.square(self.patterns.exposure)
+        intensity[indices] *= np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+        self.patterns = replace(self.patterns, intensity=intensity / intensity.mean())
+
+    def _move_background(self, found: ExperimentGradient) -> None:
+        """Take a step of Fisher's scoring for a background that is alike everywhere."""
         old = self.patterns
-        if self._intensities:
-            step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
-            intensity = np.square(old.exposure) * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
-            self.patterns = replace(self.patterns, intensity=intensity / intensity.mean())
-        if self._background:
-            step = found.background_force.sum() / max(found.background_curvature.sum(), 1e-30)
-            before = 0.0 if old.background is None else float(old.background.flat[0])
-            counts = max(before - step, 0.0)
-            self.patterns = replace(self.patterns, background=np.full((old.size, old.size), counts))
+        step = found.background_force / max(found.background_curvature, 1e-30)
+        before = 0.0 if old.background is None else float(old.background.flat[0])
+        self.patterns = replace(old, background=np.full((old.size, old.size), max(before - step, 0.0)))
 
     def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         old = self.patterns.probe
@@ -106,11 +126,14 @@ class ExperimentRefinement:
         probe *= np.linalg.norm(old) / max(float(np.linalg.norm(probe)), 1e-30)
         self.patterns = replace(self.patterns, probe=probe.astype(old.dtype))
 
-    def _move_axes(self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]) -> None:
+    def _move_axes(
+        self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64], indices: IntArray
+    ) -> None:
         place = self._start.corner + self._start.remainder
         place = place - place.mean(axis=0)
-        slope = np.einsum('jd,jc->dc', force, place).ravel()
-        bent = np.einsum('jde,jc,jf->dcef', curvature, place, place).reshape(4, 4)
+        seen = place[indices]
+        slope = np.einsum('jd,jc->dc', force, seen).ravel()
+        bent = np.einsum('jde,jc,jf->dcef', curvature, seen, seen).reshape(4, 4)
         bent += STIFFNESS * np.trace(bent) * np.eye(4)
         step = place @ np.linalg.solve(bent, slope).reshape(2, 2).T
         longest = float(np.linalg.norm(step, axis=1).max())
@@ -118,10 +141,15 @@ class ExperimentRefinement:
         self._axes_move = MOMENTUM * self._axes_move - POSITION_GAIN * step
         self._place(self._axes_move)
 
-    def _move_positions(self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]) -> None:
+    def _move_positions(
+        self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64], indices: IntArray
+    ) -> None:
         step = POSITION_GAIN * _gauss_newton(force, curvature)
-        self._position_move = MOMENTUM * self._position_move - step
-        self._place(self._position_move)
+        moved = MOMENTUM * self._position_move[indices] - step
+        self._position_move[indices] = moved
+        move = np.zeros_like(self._position_move)
+        move[indices] = moved
+        self._place(move)
 
     def _place(self, move: npt.NDArray[np.float64]) -> None:
         """Move positions by (n, 2), but none too far from where it began, and their mean not at all."""

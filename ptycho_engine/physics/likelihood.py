@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from scipy.special import xlogy
 from ..blocks import block_length, blocks
 from .forward import BACKGROUND, modulus_floor
 from .geometry import PatchPlacement
-from .probe import fourier_shift, mode_intensity
+from .probe import fourier_shift, mode_intensity, shift_ramp
 
 __all__ = [
     'DescentPhysics',
@@ -30,6 +30,7 @@ __all__ = [
     'ScanPatterns',
     'ScanPhysics',
     'draw_held_out',
+    'position_curvature',
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -75,6 +76,14 @@ class ScanPatterns:
     def brightest(self) -> float:
         """Largest value of the illumination, in counts."""
         return float(mode_intensity(self.probe).max())
+
+    def lit_as(self, other: ScanPatterns) -> bool:
+        """Return whether probe, positions and intensities are the very arrays of another experiment."""
+        return (
+            self.probe is other.probe
+            and self.placement is other.placement
+            and self.intensity is other.intensity
+        )
 
     @property
     def exposure(self) -> npt.NDArray[np.float64]:
@@ -125,34 +134,38 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ExperimentGradient:
-    """What all patterns say about the probe and about their own positions. Arrays are NumPy's."""
+    """What b patterns say about the object and, in the same pass, about the experiment (CAL-01).
 
+    Arrays beside those of :attr:`evaluation` are NumPy's. Forces on rates are derivatives of ``λ - k log λ``,
+    their curvatures Fisher's information.
+    """
+
+    evaluation: Evaluation
+    """The likelihood at the object."""
+    intensity_force: npt.NDArray[np.float64]
+    """(b,) by a factor of the intensity of each exposure."""
+    intensity_curvature: npt.NDArray[np.float64]
+    """(b,)."""
+    background_force: float
+    """By the counts of a background that is alike in all pixels."""
+    background_curvature: float
     probe: npt.NDArray[np.complexfloating[Any, Any]]
     """(P, N, N) descends the likelihood; the curvature is at most `probe_weight` (REF-07)."""
     probe_weight: npt.NDArray[np.floating[Any]]
     """(N, N) what the object let through, summed over the patterns."""
     force: npt.NDArray[np.float64]
-    """(n, 2) half the derivative of the likelihood by [dy, dx] of each position, per pixel (REF-08)."""
+    """(b, 2) half the derivative of the likelihood by [dy, dx] of each position, per pixel (REF-08)."""
     curvature: npt.NDArray[np.float64]
-    """(n, 2, 2) at least half of the second derivative."""
+    """(b, 2, 2) about half of the second derivative, at least."""
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the fitted pixels of all patterns say about intensities and detector (CAL-01). NumPy's arrays.
+    """What the fitted pixels of all patterns say about the detector (CAL-03).
 
-    Forces are derivatives of ``λ - k log λ``, curvatures Fisher's information. Images (N, N) have zero
-    frequency at index 0 and are sums over the patterns.
+    Images (N, N) of NumPy have zero frequency at index 0 and are sums over the patterns.
     """
 
-    intensity_force: npt.NDArray[np.float64]
-    """(n,) by a factor of the intensity of each exposure."""
-    intensity_curvature: npt.NDArray[np.float64]
-    """(n,)."""
-    background_force: npt.NDArray[np.float64]
-    """(N, N) by the counts of the background in each pixel."""
-    background_curvature: npt.NDArray[np.float64]
-    """(N, N)."""
     counts: npt.NDArray[np.float64]
     """(N, N) measured."""
     rate: npt.NDArray[np.float64]
@@ -195,13 +208,13 @@ class ScanPhysics(DescentPhysics, Protocol):
         """Return the Poisson deviance per held-out pixel of each pattern (n,)."""
 
     def residuals(self, obj: Any) -> Residuals:
-        """Return what the fitted pixels say about beam intensities and detector."""
+        """Return what the fitted pixels say about the detector."""
 
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns, g_j the gradient of each."""
 
-    def experiment_gradient(self, obj: Any) -> ExperimentGradient:
-        """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
+    def experiment_gradient(self, obj: Any, indices: IntArray) -> ExperimentGradient:
+        """Return the Poisson gradient by the object and by the experiment of the given patterns."""
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
         """Take the probe (as many modes), remainders, intensities and background of `patterns`."""
@@ -223,6 +236,31 @@ def residual_factor(
         ratio = np.square(amplitude) / (rate + dark_rate)
         return np.asarray((1 - np.minimum(ratio, 2 * np.sqrt(ratio))) / 2)
     return np.asarray(1 - amplitude / np.sqrt(rate + (dark_rate - BACKGROUND) + floor))
+
+
+def position_curvature(probe: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``Re sum_p conj(dP) dP`` (3, N, N) by yy, yx and xx of a probe (P, N, N).
+
+    Times the square of the object under a pattern, and summed, it is the curvature of its position. The
+    sub-pixel shift of the probe is left out: it changes the length of a step, and hardly.
+    """
+    frequency = 2j * np.pi * np.fft.fftfreq(probe.shape[-1])
+    spectrum = fft.fft2(probe)
+    dy, dx = fft.ifft2(spectrum * frequency[:, None]), fft.ifft2(spectrum * frequency)
+    return np.stack([(a.conj() * b).real.sum(axis=0) for a, b in ((dy, dy), (dy, dx), (dx, dx))])
+
+
+class Jointly(NamedTuple):
+    """What b patterns say in one pass, as arrays of NumPy or of a device."""
+
+    probes: Any
+    """(b, P, N, N) shifted, of the exposure."""
+    changes: Any
+    """(b, P, N, N) that each exit wave asks for."""
+    rates: Any
+    """(2, b) force and curvature of the intensity."""
+    sums: Any
+    """(3,) held-out deviance, force and curvature of the background."""
 
 
 class NumpyScanPhysics:
@@ -295,26 +333,20 @@ class NumpyScanPhysics:
         return self._deviance(mode_intensity(fields), amplitude, chosen)
 
     def residuals(self, obj: Any) -> Residuals:
-        """Return what the fitted pixels say about beam intensities and detector."""
-        each: list[Any] = []
-        total: Any = 0
+        """Return what the fitted pixels say about the detector."""
+        total = np.zeros((4, self._patterns.size, self._patterns.size))
         for part in blocks(len(self._patterns), self._step):
-            over_pixels, over_patterns = self._residuals(obj, np.arange(part.start, part.stop))
-            each.append(over_pixels)
-            total = total + over_patterns.astype(np.float64)
-        return Residuals(*np.concatenate(each, axis=1).astype(np.float64), *total)
+            total += self._residuals(obj, np.arange(part.start, part.stop))
+        return Residuals(*total)
 
-    def _residuals(self, obj: Any, chosen: IntArray) -> tuple[Any, Any]:
-        """Return the sums of some patterns over pixels (2, b) and over patterns (6, N, N)."""
+    def _residuals(self, obj: Any, chosen: IntArray) -> npt.NDArray[np.float64]:
+        """Return the sums (4, N, N) over some patterns."""
         _, fields, amplitude = self._predict(obj, chosen)
-        own, counts = mode_intensity(fields), np.square(amplitude)
-        rate = own + self._dark_rate
-        excess = 1 - counts / rate
+        counts, rate = np.square(amplitude), mode_intensity(fields) + self._dark_rate
         misfit = np.square(counts - rate) > MISFIT**2 * (rate + 1)
         fitted = self._fitted_part(np.ones_like(rate), chosen)
-        over_pixels = np.stack([(fitted * a).sum(axis=(1, 2)) for a in (excess * own, own**2 / rate)])
-        over_patterns = [(fitted * a).sum(axis=0) for a in (excess, 1 / rate, counts, rate, misfit)]
-        return over_pixels, np.stack([*over_patterns, fitted.sum(axis=0)])
+        images = [(fitted * a).sum(axis=0) for a in (counts, rate, misfit)]
+        return np.stack([*images, fitted.sum(axis=0)]).astype(np.float64)
 
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
@@ -325,27 +357,63 @@ class NumpyScanPhysics:
             self._add(weight, mode_intensity(probes), chosen)
         return power, weight
 
-    def experiment_gradient(self, obj: Any) -> ExperimentGradient:
-        """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
+    def experiment_gradient(self, obj: Any, indices: IntArray) -> ExperimentGradient:
+        """Return the Poisson gradient by the object and by the experiment of the given patterns."""
         patterns = self._patterns
-        probe = np.zeros_like(patterns.probe)
-        weight = np.zeros(probe.shape[-2:], probe.real.dtype)
-        force = np.empty((len(patterns), 2))
-        curvature = np.empty((len(patterns), 2, 2))
-        frequency = np.fft.fftfreq(patterns.size)
-        slope = -2j * np.pi * np.stack(np.meshgrid(frequency, frequency, indexing='ij'))
-        for chosen, probes, changes, _ in self._changes(obj, np.arange(len(patterns)), 'poisson'):
-            patches = self._cut(obj, chosen)
-            seen = patterns.exposure[chosen, None, None] * patches
-            back = fourier_shift(
-                np.conj(seen)[:, None] * changes, -patterns.placement.remainder[chosen, None]
-            )
-            probe += back.sum(axis=0)
-            weight += (np.abs(seen) ** 2).sum(axis=0)
-            moved = fft.ifft2(fft.fft2(probes)[:, :, None] * slope) * patches[:, None, None]
-            force[chosen] = np.einsum('bpdyx,bpyx->bd', moved.conj(), changes).real
-            curvature[chosen] = np.einsum('bpdyx,bpeyx->bde', moved.conj(), moved).real
-        return ExperimentGradient(probe, weight, force, curvature)
+        gradient, weight = np.zeros_like(obj), np.zeros(obj.shape, obj.real.dtype)
+        total = np.zeros_like(patterns.probe)
+        let_through = np.zeros(total.shape[-2:], weight.dtype)
+        conjugate = np.conj(fft.fft2(patterns.probe))
+        bent = position_curvature(patterns.probe).reshape(3, -1)
+        slope = -2 * np.pi / patterns.size**2 * np.fft.fftfreq(patterns.size)
+        sums = np.zeros(3)
+        rates, forces, curvature = [], [], []
+        for part in blocks(len(indices), self._step):
+            chosen = indices[part]
+            found = self._jointly(obj, chosen)
+            sums += found.sums
+            rates.append(found.rates)
+            self._add(gradient, (np.conj(found.probes) * found.changes).sum(axis=1), chosen)
+            self._add(weight, mode_intensity(found.probes), chosen)
+            patches, exposure = self._cut(obj, chosen), patterns.exposure[chosen, None, None]
+            ramp = shift_ramp(patches.shape[-2:], patterns.placement.remainder[chosen])
+            back = (exposure * np.conj(ramp)).astype(total.dtype)[:, None]
+            waves = back * fft.fft2(np.conj(patches)[:, None] * found.changes)
+            total += waves.sum(axis=0)
+            sideways = (conjugate * waves).sum(axis=1).imag
+            forces.append(np.stack([sideways.sum(axis=axis) @ slope for axis in (2, 1)], axis=1))
+            seen = np.square(exposure) * np.abs(patches) ** 2
+            let_through += seen.sum(axis=0)
+            curvature.append(seen.reshape(len(chosen), -1) @ bent.T)
+        intensity = np.concatenate(rates, axis=1).astype(np.float64)
+        return ExperimentGradient(
+            evaluation=Evaluation(gradient, weight, float(sums[0])),
+            intensity_force=intensity[0],
+            intensity_curvature=intensity[1],
+            background_force=float(sums[1]),
+            background_curvature=float(sums[2]),
+            probe=fft.ifft2(total),
+            probe_weight=let_through,
+            force=np.concatenate(forces).astype(np.float64),
+            curvature=np.concatenate(curvature).astype(np.float64)[:, [[0, 1], [1, 2]]],
+        )
+
+    def _jointly(self, obj: Any, chosen: IntArray) -> Jointly:
+        """Return what some patterns say about the exit waves and rates."""
+        probes, fields, amplitude = self._predict(obj, chosen)
+        own = mode_intensity(fields)
+        rate = own + self._dark_rate
+        excess = self._fitted_part(1 - np.square(amplitude) / rate, chosen)
+        inverse = self._fitted_part(1 / rate, chosen)
+        factor = residual_factor(amplitude, own, self._dark_rate, self._floor, 'poisson')
+        changes = fft.ifft2(fields * self._fitted_part(factor, chosen)[:, None], norm='ortho')
+        fit = self._deviance(own, amplitude, chosen).sum()
+        return Jointly(
+            probes=probes,
+            changes=changes,
+            rates=np.stack([(excess * own).sum(axis=(1, 2)), (inverse * own**2).sum(axis=(1, 2))]),
+            sums=np.array([fit, excess.sum(), inverse.sum()]),
+        )
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
         """Take the probe, remainders, intensities and background of `patterns` from now on."""
@@ -371,11 +439,6 @@ class NumpyScanPhysics:
 
     def _updates(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Any:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
-        for chosen, probes, changes, fit in self._changes(obj, indices, likelihood):
-            yield chosen, probes, (np.conj(probes) * changes).sum(axis=1), fit
-
-    def _changes(self, obj: Any, indices: IntArray, likelihood: Likelihood) -> Any:
-        """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
         for part in blocks(len(indices), self._step):
             chosen = indices[part]
             probes, fields, amplitude = self._predict(obj, chosen)
@@ -383,7 +446,8 @@ class NumpyScanPhysics:
             fit = self._deviance(rate, amplitude, chosen)
             factor = residual_factor(amplitude, rate, self._dark_rate, self._floor, likelihood)
             factor = self._fitted_part(factor, chosen)
-            yield chosen, probes, fft.ifft2(fields * factor[:, None], norm='ortho'), fit.sum()
+            changes = fft.ifft2(fields * factor[:, None], norm='ortho')
+            yield chosen, probes, (np.conj(probes) * changes).sum(axis=1), fit.sum()
 
     def _fitted_part(self, factor: Any, chosen: IntArray) -> Any:
         """Return a factor (b, N, N) with 0 at bad and at held-out pixels."""

@@ -20,6 +20,7 @@ __all__ = [
     'fourier_shift',
     'mode_intensity',
     'relative_intensity',
+    'shift_ramp',
     'with_first_modes',
 ]
 
@@ -136,9 +137,14 @@ def fourier_shift(images: ComplexArray, shift: npt.ArrayLike) -> ComplexArray:
     shift : (..., 2) float
         [dy, dx] in pixels, broadcast against the leading axes of `images`.
     """
+    return np.asarray(np.fft.ifft2(np.fft.fft2(images) * shift_ramp(images.shape[-2:], shift)))
+
+
+def shift_ramp(shape: tuple[int, ...], shift: npt.ArrayLike) -> npt.NDArray[np.complex128]:
+    """Return the factor (..., M, N) of a Fourier transform that shifts images (M, N) by [dy, dx] (..., 2)."""
     offset = np.asarray(shift, dtype=np.float64)
-    rows, columns = images.shape[-2:]
-    ramp_y = np.exp(-2j * np.pi * np.fft.fftfreq(rows) * offset[..., 0, None])
-    ramp_x = np.exp(-2j * np.pi * np.fft.fftfreq(columns) * offset[..., 1, None])
-    ramp = ramp_y[..., :, None] * ramp_x[..., None, :]
-    return np.asarray(np.fft.ifft2(np.fft.fft2(images) * ramp))
+    ramp_y, ramp_x = (
+        np.exp(-2j * np.pi * np.fft.fftfreq(side) * offset[..., axis, None])
+        for axis, side in enumerate(shape)
+    )
+    return np.asarray(ramp_y[..., :, None] * ramp_x[..., None, :])

@@ -231,7 +231,7 @@ class Calibrator:
             intensities='intensities' in options,
             background='background' in options,
         )
-        descent = AcceleratedDescent(physics, state.current, course.variation, course.gain)
+        descent = AcceleratedDescent(experiment, state.current, course.variation, course.gain)
         descent.turning = 0.0
         everything, pixels = np.arange(len(patterns)), len(patterns) * patterns.held_out.shape[1]
         before = float(state.deviance.mean())
@@ -239,7 +239,6 @@ class Calibrator:
             self._sweeps.may_go_on()
             value = descent.sweep([everything]) / pixels
             yield from self._sweeps.swept(value, lambda: course.on_grid(descent.current))
-            experiment.step(descent.current)
             if number % every == 0:
                 if value > before - gain * (before - self._noise):
                     break

@@ -249,7 +249,7 @@ def test_a_device_without_float64_refines_as_others_do(monkeypatch):
         evaluation = physics.evaluate(flat, everything, 'poisson')
         power = map(physics.to_host, physics.gradient_power(flat))
         physics.set_experiment(patterns)
-        force = physics.experiment_gradient(flat).force
+        force = physics.experiment_gradient(flat, everything).force
         return [evaluation.held_out, physics.held_out(flat), *power, force]
 
     assert refine.widest(torch.device('mps')) is torch.float32

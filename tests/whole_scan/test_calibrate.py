@@ -183,7 +183,7 @@ def test_cal_03_pixels_at_fault_are_told_from_dark_ones():
 
     def residuals(rate):
         images = (np.fft.ifftshift(a) for a in (counts, rate, misfits, np.full((32, 32), 50.0)))
-        return Residuals(np.zeros(1), np.zeros(1), np.zeros((32, 32)), np.zeros((32, 32)), *images)
+        return Residuals(*images)
 
     bad = unexplained_pixels(residuals(expected), residuals(expected))
     assert bad[16, 20]

@@ -19,6 +19,7 @@ from ...physics.likelihood import (
     Likelihood,
     Residuals,
     ScanPatterns,
+    position_curvature,
 )
 from . import physics
 
@@ -60,6 +61,8 @@ class TorchScanPhysics:
         if needed <= CACHE_BYTES:
             parts = [self._load(torch.arange(p.start, p.stop)) for p in blocks(len(patterns), self._step)]
             self._cached = torch.cat([a for a, _ in parts]), torch.cat([p for _, p in parts])
+        # Patterns whose kept probe is that of an earlier experiment.
+        self._stale = torch.zeros(len(patterns), dtype=torch.bool)
 
     def to_device(self, obj: npt.NDArray[np.complex64]) -> Tensor:
         """Return a copy of an object on the device."""
@@ -120,25 +123,19 @@ class TorchScanPhysics:
         return self.to_host(torch.cat(each)).astype(np.float64) / self._held.shape[1]
 
     def residuals(self, obj: Tensor) -> Residuals:
-        """Return what the fitted pixels say about beam intensities and detector."""
-        each = []
+        """Return what the fitted pixels say about the detector."""
         size = self._patterns.size
-        total = obj.real.new_zeros((6, size, size), dtype=self._wide)
+        total = obj.real.new_zeros((4, size, size), dtype=self._wide)
         for chosen in self._blocks(np.arange(len(self._patterns))):
             amplitude, probes = self._take(chosen)
-            own = physics.mode_intensity(physics.far_field(self._cut(obj, chosen), probes))
-            counts, rate = amplitude.square(), own + self._dark_rate
-            excess = 1 - counts / rate
+            rate = physics.mode_intensity(physics.far_field(self._cut(obj, chosen), probes)) + self._dark_rate
+            counts = amplitude.square()
             misfit = ((counts - rate).square() > MISFIT**2 * (rate + 1)).to(rate)
             fitted = torch.ones_like(rate)
             self._leave_out(fitted, chosen)
-            over_pixels = [(fitted * a).sum(dim=(1, 2)) for a in (excess * own, own.square() / rate)]
-            each.append(torch.stack(over_pixels))
-            images = excess, rate.reciprocal(), counts, rate, misfit, torch.ones_like(rate)
-            for index, values in enumerate(images):
+            for index, values in enumerate((counts, rate, misfit, torch.ones_like(rate))):
                 total[index] += (fitted * values).sum(dim=0)
-        over_patterns = self.to_host(total).astype(np.float64)
-        return Residuals(*self.to_host(torch.cat(each, dim=1)).astype(np.float64), *over_patterns)
+        return Residuals(*self.to_host(total).astype(np.float64))
 
     def gradient_power(self, obj: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns."""
@@ -151,31 +148,65 @@ class TorchScanPhysics:
             weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
         return power, weight
 
-    def experiment_gradient(self, obj: Tensor) -> ExperimentGradient:
-        """Return the Poisson gradient with respect to the probe and to the position of each pattern."""
-        probe = torch.zeros_like(self._probe)
-        weight = torch.zeros_like(probe[0].real)
-        force = obj.new_empty((len(self._patterns), 2), dtype=self._wide)
-        curvature = obj.new_empty((len(self._patterns), 2, 2), dtype=self._wide)
-        slope = physics.shift_slope(self._patterns.size, weight)
-        for chosen, probes, changes, _ in self._changes(obj, np.arange(len(self._patterns)), 'poisson'):
-            where = chosen.to(self._device)
-            patches = self._cut(obj, chosen)[:, None]
-            seen = self._exposure[where, None, None, None] * patches
-            probe += physics.shift_probe(seen.conj() * changes, -self._remainder[where]).sum(dim=0)
-            weight += physics.mode_intensity(seen).sum(dim=0)
-            moved = torch.fft.ifft2(torch.fft.fft2(probes)[:, :, None] * slope) * patches[:, :, None]
-            force[where] = (moved.conj() * changes[:, :, None]).real.sum(dim=(1, 3, 4)).to(self._wide)
-            products = (moved.conj()[:, :, :, None] * moved[:, :, None]).real
-            curvature[where] = products.sum(dim=(1, 4, 5)).to(self._wide)
-        return ExperimentGradient(*(self.to_host(a) for a in (probe, weight, force, curvature)))
+    def experiment_gradient(self, obj: Tensor, indices: npt.NDArray[np.int64]) -> ExperimentGradient:
+        """Return the Poisson gradient by the object and by the experiment of the given patterns."""
+        gradient, weight = torch.zeros_like(obj), torch.zeros_like(obj.real)
+        spectrum = torch.zeros_like(self._probe)
+        let_through = torch.zeros_like(spectrum[0].real)
+        conjugate = torch.fft.fft2(self._probe).conj()
+        bent = torch.from_numpy(position_curvature(self._patterns.probe)).to(let_through).reshape(3, -1)
+        frequency = torch.fft.fftfreq(len(let_through), device=self._device, dtype=self._real)
+        slope = -2 * torch.pi / let_through.numel() * frequency
+        sums = obj.real.new_zeros(3, dtype=self._wide)
+        each, curvature = [], []
+        for chosen in self._blocks(indices):
+            amplitude, probes = self._take(chosen)
+            place, where = chosen.to(self._device), self._where(chosen)
+            patches = self._cut(obj, chosen)
+            fields = physics.far_field(patches, probes)
+            own = physics.mode_intensity(fields)
+            inverse = (own + self._dark_rate).reciprocal()
+            ratio = amplitude.square() * inverse
+            excess = 1 - ratio
+            self._leave_out(excess, chosen)
+            self._leave_out(inverse, chosen)
+            # Beyond 4 the ratio is replaced by twice its root (REF-01).
+            factor = 0.5 * torch.where(ratio > 4, 1 - 2 * ratio.sqrt(), excess)
+            self._leave_out(factor, chosen)
+            changes = torch.fft.ifft2(fields * factor[:, None], norm='ortho')
+            gradient.view(-1).index_add_(0, where, physics.back_projection(changes, probes).reshape(-1))
+            weight.view(-1).index_add_(0, where, physics.mode_intensity(probes).reshape(-1))
+            waves = torch.fft.fft2(patches.conj()[:, None] * changes)
+            exposure = self._exposure[place, None, None]
+            waves *= (exposure * physics.shift_ramp(-self._remainder[place], self._patterns.size))[:, None]
+            spectrum += waves.sum(dim=0)
+            sideways = (conjugate * waves).sum(dim=1).imag
+            forces = [sideways.sum(dim=dim) @ slope for dim in (2, 1)]
+            rates = [(excess * own).sum(dim=(1, 2)), (inverse * own.square()).sum(dim=(1, 2))]
+            each.append(torch.stack([*rates, *forces]))
+            fit = self._deviance(own, amplitude, chosen).sum()
+            sums += torch.stack([fit, excess.sum().to(fit), inverse.sum().to(fit)])
+            seen = exposure.square() * physics.mode_intensity(patches[:, None])
+            let_through += seen.sum(dim=0)
+            curvature.append(seen.reshape(len(chosen), -1) @ bent.T)
+        found = self.to_host(torch.cat(each, dim=1)).astype(np.float64)
+        return ExperimentGradient(
+            evaluation=Evaluation(gradient, weight, float(sums[0])),
+            intensity_force=found[0],
+            intensity_curvature=found[1],
+            background_force=float(sums[1]),
+            background_curvature=float(sums[2]),
+            probe=self.to_host(torch.fft.ifft2(spectrum)),
+            probe_weight=self.to_host(let_through),
+            force=found[2:].T,
+            curvature=self.to_host(torch.cat(curvature)).astype(np.float64)[:, [[0, 1], [1, 2]]],
+        )
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
         """Take the probe, remainders, intensities and background of `patterns` from now on."""
+        if not self._patterns.lit_as(patterns):
+            self._stale[:] = True
         self._take_experiment(patterns)
-        if self._cached is not None:
-            for part in blocks(len(self._patterns), self._step):
-                self._cached[1][part] = self._shifted(torch.arange(part.start, part.stop))
 
     def _take_experiment(self, patterns: ScanPatterns) -> None:
         def on_device(values: npt.NDArray[np.float64]) -> Tensor:
@@ -210,6 +241,9 @@ class TorchScanPhysics:
         if self._cached is None:
             return self._load(chosen)
         amplitude, probes = self._cached
+        if bool(self._stale[chosen].any()):
+            probes[chosen.to(self._device)] = self._shifted(chosen)
+            self._stale[chosen] = False
         first, last = int(chosen[0]), int(chosen[-1])
         if last - first + 1 == len(chosen) and bool((chosen.diff() == 1).all()):
             # Neighbours need no copy.
@@ -235,13 +269,6 @@ class TorchScanPhysics:
         self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
-        for chosen, probes, changes, fit in self._changes(obj, indices, likelihood):
-            yield chosen, probes, physics.back_projection(changes, probes), fit
-
-    def _changes(
-        self, obj: Tensor, indices: npt.NDArray[np.int64], likelihood: Likelihood
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
         for chosen in self._blocks(indices):
             amplitude, probes = self._take(chosen)
             fields = physics.far_field(self._cut(obj, chosen), probes)
@@ -253,7 +280,8 @@ class TorchScanPhysics:
             else:
                 factor = 1 - amplitude * torch.rsqrt(rate + (self._dark_rate - BACKGROUND) + self._floor)
             self._leave_out(factor, chosen)
-            yield chosen, probes, torch.fft.ifft2(fields * factor[:, None], norm='ortho'), fit.sum()
+            changes = torch.fft.ifft2(fields * factor[:, None], norm='ortho')
+            yield chosen, probes, physics.back_projection(changes, probes), fit.sum()
 
     def _leave_out(self, factor: Tensor, chosen: Tensor) -> None:
         """Set a factor (b, N, N) to 0 at bad and at held-out pixels."""

@@ -25,29 +25,23 @@ __all__ = [
     'merge_and_cut',
     'mode_intensity',
     'shift_probe',
-    'shift_slope',
+    'shift_ramp',
     'total_variation',
 ]
 
 
 def shift_probe(probe: Tensor, remainder: Tensor) -> Tensor:
     """Shift modes (P, N, N), or waves (n, P, N, N), by sub-pixel remainders (n, 2): (n, P, N, N)."""
-    frequency = torch.fft.fftfreq(probe.shape[-1], device=remainder.device, dtype=remainder.dtype)
-    angle = -2 * torch.pi * remainder[:, :, None] * frequency
-    ramp = torch.polar(torch.ones_like(angle), angle)
-    spectrum = torch.fft.fft2(probe)
-    shifted: Tensor = torch.fft.ifft2(spectrum * (ramp[:, 0, :, None] * ramp[:, 1, None, :])[:, None])
+    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * shift_ramp(remainder, probe.shape[-1])[:, None])
     return shifted
 
 
-def shift_slope(size: int, like: Tensor) -> Tensor:
-    """Return the derivative of the ramp by [dy, dx] where it is zero: (2, N, N) complex.
-
-    `like` is a real tensor of the device and precision.
-    """
-    frequency = torch.fft.fftfreq(size, device=like.device, dtype=like.dtype)
-    both = torch.stack(torch.meshgrid(frequency, frequency, indexing='ij'))
-    return -2j * torch.pi * both
+def shift_ramp(remainder: Tensor, size: int) -> Tensor:
+    """Return the factor (n, N, N) of a Fourier transform that shifts by [dy, dx] (n, 2)."""
+    frequency = torch.fft.fftfreq(size, device=remainder.device, dtype=remainder.dtype)
+    angle = -2 * torch.pi * remainder[:, :, None] * frequency
+    ramp = torch.polar(torch.ones_like(angle), angle)
+    return ramp[:, 0, :, None] * ramp[:, 1, None, :]
 
 
 def mode_intensity(fields: Tensor) -> Tensor:

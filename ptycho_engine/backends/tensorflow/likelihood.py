@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ...blocks import block_length, blocks
 from ...physics.forward import BACKGROUND
-from ...physics.likelihood import MISFIT, Likelihood, NumpyScanPhysics, ScanPatterns
+from ...physics.likelihood import MISFIT, Jointly, Likelihood, NumpyScanPhysics, ScanPatterns
 from . import physics
 
 __all__ = ['TensorFlowScanPhysics']
@@ -56,30 +56,31 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
         with tf.device(device):
             self._fitted = tf.constant(fitted.reshape(-1, size, size), real)
             self._held = tf.constant(patterns.held_out, tf.int32)
-        self._cached: tuple[tf.Tensor, tf.Tensor] | None = None
+        self._amplitudes: tf.Tensor | None = None
+        self._probes: tf.Tensor | None = None
         if len(patterns) * size**2 * real.size * (1 + 2 * modes) <= CACHE_BYTES:
-            parts = [self._load(np.arange(part.start, part.stop)) for part in self._blocks(len(patterns))]
+            parts = [np.arange(part.start, part.stop) for part in self._blocks(len(patterns))]
             with tf.device(device):
-                self._cached = tf.concat([a for a, _ in parts], 0), tf.concat([p for _, p in parts], 0)
+                self._amplitudes = tf.concat([self._loaded(part) for part in parts], 0)
+                self._probes = tf.concat([self._shifted(part) for part in parts], 0)
 
     def _fit(self, obj: Any, chosen: Indices) -> Any:
         """Return the Poisson deviance (b,) summed over the held-out pixels of some patterns."""
         return self._run('fit', self._cut(obj, chosen)[None], chosen)[0].numpy()
 
-    def _residuals(self, obj: Any, chosen: Indices) -> tuple[Any, Any]:
-        """Return the sums of some patterns over pixels (2, b) and over patterns (6, N, N)."""
-        over_pixels, over_patterns = self._run('residuals', self._cut(obj, chosen)[None], chosen)
-        return over_pixels.numpy(), over_patterns.numpy()
+    def _residuals(self, obj: Any, chosen: Indices) -> npt.NDArray[np.float64]:
+        """Return the sums (4, N, N) over some patterns."""
+        total = self._run('residuals', self._cut(obj, chosen)[None], chosen)[0]
+        return np.asarray(total.numpy(), dtype=np.float64)
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
         """Take the probe, remainders, intensities and background of `patterns` from now on."""
-        super().set_experiment(replace(patterns, probe=patterns.probe.astype(self._patterns.probe.dtype)))
-        if self._cached is not None:
-            parts = [
-                self._shifted(np.arange(part.start, part.stop)) for part in self._blocks(len(self._patterns))
-            ]
-            with tf.device(self._device):
-                self._cached = self._cached[0], tf.concat(parts, 0)
+        probe = patterns.probe.astype(self._patterns.probe.dtype, copy=False)
+        patterns = replace(patterns, probe=probe)
+        if not self._patterns.lit_as(patterns):
+            # Where the experiment moves, no probe is seen twice.
+            self._probes = None
+        super().set_experiment(patterns)
 
     def _curved(self, obj: Any, direction: Any, chosen: Indices) -> Any:
         """Return the part (b, N, N) of each of some patterns in :meth:`curvature_along`."""
@@ -89,11 +90,11 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
     def _blocks(self, count: int) -> Iterator[slice]:
         return blocks(count, self._step)
 
-    def _load(self, chosen: Indices) -> tuple[tf.Tensor, tf.Tensor]:
-        """Read amplitudes (b, N, N), zero frequency at index 0, and shift the probe (b, P, N, N)."""
+    def _loaded(self, chosen: Indices) -> tf.Tensor:
+        """Read amplitudes (b, N, N), zero frequency at index 0."""
         amplitude = np.fft.ifftshift(self._patterns.amplitude(chosen), axes=(-2, -1))
         with tf.device(self._device):
-            return tf.constant(amplitude, self._real), self._shifted(chosen)
+            return tf.constant(amplitude, self._real)
 
     def _shifted(self, chosen: Indices) -> tf.Tensor:
         patterns = self._patterns
@@ -105,33 +106,35 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
 
     def _updates(self, obj: Any, indices: Indices, likelihood: Likelihood) -> Any:
         """Yield (indices, probes, gradient of each pattern (b, N, N), held-out deviance) block by block."""
-        return self._each(likelihood, obj, indices)
-
-    def _changes(self, obj: Any, indices: Indices, likelihood: Likelihood) -> Any:
-        """Yield the same with the change (b, P, N, N) that each exit wave asks for."""
-        return self._each(f'{likelihood} changes', obj, indices)
-
-    def _each(self, what: str, obj: Any, indices: Indices) -> Iterator[tuple[Indices, Any, Any, float]]:
         for part in self._blocks(len(indices)):
             chosen = indices[part]
-            fit, probes, found = self._run(what, self._cut(obj, chosen)[None], chosen)
+            fit, probes, found = self._run(likelihood, self._cut(obj, chosen)[None], chosen)
             yield chosen, probes.numpy(), found.numpy(), float(fit)
+
+    def _jointly(self, obj: Any, chosen: Indices) -> Jointly:
+        """Return what some patterns say about the exit waves and rates."""
+        found = self._run('jointly', self._cut(obj, chosen)[None], chosen)
+        return Jointly(*(part.numpy() for part in found))
 
     def _run(self, what: str, patches: Any, chosen: Indices) -> Any:
         """Run the graph of that name on patches (k, b, N, N) of some patterns."""
         patterns = self._patterns
         with tf.device(self._device):
-            if self._cached is None:
-                where = tf.range(len(chosen))
-                amplitude, probes = self._load(chosen)
+            everyone, few = tf.constant(chosen, tf.int32), tf.range(len(chosen))
+            if self._amplitudes is None:
+                amplitude, shown = self._loaded(chosen), few
             else:
-                where = tf.constant(chosen, tf.int32)
-                amplitude, probes = self._cached
+                amplitude, shown = self._amplitudes, everyone
+            if self._probes is None:
+                probes, lit = self._shifted(chosen), few
+            else:
+                probes, lit = self._probes, everyone
             return _graph(what, patterns.size, len(patterns.probe), self._real)(
                 tf.constant(patches),
                 amplitude,
                 probes,
-                where,
+                shown,
+                lit,
                 tf.constant(chosen % len(patterns.held_out), tf.int32),
                 self._held,
                 self._fitted,
@@ -144,27 +147,26 @@ class TensorFlowScanPhysics(NumpyScanPhysics):
 def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., Any]:
     """Return a function of patches and patterns as a graph for any scan and any number of its patterns.
 
-    'fit' returns the held-out deviance of each pattern alone, 'residuals' what
-    :meth:`TensorFlowScanPhysics._residuals` does; 'curvature' takes patches of the object and of a direction
-    and returns what is added up (b, N, N); the name of a likelihood returns beside the deviance the probes
-    (b, P, N, N) and the gradient of each pattern (b, N, N), and with ' changes' the change (b, P, N, N) of
-    each exit wave.
+    'fit' returns the held-out deviance of each pattern alone, 'residuals' and 'jointly' what
+    :meth:`TensorFlowScanPhysics._residuals` and :meth:`~TensorFlowScanPhysics._jointly` do; 'curvature' takes
+    patches of the object and of a direction and returns what is added up (b, N, N); the name of a likelihood
+    returns beside the deviance the probes (b, P, N, N) and the gradient of each pattern (b, N, N).
     """
     number = physics.complex_type(real)
-    likelihood, _, changes = what.partition(' ')
 
     def run(
         patches: tf.Tensor,
         amplitudes: tf.Tensor,
         all_probes: tf.Tensor,
-        where: tf.Tensor,
+        shown: tf.Tensor,
+        lit: tf.Tensor,
         held_set: tf.Tensor,
         held: tf.Tensor,
         fitted: tf.Tensor,
         floor: tf.Tensor,
         dark_rate: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
-        amplitude, probes = tf.gather(amplitudes, where), tf.gather(all_probes, where)
+        amplitude, probes = tf.gather(amplitudes, shown), tf.gather(all_probes, lit)
         fields = physics.far_field(patches[0], probes)
         rate = physics.mode_intensity(fields)
         # The unitary inverse transform has a factor N.
@@ -176,20 +178,23 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
             back = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
             return (tf.reduce_sum(tf.math.conj(probes) * back, axis=1),)
         if what == 'residuals':
-            return _summed_residuals(rate, dark_rate, amplitude, tf.gather(fitted, held_set))
+            return (_summed_residuals(rate + dark_rate, amplitude, tf.gather(fitted, held_set)),)
         fit = _held_out_deviance(rate + dark_rate, amplitude, tf.gather(held, held_set))
         if what == 'fit':
             return (fit,)
         fit = tf.reduce_sum(fit)
-        if likelihood == 'poisson':
+        if what != 'amplitude':
             ratio = tf.square(amplitude) / (rate + dark_rate)
             factor = (1 - tf.minimum(ratio, 2 * tf.sqrt(ratio))) / 2
         else:
             factor = 1 - amplitude / tf.sqrt(rate + (dark_rate - BACKGROUND) + floor)
         factor *= trusted
         change = tf.signal.ifft2d(fields * physics.as_complex(factor)[:, tf.newaxis])
-        if changes:
-            return fit, probes, change
+        if what == 'jointly':
+            excess, inverse = ((trusted / size) * a for a in (1 - ratio, 1 / (rate + dark_rate)))
+            rates = [tf.reduce_sum(a, axis=(1, 2)) for a in (excess * rate, inverse * tf.square(rate))]
+            sums = [fit, *(tf.cast(tf.reduce_sum(a), fit.dtype) for a in (excess, inverse))]
+            return probes, change, tf.stack(rates), tf.stack(sums)
         return fit, probes, tf.reduce_sum(tf.math.conj(probes) * change, axis=1)
 
     graph: Callable[..., Any] = tf.function(
@@ -198,8 +203,7 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
             tf.TensorSpec((None, None, size, size), number),
             tf.TensorSpec((None, size, size), real),
             tf.TensorSpec((None, modes, size, size), number),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((None,), tf.int32),
+            *[tf.TensorSpec((None,), tf.int32)] * 3,
             tf.TensorSpec((None, None), tf.int32),
             tf.TensorSpec((None, size, size), real),
             tf.TensorSpec((), real),
@@ -210,16 +214,12 @@ def _graph(what: str, size: int, modes: int, real: tf.DType) -> Callable[..., An
     return graph
 
 
-def _summed_residuals(
-    own: tf.Tensor, dark_rate: tf.Tensor, amplitude: tf.Tensor, fitted: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the sums of patterns (b, N, N) over pixels (2, b) and over patterns (6, N, N)."""
-    counts, rate = tf.square(amplitude), own + dark_rate
-    excess = 1 - counts / rate
+def _summed_residuals(rate: tf.Tensor, amplitude: tf.Tensor, fitted: tf.Tensor) -> tf.Tensor:
+    """Return the sums (4, N, N) over patterns (b, N, N)."""
+    counts = tf.square(amplitude)
     misfit = tf.cast(tf.square(counts - rate) > MISFIT**2 * (rate + 1), rate.dtype)
-    over_pixels = [tf.reduce_sum(fitted * a, axis=(1, 2)) for a in (excess * own, tf.square(own) / rate)]
-    images = (excess, 1 / rate, counts, rate, misfit, tf.ones_like(rate))
-    return tf.stack(over_pixels), tf.stack([tf.reduce_sum(fitted * a, axis=0) for a in images])
+    images = counts, rate, misfit, tf.ones_like(rate)
+    return tf.stack([tf.reduce_sum(fitted * a, axis=0) for a in images])
 
 
 def _held_out_deviance(expected: tf.Tensor, amplitude: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:

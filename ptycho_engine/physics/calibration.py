@@ -17,7 +17,7 @@ __all__ = ['ExperimentRefinement']
 IntArray = npt.NDArray[np.int64]
 
 MOMENTUM = 0.9
-"""Part of the last move that is made again: single steps are short, as the object has learned the errors."""
+"""Of one step a sweep: single steps are short, as the object has learned the errors."""
 
 POSITION_GAIN = 8.0
 """Times the Gauss-Newton step of a position at a fixed object. The object follows, so that more is gained."""
@@ -46,6 +46,8 @@ class ExperimentRefinement:
         The experiment as the scan has it.
     probe, axes, positions, intensities, background : bool
         Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself.
+    momentum : float
+        Part of the last move that is made again.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class ExperimentRefinement:
         positions: bool = False,
         intensities: bool = False,
         background: bool = False,
+        momentum: float = MOMENTUM,
     ) -> None:
         self._physics = physics
         self._start = patterns.placement
         self.patterns = patterns
         """With the experiment as it is now."""
+        self._momentum = momentum
         self._everything = np.arange(len(patterns))
         self._intensities, self._background = intensities, background
         self._probe_move: Any = 0 if probe else None
@@ -121,7 +125,7 @@ class ExperimentRefinement:
     def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         old = self.patterns.probe
         step = gradient / step_curvature(weight, weight.max())
-        self._probe_move = MOMENTUM * self._probe_move - step
+        self._probe_move = self._momentum * self._probe_move - step
         probe = old + self._probe_move
         probe *= np.linalg.norm(old) / max(float(np.linalg.norm(probe)), 1e-30)
         self.patterns = replace(self.patterns, probe=probe.astype(old.dtype))
@@ -138,14 +142,14 @@ class ExperimentRefinement:
         step = place @ np.linalg.solve(bent, slope).reshape(2, 2).T
         longest = float(np.linalg.norm(step, axis=1).max())
         step *= min(1, LARGEST_MOVE / max(longest, 1e-30))
-        self._axes_move = MOMENTUM * self._axes_move - POSITION_GAIN * step
+        self._axes_move = self._momentum * self._axes_move - POSITION_GAIN * step
         self._place(self._axes_move)
 
     def _move_positions(
         self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64], indices: IntArray
     ) -> None:
         step = POSITION_GAIN * _gauss_newton(force, curvature)
-        moved = MOMENTUM * self._position_move[indices] - step
+        moved = self._momentum * self._position_move[indices] - step
         self._position_move[indices] = moved
         move = np.zeros_like(self._position_move)
         move[indices] = moved

@@ -21,9 +21,10 @@ from ..physics.calibration import ExperimentRefinement
 from ..physics.descent import AcceleratedDescent
 from ..physics.detector import unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
-from ..physics.probe_changes import defocused, with_more_modes
+from ..physics.probe_changes import with_more_modes
+from .coarse_search import SEARCHED, Change, changed, middle_patterns
 from .course import Course, Sweeps
-from .held_out import fit_and_noise
+from .held_out import fit_and_noise, scan_patterns
 from .paired import paired_difference
 from .scan_model import PreparedScan
 
@@ -42,27 +43,29 @@ LEAST_GAIN, BY_FAR = 0.1, 0.1
 """Of what the held-out deviance is above noise, that a part must take away, and that one of more freedom must
 take away beyond another."""
 
-TRIAL_SWEEPS, FIRST_SWEEPS, FIRST_GAIN = 15, 7, 0.03
-"""With each part, before they are compared; those that have taken away less after a few are left."""
+PLAINLY = 4.0
+"""Deviance in units of photon noise from which on an image that has only begun is wrong already."""
+
+SEARCH_PATTERNS = 64
+"""Patterns of a sample that tells focus and axes."""
+
+TRIAL = 4, 4, 4, 2, 1
+"""Subsets of each sweep with a part beside the object, before parts are compared."""
+
+REFINED, AGAIN = (4,) * 8 + (2,) * 5 + (1,) * 6, (2,) * 4 + (1,) * 6
+"""Subsets of the sweeps with all parts that were kept, and of those after them as long as they help."""
+
+WITHOUT_SUBSETS = 3
+"""Times as many sweeps where the scan is too sparse for subsets."""
+
+MOMENTUM = 0.85
+"""Of the experiment, from one subset to the next."""
 
 FAINTEST_BACKGROUND = 0.03
 """Counts per pixel below which there is none: it is beside the likelihood's own (``BACKGROUND``)."""
 
-FINAL_ROUNDS, FINAL_SWEEPS, FINAL_CHECK, FINAL_GAIN = 4, 40, 10, 0.02
-"""With all parts that were kept, until so many take away less than that part."""
-
-Change = tuple[float, ...]
-
-SEARCHED: dict[str, tuple[Change, tuple[Change, ...], tuple[Change, ...]]] = {
-    'probe': ((0.0,), tuple((rad,) for rad in (-9.0, -6.0, -3.0, 3.0, 6.0, 9.0)), ((-1.5,), (1.5,))),
-    'axes': (
-        (0.0, 0.0),
-        ((-0.07, 0.0), (0.07, 0.0), (0.0, -0.07), (0.0, 0.07)),
-        ((-0.035, 0.0), (0.035, 0.0), (0.0, -0.035), (0.0, 0.035)),
-    ),
-}
-"""What is tried from a flat object: nothing, coarse changes, and changes of the best of them. For the probe
-the phase of :func:`~.probe_changes.defocused`, for the axes the angle in radians and the stretch."""
+MOST_AGAIN, LEAST_AGAIN = 3, 0.03
+"""Times that it is refined again, and the part of what is beyond noise that it must take away to go on."""
 
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
@@ -76,6 +79,12 @@ OPTIONS = {
     'modes': 'modes',
 }
 """What is tried, and the part of the setting that it belongs to."""
+
+
+MOSTLY = 0.6
+"""Part of what is beyond noise: a part of few unknowns that takes away so much is the one."""
+
+FEW_UNKNOWNS = 'background', 'intensities'
 
 
 @dataclass
@@ -111,18 +120,20 @@ class Calibrator:
         self._unsearched = set(SEARCHED)
 
     def calibrate(self) -> Generator[Event, None, None]:
-        """Try what may be wrong, and solve again for the object of the scan with what is kept."""
+        """Solve for the object; try what may be wrong, and solve with what is kept."""
         parts, first = self._config.calibrated_parts, self.course
         anyway = self._config.calibrates_anyway
-        if not parts or not (self._unexplained(first) > FAR or anyway):
-            return
-        if 'bad_pixels' in parts:
+        yield from self.course.begin()
+        if 'bad_pixels' in parts and (self._unexplained(first) > FAR or anyway):
             yield from self._leave_out_pixels()
-        state = self._state(self.course)
-        if self._unexplained(state) > FAR or anyway:
-            state = yield from self._by_rounds(state, parts)
-        if self._kept:
-            yield from self._solve_again(state)
+        if not parts or not self._unexplained(self.course) > PLAINLY:
+            yield from self.course.finish()
+        if parts and (self._unexplained(self.course) > FAR or anyway):
+            state = yield from self._by_rounds(self._state(self.course), parts)
+            if self._kept:
+                yield from self._solve_again(state)
+        if not self.course.finished:
+            yield from self.course.finish()
         self._tell(first)
 
     def _unexplained(self, of: _State | Course) -> float:
@@ -151,8 +162,7 @@ class Calibrator:
         before = self._backend.scan_physics(patterns).held_out_each(course.current)
         prepared = course.prepared.of_experiment(course.patterns, ~raw.good | bad)
         again = Course(prepared, self._backend, self._config, self._sweeps, patterns.held_out)
-        self._sweeps.planned += again.longest
-        yield from again.descend()
+        yield from again.begin()
         if paired_difference(before, again.physics.held_out_each(again.current)).score < -SURE:
             self.course = again
 
@@ -160,14 +170,15 @@ class Calibrator:
         """Keep the part that helps most, again and again, until none does or noise is reached."""
         left = [option for option, part in OPTIONS.items() if part in parts]
         while left:
+            alike = yield from self._refined(state, self._kept, TRIAL)
+            logger.debug('no other: %.4g', alike.deviance.mean())
             found: dict[str, _State] = {}
             for option in left:
                 trial = yield from self._attempt(state, option)
                 logger.debug('%s: %.4g', option, trial.deviance.mean())
-                if self._helps(state, trial):
+                if self._helps(alike, trial):
                     found[option] = trial
-                    if self._unexplained(trial) < NEAR:
-                        # No other part is needed, and those that come first move least.
+                    if option in FEW_UNKNOWNS and self._taken(alike, trial) > MOSTLY:
                         break
             if not found:
                 break
@@ -181,6 +192,11 @@ class Calibrator:
                 break
         return state
 
+    def _taken(self, before: _State, after: _State) -> float:
+        """Return the part of the deviance beyond noise that is gone."""
+        beyond = max(float(before.deviance.mean()) - self._noise, 1e-30)
+        return float(before.deviance.mean() - after.deviance.mean()) / beyond
+
     def _best(self, found: dict[str, _State]) -> str:
         """Return the option that helps most; a later one, which moves more, only where it does so by far."""
         best = next(iter(found))
@@ -192,7 +208,6 @@ class Calibrator:
 
     def _helps(self, before: _State, after: _State) -> bool:
         difference = paired_difference(before.deviance, after.deviance)
-        beyond = max(float(before.deviance.mean()) - self._noise, 0.0)
         background = after.patterns.background
         if (
             before.patterns.background is None
@@ -200,7 +215,7 @@ class Calibrator:
             and background.max() < FAINTEST_BACKGROUND
         ):
             return False
-        return difference.score < -SURE and -difference.mean > LEAST_GAIN * beyond
+        return difference.score < -SURE and self._taken(before, after) > LEAST_GAIN
 
     def _attempt(self, state: _State, option: str) -> Generator[Event, None, _State]:
         """Go on from a state with a part beside those that were kept."""
@@ -210,16 +225,12 @@ class Calibrator:
         if option == 'modes':
             patterns = replace(state.patterns, probe=with_more_modes(state.patterns.probe))
             state = replace(state, patterns=patterns, physics=self._backend.scan_physics(patterns))
-        options = [*self._kept, option]
-        return (yield from self._refined(state, options, TRIAL_SWEEPS, FIRST_SWEEPS, FIRST_GAIN))
+        return (yield from self._refined(state, [*self._kept, option], TRIAL))
 
     def _refined(
-        self, state: _State, options: list[str], count: int, every: int, gain: float
+        self, state: _State, options: list[str], subsets: tuple[int, ...]
     ) -> Generator[Event, None, _State]:
-        """Sweep with some parts of the experiment moving beside the object.
-
-        It ends early where so many sweeps take away less than a part of what is left beyond noise.
-        """
+        """Sweep with some parts of the experiment moving beside the object."""
         course, patterns, physics = state.course, state.patterns, state.physics
         physics.set_experiment(patterns)
         experiment = ExperimentRefinement(
@@ -230,68 +241,65 @@ class Calibrator:
             positions='single positions' in options,
             intensities='intensities' in options,
             background='background' in options,
+            momentum=MOMENTUM,
         )
-        descent = AcceleratedDescent(experiment, state.current, course.variation, course.gain)
+        moving = experiment if options else physics
+        descent = AcceleratedDescent(moving, state.current, course.variation, course.gain)
         descent.turning = 0.0
-        everything, pixels = np.arange(len(patterns)), len(patterns) * patterns.held_out.shape[1]
-        before = float(state.deviance.mean())
-        for number in range(1, count + 1):
+        if course.subsets == 1:
+            subsets = (1,) * (WITHOUT_SUBSETS * len(subsets))
+        rng, pixels = np.random.default_rng(self._config.seed), len(patterns) * patterns.held_out.shape[1]
+        for count in subsets:
             self._sweeps.may_go_on()
-            value = descent.sweep([everything]) / pixels
+            order = rng.permutation(len(patterns)) if count > 1 else np.arange(len(patterns))
+            value = descent.sweep(np.array_split(order, count)) / pixels
             yield from self._sweeps.swept(value, lambda: course.on_grid(descent.current))
-            if number % every == 0:
-                if value > before - gain * (before - self._noise):
-                    break
-                before = value
         found = descent.current
         return _State(course, experiment.patterns, physics, found, physics.held_out_each(found))
 
     def _searched(self, state: _State, option: str) -> Generator[Event, None, _State]:
-        """Return the state from which a few sweeps from a flat object lead furthest.
-
-        Steps along the likelihood do not find a focus, or axes of the scan, that are far from right.
-        """
-        reached: dict[Change, tuple[float, Course]] = {}
+        """Return the state that a coarse change leads to, by what a few sweeps make of a sample."""
+        members = middle_patterns(state.patterns, SEARCH_PATTERNS)
+        sample = state.course.prepared.of_experiment(state.patterns).part(members)
+        plain = scan_patterns(sample, None)
+        reached: dict[Change, float] = {}
 
         def attempt(change: Change) -> Generator[Event, None, None]:
-            prepared = state.course.prepared.of_experiment(_changed(state.patterns, option, change))
+            prepared = sample.of_experiment(changed(plain, option, change))
             course = Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
             yield from course.start()
-            reached[change] = course.physics.held_out(course.current), course
-
-        def best() -> Change:
-            return min(reached, key=lambda change: reached[change][0])
+            reached[change] = course.physics.held_out(course.current)
 
         zero, coarse, finer = SEARCHED[option]
         for change in (zero, *coarse):
             yield from attempt(change)
-        middle = best()
-        if middle == zero:
+        middle = min(reached, key=reached.__getitem__)
+        if middle != zero:
+            for step in finer:
+                yield from attempt(tuple(a + b for a, b in zip(middle, step, strict=True)))
+        logger.debug('%s %s', option, {change: round(value, 3) for change, value in reached.items()})
+        best = min(reached, key=reached.__getitem__)
+        if best == zero:
             return state
-        for step in finer:
-            yield from attempt(tuple(a + b for a, b in zip(middle, step, strict=True)))
-        logger.debug('%s %s', option, {change: round(value, 3) for change, (value, _) in reached.items()})
-        return self._state(reached[best()][1])
+        patterns = changed(state.patterns, option, best)
+        prepared = state.course.prepared.of_experiment(patterns)
+        course = Course(prepared, self._backend, self._config, self._sweeps, patterns.held_out)
+        yield from course.start()
+        return self._state(course)
 
     def _to_the_end(self, state: _State) -> Generator[Event, None, _State]:
-        """Sweep on with all that was kept, again and again from a fresh object, until little changes.
-
-        An object that was found under a wrong experiment has learned its errors and holds them.
-        """
-        best = state
-        for _ in range(FINAL_ROUNDS):
-            after = yield from self._refined(state, self._kept, FINAL_SWEEPS, FINAL_CHECK, FINAL_GAIN)
-            before, reached = float(best.deviance.mean()), float(after.deviance.mean())
-            logger.debug('to the end: %.4g', reached)
-            if reached < before:
-                best = after
-            if not reached < before - FINAL_GAIN * (before - self._noise) or self._unexplained(after) < NEAR:
+        """Sweep on with all that was kept until little changes."""
+        found = yield from self._refined(state, self._kept, REFINED)
+        for _ in range(MOST_AGAIN):
+            if self._unexplained(found) < NEAR:
                 break
-            prepared = after.course.prepared.of_experiment(after.patterns)
-            course = Course(prepared, self._backend, self._config, self._sweeps, after.patterns.held_out)
-            yield from course.start()
-            state = self._state(course)
-        return best
+            further = yield from self._refined(found, self._kept, AGAIN)
+            gone = self._taken(found, further)
+            logger.debug('again: %.4g', further.deviance.mean())
+            found = further if gone > 0 else found
+            if not gone > LEAST_AGAIN:
+                break
+        return found
 
     def _solve_again(self, state: _State) -> Generator[Event, None, None]:
         """Solve for the object from a flat one, as if the file had said what was found."""
@@ -312,20 +320,6 @@ class Calibrator:
         self.phrases = tuple(_phrases(first.prepared, self.course.prepared))
         for phrase in self.phrases:
             logger.info('Calibrated: %s.', phrase)
-
-
-def _changed(patterns: ScanPatterns, option: str, change: Change) -> ScanPatterns:
-    """Return patterns with another focus, or with turned and stretched axes of the scan."""
-    if option == 'probe':
-        return replace(patterns, probe=defocused(patterns.probe, change[0]))
-    angle, stretch = change
-    placement = patterns.placement
-    place = placement.corner + placement.remainder
-    place = place - place.mean(axis=0)
-    turned = (
-        (1 + stretch) * place @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    )
-    return replace(patterns, placement=replace(placement, remainder=placement.remainder + turned - place))
 
 
 def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

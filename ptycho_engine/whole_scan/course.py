@@ -125,9 +125,10 @@ class Course:
         """(H, W) illumination in counts, on the device."""
         light = self.physics.to_host(self.weight)
         self.overlap = overlap_of(light, self.patterns.brightest)
-        self._most = most_subsets(self.overlap, len(self.patterns))
+        self.subsets = most_subsets(self.overlap, len(self.patterns))
+        """Into which a sweep may be cut."""
         if self.overlap >= NEWTON_OVERLAP and len(self.patterns) >= LEAST_SUBSETS:
-            self._most = max(self._most, LEAST_SUBSETS)
+            self.subsets = max(self.subsets, LEAST_SUBSETS)
         variance = illumination_variance(self.patterns.probe)
         self.gain: Any = self.physics.to_device(
             slow_phase_gain(variance, self.patterns.shape).astype(np.complex64)
@@ -139,6 +140,8 @@ class Course:
         self._first: Any = flat
         self.descent = self._begin()
         self._taken = 0
+        self.finished = False
+        """Whether :meth:`finish` was called."""
         self.still = False
         """Whether it ended because nothing moved any more."""
 
@@ -149,21 +152,31 @@ class Course:
 
     @property
     def longest(self) -> int:
-        """Sweeps that :meth:`descend` takes at most."""
+        """Sweeps that :meth:`begin` and :meth:`finish` take at most."""
         return self._most_sweeps
 
     def start(self) -> Generator[Event, None, None]:
-        """Take the first few sweeps."""
-        if not (self._most > 1 and (yield from self.by_subsets())):
+        """Take the first few sweeps from a flat object, which tell two experiments apart."""
+        yield from self.begin()
+        if self.subsets == 1:
             for _ in range(START_SWEEPS):
                 yield from self.sweep()
 
     def descend(self) -> Generator[Event, None, None]:
         """Find the object with total variation alone."""
-        if self._most > 1 and (yield from self.by_subsets()):
-            found = yield from self._by_newton()
-            if found:
-                return
+        yield from self.begin()
+        yield from self.finish()
+
+    def begin(self) -> Generator[Event, None, None]:
+        """Take the first steps from a flat object, by subsets where the scan allows them."""
+        if self.subsets > 1 and not (yield from self.by_subsets()):
+            self.subsets = 1
+
+    def finish(self) -> Generator[Event, None, None]:
+        """Go on to the end from where :meth:`begin` led."""
+        self.finished = True
+        if self.subsets > 1 and (yield from self._by_newton()):
+            return
         yield from self._by_momentum()
 
     def begin_at(self, obj: npt.NDArray[np.complex64]) -> None:
@@ -187,7 +200,7 @@ class Course:
         Starts again from the beginning and returns False where the subsets are too small.
         """
         first = math.inf
-        count = self._most
+        count = self.subsets
         while count > 1:
             value = yield from self.sweep(count)
             first = value if math.isinf(first) else first

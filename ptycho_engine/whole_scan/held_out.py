@@ -26,6 +26,9 @@ LEAST_NOISE, MOST_NOISE, EXPLAINED = 0.8, 1.05, 0.01
 deviance is at most so many times that of photon noise, or if beyond noise it predicts counts to within such a
 part of them. If it is far less than noise, the numbers are not of photons, and noise is no measure."""
 
+TINY = 1e-9
+"""Counts; keeps no rate from a division by zero."""
+
 COMPARED_PATTERNS, COMPARED_PIXELS = 128, 128 * 128**2
 """Patterns, evenly spread, that this is judged by, and at most so many pixels of them."""
 
@@ -119,7 +122,8 @@ def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit
         held = fft.fftshift(held.reshape(rate.shape), axes=(-2, -1))
         expected = rate + BACKGROUND
         each = 2 * (xlogy(counts, counts / expected) - (counts - expected))
-        noise = noise_deviance(rate)
+        # The likelihood's own background is in what is predicted, not in the counts.
+        noise = noise_deviance(rate) + 2 * (BACKGROUND - rate * np.log1p(BACKGROUND / np.maximum(rate, TINY)))
         for row, where in zip(sums, (held, patterns.good & ~held), strict=True):
             row += [where.sum(), each[where].sum(), noise[where].sum(), counts[where].sum()]
     (held_mean, fitted_mean) = sums[:, 1:] / np.maximum(sums[:, :1], 1)

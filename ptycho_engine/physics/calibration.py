@@ -48,6 +48,8 @@ class ExperimentRefinement:
         Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself.
     momentum : float
         Part of the last move that is made again.
+    probe_gain : float
+        Times the step of the probe that is safe at a fixed object. The object follows, as for positions.
     """
 
     def __init__(
@@ -61,12 +63,13 @@ class ExperimentRefinement:
         intensities: bool = False,
         background: bool = False,
         momentum: float = MOMENTUM,
+        probe_gain: float = 1.0,
     ) -> None:
         self._physics = physics
         self._start = patterns.placement
         self.patterns = patterns
         """With the experiment as it is now."""
-        self._momentum = momentum
+        self._momentum, self._probe_gain = momentum, probe_gain
         self._everything = np.arange(len(patterns))
         self._intensities, self._background = intensities, background
         self._probe_move: Any = 0 if probe else None
@@ -112,8 +115,11 @@ class ExperimentRefinement:
         """Take a step of Fisher's scoring."""
         step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
         intensity = np.square(self.patterns.exposure)
-        intensity[indices] *= np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
-        self.patterns = replace(self.patterns, intensity=intensity / intensity.mean())
+        before = intensity[indices]
+        after = before * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+        # The object sees no other light: the mean of these stays, and with it that of all.
+        intensity[indices] = after * (before.mean() / after.mean())
+        self.patterns = replace(self.patterns, intensity=intensity)
 
     def _move_background(self, found: ExperimentGradient) -> None:
         """Take a step of Fisher's scoring for a background that is alike everywhere."""
@@ -124,7 +130,7 @@ class ExperimentRefinement:
 
     def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         old = self.patterns.probe
-        step = gradient / step_curvature(weight, weight.max())
+        step = self._probe_gain * gradient / step_curvature(weight, weight.max())
         self._probe_move = self._momentum * self._probe_move - step
         probe = old + self._probe_move
         probe *= np.linalg.norm(old) / max(float(np.linalg.norm(probe)), 1e-30)

@@ -22,7 +22,7 @@ from ..physics.descent import AcceleratedDescent
 from ..physics.detector import unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
-from .coarse_search import SEARCHED, Change, changed, middle_patterns
+from .coarse_search import ALWAYS_FINER, SEARCHED, Change, changed, middle_patterns
 from .course import Course, Sweeps
 from .held_out import fit_and_noise, scan_patterns
 from .paired import paired_difference
@@ -52,20 +52,20 @@ SEARCH_PATTERNS = 64
 TRIAL = 4, 4, 4, 2, 1
 """Subsets of each sweep with a part beside the object, before parts are compared."""
 
-REFINED, AGAIN = (4,) * 8 + (2,) * 5 + (1,) * 6, (2,) * 4 + (1,) * 6
+REFINED, AGAIN = (4,) * 18 + (2,) * 5 + (1,) * 6, (4,) * 10 + (2,) * 4 + (1,) * 6
 """Subsets of the sweeps with all parts that were kept, and of those after them as long as they help."""
 
 WITHOUT_SUBSETS = 3
 """Times as many sweeps where the scan is too sparse for subsets."""
 
-MOMENTUM = 0.85
-"""Of the experiment, from one subset to the next."""
+MOMENTUM, PROBE_GAIN = 0.85, 2.0
+"""Of the experiment, from one subset to the next (:class:`~..physics.experiment.ExperimentRefinement`)."""
 
 FAINTEST_BACKGROUND = 0.03
 """Counts per pixel below which there is none: it is beside the likelihood's own (``BACKGROUND``)."""
 
-MOST_AGAIN, LEAST_AGAIN = 3, 0.03
-"""Times that it is refined again, and the part of what is beyond noise that it must take away to go on."""
+MOST_AGAIN, LEAST_AGAIN = 4, 0.01
+"""Times that it is refined again, and what it must take away, in units of photon noise, to go on."""
 
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
@@ -242,6 +242,7 @@ class Calibrator:
             intensities='intensities' in options,
             background='background' in options,
             momentum=MOMENTUM,
+            probe_gain=PROBE_GAIN,
         )
         moving = experiment if options else physics
         descent = AcceleratedDescent(moving, state.current, course.variation, course.gain)
@@ -274,7 +275,7 @@ class Calibrator:
         for change in (zero, *coarse):
             yield from attempt(change)
         middle = min(reached, key=reached.__getitem__)
-        if middle != zero:
+        if middle != zero or option == ALWAYS_FINER:
             for step in finer:
                 yield from attempt(tuple(a + b for a, b in zip(middle, step, strict=True)))
         logger.debug('%s %s', option, {change: round(value, 3) for change, value in reached.items()})
@@ -291,22 +292,26 @@ class Calibrator:
         """Sweep on with all that was kept until little changes."""
         found = yield from self._refined(state, self._kept, REFINED)
         for _ in range(MOST_AGAIN):
-            if self._unexplained(found) < NEAR:
-                break
             further = yield from self._refined(found, self._kept, AGAIN)
-            gone = self._taken(found, further)
+            gone = float(found.deviance.mean() - further.deviance.mean())
             logger.debug('again: %.4g', further.deviance.mean())
             found = further if gone > 0 else found
-            if not gone > LEAST_AGAIN:
+            if not gone > LEAST_AGAIN * self._noise:
                 break
         return found
 
     def _solve_again(self, state: _State) -> Generator[Event, None, None]:
-        """Solve for the object from a flat one, as if the file had said what was found."""
+        """Go on to the end as if the file had said what was found."""
         prepared = state.course.prepared.of_experiment(state.patterns)
         again = Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
         self._sweeps.planned += again.longest
-        yield from again.descend()
+        if again.subsets > 1:
+            # Its scale may be another, as background and bad pixels are not the object's.
+            factor = np.linalg.norm(state.patterns.probe) / np.linalg.norm(again.patterns.probe)
+            image = state.course.on_grid(state.current) * np.float32(factor)
+            yield from again.resume(image.astype(np.complex64))
+        else:
+            yield from again.descend()
         before = self.course.physics
         before.set_experiment(self.course.patterns)
         first = before.held_out_each(self.course.current)

@@ -10,7 +10,10 @@ import numpy.typing as npt
 from ..physics.probe_changes import defocused
 from ..physics.likelihood import ScanPatterns
 
-__all__ = ['SEARCHED', 'Change', 'changed', 'middle_patterns']
+__all__ = ['ALWAYS_FINER', 'SEARCHED', 'Change', 'changed', 'middle_patterns']
+
+ALWAYS_FINER = 'probe'
+"""Where finer changes are tried even if no coarse one helps: less than their distance loses the focus."""
 
 Change = tuple[float, ...]
 

@@ -179,6 +179,18 @@ class Course:
             return
         yield from self._by_momentum()
 
+    def resume(self, image: npt.NDArray[np.complex64]) -> Generator[Event, None, None]:
+        """Go on to the end from an image (H, W) on the scan's grid that is near it."""
+        self.finished = True
+        self.begin_at(image)
+        start = self.current
+        self.go_on_from(start, self.variation)
+        if not (yield from self._by_newton(1)):
+            self.go_on_from(start, self.variation)
+            for _ in range(SETTLING_SWEEPS):
+                yield from self.sweep()
+            self.still = True
+
     def begin_at(self, obj: npt.NDArray[np.complex64]) -> None:
         """Begin at an object (H, W) on the scan's grid, in the engine's gauge, in place of a flat one."""
         canvas = np.ones(self.patterns.shape, np.complex64)
@@ -211,14 +223,14 @@ class Course:
             count //= 2
         return True
 
-    def _by_newton(self) -> Generator[Event, None, bool]:
+    def _by_newton(self, steps: int = NEWTON_STEPS) -> Generator[Event, None, bool]:
         """Take steps of Newton's kind; return False where held-out pixels are against it."""
         obj, smoothing = self.descent.current, self._config.refine_smoothing
         count = len(self.patterns)
         before, sweeps = self.physics.held_out(obj), self._sweeps
-        unneeded = self._most_sweeps - self._taken - NEWTON_STEPS * (NEWTON_ITERATIONS + 1) - SETTLING_SWEEPS
+        unneeded = self._most_sweeps - self._taken - steps * (NEWTON_ITERATIONS + 1) - SETTLING_SWEEPS
         sweeps.planned -= unneeded
-        for _ in range(NEWTON_STEPS):
+        for _ in range(steps):
             sweeps.may_go_on()
             step = NewtonStep(self.physics, obj, self.weight, smoothing, self.gain, count)
             value = self._per_pixel(step.held_out)

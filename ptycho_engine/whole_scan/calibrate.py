@@ -39,6 +39,9 @@ found without calibration is taken to explain its patterns; below the second, on
 SURE = 4.0
 """Standard errors over the patterns by which a part must lower the held-out deviance."""
 
+LIKELY = 1.0
+"""Those by which it must fall without bad pixels, which stand out by themselves."""
+
 LEAST_GAIN, BY_FAR = 0.1, 0.1
 """Of what the held-out deviance is above noise, that a part must take away, and that one of more freedom must
 take away beyond another."""
@@ -123,10 +126,12 @@ class Calibrator:
         """Solve for the object; try what may be wrong, and solve with what is kept."""
         parts, first = self._config.calibrated_parts, self.course
         anyway = self._config.calibrates_anyway
-        yield from self.course.begin()
+        yield from first.begin()
+        if not parts or first.subsets == 1:
+            yield from first.finish()
         if 'bad_pixels' in parts and (self._unexplained(first) > FAR or anyway):
             yield from self._leave_out_pixels()
-        if not parts or not self._unexplained(self.course) > PLAINLY:
+        if not self.course.finished and not self._unexplained(self.course) > PLAINLY:
             yield from self.course.finish()
         if parts and (self._unexplained(self.course) > FAR or anyway):
             state = yield from self._by_rounds(self._state(self.course), parts)
@@ -163,7 +168,9 @@ class Calibrator:
         prepared = course.prepared.of_experiment(course.patterns, ~raw.good | bad)
         again = Course(prepared, self._backend, self._config, self._sweeps, patterns.held_out)
         yield from again.begin()
-        if paired_difference(before, again.physics.held_out_each(again.current)).score < -SURE:
+        if again.subsets == 1:
+            yield from again.finish()
+        if paired_difference(before, again.physics.held_out_each(again.current)).score < -LIKELY:
             self.course = again
 
     def _by_rounds(self, state: _State, parts: tuple[str, ...]) -> Generator[Event, None, _State]:

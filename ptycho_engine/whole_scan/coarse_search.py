@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..physics.probe_changes import defocused
 from ..physics.likelihood import ScanPatterns
+from ..physics.probe_changes import defocused
 
 __all__ = ['ALWAYS_FINER', 'SEARCHED', 'Change', 'changed', 'middle_patterns']
 

@@ -87,6 +87,9 @@ OPTIONS = {
 MOSTLY = 0.6
 """Part of what is beyond noise: a part of few unknowns that takes away so much is the one."""
 
+LARGELY, MOST_FURTHER = 0.3, 3
+"""Where no part takes away so much in a trial, so many go on before they are compared."""
+
 FEW_UNKNOWNS = 'background', 'intensities'
 
 
@@ -105,7 +108,7 @@ class _State:
 
 
 class Calibrator:
-    """Corrects the experiment of a course that has come to its end.
+    """Brings a course that has begun to its end, and corrects the experiment on the way.
 
     Parameters
     ----------
@@ -123,16 +126,15 @@ class Calibrator:
         self._unsearched = set(SEARCHED)
 
     def calibrate(self) -> Generator[Event, None, None]:
-        """Solve for the object; try what may be wrong, and solve with what is kept."""
+        """Go on to the end, and correct the experiment where the patterns are not explained."""
         parts, first = self._config.calibrated_parts, self.course
         anyway = self._config.calibrates_anyway
-        yield from first.begin()
         if not parts or first.subsets == 1:
             yield from first.finish()
         if 'bad_pixels' in parts and (self._unexplained(first) > FAR or anyway):
             yield from self._leave_out_pixels()
         if not self.course.finished and not self._unexplained(self.course) > PLAINLY:
-            yield from self.course.finish()
+            yield from self.course.finish(patiently=False)
         if parts and (self._unexplained(self.course) > FAR or anyway):
             state = yield from self._by_rounds(self._state(self.course), parts)
             if self._kept:
@@ -177,16 +179,7 @@ class Calibrator:
         """Keep the part that helps most, again and again, until none does or noise is reached."""
         left = [option for option, part in OPTIONS.items() if part in parts]
         while left:
-            alike = yield from self._refined(state, self._kept, TRIAL)
-            logger.debug('no other: %.4g', alike.deviance.mean())
-            found: dict[str, _State] = {}
-            for option in left:
-                trial = yield from self._attempt(state, option)
-                logger.debug('%s: %.4g', option, trial.deviance.mean())
-                if self._helps(alike, trial):
-                    found[option] = trial
-                    if option in FEW_UNKNOWNS and self._taken(alike, trial) > MOSTLY:
-                        break
+            found = yield from self._tried(state, left)
             if not found:
                 break
             best = self._best(found)
@@ -198,6 +191,30 @@ class Calibrator:
             if level < NEAR:
                 break
         return state
+
+    def _tried(self, state: _State, options: list[str]) -> Generator[Event, None, dict[str, _State]]:
+        """Return what each option leads to that helps."""
+        alike = yield from self._refined(state, self._kept, TRIAL)
+        logger.debug('no other: %.4g', alike.deviance.mean())
+        found: dict[str, _State] = {}
+        for option in options:
+            trial = yield from self._attempt(state, option)
+            logger.debug('%s: %.4g', option, trial.deviance.mean())
+            if self._surely(alike, trial):
+                found[option] = trial
+                if option in FEW_UNKNOWNS and self._taken(alike, trial) > MOSTLY:
+                    break
+        if len(found) > 1 and max(self._taken(alike, trial) for trial in found.values()) < LARGELY:
+            # Too little to tell them apart: the best ones go on.
+            alike = yield from self._refined(alike, self._kept, AGAIN)
+            for option in sorted(found, key=lambda option: float(found[option].deviance.mean()))[
+                MOST_FURTHER:
+            ]:
+                del found[option]
+            for option, trial in found.items():
+                found[option] = yield from self._refined(trial, [*self._kept, option], AGAIN)
+                logger.debug('further %s: %.4g', option, found[option].deviance.mean())
+        return {option: trial for option, trial in found.items() if self._helps(alike, trial)}
 
     def _taken(self, before: _State, after: _State) -> float:
         """Return the part of the deviance beyond noise that is gone."""
@@ -213,8 +230,8 @@ class Calibrator:
                 best = option
         return best
 
-    def _helps(self, before: _State, after: _State) -> bool:
-        difference = paired_difference(before.deviance, after.deviance)
+    def _surely(self, before: _State, after: _State) -> bool:
+        """Return whether held-out pixels are predicted better."""
         background = after.patterns.background
         if (
             before.patterns.background is None
@@ -222,7 +239,10 @@ class Calibrator:
             and background.max() < FAINTEST_BACKGROUND
         ):
             return False
-        return difference.score < -SURE and self._taken(before, after) > LEAST_GAIN
+        return paired_difference(before.deviance, after.deviance).score < -SURE
+
+    def _helps(self, before: _State, after: _State) -> bool:
+        return self._surely(before, after) and self._taken(before, after) > LEAST_GAIN
 
     def _attempt(self, state: _State, option: str) -> Generator[Event, None, _State]:
         """Go on from a state with a part beside those that were kept."""

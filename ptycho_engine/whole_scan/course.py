@@ -140,6 +140,7 @@ class Course:
         self._first: Any = flat
         self.descent = self._begin()
         self._taken = 0
+        self._hurried = False
         self.finished = False
         """Whether :meth:`finish` was called."""
         self.still = False
@@ -172,12 +173,21 @@ class Course:
         if self.subsets > 1 and not (yield from self.by_subsets()):
             self.subsets = 1
 
-    def finish(self) -> Generator[Event, None, None]:
-        """Go on to the end from where :meth:`begin` led."""
-        self.finished = True
-        if self.subsets > 1 and (yield from self._by_newton()):
-            return
-        yield from self._by_momentum()
+    def finish(self, *, patiently: bool = True) -> Generator[Event, None, None]:
+        """Go on to the end from where :meth:`begin` led.
+
+        Parameters
+        ----------
+        patiently : bool
+            Whether many iterations follow where steps of Newton's kind do not help, as where the scan is not
+            what its file says. It is not :attr:`finished` then.
+        """
+        if self.subsets > 1 and not self._hurried:
+            self._hurried = True
+            self.finished = yield from self._by_newton()
+        if not self.finished and (patiently or self.subsets == 1):
+            yield from self._by_momentum()
+            self.finished = True
 
     def resume(self, image: npt.NDArray[np.complex64]) -> Generator[Event, None, None]:
         """Go on to the end from an image (H, W) on the scan's grid that is near it."""

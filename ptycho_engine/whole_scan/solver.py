@@ -122,6 +122,7 @@ def solve(
         course.begin_at(begin)
     prior_sweeps = (len(STRENGTHS) + 2) * course.patience * PRIOR_SWEEPS if learned else 0
     sweeps.planned = course.longest + prior_sweeps
+    yield from course.begin()
     calibrator = Calibrator(course, backend, config, sweeps)
     yield from calibrator.calibrate()
     course = calibrator.course

@@ -12,15 +12,18 @@ from ptycho_engine.config.inference import CALIBRATED_PARTS
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
+from ptycho_engine.physics.calibration import ExperimentRefinement
 from ptycho_engine.physics.detector import unexplained_pixels
-from ptycho_engine.physics.likelihood import Residuals
+from ptycho_engine.physics.likelihood import NumpyScanPhysics, Residuals
 from ptycho_engine.physics.probe import with_first_modes
 from ptycho_engine.physics.probe_changes import defocused, with_more_modes
 from ptycho_engine.reconstruction.evaluate import evaluate, read_object
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
+from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.paired import paired_difference
+from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.whole_scan.test_refine import dense_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
@@ -237,3 +240,30 @@ def test_cal_05_more_modes_have_the_same_power(right):
     products = np.abs(np.einsum('pij,qij->pq', modes, modes.conj()))
     assert (products - np.diag(np.diag(products))).max() < 1e-3 * products.max()
     assert len(with_more_modes(modes)) == 3
+
+
+def test_cal_09_probe_and_positions_are_found_together(right, clean):
+    before, _ = run(with_wrong_positions(with_wrong_focus(right)), calibrate='off')
+    after, result = run(with_wrong_positions(with_wrong_focus(right)))
+    assert before > 4 * clean[0]
+    assert after < 2.5 * clean[0]
+    assert 'the probe' in result.comments
+    assert 'positions by' in result.comments
+    moved = with_wrong_positions(right)
+    found = result.position_shift
+    errors = np.stack([moved.ycoords - right.ycoords, moved.xcoords - right.xcoords], axis=1)
+    left = found + errors - np.median(found + errors, axis=0)
+    # Patterns at the edge hardly know where they are.
+    assert np.median(np.hypot(*left.T)) < 0.5 * np.median(np.hypot(*errors.T))
+
+
+def test_cal_09_a_pass_over_subsets_keeps_the_mean_of_the_intensities(right):
+    patterns = scan_patterns(PreparedScan(Scan.from_raw(with_intensities(right))), 0)
+    physics = NumpyScanPhysics(patterns)
+    experiment = ExperimentRefinement(physics, patterns, intensities=True)
+    flat = np.ones(patterns.shape, np.complex64)
+    for subset in np.array_split(np.random.default_rng(0).permutation(len(patterns)), 4):
+        experiment.evaluate(flat, subset, 'poisson')
+    found = experiment.patterns.intensity
+    assert found.mean() == pytest.approx(1, abs=1e-9)
+    assert found.std() > 0.1

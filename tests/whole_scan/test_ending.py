@@ -100,7 +100,7 @@ def test_solve_06_a_scan_is_calibrated_between_physics_and_the_prior(prepared, m
 
         return call
 
-    monkeypatch.setattr(Course, 'descend', noted('physics'))
+    monkeypatch.setattr(Course, 'begin', noted('physics'))
     monkeypatch.setattr(Calibrator, 'calibrate', noted('calibration'))
     monkeypatch.setattr(solver._PriorTrials, 'choose', noted('prior', 0.0))
     _, backend, config = course_of(prepared['dense'])

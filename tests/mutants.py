@@ -181,6 +181,22 @@ MUTANTS = (
         'LEAST_OVERLAP = 0.8',
         ('whole_scan/test_uncertainty.py',),
     ),
+    Mutant('whole_scan/uncertainty.py', 'phase=0.0313', 'phase=0.015', ('whole_scan/test_uncertainty.py',)),
+    Mutant(
+        'whole_scan/uncertainty.py',
+        'AVERAGED_PX = 4.0',
+        'AVERAGED_PX = 8.0',
+        ('whole_scan/test_uncertainty.py',),
+    ),
+    Mutant('whole_scan/refine.py', 'PATIENCE = 20', 'PATIENCE = 5', (REFINE,)),
+    Mutant('whole_scan/refine.py', 'FEW_COUNTS = 600.0', 'FEW_COUNTS = 60000.0', (REFINE, RECORDED)),
+    Mutant('whole_scan/refine.py', '(0.1, 0.4, 0.7, 1.0)', '(1.0,)', (REFINE,)),
+    Mutant(
+        'whole_scan/refine.py', 'value * (1 + CLEARLY) if', 'value * (1 - CLEARLY) if', (REFINE, RECORDED)
+    ),
+    Mutant('whole_scan/held_out.py', 'fit.noise + EXPLAINED**2 * fit.counts', '0.0', (REFINE,)),
+    Mutant('whole_scan/held_out.py', 'max(MOST_NOISE * fit.noise', 'max(10 * fit.noise', (REFINE,)),
+    Mutant('whole_scan/solver.py', 'self._best() or STRENGTHS[0]', 'STRENGTHS[0]', (ENDING,)),
     # Training.
     Mutant(f'{TORCH}/backend.py', 'fit / (1 + per_pixel)', 'fit / (2 + per_pixel)', (LOSSES,)),
     Mutant(f'{TENSORFLOW}/physics.py', 'LABEL_SOFTNESS**2', 'LABEL_SOFTNESS', (LOSSES,)),

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -525,6 +526,44 @@ def test_ref_10_where_light_is_scarce_the_mean_with_the_network_errs_less(monkey
     assert not refined.averaged
     errors = [scored(sparse, obj).nrmse for obj in (learned, refined.object_array, mean.object_array)]
     assert errors[2] < 0.9 * min(errors[:2])
+
+
+@pytest.mark.parametrize(('counts', 'tried'), [(560, True), (640, False)])
+def test_ref_10_a_mean_is_tried_where_fewer_than_600_counts_fall_on_a_pixel(monkeypatch, counts, tried):
+    def level(prepared):
+        patterns = scan_patterns(prepared, 0)
+        flat = np.ones(patterns.shape, np.complex64)
+        light = NumpyScanPhysics(patterns).evaluate(flat, np.arange(len(patterns)), 'poisson').weight
+        return overlap_of(light, patterns.brightest) * patterns.brightest
+
+    bright = 2e4 * counts / level(sparse_and_learned(photons=2e4, wrong=0.1)[0])
+    sparse, learned = sparse_and_learned(photons=bright, wrong=0.1)
+    assert level(sparse) == pytest.approx(counts, rel=0.02)
+    asked = []
+    monkeypatch.setattr(
+        refine_module, '_mean', lambda physics, refined, *_: asked.append(1) or (refined, math.inf)
+    )
+    finished(sparse, learned, refine_iterations=2)
+    assert bool(asked) == tried
+
+
+@pytest.mark.parametrize(('fall', 'ends_after'), [(0.5e-4, 25), (2e-4, 60)])
+def test_ref_04_refinement_ends_after_20_iterations_without_a_fall_of_1e_4(fall, ends_after):
+    """Five falls of a percent, then small ones of the value before; those that count go on to the end."""
+    values = [1.0]
+    for number in range(100):
+        values.append(values[-1] * (0.99 if number < 5 else 1 - fall))
+    course = SimpleNamespace(
+        config=InferenceConfig(refine_iterations=60),
+        accelerated=True,
+        sweep=lambda run, number: (values[number], number),
+        show=lambda run: (),
+        physics=SimpleNamespace(held_out=lambda obj: math.inf),
+    )
+    best = refine_module._Best(None, values[0], None)
+    run, experiment = SimpleNamespace(current=0), SimpleNamespace(patterns=None)
+    steps = refine_module._go_on(course, run, 0, experiment, best)
+    assert len(list(steps)) == ends_after
 
 
 @pytest.mark.parametrize('wrong', ['slow phase', 'noise'])

@@ -43,6 +43,7 @@ EARLY = 'whole_scan/test_before_convergence.py'
 LOSSES = 'backends/test_losses.py'
 ENDING = 'whole_scan/test_ending.py'
 REFINE = 'whole_scan/test_refine.py'
+STEPS = 'physics/test_calibration.py'
 RECORDED = 'reconstruction/test_recorded.py'
 SUBSETS = 'whole_scan/test_subsets.py'
 PRIOR = 'physics/test_learned_prior.py'
@@ -65,8 +66,8 @@ MUTANTS = (
     Mutant('physics/geometry.py', 'np.floor(start + 0.5)', 'np.floor(start)', ('physics/test_geometry.py',)),
     Mutant(
         'physics/probe.py',
-        'ramp_y = np.exp(-2j * np.pi * np.fft.fftfreq(rows)',
-        'ramp_y = np.exp(2j * np.pi * np.fft.fftfreq(rows)',
+        'np.exp(-2j * np.pi * np.fft.fftfreq(side)',
+        'np.exp(2j * np.pi * np.fft.fftfreq(side)',
         (FORWARD,),
     ),
     Mutant(
@@ -111,6 +112,26 @@ MUTANTS = (
         'SMOOTH_EDGE = 0.5',
         'SMOOTH_EDGE = 5.0',
         (ENDING,),
+    ),
+    # Probe, positions, intensities and background.
+    Mutant('physics/calibration.py', 'MOMENTUM = 0.9', 'MOMENTUM = 0.5', (STEPS,)),
+    Mutant('physics/calibration.py', 'POSITION_GAIN = 8.0', 'POSITION_GAIN = 4.0', (STEPS,)),
+    Mutant('physics/calibration.py', 'LARGEST_MOVE = 0.1', 'LARGEST_MOVE = 0.2', (STEPS,)),
+    Mutant('physics/calibration.py', 'FARTHEST_MOVE = 0.125', 'FARTHEST_MOVE = 0.25', (STEPS,)),
+    Mutant('physics/calibration.py', 'LARGEST_FACTOR = 2.0', 'LARGEST_FACTOR = 4.0', (STEPS,)),
+    Mutant('physics/calibration.py', 'max(before - step, 0.0)', 'before - step', (STEPS,)),
+    Mutant('physics/calibration.py', 'away - away.mean(axis=0)', 'away', (STEPS,)),
+    Mutant(
+        'physics/detector.py',
+        'MOST_BAD = 0.15',
+        'MOST_BAD = 0.6',
+        ('whole_scan/test_calibrate.py::test_cal_03_pixels_at_fault_are_told_from_dark_ones',),
+    ),
+    Mutant(
+        'physics/detector.py',
+        'OUTLIER = 8.0',
+        'OUTLIER = 80.0',
+        ('whole_scan/test_calibrate.py::test_cal_03_pixels_at_fault_are_told_from_dark_ones',),
     ),
     # The learned prior as a step, and as a network.
     Mutant('physics/learned_prior.py', 'VARIATION_FACTOR = 2.0', 'VARIATION_FACTOR = 1.0', (EARLY,)),

@@ -125,13 +125,13 @@ MUTANTS = (
         'physics/detector.py',
         'MOST_BAD = 0.15',
         'MOST_BAD = 0.6',
-        ('whole_scan/test_calibrate.py::test_cal_03_pixels_at_fault_are_told_from_dark_ones',),
+        ('physics/test_detector.py',),
     ),
     Mutant(
         'physics/detector.py',
         'OUTLIER = 8.0',
         'OUTLIER = 80.0',
-        ('whole_scan/test_calibrate.py::test_cal_03_pixels_at_fault_are_told_from_dark_ones',),
+        ('physics/test_detector.py',),
     ),
     # The learned prior as a step, and as a network.
     Mutant('physics/learned_prior.py', 'VARIATION_FACTOR = 2.0', 'VARIATION_FACTOR = 1.0', (EARLY,)),

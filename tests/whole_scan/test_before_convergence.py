@@ -1,9 +1,11 @@
 """The solver after one and three iterations is an independent computation's, constant for constant.
 
 At convergence many constants make no difference: a tenfold error of one can leave the image as it is (REF-01
-to REF-03, SOLVE-01, SOLVE-03, NET-02). The reference is ``tests/reference``, which shares no code with the
+to REF-03, SOLVE-01, SOLVE-03, NET-02, FWD-04). The reference is ``tests/reference``, which shares no code with the
 engine.
 """
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from ptycho_engine.network.plan import build_plan
 from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.scan_model import PreparedScan
 from ptycho_engine.whole_scan.solver import _PriorTrials
+from tests.reference import denoiser, descent, optics
 from tests.reference.denoiser import noise_seen
 from tests.reference.descent import Learned, Measured, Variation, solved
 from tests.whole_scan.test_refine import dense_scan
@@ -99,3 +102,17 @@ def test_solve_03_with_the_prior_after_one_and_three_iterations(prepared, backen
             expected = solved(measured, plain, prior, iterations, None)
             assert np.abs(expected - plain).max() > 0.02
             assert_equal(course.physics.to_host(course.current), expected)
+
+
+def test_the_reference_shares_no_code_with_the_engine():
+    sources = [Path(module.__file__) for module in (denoiser, descent, optics)]
+    for line in '\n'.join(source.read_text(encoding='utf-8') for source in sources).splitlines():
+        if line.startswith(('import ', 'from ')):
+            assert line.split()[1].split('.')[0] in (
+                '__future__',
+                'collections',
+                'dataclasses',
+                'numpy',
+                'scipy',
+                'tests',
+            )

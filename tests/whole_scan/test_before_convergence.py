@@ -1,8 +1,8 @@
 """The solver after one and three iterations is an independent computation's, constant for constant.
 
 At convergence many constants make no difference: a tenfold error of one can leave the image as it is (REF-01
-to REF-03, SOLVE-01, SOLVE-03, NET-02, FWD-04). The reference is ``tests/reference``, which shares no code with the
-engine.
+to REF-03, SOLVE-01, SOLVE-03, NET-02, FWD-04). The reference is ``tests/reference``, which shares no
+code with the engine.
 """
 
 from pathlib import Path

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -96,6 +97,26 @@ def test_the_shell_examples_run(inside):
         'IN.cxi',
     ):
         assert (inside / made).is_file(), made
+
+
+MEASURED = ROOT.parent / 'shared' / 'data' / 'aps26id_gold_20frames.npz'
+
+
+@pytest.mark.skipif(not MEASURED.is_file(), reason='the measured frames are not on this machine')
+def test_the_measured_example_runs(tmp_path, monkeypatch):
+    """Those of docs/measured.md, on the frames that do not come with the project."""
+    shutil.copy(MEASURED, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks('console', ROOT / 'docs' / 'measured.md')
+    for line in block.replace('\\\n', ' ').splitlines():
+        program, *words = shlex.split(line)
+        assert program == 'ptychopinn'
+        assert main([*words, '--quiet']) == 0, words
+    with h5py.File('image/product.h5') as file:
+        phase = np.angle(file['object'][0])
+        assert phase.shape == tuple(file['object'].shape[1:])
+        # Branches of gold stand 1.5 rad off what is around them.
+        assert np.ptp(phase[60:110, 60:100]) > 1
 
 
 def test_the_batch_example_runs(inside):

@@ -15,6 +15,7 @@ from typing import get_args
 import numpy as np
 
 from ..arrays import as_numbers
+from ..diagnostics.probe_search import search_probe, uncornered
 from ..errors import ConfigError, DataFileNotFoundError, DataValueError
 from ..formats.cxi import is_cxi_name, read_cxi_object, read_cxi_scan
 from ..formats.diffraction_file import DIFFRACTION_KEYS, read_diffraction_file
@@ -103,6 +104,12 @@ def add_inputs(parser: argparse.ArgumentParser, *, units: bool = True) -> None:
         metavar='ORDER',
         help='of the columns of an array of positions: yx or xy (default: yx)',
     )
+    group.add_argument(
+        '--mirror',
+        choices=('x', 'y', 'xy'),
+        metavar='AXES',
+        help='axes of the stage, x, y or xy, that run against the columns or rows of the detector',
+    )
     energy = ('--energy-eV', '--energy-ev')
     group.add_argument(*energy, dest='energy_eV', type=float, metavar='EV', help='photon energy')
     group.add_argument('--distance-m', type=float, metavar='M', help='from object to detector')
@@ -137,6 +144,7 @@ class Opening:
     positions_reader: str | None = None
     unit: str | None = None
     order: PositionOrder | None = None
+    mirror: str | None = None
     geometry: Geometry = field(default_factory=Geometry)
     square: How | None = None
     match_first: bool = False
@@ -213,6 +221,7 @@ class Opening:
         said: dict[str, object] = {
             '--positions-unit': self.unit,
             '--positions-order': self.order,
+            '--mirror': self.mirror,
             '--match-first': self.match_first or None,
         }
         if path.suffix.casefold() != '.npz':
@@ -250,6 +259,12 @@ class Opening:
         probe: MeasuredProbe | None,
     ) -> Scan:
         """Return the scan of patterns and positions, with the probe that was said, found or estimated."""
+        axes = self.mirror or ''
+        positions = replace(
+            positions,
+            x=-positions.x if 'x' in axes else positions.x,
+            y=-positions.y if 'y' in axes else positions.y,
+        )
         if self.probe == ESTIMATE:
             probe = None
         elif self.probe is not None:
@@ -265,6 +280,7 @@ class Opening:
             domain=self.domain,
             nphotons=self.nphotons,
         )
+        scan = uncornered(scan)
         return scan if probe is not None else _with_estimated_probe(scan)
 
     def _positions_file(self, patterns: Path) -> Path:
@@ -349,6 +365,7 @@ def opening(options: argparse.Namespace) -> Opening:
         positions_reader=options.positions_reader,
         unit=options.positions_unit,
         order=options.positions_order,
+        mirror=options.mirror,
         geometry=geometry,
         square=options.square,
         match_first=options.match_first,
@@ -461,8 +478,5 @@ def _read_probe(text: str) -> MeasuredProbe:
 
 def _with_estimated_probe(scan: Scan) -> Scan:
     """Return a scan with the probe that its patterns suggest."""
-    from ..diagnostics.probe_search import search_probe
-
     found = search_probe(scan)
-    scan = with_probe(scan, found.modes, found.sentence)
-    return scan
+    return with_probe(scan, found.modes, found.sentence)

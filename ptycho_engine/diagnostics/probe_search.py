@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,23 +16,28 @@ from ..scan.centring import mean_counts
 from ..scan.pretreatment import crop_scan
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan
+from .changes import changed, fftshifted_patterns
 from .trial_fit import TrialFit
-from .trials import Reading, compact_part
+from .trials import Reading, compact_part, median_step, probe_width
 
-__all__ = ['FoundProbe', 'search_probe']
+__all__ = ['FoundProbe', 'search_probe', 'uncornered']
 
 logger = logging.getLogger('ptychopinn.formats')
 
-SEARCHED_SIZE = 96
+SEARCHED_SIZE = 128
 """Pixels of a side of the patterns, or of their middle, with which the focus is looked for."""
 PATTERNS = 36
 """Neighbouring patterns that are fitted."""
-LEAST_PHASE, TRIED = 0.4, 14
+LEAST_PHASE, TRIED = 0.4, 24
 """Smallest phase in radians at the root mean square radius of the pupil, and how many of either sign are
 tried first; the largest is the one with which the beam fills the field of view."""
-QUICK, EARNEST = 14, 40
+QUICK, EARNEST = 16, 40
 """Iterations in which all are tried, and the best ones in earnest."""
-FINALISTS = 4
+FINALISTS = 5
+WIDTH = 2.0
+"""Steps of the scan that the beam is wide: half of it overlaps with the next."""
+CORNER = 1 / 8
+"""Parts of a side, from a corner, within which a mean pattern whose edges are joined has its middle there."""
 LARGEST_REFINED, REFINING = 256, 100
 """Pixels of a side up to which the probe found is refined with the whole patterns, and in how many
 iterations."""
@@ -88,7 +94,7 @@ def search_probe(scan: Scan) -> FoundProbe:
             judged[curvature] = _judge(part, mean, curvature, EARNEST)
         return judged[curvature]
 
-    first = sorted(_curvatures(mean), key=quick)
+    first = sorted(_overlapping(_curvatures(mean), mean, part), key=quick)
     best = min(first[:FINALISTS], key=earnest)
     for step in STEPS:
         for factor in (step, 1 / step):
@@ -99,6 +105,24 @@ def search_probe(scan: Scan) -> FoundProbe:
         found = _refined(found, scan.raw)
     logger.info('%s: %s.', scan.raw.source, found.sentence)
     return found
+
+
+def uncornered(scan: Scan) -> Scan:
+    """Return a scan whose patterns have their middle in the middle, if they had it in their corners.
+
+    Of files of other programs the patterns tell: it is where the centre of mass of their mean, their edges
+    joined, lies.
+    """
+    mean = _mean(scan.raw)
+    size = scan.raw.N
+    turn = np.exp(2j * np.pi * np.arange(size) / size)
+    centres = [np.angle((mean.sum(axis=axis) * turn).sum()) / (2 * np.pi) for axis in (1, 0)]
+    if max(map(abs, centres)) > CORNER:
+        return scan
+    raw = changed(scan.raw, [fftshifted_patterns(size)])
+    line = 'the middle of the patterns was in their corners; they are shifted (fftshift).'
+    logger.info('%s: %s', raw.source, line)
+    return replace(scan, raw=replace(raw, path=scan.raw.path, assumed=(*raw.assumed, line)))
 
 
 def _curvatures(mean: npt.NDArray[np.float64]) -> tuple[float, ...]:
@@ -112,6 +136,22 @@ def _curvatures(mean: npt.NDArray[np.float64]) -> tuple[float, ...]:
     least = min(LEAST_PHASE * (half / radius) ** 2, most / 2)
     steps = np.geomspace(least, most, TRIED)
     return (0.0, *(float(sign * value) for value in steps for sign in (1, -1)))
+
+
+def _overlapping(
+    curvatures: Sequence[float], mean: npt.NDArray[np.float64], part: RawData
+) -> Sequence[float]:
+    """Return those with which the beam is wide enough for the steps of the scan; all where none is.
+
+    Patterns that do not overlap are explained one by one, whatever the probe.
+    """
+    step = median_step(part)
+    wide = [
+        curvature
+        for curvature in curvatures
+        if probe_width(replace(part, probeGuess=estimate_probe(mean, curvature))) > WIDTH * step
+    ]
+    return wide or curvatures
 
 
 def _searched(scan: Scan) -> RawData:

@@ -86,6 +86,10 @@ def read_cxi_scan(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, Meas
         translation = _array(file, _present(file, TRANSLATIONS, path, 'positions'))
         indexes = _array(file, f'{OWN}/probe_position_indexes')
         geometry = _geometry(file)
+        if geometry.object_pixels(*counts.shape[1:]) is None:
+            # Of a scan that was converted this may be all that was known.
+            size_m = _number(file, f'{OWN}/object_pixel_width_m')
+            geometry = replace(geometry, object_pixel_m=size_m or None)
         probe_name = next((name for name in PROBES if name in file), None)
         probe = None if probe_name is None else _array(file, probe_name)
         pixels = tuple(_number(file, f'{OWN}/probe_pixel_{side}_m') for side in ('height', 'width'))

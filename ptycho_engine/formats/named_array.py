@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataValueError
-from ..formats.npz import read_headers, require_keys
+from ..formats.npz import read_arrays, read_headers, require_keys
 from ..formats.stack_files import hdf5_stack, open_npy_stack, open_npz_stack
 from ..io.hdf5 import open_hdf5
 from ..patterns.frame_stack import COMPLEX, Backing, StoredStack, slabs, staging
@@ -77,7 +77,10 @@ class NamedArray:
         DataFileNotFoundError, DataKeyError, DataValueError
             As :meth:`stack`; or if it is too large.
         """
-        if self.path.suffix.casefold() not in ('.npy', '.npz') and self.path.is_file():
+        ending = self.path.suffix.casefold()
+        if ending == '.npz' and self.path.is_file():
+            return read_arrays(self.path, [self.key], (), {self.key: MOST_VALUES})[self.key]
+        if ending != '.npy' and self.path.is_file():
             with open_hdf5(self.path) as file, _complex(file, self.key) as found:
                 if found is not None:
                     return found

@@ -185,3 +185,21 @@ def test_open_10_without_ptychodus_that_is_said(parts, tmp_path) -> None:
     assert 'Ptychodus is not installed, whose readers open files of beamlines' in done.stderr.replace(
         '\n', ' '
     )
+
+
+def test_open_11_and_12_corners_and_mirrored_stages(parts, directory, tmp_path):
+    """Patterns with zero frequency in their corners, and a stage that runs against the columns."""
+    with np.load(parts / 'frames.npz') as file:
+        frames = file['data']
+    np.savez(tmp_path / 'corner.npz', data=np.fft.ifftshift(frames, axes=(1, 2)))
+    where = np.load(parts / 'where.npy')
+    np.save(tmp_path / 'where.npy', where * [1, -1])
+    words = [f'{tmp_path / "corner.npz"}::data', '--positions', tmp_path / 'where.npy', '--mirror', 'x']
+    words += [*words_of(parts)[3:], '--pixel-size-m', 75e-6]
+    assert run('convert', *words, '--output', tmp_path / 'c.npz') == 0
+    found, given = load_scan(tmp_path / 'c.npz').raw, load_scan(directory).raw
+    np.testing.assert_array_equal(found.diffraction, given.diffraction)
+    scale = np.ptp(given.xcoords) / np.ptp(found.xcoords)
+    np.testing.assert_allclose(scale * np.diff(found.xcoords), np.diff(given.xcoords), atol=1e-4)
+    np.testing.assert_allclose(scale * np.diff(found.ycoords), np.diff(given.ycoords), atol=1e-4)
+    assert run('doctor', '--data-only', directory, '--mirror', 'x') == 1

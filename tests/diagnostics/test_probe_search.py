@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ptycho_engine.diagnostics.probe_search import search_probe
+from ptycho_engine.diagnostics.trials import probe_width
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate.recipe import Recipe
 
@@ -27,3 +28,12 @@ def test_probe_01_and_02_the_focus_is_found(kind, more) -> None:
     # In the square root of counts, so that a flat object predicts the mean pattern.
     counts = np.square(raw.diffraction, dtype=np.float64).sum(axis=(1, 2)).mean()
     assert float((np.abs(modes) ** 2).sum()) == pytest.approx(counts, rel=0.1)
+
+
+def test_probe_03_a_beam_without_overlap_is_not_taken() -> None:
+    """A focus explains each of few patterns by itself; it is left out where wider beams can be."""
+    raw = Recipe(points='5x5', step_px=9, seed=5, defocus_rad=9.0).simulate()
+    blind = np.zeros_like(raw.probeGuess)
+    blind[:, 32, 32] = 1
+    found = search_probe(Scan.from_raw(replace(raw, probeGuess=blind, objectGuess=None)))
+    assert probe_width(replace(raw, probeGuess=found.modes)) > 2 * 9 * 0.8

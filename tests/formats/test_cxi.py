@@ -10,6 +10,7 @@ import pytest
 from ptycho_engine.commands import main
 from ptycho_engine.errors import DataKeyError, DataValueError
 from ptycho_engine.formats.cxi import holds_cxi_patterns, read_cxi_object, read_cxi_scan, write_cxi
+from ptycho_engine.formats.measurement import Geometry
 from ptycho_engine.scan.measured import scan_of_measurement
 from ptycho_engine.scan.scan import load_scan
 from ptycho_engine.scan.written import PROGRAM, write_scan_as
@@ -118,3 +119,13 @@ def test_cxi_05_every_command_takes_one(raw, tmp_path, capsys) -> None:
     said = capsys.readouterr()
     assert 'patterns, probe and positions agree' in ' '.join(said.out.split())
     assert 'probe is estimated from the mean pattern' in ' '.join(said.err.split())
+
+
+def test_cxi_03_a_scan_of_unknown_energy_comes_back_too(raw, tmp_path) -> None:
+    write_by_hand(tmp_path / 'a.cxi', raw)
+    patterns, positions, _ = read_cxi_scan(tmp_path / 'a.cxi')
+    bare = replace(patterns, geometry=Geometry(object_pixel_m=2e-8))
+    write_scan_as(tmp_path / 'b.cxi', scan_of_measurement(bare, positions, None, name='a'))
+    found = scan_of_measurement(*read_cxi_scan(tmp_path / 'b.cxi'), name='b')
+    assert found.product.object_pixel_width_m == 2e-8
+    np.testing.assert_allclose(np.diff(found.raw.xcoords), np.diff(raw.xcoords), atol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,45 @@ class ExportMeta:
     object_center_y_m: float | None = None
     """World y of the middle of the object in metres; None for the scan's own or else 0."""
 
-    def __post_init__(self) -> None:
+    object_pixel_width_m: InitVar[float | None] = None
+    object_pixel_height_m: InitVar[float | None] = None
+    probe_pixel_width_m: InitVar[float | None] = None
+    probe_pixel_height_m: InitVar[float | None] = None
+    """The pixel sizes as the original PtychoPINN names them: width and height are one number here."""
+
+    def __post_init__(
+        self,
+        object_pixel_width_m: float | None,
+        object_pixel_height_m: float | None,
+        probe_pixel_width_m: float | None,
+        probe_pixel_height_m: float | None,
+    ) -> None:
+        object.__setattr__(
+            self,
+            'object_pixel_size_m',
+            _one_size('object', self.object_pixel_size_m, object_pixel_width_m, object_pixel_height_m),
+        )
+        object.__setattr__(
+            self,
+            'probe_pixel_size_m',
+            _one_size('probe', self.probe_pixel_size_m, probe_pixel_width_m, probe_pixel_height_m),
+        )
         for name, value in vars(self).items():
             if name in ('name', 'comments') or value is None:
                 continue
             if not _possible(name, value):
                 raise ProductError(f'{name} is {value}; expected a {_kind(name)} number.')
+
+
+def _one_size(of: str, *stated: float | None) -> float | None:
+    """Return the one size that is stated, whatever name it came by."""
+    sizes = {value for value in stated if value is not None}
+    if len(sizes) > 1:
+        raise ProductError(
+            f'Pixels of the {of} are said to be {" and ".join(f"{size:g}" for size in sorted(sizes))} m wide '
+            'and high; only square pixels are known here, so give one size.'
+        )
+    return sizes.pop() if sizes else None
 
 
 def _kind(name: str) -> str:

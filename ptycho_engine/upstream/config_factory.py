@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import check_integer
+from ..config.checks import check_integer, from_mapping
 from ..config.execution import PyTorchExecutionConfig
 from ..config.inference import InferenceConfig
 from ..config.model import ModelConfig
@@ -72,7 +72,7 @@ def create_training_payload(
     train_data_file: Path | str,
     output_dir: Path | str,
     overrides: Values | None = None,
-    execution_config: PyTorchExecutionConfig | None = None,
+    execution_config: PyTorchExecutionConfig | Values | None = None,
     *,
     command_line: Values | None = None,
 ) -> TrainingPayload:
@@ -86,7 +86,7 @@ def create_training_payload(
         Made where it is missing.
     overrides : mapping, optional
         Settings in either vocabulary; the strongest level. `n_groups` must be here or in `command_line`.
-    execution_config : PyTorchExecutionConfig, optional
+    execution_config : PyTorchExecutionConfig or mapping of its fields, optional
         What it states is the second level.
     command_line : mapping, optional
         Settings of a command line; the third level.
@@ -112,7 +112,7 @@ def create_training_payload(
     test = files.get('test_data_file')
     if test is not None:
         files['test_data_file'] = _existing(test, 'test')
-    execution = execution_config or PyTorchExecutionConfig()
+    execution = _execution(execution_config)
     plain_strong, plain_weak = ({k: v for k, v in d.items() if k not in files} for d in (strong, weak))
     config, applied = resolve_training(overrides=plain_strong, execution=execution, command_line=plain_weak)
     for name, value in files.items():
@@ -176,7 +176,7 @@ def create_inference_payload(
     test_data_file: Path | str,
     output_dir: Path | str,
     overrides: Values | None = None,
-    execution_config: PyTorchExecutionConfig | None = None,
+    execution_config: PyTorchExecutionConfig | Values | None = None,
     *,
     command_line: Values | None = None,
 ) -> InferencePayload:
@@ -211,7 +211,7 @@ def create_inference_payload(
         _groups_as_patterns(translate(values or {}, known, 'InferenceConfig'), model.gridsize)
         for values in (overrides, command_line)
     )
-    execution = execution_config or PyTorchExecutionConfig()
+    execution = _execution(execution_config)
     config, applied = resolve_inference(overrides=strong, execution=execution, command_line=weak)
     run = InferenceSetup(
         **_values(config),
@@ -235,6 +235,12 @@ def create_inference_payload(
         execution_config=execution,
         overrides_applied=applied,
     )
+
+
+def _execution(given: PyTorchExecutionConfig | Values | None) -> PyTorchExecutionConfig:
+    if isinstance(given, Mapping):
+        return from_mapping(PyTorchExecutionConfig, given)
+    return given or PyTorchExecutionConfig()
 
 
 def _groups_as_patterns(values: dict[str, Any], gridsize: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..config.inference import InferenceConfig
 from ..config.model import ModelConfig
 from ..config.setup import InferenceSetup, TrainingSetup
 from ..config.training import TrainingConfig
+from ..errors import ConfigError
 from . import params
 
 __all__ = ['KEY_MAPPINGS', 'params', 'populate_legacy_params', 'update_legacy_dict']
@@ -65,7 +66,17 @@ def populate_legacy_params(tf_config: TrainingConfig | InferenceConfig, force: b
     tf_config : TrainingConfig or InferenceConfig
     force : bool
         Replace without a word what an earlier call wrote; otherwise a warning names what changes.
+
+    Raises
+    ------
+    ConfigError
+        If it is another configuration; ``params.cfg`` stays as it is.
     """
+    if not isinstance(tf_config, TrainingConfig | InferenceConfig):
+        raise ConfigError(
+            f'populate_legacy_params was given {type(tf_config).__name__}; expected a TrainingConfig or an '
+            'InferenceConfig.'
+        )
     fresh: dict[str, Any] = {}
     update_legacy_dict(fresh, tf_config)
     stale = _NAMES & (set(params.cfg) - set(fresh))

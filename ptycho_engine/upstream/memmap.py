@@ -13,6 +13,7 @@ from ..formats.npz_scan import read_npz_scan
 from ..patterns.stack import Patterns
 from ..scan.grouped import GroupedData
 from ..scan.raw_data import RawData
+from .containers import RawDataTorch
 
 __all__ = ['MemmapDatasetBridge']
 
@@ -68,6 +69,18 @@ class MemmapDatasetBridge:
     def diffraction(self) -> Patterns:
         """(n, N, N) float32 amplitudes, not in memory."""
         return self._patterns
+
+    diff3d = diffraction
+
+    @property
+    def npz_path(self) -> Path:
+        """The NPZ file."""
+        return self.path
+
+    @property
+    def raw_data_torch(self) -> RawDataTorch:
+        """The scan, whose groups come as a PyTorch container."""
+        return RawDataTorch(self._raw_data)
 
     def __len__(self) -> int:
         return len(self._raw_data)

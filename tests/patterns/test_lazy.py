@@ -380,6 +380,15 @@ def test_mem_05_what_is_wrong_with_labels_is_said_when_they_are_read(tmp_path):
         RawData.from_file(path)
 
 
+def test_mem_01_a_bridge_has_the_names_of_the_original(tmp_path):
+    raw = small_scan(points=3, size=32)
+    raw.to_file(tmp_path / 'a.npz', compressed=False)
+    bridge = MemmapDatasetBridge(tmp_path / 'a.npz')
+    assert bridge.npz_path == tmp_path / 'a.npz'
+    np.testing.assert_array_equal(bridge.diff3d[2], raw.diffraction[2])
+    assert len(bridge.raw_data_torch) == len(raw)
+
+
 KILLED = """
 import os, signal, sys
 import numpy as np

@@ -422,3 +422,10 @@ def test_dir_08_the_near_field_is_refused(tmp_path, raw):
         file.attrs['far_field'] = False
     with pytest.raises(DataValueError, match=r'p\.h5: far_field of the product is False, but the near field'):
         load_scan(tmp_path / 'p.h5')
+
+
+def test_exchange_01_pixel_sizes_by_the_names_of_the_original():
+    meta = ExportMeta(object_pixel_width_m=2e-8, object_pixel_height_m=2e-8, probe_pixel_width_m=3e-8)
+    assert meta == ExportMeta(object_pixel_size_m=2e-8, probe_pixel_size_m=3e-8)
+    with pytest.raises(ProductError, match='2e-08 and 3e-08 m wide and high; only square pixels'):
+        ExportMeta(object_pixel_width_m=2e-8, object_pixel_height_m=3e-8)

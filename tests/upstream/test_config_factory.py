@@ -18,7 +18,13 @@ from ptycho_engine import (
     reconstruct_from_payload,
     train_from_payload,
 )
-from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig, precedence
+from ptycho_engine.config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+    precedence,
+)
 from ptycho_engine.config.precedence import Level
 from ptycho_engine.config.setup import TrainingSetup
 from ptycho_engine.errors import ConfigError, DataKeyError, DataValueError
@@ -306,3 +312,18 @@ def test_the_names_callers_know_are_in_the_factory():
         *('populate_legacy_params', 'TrainingPayload', 'InferencePayload'),
     ):
         assert hasattr(config_factory, name)
+
+
+def test_cfg_13_another_configuration_deletes_nothing(data, tmp_path):
+    create_training_payload(data, tmp_path, {'n_groups': 4})
+    before = dict(params.cfg)
+    with pytest.raises(ConfigError, match=r'was given ModelConfig; expected a TrainingConfig'):
+        populate_legacy_params(ModelConfig())
+    assert params.cfg == before
+
+
+def test_cfg_08_an_execution_may_be_a_mapping(data, tmp_path):
+    payload = create_training_payload(data, tmp_path, {'n_groups': 4}, {'accelerator': 'cpu'})
+    assert payload.execution_config == PyTorchExecutionConfig(accelerator='cpu')
+    with pytest.raises(ConfigError, match=r"no field 'acelerator'; did you mean 'accelerator'"):
+        create_training_payload(data, tmp_path, {'n_groups': 4}, {'acelerator': 'cpu'})

@@ -6,6 +6,8 @@ read back through the commands.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import tifffile
 pytest.importorskip('ptychodus.api.diffraction')
 
 from ptychodus.plugins.cxi_file import CXIDiffractionFileReader, CXIProductFileIO
+from releases import SUPPORTED, environment_of, unpack
 from scan_maker import DETECTOR_PIXEL_M, ENERGY_EV, simulated_scan, write_scan
 
 from ptycho_engine.commands import main
@@ -264,3 +267,25 @@ def test_reader_06_what_ends_early_is_said(measured: Measured, tmp_path: Path) -
     (tmp_path / 'run7_5.tif').write_bytes((tmp_path / 'run7_6.tif').read_bytes()[:3000])
     with pytest.raises(DataValueError, match=r'cannot be read'):
         read_patterns(tmp_path / 'run7_3.tif').counts[:]
+
+
+@pytest.mark.parametrize('release', [release for release in SUPPORTED if release != '1.7.0'])
+def test_reader_01_in_the_other_releases(
+    release: str, measured: Measured, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """READER-01 in 1.5 and 1.6, whose readers and metadata have other names."""
+    tree = unpack(release, tmp_path / 'tree', plugin=False)
+    for write, name in ((npy_frames, 'npy.npz'), (csaxs, 'csaxs.npz')):
+        words = [*write(tmp_path, measured), '--probe', str(measured.folder / 'probe.npy')]
+        done = subprocess.run(
+            [sys.executable, '-m', 'ptycho_engine', 'convert', *words, '--output', name],
+            cwd=tmp_path,
+            env=environment_of(tree, environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = load_scan(tmp_path / name).raw
+        np.testing.assert_allclose(np.square(found.diffraction), measured.counts, rtol=1e-5, atol=1e-3)
+        assert found.metadata['probe_energy_eV'] == pytest.approx(ENERGY_EV)

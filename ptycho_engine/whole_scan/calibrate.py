@@ -32,9 +32,9 @@ __all__ = ['Calibrator']
 
 logger = logging.getLogger('ptychopinn.calibrate')
 
-FAR, NEAR = 1.3, 1.1
-"""Deviance in units of photon noise (:attr:`~.held_out.Fit.unexplained`): up to the first, an image that was
-found without calibration is taken to explain its patterns; below the second, one that was found with it."""
+FAR = 1.3
+"""Deviance in units of photon noise (:attr:`~.held_out.Fit.unexplained`) up to which an image is taken to
+explain its patterns."""
 
 SURE = 4.0
 """Standard errors over the patterns by which a part must lower the held-out deviance."""
@@ -55,8 +55,11 @@ SEARCH_PATTERNS = 64
 TRIAL = 4, 4, 4, 2, 1
 """Subsets of each sweep with a part beside the object, before parts are compared."""
 
-REFINED, AGAIN = (4,) * 18 + (2,) * 5 + (1,) * 6, (4,) * 10 + (2,) * 4 + (1,) * 6
-"""Subsets of the sweeps with all parts that were kept, and of those after them as long as they help."""
+REFINED = (4,) * 12 + (2,) * 4 + (1,) * 4
+OF_PROBES = (4,) * 24 + (2,) * 4 + (1,) * 6
+AGAIN = (4,) * 8 + (2,) * 3 + (1,) * 4
+"""Subsets of the sweeps with all parts that were kept, with a probe among them, and of those after them as
+long as they help."""
 
 WITHOUT_SUBSETS = 3
 """Times as many sweeps where the scan is too sparse for subsets."""
@@ -84,13 +87,12 @@ OPTIONS = {
 """What is tried, and the part of the setting that it belongs to."""
 
 
-MOSTLY = 0.6
-"""Part of what is beyond noise: a part of few unknowns that takes away so much is the one."""
+MOSTLY = 0.7
+"""Part of what is beyond noise: a part of the experiment that takes away so much is kept, as those that come
+after it move more."""
 
 LARGELY, MOST_FURTHER = 0.3, 3
 """Where no part takes away so much in a trial, so many go on before they are compared."""
-
-FEW_UNKNOWNS = 'background', 'intensities'
 
 
 @dataclass
@@ -188,7 +190,7 @@ class Calibrator:
             state = yield from self._to_the_end(found[best])
             level = self._unexplained(state)
             logger.debug('kept %s: %.4g, %.3f of noise', best, state.deviance.mean(), level)
-            if level < NEAR:
+            if level < FAR:
                 break
         return state
 
@@ -202,7 +204,7 @@ class Calibrator:
             logger.debug('%s: %.4g', option, trial.deviance.mean())
             if self._surely(alike, trial):
                 found[option] = trial
-                if option in FEW_UNKNOWNS and self._taken(alike, trial) > MOSTLY:
+                if self._taken(alike, trial) > MOSTLY:
                     break
         if len(found) > 1 and max(self._taken(alike, trial) for trial in found.values()) < LARGELY:
             # Too little to tell them apart: the best ones go on.
@@ -317,7 +319,8 @@ class Calibrator:
 
     def _to_the_end(self, state: _State) -> Generator[Event, None, _State]:
         """Sweep on with all that was kept until little changes."""
-        found = yield from self._refined(state, self._kept, REFINED)
+        probes = 'probe' in self._kept or 'modes' in self._kept
+        found = yield from self._refined(state, self._kept, OF_PROBES if probes else REFINED)
         for _ in range(MOST_AGAIN):
             further = yield from self._refined(found, self._kept, AGAIN)
             gone = float(found.deviance.mean() - further.deviance.mean())

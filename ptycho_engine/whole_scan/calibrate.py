@@ -7,7 +7,7 @@ kept before the others are tried again: what one part explains better is not lef
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +22,10 @@ from ..physics.descent import AcceleratedDescent
 from ..physics.detector import unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
-from .coarse_search import ALWAYS_FINER, SEARCHED, Change, changed, middle_patterns
+from .coarse_search import SEARCHED, best_change, changed
+from .corrections import phrases
 from .course import Course, Sweeps
-from .held_out import fit_and_noise, scan_patterns
+from .held_out import fit_and_noise
 from .paired import paired_difference
 from .scan_model import PreparedScan
 
@@ -49,9 +50,6 @@ take away beyond another."""
 PLAINLY = 4.0
 """Deviance in units of photon noise from which on an image that has only begun is wrong already."""
 
-SEARCH_PATTERNS = 64
-"""Patterns of a sample that tells focus and axes."""
-
 TRIAL = 4, 4, 4, 2, 1
 """Subsets of each sweep with a part beside the object, before parts are compared."""
 
@@ -73,9 +71,6 @@ FAINTEST_BACKGROUND = 0.03
 MOST_AGAIN, LEAST_AGAIN = 4, 0.01
 """Times that it is refined again, and what it must take away, in units of photon noise, to go on."""
 
-AXES_SHARE = 0.3
-"""Part of the moves of positions up to which what is no linear map of them is not worth words."""
-
 OPTIONS = {
     'background': 'background',
     'intensities': 'intensities',
@@ -91,8 +86,9 @@ MOSTLY = 0.7
 """Part of what is beyond noise: a part of the experiment that takes away so much is kept, as those that come
 after it move more."""
 
-LARGELY, MOST_FURTHER = 0.3, 3
-"""Where no part takes away so much in a trial, so many go on before they are compared."""
+SLIGHTLY, LARGELY, MOST_FURTHER = 0.08, 0.3, 3
+"""Where the best part takes away more than the first but less than the second in a trial, so many go on
+before they are compared."""
 
 
 @dataclass
@@ -206,7 +202,8 @@ class Calibrator:
                 found[option] = trial
                 if self._taken(alike, trial) > MOSTLY:
                     break
-        if len(found) > 1 and max(self._taken(alike, trial) for trial in found.values()) < LARGELY:
+        most = max((self._taken(alike, trial) for trial in found.values()), default=0.0)
+        if len(found) > 1 and SLIGHTLY < most < LARGELY:
             # Too little to tell them apart: the best ones go on.
             alike = yield from self._refined(alike, self._kept, AGAIN)
             for option in sorted(found, key=lambda option: float(found[option].deviance.mean()))[
@@ -288,32 +285,16 @@ class Calibrator:
         return _State(course, experiment.patterns, physics, found, physics.held_out_each(found))
 
     def _searched(self, state: _State, option: str) -> Generator[Event, None, _State]:
-        """Return the state that a coarse change leads to, by what a few sweeps make of a sample."""
-        members = middle_patterns(state.patterns, SEARCH_PATTERNS)
-        sample = state.course.prepared.of_experiment(state.patterns).part(members)
-        plain = scan_patterns(sample, None)
-        reached: dict[Change, float] = {}
+        """Return the state that a coarse change leads to, where one helps."""
 
-        def attempt(change: Change) -> Generator[Event, None, None]:
-            prepared = sample.of_experiment(changed(plain, option, change))
-            course = Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
-            yield from course.start()
-            reached[change] = course.physics.held_out(course.current)
+        def course_of(prepared: PreparedScan) -> Course:
+            return Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
 
-        zero, coarse, finer = SEARCHED[option]
-        for change in (zero, *coarse):
-            yield from attempt(change)
-        middle = min(reached, key=reached.__getitem__)
-        if middle != zero or option == ALWAYS_FINER:
-            for step in finer:
-                yield from attempt(tuple(a + b for a, b in zip(middle, step, strict=True)))
-        logger.debug('%s %s', option, {change: round(value, 3) for change, value in reached.items()})
-        best = min(reached, key=reached.__getitem__)
-        if best == zero:
+        best = yield from best_change(state.course, state.patterns, option, course_of)
+        if best is None:
             return state
         patterns = changed(state.patterns, option, best)
-        prepared = state.course.prepared.of_experiment(patterns)
-        course = Course(prepared, self._backend, self._config, self._sweeps, patterns.held_out)
+        course = course_of(state.course.prepared.of_experiment(patterns))
         yield from course.start()
         return self._state(course)
 
@@ -352,7 +333,7 @@ class Calibrator:
 
     def _tell(self, first: Course) -> None:
         """Put what was corrected into words."""
-        self.phrases = tuple(_phrases(first.prepared, self.course.prepared))
+        self.phrases = tuple(phrases(first.prepared, self.course.prepared))
         for phrase in self.phrases:
             logger.info('Calibrated: %s.', phrase)
 
@@ -365,39 +346,3 @@ def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt
     return np.stack(
         [np.resize(row, held_out.shape[1]) if len(row) else held_out[i] for i, row in enumerate(kept)]
     )
-
-
-def _phrases(before: PreparedScan, after: PreparedScan) -> Iterator[str]:
-    masked = int((before.good & ~after.good).sum())
-    if masked:
-        yield f'{masked} bad pixel{"s" if masked > 1 else ""} of the detector left out'
-    if after.background is not None:
-        yield f'a background of {after.background.mean():.3g} counts per pixel'
-    if after.intensity is not None:
-        least, most = after.intensity.min(), after.intensity.max()
-        yield f'beam intensities from {least:.2g} to {most:.2g} of their mean'
-    old, new = before.illumination.probe, after.illumination.probe
-    if len(old) != len(new):
-        yield f'{len(new)} incoherent modes of the probe'
-    elif not np.array_equal(before.scan.raw.probeGuess, after.scan.raw.probeGuess):
-        likeness = abs(np.vdot(old, new)) / (np.linalg.norm(old) * np.linalg.norm(new))
-        yield f'the probe (overlap with that of the file {likeness:.2f})'
-    moved = np.stack(
-        [after.scan.raw.ycoords - before.scan.raw.ycoords, after.scan.raw.xcoords - before.scan.raw.xcoords]
-    )
-    if moved.any():
-        yield _moves(np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords]), moved)
-
-
-def _moves(place: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]) -> str:
-    """Put moves (2, n) of positions [y, x] into words: those of the axes, where they are most of them."""
-    length = np.sqrt((moved**2).sum(axis=0).mean())
-    place = place - place.mean(axis=1, keepdims=True)
-    matrix = moved @ np.linalg.pinv(place)
-    if np.sqrt(((moved - matrix @ place) ** 2).sum(axis=0).mean()) > AXES_SHARE * length:
-        return f'positions by {length:.2g} px (root mean square)'
-    linear = np.eye(2) + matrix
-    turned = np.rad2deg(np.arctan2(linear[0, 1] - linear[1, 0], np.trace(linear)))
-    rows, columns = 100 * np.linalg.norm(linear, axis=0)
-    axes = f'turned by {turned:.2g}°, steps {columns:.4g} % as long along x and {rows:.4g} % along y'
-    return f'the axes of the scan ({axes}; positions by {length:.2g} px, root mean square)'

@@ -202,7 +202,7 @@ MUTANTS = (
         'LEAST_OVERLAP = 0.8',
         ('whole_scan/test_uncertainty.py',),
     ),
-    Mutant('whole_scan/uncertainty.py', 'phase=0.0313', 'phase=0.015', ('whole_scan/test_uncertainty.py',)),
+    Mutant('whole_scan/uncertainty.py', 'phase=0.00756', 'phase=0.03', ('whole_scan/test_uncertainty.py',)),
     Mutant(
         'whole_scan/uncertainty.py',
         'AVERAGED_PX = 4.0',

@@ -63,7 +63,7 @@ WITHOUT_SUBSETS = 3
 """Times as many sweeps where the scan is too sparse for subsets."""
 
 MOMENTUM, PROBE_GAIN = 0.85, 2.0
-"""Of the experiment, from one subset to the next (:class:`~..physics.experiment.ExperimentRefinement`)."""
+"""Of the experiment, from one subset to the next (:class:`~..physics.calibration.ExperimentRefinement`)."""
 
 FAINTEST_BACKGROUND = 0.03
 """Counts per pixel below which there is none: it is beside the likelihood's own (``BACKGROUND``)."""

@@ -47,7 +47,7 @@ class Shares:
     overlap, they do not bring it all the way from the flat start to the truth."""
 
 
-WITH_PRIOR = Shares(noise=0.117, prior=0.802, edges=7.67, phase=0.0313)
+WITH_PRIOR = Shares(noise=0.12, prior=1.17, edges=3.72, phase=0.00756)
 """Of an image in which the learned prior took part."""
 
 PHYSICS_ALONE = Shares(noise=0.136, prior=0.0, edges=11.8, phase=0.0371)

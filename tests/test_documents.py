@@ -1,5 +1,6 @@
 """What the README and the pages of docs/ show works as it stands, with fewer epochs."""
 
+import bz2
 import os
 import re
 import shlex
@@ -100,23 +101,39 @@ def test_the_shell_examples_run(inside):
 
 
 MEASURED = ROOT.parent / 'shared' / 'data' / 'aps26id_gold_20frames.npz'
+STAR = MEASURED.with_name('siemens-star-small.npz.bz2')
+
+
+def run_console(block: str, *, extra: dict[str, list[str]] | None = None) -> None:
+    """Run the commands of a block; `extra` has more words for some of them."""
+    for line in block.replace('\\\n', ' ').splitlines():
+        program, *words = shlex.split(line)
+        assert program == 'ptychopinn'
+        assert main([*words, *(extra or {}).get(words[0], []), '--quiet']) == 0, words
 
 
 @pytest.mark.skipif(not MEASURED.is_file(), reason='the measured frames are not on this machine')
 def test_the_measured_example_runs(tmp_path, monkeypatch):
-    """Those of docs/measured.md, on the frames that do not come with the project."""
+    """The gold of docs/measured.md, whose frames do not come with the project."""
     shutil.copy(MEASURED, tmp_path)
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks('console', ROOT / 'docs' / 'measured.md')
-    for line in block.replace('\\\n', ' ').splitlines():
-        program, *words = shlex.split(line)
-        assert program == 'ptychopinn'
-        assert main([*words, '--quiet']) == 0, words
+    gold, _ = blocks('console', ROOT / 'docs' / 'measured.md')
+    run_console(gold)
     with h5py.File('image/product.h5') as file:
         phase = np.angle(file['object'][0])
         assert phase.shape == tuple(file['object'].shape[1:])
         # Branches of gold stand 1.5 rad off what is around them.
         assert np.ptp(phase[60:110, 60:100]) > 1
+
+
+@pytest.mark.skipif(not STAR.is_file(), reason='the measured frames are not on this machine')
+def test_the_measured_star_runs(tmp_path, monkeypatch):
+    """The star of docs/measured.md, by a part of its patterns and uncalibrated: all of it takes minutes."""
+    (tmp_path / 'siemens-star-small.npz').write_bytes(bz2.decompress(STAR.read_bytes()))
+    monkeypatch.chdir(tmp_path)
+    _, star = blocks('console', ROOT / 'docs' / 'measured.md')
+    run_console(star, extra={'reconstruct': ['--n-subsample', '40', '--calibrate', 'off']})
+    assert Path('star/product.h5').is_file()
 
 
 def test_the_batch_example_runs(inside):

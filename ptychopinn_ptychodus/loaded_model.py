@@ -143,7 +143,8 @@ class LoadedModel:
         if self.deviance is not None:
             trained += f' to deviance {self.deviance:.3g}'
         if self.is_packaged:
-            gain = f'; {epochs} of training by {self.backend} made it no better' if self.epochs else ''
+            # That of the package has no probe: it was trained on no scan.
+            gain = f'; {epochs} of training by {self.backend} made it no better' if self.probe.size else ''
             return printable(f'{self.path.name}: {PRIOR}, for patterns of any size{gain}.')
         if self.of_objects:
             return printable(f'{self.path.name}: learned prior for patterns of any size, {trained}.')

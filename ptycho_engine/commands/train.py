@@ -204,7 +204,7 @@ def _measured(options: argparse.Namespace) -> list[Scan]:
         scan
         for path in options.inputs
         for scan in (
-            [opened.load(path)] if opened.is_foreign(path) else load_training_scans(path, opened.load)
+            [opened.load(path)] if opened.is_foreign(path) else load_training_scans(path, load=opened.load)
         )
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -384,12 +385,20 @@ def find_training_scans(path: Path | str) -> list[Path]:
     return sorted([*archives, *files]) or sorted(pairs)
 
 
-def load_training_scans(path: Path | str, load: Callable[[Path], Scan] = load_scan) -> list[Scan]:
+def load_training_scans(
+    path: Path | str,
+    *,
+    verify: bool = False,
+    domain: str | None = None,
+    nphotons: float | None = None,
+    load: Callable[[Path], Scan] | None = None,
+) -> list[Scan]:
     """Load what a training directory holds.
 
     That is the pair ``diffraction.h5`` and ``product.h5``; else its NPZ files, the HDF5 training data of
     Ptychodus and the products that hold their patterns; else the pairs in its folders. A path to one file is
-    accepted too. What is taken from a directory is said in the log. `load` loads one of them.
+    accepted too. What is taken from a directory is said in the log. `verify`, `domain` and `nphotons` are as
+    for :func:`load_scan`; `load` takes its place.
 
     Raises
     ------
@@ -414,4 +423,5 @@ def load_training_scans(path: Path | str, load: Callable[[Path], Scan] = load_sc
             'as written by "Export Training Data", or products with their patterns, or folders with such a '
             'pair.'
         )
-    return [load(item) for item in found]
+    one = load or partial(load_scan, verify=verify, domain=domain, nphotons=nphotons)
+    return [one(item) for item in found]

@@ -90,11 +90,9 @@ def test_verify_04_every_command_that_reads_scans_can_check_them(npz, tmp_path, 
     words = {
         'prepare': ['--output', str(tmp_path / 'y.npz')],
         'train': ['--output', str(tmp_path / 'model'), '--epochs', '1'],
-        'reconstruct': ['--output', str(tmp_path / 'out'), '--model', str(tmp_path / 'model')],
+        'reconstruct': ['--output', str(tmp_path / 'out')],
         'doctor': ['--data-only'],
     }
-    if command == 'reconstruct':
-        monkeypatch.setattr('ptycho_engine.commands.reconstruct.load_model', lambda path: None)
     assert main([command, str(npz), *words[command], '--verify']) in (1, 2)
     said = capsys.readouterr()
     assert "'diffraction' is damaged" in ' '.join((said.out + said.err).split())

@@ -50,7 +50,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
 def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, name: str) -> QWidget:
     session, has_network = library.session, name != PHYSICS.casefold()
     views = parameter_views()
-    settings = session.settings
+    settings, defaults = session.settings, ReconstructorSettings.with_defaults()
     shown, advanced = (views.ParameterViewBuilder(file_dialog_factory) for _ in range(2))
     shown.add_view_controller_to_top(ForecastView(session, library.algorithm(name)))
     if has_network:
@@ -58,7 +58,8 @@ def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, name: str) -> Q
     by_architecture = []
     for setting in SETTINGS:
         if setting.row is not None and setting.shown_by(name):
-            view = _view(views, setting, setting.row, settings, file_dialog_factory)
+            tip = settings.tool_tip(setting, defaults)
+            view = _view(views, setting, setting.row, settings, tip, file_dialog_factory)
             builder = advanced if setting.row.advanced else shown
             builder.add_view_controller(view, setting.row.label, group=setting.row.group)
             if setting.architecture:
@@ -73,9 +74,11 @@ def _build(library: PtychoPINNLibrary, file_dialog_factory: Any, name: str) -> Q
     return widget
 
 
-def _view(views: Any, setting: Setting, row: Row, settings: ReconstructorSettings, dialogs: Any) -> Any:
+def _view(
+    views: Any, setting: Setting, row: Row, settings: ReconstructorSettings, tip: str, dialogs: Any
+) -> Any:
     """Return the view controller of a setting."""
-    parameter, tip = settings.parameter(setting), settings.tool_tip(setting)
+    parameter = settings.parameter(setting)
     match row.kind:
         case 'number':
             return views.SpinBoxParameterViewController(parameter, tool_tip=tip)

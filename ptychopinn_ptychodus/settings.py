@@ -131,9 +131,6 @@ class ReconstructorSettings:
                 value = None
             if cnn or setting.architecture != 'cnn':
                 values[name] = value
-            elif isinstance(value, bool) and configuration is TrainingConfig:
-                # The prior works on the object; probe and scale are the solver's.
-                values[name] = False
         return values
 
     def parameter(self, setting: Setting) -> Parameter[Any]:
@@ -251,15 +248,15 @@ class ReconstructorSettings:
             if self.parameter(setting).get_value() != defaults.parameter(setting).get_value()
         ]
 
-    def tool_tip(self, setting: Setting) -> str:
+    def tool_tip(self, setting: Setting, defaults: ReconstructorSettings) -> str:
         """Return the tool tip of a setting that has a row: what it means, then its limits and default."""
         assert setting.row is not None
-        text = f'{setting.row.tip}\n{self._range(setting)}'
+        text = f'{setting.row.tip}\n{self._range(setting, defaults)}'
         # Qt does not wrap a tool tip by itself.
         return '\n'.join(textwrap.fill(line, TIP_WIDTH) for line in text.splitlines())
 
-    def _range(self, setting: Setting) -> str:
-        parameter, default = self.parameter(setting), self.with_defaults().parameter(setting).get_value()
+    def _range(self, setting: Setting, defaults: ReconstructorSettings) -> str:
+        parameter, default = self.parameter(setting), defaults.parameter(setting).get_value()
         if isinstance(default, bool):
             return f'Default: {"on" if default else "off"}.'
         if isinstance(default, str):

@@ -310,7 +310,8 @@ def test_choices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tool_tips_say_limits_and_default(settings: ReconstructorSettings) -> None:
     """API-61."""
-    tips = {each.row.label: settings.tool_tip(each) for each in SETTINGS if each.row}
+    defaults = ReconstructorSettings.with_defaults()
+    tips = {each.row.label: settings.tool_tip(each, defaults) for each in SETTINGS if each.row}
     assert tips['Grid size:'].endswith('From 1 to 5; default 1.')
     assert tips['Refine [iterations]:'].endswith('At least 0; default 25.')
     assert tips['Joint object:'].endswith('Default: on.')

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..patterns.inpainting import Inpainter
+from ..patterns.inpainting import filled_counts
 from ..physics.probe_estimate import estimate_probe
 from ..scan.centring import mean_counts
 from ..scan.pretreatment import crop_scan
@@ -78,11 +78,11 @@ def search_probe(scan: Scan) -> FoundProbe:
     DataValueError
         If the patterns are dark.
     """
-    light = _mean(scan.raw)
+    light = filled_counts(mean_counts(scan.raw), scan.raw.bad_pixels)
     size = scan.raw.N
     small = _searched(scan)
     growth = (size / small.N) ** 2
-    mean = _mean(small)
+    mean = filled_counts(mean_counts(small), small.bad_pixels)
     part = compact_part(small, PATTERNS)
     judged: dict[float, float] = {}
 
@@ -113,7 +113,7 @@ def uncornered(scan: Scan) -> Scan:
     Of files of other programs the patterns tell: it is where the centre of mass of their mean, their edges
     joined, lies.
     """
-    mean = _mean(scan.raw)
+    mean = filled_counts(mean_counts(scan.raw), scan.raw.bad_pixels)
     size = scan.raw.N
     turn = np.exp(2j * np.pi * np.arange(size) / size)
     centres = [np.angle((mean.sum(axis=axis) * turn).sum()) / (2 * np.pi) for axis in (1, 0)]
@@ -173,13 +173,3 @@ def _judge(part: RawData, mean: npt.NDArray[np.float64], curvature: float, itera
     """Return the held-out deviance relative to noise of a fit with this curvature."""
     trial = replace(part, probeGuess=estimate_probe(mean, curvature))
     return TrialFit(trial, Reading().freeing('probe').free).run(iterations).judge().ratio
-
-
-def _mean(raw: RawData) -> npt.NDArray[np.float64]:
-    """Return the mean counts (N, N), bad pixels filled."""
-    mean = mean_counts(raw)
-    if raw.bad_pixels is not None and raw.bad_pixels.any():
-        modulus = np.sqrt(mean).astype(np.float32)
-        Inpainter(raw.bad_pixels).fill(modulus)
-        mean = np.square(modulus, dtype=np.float64)
-    return mean

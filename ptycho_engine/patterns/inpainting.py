@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import splu
 
-__all__ = ['Inpainter']
+__all__ = ['Inpainter', 'filled_counts']
 
 
 class Inpainter:
@@ -51,3 +51,14 @@ def _grid_laplacian(shape: tuple[int, ...]) -> csr_matrix:
         (ones, (np.concatenate([first, second]), np.concatenate([second, first]))), (index.size, index.size)
     )
     return csr_matrix(diags(np.asarray(joined.sum(axis=1)).ravel()) - joined)
+
+
+def filled_counts(
+    counts: npt.NDArray[np.float64], bad: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.float64]:
+    """Return counts (N, N) with their bad pixels filled, which is done for their roots, the amplitudes."""
+    if bad is None or not bad.any():
+        return counts
+    modulus = np.sqrt(counts).astype(np.float32)
+    Inpainter(bad).fill(modulus)
+    return np.square(modulus, dtype=np.float64)

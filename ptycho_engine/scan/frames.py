@@ -9,7 +9,7 @@ from ..errors import DataValueError
 from ..formats.product import ProductData
 from ..patterns.detector_mask import survey
 from ..patterns.frame_stack import StoredStack
-from ..patterns.inpainting import Inpainter
+from ..patterns.inpainting import filled_counts
 from ..patterns.stack import Patterns
 from ..patterns.units import decide_units
 from ..physics.geometry import ObjectGrid, wavelength_m
@@ -120,9 +120,4 @@ def _mean_counts(patterns: Patterns, bad: npt.NDArray[np.bool_] | None) -> npt.N
     total = np.zeros(patterns.shape[1:])
     for index in range(len(patterns)):
         total += np.square(patterns[index], dtype=np.float64)
-    mean = total / len(patterns)
-    if bad is not None:
-        modulus = np.sqrt(mean, dtype=np.float32)
-        Inpainter(bad).fill(modulus)
-        mean = np.square(modulus, dtype=np.float64)
-    return mean
+    return filled_counts(total / len(patterns), bad)

@@ -212,7 +212,7 @@ def address(id_: Any) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _has_endless_heap(descriptor: int, state: FileState) -> bool:
-    """Return whether a heap of texts in an open file holds free space of no size.
+    """Return whether the objects of a heap of texts in an open file lead to one over which no step is made.
 
     HDF5 steps over the objects of a heap by their sizes, and would not move on. The heap begins with its
     signature, version and size (8 bytes); an object has a number (2 bytes, 0 for free space), 6 bytes of no
@@ -242,8 +242,9 @@ def _is_endless(data: bytes, start: int) -> bool:
     while place + OBJECT_BYTES <= min(end, len(data)):
         number = int.from_bytes(data[place : place + 2], 'little')
         size = int.from_bytes(data[place + 8 : place + OBJECT_BYTES], 'little')
-        if number == 0:
-            # Its size is that of all that is left, this description included.
-            return size == 0
-        place += OBJECT_BYTES + (size + 7) // 8 * 8
+        # The size of free space counts its description, and what follows it is stepped over as well.
+        step = size if number == 0 else OBJECT_BYTES + (size + 7) // 8 * 8
+        if step % 2**64 == 0:
+            return True
+        place += step
     return False

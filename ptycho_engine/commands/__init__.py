@@ -161,13 +161,16 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
     # Ahead of the sub-command there are only flags without a value.
     parser = build_parser(next((word for word in words if word in COMMANDS), ''))
-    options, unknown = parser.parse_known_args(words, argparse.Namespace(words=words))
+    options = argparse.Namespace(words=words)
+    _, unknown = parser.parse_known_args(words, options)
     if unknown:
         options.parser.refuse(unknown[0])
     level = logging.WARNING if options.quiet else logging.INFO
     logging.basicConfig(level=level, handlers=[LogHandler()], force=True)
     for noisy in ('matplotlib', 'lightning_fabric', 'h5py'):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for line in getattr(options, 'told', []):
+        logging.getLogger('ptychopinn.commands').info('%s', line)
     return options
 
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import logging
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from ..config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ..config.describe import FieldInfo, describe, parse_text
 from ..config.execution import INFERENCE_ONLY, OVERRIDING, TRAINING_ONLY
-from ..config.files import SECTIONS, read_sections, write_sections
+from ..config.files import SECTIONS, write_sections
 from ..config.precedence import resolve_inference, resolve_training
 from ..errors import ConfigError
 from ..patterns.units import DOMAINS, MeasurementDomain
 from ..printable import printable
+from .original_words import SHORT_NAMES, flag_of, read_config, restate
 from .paragraph import complain
 
 __all__ = [
@@ -40,8 +42,7 @@ __all__ = [
     'write_settings',
 ]
 
-SHORT_NAMES = {'nepochs': 'epochs', 'n_groups': 'groups', 'n_filters_scale': 'filters-scale'}
-"""Flags that are known by another name than their field's."""
+logger = logging.getLogger('ptychopinn.commands')
 
 MAIN_TRAINING = (
     *('gridsize', 'n_filters_scale', 'model_type', 'architecture'),
@@ -65,8 +66,25 @@ NOT_STATED: Any = object()
 class CommandParser(argparse.ArgumentParser):
     """A parser whose complaints are one sentence, with the nearest word for an unknown one."""
 
+    original_of: str | None = None
+    """The command whose flags of the original PtychoPINN are understood too; None for no such command."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as any parser does, what the original says in our words; `told` keeps what that was."""
+        told: list[str] = []
+        if self.original_of is not None and args is not None:
+            try:
+                restated = restate(args, self, self.original_of)
+            except ConfigError as error:
+                self.error(str(error))
+            args, told = restated.words, restated.told
+        options, unknown = super().parse_known_args(args, namespace)
+        if told:
+            options.told = told
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and leave with status 2."""
@@ -116,7 +134,7 @@ class _HelpAll(argparse.Action):
         parser.exit()
 
 
-def add_settings(parser: argparse.ArgumentParser, command: str) -> None:
+def add_settings(parser: CommandParser, command: str) -> None:
     """Add ``--config``, ``--help-all`` and a flag for every field that `command` has a use for.
 
     Parameters
@@ -124,6 +142,7 @@ def add_settings(parser: argparse.ArgumentParser, command: str) -> None:
     parser : ArgumentParser
     command : {'train', 'reconstruct'}
     """
+    parser.original_of = command
     parser.add_argument(
         '--config',
         type=Path,
@@ -189,7 +208,7 @@ def in_flags(sentence: str) -> str:
     """Restate a sentence about fields of configurations in the names of their flags."""
     return re.sub(
         r'\b(?:Model|Training|Inference|PyTorchExecution)Config\.(\w+)',
-        lambda match: '--' + SHORT_NAMES.get(match[1], match[1].replace('_', '-')),
+        lambda match: flag_of(match[1]),
         sentence,
     )
 
@@ -234,6 +253,8 @@ class Settings:
     """What a command line and its settings file state, by section and field."""
 
     sections: dict[str, dict[str, Any]]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Files that a settings file of the original PtychoPINN names."""
 
     @property
     def execution(self) -> PyTorchExecutionConfig:
@@ -275,9 +296,13 @@ def read_settings(options: argparse.Namespace) -> Settings:
         section, _, field = name.partition('.')
         if field and value is not NOT_STATED:
             flags[section][field] = value
-    sections = flags
+    sections: dict[str, dict[str, Any]] = flags
+    files: Mapping[str, Path] = {}
     if options.config is not None:
-        in_file = read_sections(options.config, USED[options.command])
+        network = flags['model'].get('architecture')
+        in_file, files, told = read_config(options.config, USED[options.command], network)
+        for line in told:
+            logger.info('%s', line)
         # A flag wins over every statement of the file about the same thing.
         stated = {field for section in flags.values() for field in section}
         if 'batch_size' in flags['inference']:
@@ -289,7 +314,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
         }
     execution = sections['execution']
     execution['enable_progress_bar'] = execution.get('enable_progress_bar', True) and not options.quiet
-    return Settings(sections)
+    return Settings(sections, files)
 
 
 def write_settings(path: Path, configs: Sequence[Any], words: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ from ..scoring.scores import require_comparable, scan_box
 from .evaluate import TABLES, report_scores, unique
 from .inputs import Opening, add_inputs, opening
 from .interrupt import stop_on_interrupt
-from .options import add_settings, read_settings
+from .options import CommandParser, add_settings, read_settings
 from .paragraph import say
 
 PRODUCT = 'product.h5'
@@ -73,7 +73,7 @@ FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
 COMMAND = 'ptychopinn reconstruct'
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the options of ``ptychopinn reconstruct``."""
     parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='the scans')
     parser.add_argument(

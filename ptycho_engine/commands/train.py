@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from ..training.train import train
 from ..training.universal import EPOCH_STEPS, train_universal
 from .inputs import add_inputs, opening
 from .interrupt import stop_on_interrupt
-from .options import add_settings, read_settings, write_settings
+from .options import CommandParser, add_settings, read_settings, write_settings
 from .paragraph import say
 
 SETTINGS_FILE = 'train.toml'
@@ -57,10 +57,10 @@ MODELS_SAVED = 10
 """Times the size of the weights: model, and two checkpoints with weights, best weights and two moments."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the options of ``ptychopinn train``."""
     parser.add_argument('inputs', nargs='*', type=Path, metavar='INPUT', help='scans to train on')
-    parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='for wts.h5.zip')
+    parser.add_argument('--output', type=Path, metavar='DIR', help='for wts.h5.zip; to be given')
     parser.add_argument(
         '--resume',
         action='store_true',
@@ -132,6 +132,7 @@ def run(options: argparse.Namespace) -> None:
     """Train and save."""
     settings = read_settings(options)
     config, execution = settings.training(), settings.execution
+    _add_files(options, settings.files)
     if options.universal:
         _make_prior(options, config, execution)
         return
@@ -153,6 +154,17 @@ def run(options: argparse.Namespace) -> None:
     say(f'Saved the model to {saved}, and the settings to {SETTINGS_FILE} beside it.')
     if stopped is not None:
         raise stopped
+
+
+def _add_files(options: argparse.Namespace, named: Mapping[str, Path]) -> None:
+    """Take scan and output directory from a settings file of the original where flags do not say them."""
+    if not (options.inputs or options.simulate_from or options.universal):
+        found = named.get('train_data_file') or named.get('ptycho_dir')
+        options.inputs = [found] if found is not None else []
+    if options.output is None:
+        options.output = named.get('output_dir')
+    if options.output is None:
+        raise ConfigError('--output is missing; give the directory for the model.')
 
 
 def _make_prior(

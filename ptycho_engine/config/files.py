@@ -27,8 +27,10 @@ from .training import TrainingConfig
 
 __all__ = [
     'SECTIONS',
+    'checked_sections',
     'load_config',
     'read_sections',
+    'read_values',
     'save_config',
     'to_values',
     'write_sections',
@@ -73,7 +75,7 @@ def load_config(path: Path | str, cls: type[T]) -> T:
         If the file cannot be read, or has an unknown field or an illegal value; the sentence names them.
     """
     path = Path(path)
-    values = _read(path)
+    values = read_values(path)
     nested = {}
     if cls is TrainingConfig and isinstance(values.get('model'), dict):
         nested['model'] = _build(ModelConfig, values.pop('model'), f'{path}, section model')
@@ -107,9 +109,19 @@ def read_sections(path: Path | str, used: Iterable[str] = ()) -> dict[str, Secti
     ConfigError
         If the file cannot be read, or has an unknown section or field, or a value of the wrong kind.
     """
-    path = Path(path)
+    return checked_sections(read_values(path), str(path), used)
+
+
+def checked_sections(values: Section, path: str, used: Iterable[str] = ()) -> dict[str, Section]:
+    """Return the values of a settings file by section; `path` names it, the rest is as for the file itself.
+
+    Raises
+    ------
+    ConfigError
+        If there is an unknown section or field, or a value of the wrong kind.
+    """
     sections: dict[str, Section] = {name: {} for name in SECTIONS}
-    for name, value in _read(path).items():
+    for name, value in values.items():
         if name in SECTIONS:
             if not isinstance(value, dict):
                 raise ConfigError(f'{path}: {name} is {value!r}; expected a section of settings.')
@@ -122,7 +134,7 @@ def read_sections(path: Path | str, used: Iterable[str] = ()) -> dict[str, Secti
         if owner is None:
             known = [*SECTIONS, *(field for cls in SECTIONS.values() for field in _fields(cls))]
             raise ConfigError(f'{path}: there is no setting {name!r}{_nearest(name, known)}')
-        sections[owner] |= _checked(SECTIONS[owner], {name: value}, str(path))
+        sections[owner] |= _checked(SECTIONS[owner], {name: value}, path)
     return sections
 
 
@@ -169,7 +181,15 @@ def _require_suffix(path: Path) -> str:
     return suffix
 
 
-def _read(path: Path) -> Section:
+def read_values(path: Path | str) -> Section:
+    """Read what a settings file holds, unchecked.
+
+    Raises
+    ------
+    ConfigError, DataFileNotFoundError
+        If it cannot be read.
+    """
+    path = Path(path)
     suffix = _require_suffix(path)
     if not path.is_file():
         raise DataFileNotFoundError(f'{path}: there is no such settings file; give the path of one.')

@@ -5,7 +5,8 @@ A checkpoint holds the same members and more, so that it serves as a model too (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from ..io.sealed_zip import SealedZip, ZipFormat, open_sealed, write_sealed
 from ..network.plan import NetworkPlan, training_plan
 from ..physics.scaling import ScaleRecord
 from ..printable import printable
+from .foreign_model import foreign_model
 from .origin import ScanOrigin, origins_from_json, origins_to_json
 from .stated import LARGEST_COUNTS, number, record, text
 
@@ -221,7 +223,7 @@ def read_manifest(path: Path | str) -> Manifest:
         If there is no archive or it is not one of ours.
     """
     path = find_archive(path)
-    with open_sealed(path, MODEL_FORMATS, inside=ARCHIVE_NAME) as file:
+    with _opened(path) as file:
         config = _config(file)
     return Manifest(
         path=path,
@@ -250,8 +252,22 @@ def load_archive(path: Path | str) -> ModelArchive:
     ArchiveError
         If a member is missing, unknown, damaged, or of the wrong shape.
     """
-    with open_sealed(find_archive(path), MODEL_FORMATS, inside=ARCHIVE_NAME) as file:
+    with _opened(find_archive(path)) as file:
         return read_model(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[SealedZip]:
+    """Open a model; one of another program is told by name."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_sealed(path, MODEL_FORMATS, inside=ARCHIVE_NAME))
+        except ArchiveError as error:
+            told = foreign_model(path)
+            if told is None:
+                raise
+            raise ArchiveError(told) from error
+        yield file
 
 
 def read_model(file: SealedZip) -> ModelArchive:

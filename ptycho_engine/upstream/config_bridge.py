@@ -1,15 +1,11 @@
-"""Translation of the vocabularies that callers know into the canonical configurations.
-
-Names: grid_size -> gridsize, epochs and max_epochs -> nepochs, K -> neighbor_count, mode -> model_type,
-nll -> nll_weight, n_images -> n_groups (deprecated), torch_loss_mode and loss_function -> nll_weight and
-mae_weight. Values: Unsupervised -> pinn, Supervised -> supervised, silu -> swish.
-"""
+"""What callers say in the vocabularies of the original PtychoPINN as the canonical configurations."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,73 +14,14 @@ from ..config.model import ModelConfig
 from ..config.setup import InferenceSetup, TrainingSetup
 from ..errors import ConfigError
 from .torch_configs import PTDataConfig, PTInferenceConfig, PTModelConfig, PTTrainingConfig
+from .vocabulary import DROPPED, TRANSLATIONS, plain_name
 
 __all__ = ['to_inference_config', 'to_model_config', 'to_training_config', 'translate']
 
+logger = logging.getLogger('ptychopinn.config')
+
 Values = dict[str, Any]
-_MODES = {'unsupervised': 'pinn', 'supervised': 'supervised', 'pinn': 'pinn'}
-_LOSSES = {'poisson': (1.0, 0.0), 'mae': (0.0, 1.0)}
 _FILES = ('train_data_file', 'test_data_file', 'output_dir', 'model_path')
-
-
-def _square(name: str, value: Any) -> Values:
-    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    if len(sides) != 2 or sides[0] != sides[1]:
-        raise ConfigError(f'{name} is {value!r}; expected a square grid such as (2, 2).')
-    return {'gridsize': sides[0]}
-
-
-def _mode(name: str, value: Any) -> Values:
-    try:
-        return {'model_type': _MODES[str(value).casefold()]}
-    except KeyError:
-        raise ConfigError(f"{name} is {value!r}; expected 'Unsupervised' or 'Supervised'.") from None
-
-
-def _loss(name: str, value: Any) -> Values:
-    try:
-        nll, mae = _LOSSES[str(value).casefold()]
-    except KeyError:
-        raise ConfigError(f"{name} is {value!r}; expected 'poisson' or 'mae'.") from None
-    return {'nll_weight': nll, 'mae_weight': mae}
-
-
-def _activation(name: str, value: Any) -> Values:
-    return {name: 'swish' if str(value).casefold() == 'silu' else value}
-
-
-def _weight(_name: str, value: Any) -> Values:
-    return {'nll_weight': float(value)}
-
-
-def _images(_name: str, value: Any) -> Values:
-    warnings.warn('n_images is an old name; use n_groups.', DeprecationWarning, stacklevel=2)
-    return {'n_groups': value}
-
-
-def _positions(name: str, value: Any) -> Values:
-    if value is not True:
-        raise ConfigError(f'{name} is {value!r}; a scan always comes with its positions, so leave it True.')
-    return {}
-
-
-def _renamed(name: str) -> Callable[[str, Any], Values]:
-    return lambda _, value: {name: value}
-
-
-_TRANSLATIONS: dict[str, Callable[[str, Any], Values]] = {
-    'grid_size': _square,
-    'mode': _mode,
-    'amp_activation': _activation,
-    'epochs': _renamed('nepochs'),
-    'max_epochs': _renamed('nepochs'),
-    'K': _renamed('neighbor_count'),
-    'nll': _weight,
-    'torch_loss_mode': _loss,
-    'loss_function': _loss,
-    'n_images': _images,
-    'positions_provided': _positions,
-}
 _CHANNELS = ('C', 'C_model', 'C_forward')
 _OF_NETWORK = ('N', 'grid_size', 'C')
 """What torch-side data configurations say about the network."""
@@ -115,12 +52,17 @@ def translate(values: Mapping[str, Any], known: Iterable[str], owner: str) -> Va
     for name, value in values.items():
         if name in _CHANNELS:
             continue
-        if name in _TRANSLATIONS:
-            translated = _TRANSLATIONS[name](name, value)
+        if name in TRANSLATIONS:
+            if name == 'n_images':
+                warnings.warn('n_images is an old name; use n_groups.', DeprecationWarning, stacklevel=2)
+            translated = TRANSLATIONS[name](name, value)
         elif name in legal:
             translated = {name: _as_path(value) if name in _FILES else value}
+        elif plain_name(name) in DROPPED:
+            logger.info('%s = %r is left out: %s.', name, value, DROPPED[plain_name(name)])
+            continue
         else:
-            near = difflib.get_close_matches(name, [*legal, *_TRANSLATIONS], n=1)
+            near = difflib.get_close_matches(name, [*legal, *TRANSLATIONS], n=1)
             hint = f'; did you mean {near[0]!r}?' if near else '.'
             raise ConfigError(f'{owner} has no field {name!r}{hint}')
         for canonical, item in translated.items():

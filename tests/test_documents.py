@@ -20,6 +20,7 @@ from ptycho_engine.backends.base import FRAMEWORKS
 from ptycho_engine.commands import main
 from ptycho_engine.formats.archive import load_archive
 from tests.conftest import small_scan
+from tests.upstream.test_imports_of_the_original import write_npz
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -44,6 +45,8 @@ def inside(tmp_path, monkeypatch):
     with h5py.File('IN/product.h5') as file:
         place = [file[f'probe_position_{axis}_m'][()] for axis in 'yx']
     np.savetxt('stage.csv', np.stack(place, axis=1), delimiter=',')
+    write_npz('theirs.npz', raw)
+    Path('theirs.yaml').write_text('n_images: 16\nnepochs: 1\nprobe_scale: 1.0\nnphotons: 1e5\n')
     return tmp_path
 
 
@@ -86,7 +89,7 @@ def test_the_shell_examples_run(inside):
         assert main(quick(words)) in allowed, words
     assert {words[0] for words in ours} == {
         *('simulate', 'prepare', 'make-fixture', 'doctor', 'train', 'inspect', 'reconstruct', 'evaluate'),
-        *('convert', 'convert-product', 'validate-product'),
+        *('convert', 'convert-product', 'validate-product', 'import-upstream'),
     }
     for made in (
         'result/product.h5',
@@ -96,6 +99,8 @@ def test_the_shell_examples_run(inside):
         'spiral/scan.npz',
         'image_phase.tif',
         'IN.cxi',
+        'ours/theirs.npz',
+        'trained/wts.h5.zip',
     ):
         assert (inside / made).is_file(), made
 
@@ -217,7 +222,8 @@ def test_install_commands_name_what_can_be_had():
 
 
 def test_the_pages_name_files_that_the_reader_has():
-    made = {'ptychopinn-demo', 'IN', 'OUT'}
+    # Those of the original are what its users come with.
+    made = {'ptychopinn-demo', 'IN', 'OUT', 'theirs.npz', 'ours'}
     for words in commands():
         for word in words:
             if word.endswith('.npz') and words[words.index(word) - 1] not in ('--output', '--output-npz'):

@@ -30,6 +30,7 @@ COMMANDS = {
     'convert': 'write a scan or a result in another format: NPZ, CXI, Ptychodus, TIFF',
     'convert-product': 'convert an NPZ scan to a Ptychodus product file',
     'validate-product': 'check a product file against every rule of its contract',
+    'import-upstream': 'write files of the original PtychoPINN as ours: scans, products, settings',
     'make-fixture': 'write the first positions of a scan as a small fixed file for tests',
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config.files import SECTIONS, checked_sections, read_values
 from ..upstream.settings import SettingRow, TranslatedSettings, is_of_the_original, translate_settings
-from ..upstream.vocabulary import DROPPED, FILES, SWITCHES, TRANSLATIONS, plain_name
+from ..upstream.vocabulary import ADJUSTED, DROPPED, FILES, ONLY_CNN, SWITCHES, TRANSLATIONS, plain_name
 
 __all__ = ['Restated', 'flag_of', 'read_config', 'restate']
 
@@ -86,7 +86,9 @@ def restate(words: Sequence[str], parser: argparse.ArgumentParser, command: str)
         action = known.get(hyphened)
         switch = isinstance(action, argparse.BooleanOptionalAction)
         given = value if equals else (rest[0] if rest else '')
-        if not flag.startswith('--') or (flag in known and not (switch and given.casefold() in TRUTHS)):
+        if flag in known and (switch and given.casefold() in TRUTHS):
+            pass
+        elif not flag.startswith('--') or (flag in known and not _is_theirs(name, given)):
             left.append(word)
             continue
         where = FILE_FLAGS[command].get(name)
@@ -116,11 +118,15 @@ def restate(words: Sequence[str], parser: argparse.ArgumentParser, command: str)
     if not theirs:
         return Restated(left, told)
     found = translate_settings(theirs, architecture=_stated(left, '--architecture'))
-    for row in found.rows:
-        told.append(f'--{_as_flags(row)}')
-        for field, item in row.ours.items():
-            left += _flag(field.partition('.')[2], item)
-    return Restated(left, told)
+    told += [f'--{_as_flags(row)}' for row in found.rows]
+    ours = [
+        word
+        for row in found.rows
+        for field, item in row.ours.items()
+        for word in _flag(field.partition('.')[2], item)
+    ]
+    # Ahead of ours, which win.
+    return Restated([*ours, *left], told)
 
 
 def _in_settings(name: str) -> bool:
@@ -129,6 +135,12 @@ def _in_settings(name: str) -> bool:
 
 def _fields(section: str) -> set[str]:
     return set(SECTIONS[section].__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def _is_theirs(name: str, text: str) -> bool:
+    """Return whether the original alone has such a value for a flag that both spell alike."""
+    value = _value(text)
+    return name in ADJUSTED and name not in ONLY_CNN and ADJUSTED[name](value)[0] != value
 
 
 def _value(text: str) -> Any:
@@ -193,6 +205,12 @@ def read_config(
     if not is_of_the_original(values):
         return checked_sections(values, str(path), used), {}, []
     found: TranslatedSettings = translate_settings(values, architecture=architecture)
-    sections = checked_sections(found.sections, str(path), used)
+    sections = checked_sections({**found.sections, **found.unknown}, str(path), used)
     told = [f'{path}: {_as_flags(row)}' for row in found.rows if row.verdict != 'kept']
+    taken = FILE_FLAGS['train' if 'training' in used else 'reconstruct']
+    told += [
+        f'{path}: {name} {file} is left out: {OTHER_COMMAND[name]}.'
+        for name, file in found.files.items()
+        if name not in taken
+    ]
     return sections, found.files, told

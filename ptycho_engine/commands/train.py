@@ -164,7 +164,7 @@ def _add_files(options: argparse.Namespace, named: Mapping[str, Path]) -> None:
     if options.output is None:
         options.output = named.get('output_dir')
     if options.output is None:
-        raise ConfigError('--output is missing; give the directory for the model.')
+        options.parser.error('the following arguments are required: --output')
 
 
 def _make_prior(

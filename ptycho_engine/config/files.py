@@ -34,6 +34,7 @@ __all__ = [
     'save_config',
     'to_values',
     'write_sections',
+    'write_values',
 ]
 
 T = TypeVar('T')
@@ -63,7 +64,7 @@ def save_config(path: Path | str, config: Any) -> None:
     ConfigError
         If the suffix is none of them.
     """
-    _write(Path(path), to_values(config), '')
+    write_values(path, to_values(config))
 
 
 def load_config(path: Path | str, cls: type[T]) -> T:
@@ -91,7 +92,7 @@ def write_sections(path: Path | str, configs: Iterable[Any], remark: str = '') -
             sections['model'] = values.pop('model')
         name = next(name for name, cls in SECTIONS.items() if isinstance(config, cls))
         sections[name] = values
-    _write(Path(path), sections, remark)
+    write_values(path, sections, remark)
 
 
 def read_sections(path: Path | str, used: Iterable[str] = ()) -> dict[str, Section]:
@@ -220,7 +221,15 @@ def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split())
 
 
-def _write(path: Path, values: Mapping[str, Any], remark: str) -> None:
+def write_values(path: Path | str, values: Mapping[str, Any], remark: str = '') -> None:
+    """Write named values, or sections of them, in the format of the suffix, atomically.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is of no settings file.
+    """
+    path = Path(path)
     suffix = _require_suffix(path)
     if suffix == '.json':
         text = json.dumps(values, indent=2) + '\n'

@@ -1,4 +1,4 @@
-"""Models of other programs, told by their first bytes and the names of their members; nothing is unpickled."""
+"""Models of other programs, told by first bytes and names of members; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def foreign_model(path: Path) -> str | None:
     elif begin.startswith(HDF5):
         what = _hdf5(path)
     elif begin.startswith(PICKLE):
-        what = 'a pickle of Python objects'
+        return f'{path} is a pickle of Python objects, which are never executed here.'
     if what is None:
         return None
     return (

@@ -151,7 +151,7 @@ def kept_texts(extras: ProductExtras, names: Collection[str]) -> dict[str, str]:
 
 
 def write_extras(file: h5py.File, extras: ProductExtras) -> None:
-    """Write the extras into an open product file whose own datasets are already there.
+    """Write the extras into an open product file, beside what is already there.
 
     Large items that are no longer in their source are left out with a warning.
     """
@@ -166,6 +166,8 @@ def write_extras(file: h5py.File, extras: ProductExtras) -> None:
     try:
         with open_hdf5(extras.source) as source:
             for name, size in extras.large:
+                if _holds(file, name):
+                    continue
                 if _holds(source.raw, name) and _stored_bytes(source, name) == size:
                     copy_item(source.raw, file, name)
                 else:

@@ -72,7 +72,7 @@ def write_bundle(file: h5py.File, raw: RawData, grid: ObjectGrid) -> None:
     if raw.scan_index is None:
         group['scan_index'] = np.zeros(len(raw), np.int64)
     else:
-        group['scan_index'] = file['scan_index']
+        group['scan_index'] = file.get('scan_index', raw.scan_index)
     group['probeGuess'] = file['probe']
     group['objectGuess'] = file['object']
     if raw.bad_pixels is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import ConfigError, DataValueError
 from ..formats.cxi import is_cxi_name, write_cxi
 from ..formats.npz import write_arrays
 from ..formats.product import ProductData, is_hdf5_name, write_into, write_product
+from ..formats.product_extras import ProductExtras, write_extras
 from ..formats.tiff import write_tiff
 from ..io.hdf5_writing import new_hdf5_file
 from ..io.preflight import require_writable
@@ -90,8 +92,10 @@ def write_scan_as(path: Path, scan: Scan) -> None:
         )
         return
     with new_hdf5_file(path) as file:
-        write_into(file, product)
+        write_into(file, replace(product, extras=ProductExtras()))
+        # Before what else the product's file held, the patterns it had among that.
         write_bundle(file, with_lengths(scan.raw, product), scan.grid)
+        write_extras(file, product.extras)
 
 
 def detector_pixels(scan: Scan) -> tuple[float, float] | None:

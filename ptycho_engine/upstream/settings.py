@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class TranslatedSettings:
     rows: tuple[SettingRow, ...]
     files: dict[str, Path] = field(default_factory=dict)
     """What is named of :data:`~.vocabulary.FILES`."""
+    unknown: dict[str, Any] = field(default_factory=dict)
+    """Names that neither knows, for the caller to refuse."""
 
 
 def is_of_the_original(values: Mapping[str, Any]) -> bool:
@@ -67,9 +69,7 @@ def _names(section: str) -> set[str]:
 _ITS_OWN = {*DROPPED, *TRANSLATIONS, *FILES}.difference(*map(_names, SECTIONS))
 
 
-def translate_settings(
-    values: Mapping[str, Any], *, architecture: str | None = None, skip_unknown: bool = False
-) -> TranslatedSettings:
+def translate_settings(values: Mapping[str, Any], *, architecture: str | None = None) -> TranslatedSettings:
     """Return settings of the original as ours.
 
     Parameters
@@ -78,8 +78,6 @@ def translate_settings(
         Names and values; sections are read through.
     architecture : str, optional
         The network that is asked for elsewhere; settings that only 'cnn' has are dropped for others.
-    skip_unknown : bool
-        Whether names that neither knows are dropped rather than left for the caller to refuse.
 
     Raises
     ------
@@ -90,16 +88,19 @@ def translate_settings(
     network = architecture or ADJUSTED['architecture'](flat.get('architecture', 'prior'))[0]
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     owners: dict[str, str] = {}
-    rows, files = [], {}
+    rows, files, unknown = [], {}, {}
     for name, value in flat.items():
         if name in FILES:
             if value is not None:
                 files[name] = Path(str(value))
             continue
-        ours, why = _meaning(name, value, network, skip_unknown)
+        ours, why = _meaning(name, value, network)
+        if any(_section_of(field_name) is None for field_name in ours):
+            unknown[name] = value
+            continue
         placed = {}
         for field_name, item in ours.items():
-            section = _section_of(field_name)
+            section = _section_of(field_name) or ''
             earlier = sections[section].get(field_name, item)
             if earlier != item:
                 raise ConfigError(
@@ -109,7 +110,7 @@ def translate_settings(
             sections[section][field_name], owners[field_name] = item, name
             placed[f'{section}.{field_name}'] = item
         rows.append(SettingRow(name, value, placed, why))
-    return _settled(TranslatedSettings(sections, tuple(rows), files))
+    return _settled(TranslatedSettings(sections, tuple(rows), files, unknown))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -120,12 +121,11 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(name), value
 
 
-def _section_of(name: str) -> str:
-    known = (section for section in TRAINING if name in _names(section))
-    return next(known, TRAINING[0])
+def _section_of(name: str) -> str | None:
+    return next((section for section in TRAINING if name in _names(section)), None)
 
 
-def _meaning(name: str, value: Any, network: str, skip_unknown: bool) -> tuple[dict[str, Any], str]:
+def _meaning(name: str, value: Any, network: str) -> tuple[dict[str, Any], str]:
     """Return the fields that stand for a setting, and a reason where there is one."""
     plain = plain_name(name)
     if plain in DROPPED:
@@ -140,9 +140,6 @@ def _meaning(name: str, value: Any, network: str, skip_unknown: bool) -> tuple[d
         if field_name in ADJUSTED:
             ours[field_name], why = ADJUSTED[field_name](item)
             whys += [why] if why else []
-    unknown = [field_name for field_name in ours if not any(field_name in _names(s) for s in TRAINING)]
-    if unknown and skip_unknown:
-        return {}, 'no setting has this name'
     return ours, '; '.join(whys)
 
 
@@ -166,4 +163,4 @@ def _settled(found: TranslatedSettings) -> TranslatedSettings:
     for section in (model, training):
         for name in idle:
             section.pop(name, None)
-    return TranslatedSettings(found.sections, rows, found.files)
+    return replace(found, rows=rows)

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..config.execution import ACCELERATORS, LOGGERS, STRATEGIES
-from ..config.model import ARCHITECTURES, OF_OBJECTS
-from ..config.training import SCHEDULERS
+from ..config.model import ARCHITECTURES
 from ..errors import ConfigError
 
 __all__ = ['ADJUSTED', 'DROPPED', 'FILES', 'ONLY_CNN', 'SWITCHES', 'TRANSLATIONS', 'plain_name']
@@ -162,17 +160,8 @@ SWITCHES = frozenset(
 """Flags that the original may give without a value."""
 
 
-def _among(known: tuple[str, ...], otherwise: str) -> Callable[[Any], tuple[Any, str]]:
-    def adjusted(value: Any) -> tuple[Any, str]:
-        return (value, '') if value in known else (otherwise, f'{value!r} is not here')
-
-    return adjusted
-
-
-def _scheduler(value: Any) -> tuple[Any, str]:
-    if value == 'CosineAnnealing':
-        return 'WarmupCosine', ''
-    return _among(SCHEDULERS, 'Default')(value)
+def _instead(theirs: tuple[str, ...], ours: str) -> Callable[[Any], tuple[Any, str]]:
+    return lambda value: (ours, f'{value!r} is not here') if value in theirs else (value, '')
 
 
 def _probe_scale(value: Any) -> tuple[Any, str]:
@@ -181,14 +170,20 @@ def _probe_scale(value: Any) -> tuple[Any, str]:
 
 
 ADJUSTED: dict[str, Callable[[Any], tuple[Any, str]]] = {
-    'architecture': _among((*ARCHITECTURES, *OF_OBJECTS), ARCHITECTURES[0]),
-    'accelerator': _among(ACCELERATORS, 'auto'),
-    'strategy': _among(STRATEGIES, 'auto'),
+    'architecture': _instead(
+        ('fno', 'ffno', 'fno_vanilla', 'neuralop_uno', 'hybrid_resnet', 'stable_hybrid'), ARCHITECTURES[0]
+    ),
+    'accelerator': _instead(('tpu',), 'auto'),
+    'strategy': _instead(('fsdp', 'deepspeed', 'ddp_spawn', 'ddp_find_unused_parameters_true'), 'auto'),
     'devices': lambda value: (1, 'devices are counted') if value == 'auto' else (value, ''),
     'deterministic': lambda value: (True, '') if value == 'warn' else (value, ''),
-    'logger_backend': lambda value: _among(LOGGERS, 'none')('none' if value is None else value),
+    'logger_backend': lambda value: ('none', '') if value is None else (value, ''),
     'model_type': lambda value: (str(value).casefold(), ''),
-    'scheduler': _scheduler,
+    'scheduler': lambda value: (
+        ('WarmupCosine', '')
+        if value == 'CosineAnnealing'
+        else _instead(('MultiStage', 'Adaptive'), 'Default')(value)
+    ),
     'probe_scale': _probe_scale,
 }
 """Fields whose values the original has more, or other, words for: the value here, and why it is another."""

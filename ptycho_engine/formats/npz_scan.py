@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
@@ -63,14 +63,15 @@ def read_npz_scan(
     domain: str | None = None,
     nphotons: float | None = None,
     patterns_file: Path | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a :class:`~ptycho_engine.RawData`; its patterns and `Y` are not read yet.
 
     Parameters and errors are those of :meth:`RawData.from_file`. Patterns may lie in a file of their own:
-    ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``.
+    ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``. `folder` is for scratch files.
     """
     paths = [path] if patterns_file is None else [path, patterns_file]
-    return read_as_one(paths, lambda: _read(path, axis_order, domain, nphotons, patterns_file))
+    return read_as_one(paths, lambda: _read(path, axis_order, domain, nphotons, patterns_file, folder))
 
 
 def _read(
@@ -79,22 +80,26 @@ def _read(
     domain: str | None,
     nphotons: float | None,
     patterns_file: Path | None,
+    folder: Path | None,
 ) -> dict[str, Any]:
     names, mask = read_headers(path), None
     if patterns_file is None:
         key = choose_pattern_key(names, str(path))
         if set(PATTERN_KEYS) <= set(names):
             logger.warning("%s holds both 'diffraction' and 'diff3d'; taking 'diffraction'.", path)
-        stack = open_npz_stack(path, key)
+        stack = open_npz_stack(path, key, folder=folder)
     else:
-        stack, mask = open_patterns(patterns_file)
+        stack, mask = open_patterns(patterns_file, folder)
     arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     indexes = {
         name: as_index(arrays[name], f'{path}: {name}') if name in arrays else None for name in INDEXES
     }
-    stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
+    if axis_order is None and len(set(stack.shape)) == 1:
+        # Of a cube the shape does not say it.
+        axis_order = _stated_order(metadata)
+    stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
     mask = next((arrays[name] for name in MASKS if name in arrays), mask)
     stated = metadata.get('measurement_domain') == 'amplitude' and domain is None and nphotons is None
     if stated and stack.dtype.kind == 'f':
@@ -123,7 +128,7 @@ def _read(
         return column[positions] if len(column) == len(xcoords) else column
 
     whole = len(frames) == len(stack)
-    known = KnownPatches(open_npz_stack(path, 'Y', COMPLEX), str(path)) if 'Y' in names else None
+    known = KnownPatches(open_npz_stack(path, 'Y', COMPLEX, folder), str(path)) if 'Y' in names else None
     for name, value in indexes.items():
         if value is not None and len(value) in (len(stack), len(xcoords)):
             indexes[name] = value[positions if len(value) == len(xcoords) else frames]
@@ -146,6 +151,12 @@ def _read(
     }
 
 
+def _stated_order(metadata: dict[str, Any]) -> AxisOrder | None:
+    """Return the order of axes that a file says of itself, as ours do."""
+    stated = metadata.get('axis_order')
+    return next((order for order in get_args(AxisOrder) if order == stated), None)
+
+
 def _most(shape: tuple[int, ...]) -> dict[str, int]:
     """Return how many elements the arrays beside patterns of `shape`, in either order of axes, may have."""
     n, pixels, all_pixels = max(shape, default=0), math.prod(sorted(shape)[-2:]), math.prod(shape)
@@ -159,8 +170,10 @@ def _most(shape: tuple[int, ...]) -> dict[str, int]:
     }
 
 
-def open_patterns(path: Path) -> tuple[StoredStack, npt.NDArray[Any] | None]:
+def open_patterns(path: Path, folder: Path | None = None) -> tuple[StoredStack, npt.NDArray[Any] | None]:
     """Open a file of patterns alone, ``.npy`` or HDF5; return them and the mask of their detector, if any.
+
+    `folder` is for scratch files.
 
     Raises
     ------
@@ -168,9 +181,9 @@ def open_patterns(path: Path) -> tuple[StoredStack, npt.NDArray[Any] | None]:
         If it holds no patterns or cannot be read.
     """
     if path.suffix == '.npy':
-        return open_npy_stack(path), None
+        return open_npy_stack(path, folder=folder), None
     with reading(f'{path} is neither .npy nor a readable HDF5 file'), open_hdf5(path) as file:
-        stack = hdf5_stack(file, choose_pattern_key(file, str(path)))
+        stack = hdf5_stack(file, choose_pattern_key(file, str(path)), folder)
         for name in (*MASKS, EIGER_MASK):
             mask = file.get(name)
             if isinstance(mask, h5py.Dataset) and mask.size <= math.prod(stack.shape):

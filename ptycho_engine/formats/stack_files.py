@@ -22,11 +22,11 @@ from .npz import npz_headers, open_npz
 __all__ = ['hdf5_patterns', 'hdf5_stack', 'open_npy_stack', 'open_npz_stack']
 
 
-def _in_order(frames: Backing, header: ArrayHeader, source: str) -> Backing:
+def _in_order(frames: Backing, header: ArrayHeader, source: str, folder: Path | None) -> Backing:
     """Return frames in C order, given those that are stored."""
     if header.order == 'C':
         return frames
-    return ReversedFrames(frames, header.shape, header.dtype, source)
+    return ReversedFrames(frames, header.shape, header.dtype, source, folder)
 
 
 def _as_stored(header: ArrayHeader) -> tuple[int, ...]:
@@ -34,10 +34,10 @@ def _as_stored(header: ArrayHeader) -> tuple[int, ...]:
     return header.shape if header.order == 'C' else header.shape[::-1]
 
 
-def open_npy_stack(path: Path, kinds: str = REAL) -> StoredStack:
+def open_npy_stack(path: Path, kinds: str = REAL, folder: Path | None = None) -> StoredStack:
     """Open an ``.npy`` file; its frames are read where they lie.
 
-    `kinds` is as for :class:`StoredStack`.
+    `kinds` and `folder` are as for :class:`StoredStack`.
 
     Raises
     ------
@@ -49,14 +49,20 @@ def open_npy_stack(path: Path, kinds: str = REAL) -> StoredStack:
         offset = stream.tell()
         state = open_state(stream)
     return StoredStack(
-        header.shape, header.dtype, lambda: _lying(path, header, offset, state, str(path)), str(path), kinds
+        header.shape,
+        header.dtype,
+        lambda: _lying(path, header, offset, state, str(path), folder),
+        str(path),
+        kinds,
+        folder,
     )
 
 
-def open_npz_stack(path: Path, key: str, kinds: str = REAL) -> StoredStack:
+def open_npz_stack(path: Path, key: str, kinds: str = REAL, folder: Path | None = None) -> StoredStack:
     """Open one array of an NPZ file, to be read where it lies, or at once if it is compressed or small.
 
-    What is read at once is checked against its checksum. `kinds` is as for :class:`StoredStack`.
+    What is read at once is checked against its checksum. `kinds` and `folder` are as for
+    :class:`StoredStack`.
 
     Raises
     ------
@@ -76,21 +82,30 @@ def open_npz_stack(path: Path, key: str, kinds: str = REAL) -> StoredStack:
     if header.dtype.hasobject:
         raise DataValueError(f'{source} is pickled, which is never loaded; save it as a plain numeric array.')
     if info.compress_type == zipfile.ZIP_STORED and not fits_in_memory(header.size):
-        open_: Callable[[], Backing] = lambda: _lying(path, header, offset, state, source)  # noqa: E731
+        open_: Callable[[], Backing] = lambda: _lying(path, header, offset, state, source, folder)  # noqa: E731
     else:
-        open_ = lambda: _unpack(path, member.info.filename, header, state, source)  # noqa: E731
-    return StoredStack(header.shape, header.dtype, open_, source, kinds)
+        open_ = lambda: _unpack(path, member.info.filename, header, state, source, folder)  # noqa: E731
+    return StoredStack(header.shape, header.dtype, open_, source, kinds, folder)
 
 
-def _lying(path: Path, header: ArrayHeader, offset: int, state: FileState, source: str) -> Backing:
+def _lying(
+    path: Path,
+    header: ArrayHeader,
+    offset: int,
+    state: FileState,
+    source: str,
+    folder: Path | None = None,
+) -> Backing:
     frames = FileArray(path, _as_stored(header), header.dtype, offset=offset, state=state)
-    return _in_order(frames, header, source)
+    return _in_order(frames, header, source, folder)
 
 
-def _unpack(path: Path, name: str, header: ArrayHeader, state: FileState, source: str) -> Backing:
+def _unpack(
+    path: Path, name: str, header: ArrayHeader, state: FileState, source: str, folder: Path | None
+) -> Backing:
     """Unpack a member of a zip file as it comes, and check it against its checksum."""
     stored = _as_stored(header)
-    staged = staging(stored, header.dtype, source, 'it is compressed')
+    staged = staging(stored, header.dtype, source, 'it is compressed', folder)
     with open_npz(path, f'{source} is damaged', state) as archive, archive.open(name) as stream:
         read_header(cast(BinaryIO, stream))
         for part in slabs(stored, header.dtype):
@@ -101,11 +116,13 @@ def _unpack(path: Path, name: str, header: ArrayHeader, state: FileState, source
         # The checksum is looked at when the end is reached.
         if stream.read(1):
             raise ValueError('it is larger than its array')
-    return _in_order(staged, header, source)
+    return _in_order(staged, header, source, folder)
 
 
-def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
+def hdf5_stack(file: Hdf5Group, name: str, folder: Path | None = None) -> StoredStack:
     """Return a dataset of an open HDF5 file: read where it lies if it is contiguous, else unpacked once.
+
+    `folder` is as for :class:`StoredStack`.
 
     Raises
     ------
@@ -125,8 +142,12 @@ def hdf5_stack(file: Hdf5Group, name: str) -> StoredStack:
     offset = dataset.id.get_offset() if plain and file.file_of(name) == path else None
     if offset is not None:
         header = ArrayHeader(shape, 'C', dtype)
-        return StoredStack(shape, dtype, lambda: _lying(path, header, offset, state, source), source)
-    return StoredStack(shape, dtype, lambda: _copy_dataset(path, place, state, source), source)
+        return StoredStack(
+            shape, dtype, lambda: _lying(path, header, offset, state, source), source, folder=folder
+        )
+    return StoredStack(
+        shape, dtype, lambda: _copy_dataset(path, place, state, source, folder), source, folder=folder
+    )
 
 
 def hdf5_patterns(file: Hdf5Group, each: str) -> StoredStack:
@@ -163,11 +184,11 @@ def hdf5_patterns(file: Hdf5Group, each: str) -> StoredStack:
     return counts
 
 
-def _copy_dataset(path: Path, name: str, state: FileState, source: str) -> Backing:
+def _copy_dataset(path: Path, name: str, state: FileState, source: str, folder: Path | None) -> Backing:
     """Read a dataset once by HDF5, in whole rows of chunks."""
     with reading(f'{source} cannot be read'), open_hdf5(path, state=state) as file:
         dataset = file.dataset(name)
-        staged = staging(dataset.shape, dataset.dtype, source, 'it is not stored there in one piece')
+        staged = staging(dataset.shape, dataset.dtype, source, 'it is not stored there in one piece', folder)
         multiple = dataset.chunks[0] if dataset.chunks else 1
         for part in slabs(dataset.shape, dataset.dtype, multiple):
             dataset.read_direct(staged.array, np.s_[part], np.s_[part])

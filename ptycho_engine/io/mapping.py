@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
@@ -107,10 +108,10 @@ class MappedArray:
 
 
 @contextmanager
-def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
+def scratch_file(size: int, purpose: str, folder: Path | None = None) -> Iterator[BinaryIO]:
     """Yield a new file of `size` bytes, for which there is room, open for reading and writing.
 
-    It lies in the temporary folder (``TMPDIR``) and has no name: it is gone when it is closed and no mapping
+    It lies in `folder`, or in the temporary folder (``TMPDIR``), and has no name: it is gone when it is closed and no mapping
     is left, even if the process is killed.
 
     Raises
@@ -118,8 +119,11 @@ def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
     EngineError
         If there is no room for it.
     """
-    _say_where_scratch_is()
-    with tempfile.TemporaryFile(prefix='ptychopinn-') as file:
+    if folder is None:
+        _say_where_scratch_is()
+    where = tempfile.gettempdir() if folder is None else folder
+    remedy = 'set TMPDIR to a folder with more room' if folder is None else 'name another folder'
+    with _nameless(where, purpose) as file:
         try:
             # Reserved beforehand: a full disk would otherwise kill the process at some later write. One byte
             # at least, because an empty file cannot be mapped.
@@ -129,10 +133,19 @@ def scratch_file(size: int, purpose: str) -> Iterator[BinaryIO]:
                 file.truncate(max(size, 1))
         except OSError as error:
             raise EngineError(
-                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {tempfile.gettempdir()} '
-                f'({error.strerror}); set TMPDIR to a folder with more room.'
+                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {where} ({error.strerror}); {remedy}.'
             ) from error
-        yield cast(BinaryIO, file)
+        yield file
+
+
+def _nameless(folder: Path | str, purpose: str) -> BinaryIO:
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile(prefix='ptychopinn-', dir=folder))
+    except OSError as error:
+        raise EngineError(
+            f'{purpose} needs a scratch file in {folder}, which cannot be made ({error.strerror}); name '
+            'another folder.'
+        ) from error
 
 
 def _say_where_scratch_is() -> None:
@@ -144,7 +157,11 @@ def _say_where_scratch_is() -> None:
 
 
 def scratch_array(
-    shape: tuple[int, ...], dtype: npt.DTypeLike, purpose: str, memory_limit: int = 0
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    purpose: str,
+    memory_limit: int = 0,
+    folder: Path | None = None,
 ) -> Scratch:
     """Return a new array: in memory up to `memory_limit` bytes, beyond that in a :func:`scratch_file`.
 
@@ -156,5 +173,5 @@ def scratch_array(
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= memory_limit or size == 0:
         return MemoryArray(np.empty(shape, dtype))
-    with scratch_file(size, purpose) as file:
+    with scratch_file(size, purpose, folder) as file:
         return MappedArray(file, shape, dtype, writable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +84,8 @@ class StoredStack:
         File and key, for messages.
     kinds : str
         Kinds of types that are accepted.
+    folder : Path, optional
+        For scratch files; None for the temporary folder.
 
     Raises
     ------
@@ -97,8 +100,10 @@ class StoredStack:
         open_: Callable[[], Backing],
         source: str,
         kinds: str = REAL,
+        folder: Path | None = None,
     ) -> None:
         self.dtype = np.dtype(dtype)
+        self._folder = folder
         self.source = source
         if self.dtype.kind not in kinds:
             expected = 'patterns of real numbers' if kinds == REAL else 'frames of numbers'
@@ -176,9 +181,9 @@ class StoredStack:
             stored = source.get()
             if isinstance(stored, ReversedFrames):
                 return _Swapped(stored.frames)
-            return _turned(stored, shape, (2, 0, 1), self.dtype, self.source)
+            return _turned(stored, shape, (2, 0, 1), self.dtype, self.source, self._folder)
 
-        return StoredStack(shape, self.dtype, turn, self.source)
+        return StoredStack(shape, self.dtype, turn, self.source, folder=self._folder)
 
 
 def _within(outer: slice, inner: slice, size: int) -> slice:
@@ -192,11 +197,14 @@ def fits_in_memory(elements: int) -> bool:
     return elements * AMPLITUDE_BYTES <= MEMORY_LIMIT_BYTES
 
 
-def staging(shape: tuple[int, ...], dtype: npt.DTypeLike, source: str, why: str) -> Scratch:
+def staging(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, source: str, why: str, folder: Path | None = None
+) -> Scratch:
+    """Return room for a stack: in memory, or where it is large in a scratch file in `folder`."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size > MEMORY_LIMIT_BYTES:
         logger.info('%s: %s; staging %.1f GB once in a scratch file.', source, why, size / 1e9)
-    return scratch_array(shape, dtype, f'Staging {source}', MEMORY_LIMIT_BYTES)
+    return scratch_array(shape, dtype, f'Staging {source}', MEMORY_LIMIT_BYTES, folder)
 
 
 def slabs(shape: tuple[int, ...], dtype: npt.DTypeLike, multiple: int = 1) -> Iterator[slice]:
@@ -212,13 +220,14 @@ def _turned(
     axes: tuple[int, ...],
     dtype: npt.DTypeLike,
     source: str,
+    folder: Path | None,
 ) -> Backing:
     """Copy an array to `shape` in the order `axes` of its own axes, the last of which are the frames."""
     if isinstance(stored, MemoryArray):
         return MemoryArray(np.ascontiguousarray(stored.array.transpose(axes)))
     n = shape[0]
     before = tuple(shape[axes.index(axis)] for axis in range(3))
-    turned = staging(shape, dtype, source, 'its patterns are on the last axis')
+    turned = staging(shape, dtype, source, 'its patterns are on the last axis', folder)
     for part in slabs(before, dtype):
         slab = stored.read(part).transpose(axes)
         place = [slice(None)] * 3
@@ -240,9 +249,16 @@ class ReversedFrames:
         The array as it is stored, of shape (w, h, n).
     """
 
-    def __init__(self, frames: Backing, shape: tuple[int, ...], dtype: npt.DTypeLike, source: str) -> None:
+    def __init__(
+        self,
+        frames: Backing,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        source: str,
+        folder: Path | None = None,
+    ) -> None:
         self.frames = frames
-        self._turned = _OnDemand(lambda: _turned(frames, shape, (2, 1, 0), dtype, source))
+        self._turned = _OnDemand(lambda: _turned(frames, shape, (2, 1, 0), dtype, source, folder))
 
     def read(self, rows: Any, window: Window = WHOLE) -> npt.NDArray[Any]:
         """Return copies of frames, or of a window of each."""

@@ -202,6 +202,9 @@ class RawData:
     def stated(self) -> dict[str, Any]:
         """The metadata of a file that holds the amplitudes: they say what these are, where that is known."""
         said = {key: value for key, value in self.metadata.items() if key != 'measurement_domain'}
+        if len(self) == self.N:
+            # The shape does not say it.
+            said['axis_order'] = 'n,H,W'
         return {**said, 'measurement_domain': 'amplitude'} if self.counted else said
 
     @property

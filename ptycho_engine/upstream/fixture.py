@@ -58,7 +58,8 @@ def make_fixture(
     """Write the first positions of a scan as a canonical NPZ file, and a JSON file that describes it.
 
     The NPZ holds ``diffraction`` (n, N, N) float32, ``probeGuess`` and ``objectGuess`` complex64 in the shape
-    of the source, ``xcoords`` and ``ycoords`` float64, and the optional keys of the source. The same source
+    of the source, ``xcoords`` and ``ycoords`` float64, the optional keys of the source, and ``_metadata``
+    with the order of axes. The same source
     gives the same bytes: members are stored as they are, in a fixed order, dated 1980-01-01.
 
     Parameters
@@ -110,7 +111,7 @@ def make_fixture(
     found = read_headers(source)
     arrays = _canonical_arrays(subset, found)
     with atomic_path(output) as temporary:
-        temporary.write_bytes(_npz_bytes(arrays))
+        temporary.write_bytes(_npz_bytes({**arrays, '_metadata': _stated(subset)}))
     record = {
         'version': VERSION,
         'created': created,
@@ -163,13 +164,23 @@ def _canonical_arrays(raw: RawData, found: Mapping[str, ArrayHeader]) -> dict[st
     return arrays
 
 
+def _stated(raw: RawData) -> npt.NDArray[Any]:
+    """Return what the fixture says of its patterns, which its shapes do not where there are N of them."""
+    stated = {'axis_order': 'n,H,W'}
+    if raw.counted:
+        stated['measurement_domain'] = 'amplitude'
+    return np.array(json.dumps(stated))
+
+
 def _npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """Return an NPZ file whose bytes depend on the arrays only, not on a clock or a compressor."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, 'w', zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+            np.lib.format.write_array(
+                member, np.asarray(array, order='C'), version=(1, 0), allow_pickle=False
+            )
             info = zipfile.ZipInfo(f'{name}.npy', date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system = 3
             info.external_attr = 0o644 << 16
@@ -204,7 +215,8 @@ def _transformations(
         before = found[key if name == 'diffraction' else name].dtype
         if before != array.dtype:
             done.append(f'{name} cast from {before} to {array.dtype}')
-    done += [f'{name} left out' for name in sorted(set(found) - set(arrays) - {key})]
+    done.append('_metadata says what the patterns are and the order of their axes')
+    done += [f'{name} left out' for name in sorted(set(found) - set(arrays) - {key, '_metadata'})]
     return done
 
 

@@ -14,6 +14,7 @@ __all__ = [
     'BackendUnavailableError',
     'Cancelled',
     'ConfigError',
+    'ConfigTypeError',
     'DataFileNotFoundError',
     'DataKeyError',
     'DataValueError',
@@ -43,6 +44,10 @@ class EngineError(Exception):
 
 class ConfigError(EngineError, ValueError):
     """A configuration value is out of range, unknown, or contradicts another."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """Something else was given in place of a configuration."""
 
 
 class DataKeyError(EngineError, KeyError):

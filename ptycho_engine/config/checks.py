@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import ConfigError
 
-__all__ = ['check_boolean', 'check_choice', 'check_integer', 'check_number', 'from_mapping']
+__all__ = ['check_boolean', 'check_choice', 'check_integer', 'check_number', 'from_mapping', 'nearest']
 
 T = TypeVar('T')
 
@@ -67,7 +67,12 @@ def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f'; did you mean {nearest[0]!r}?' if nearest else '.'
-            raise ConfigError(f'{cls.__name__} has no field {name!r}{hint}')
+            raise nearest(cls.__name__, name, known)
     return cls(**values)
+
+
+def nearest(owner: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error that `owner` has no field `name`, with the nearest of the `known` ones."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f'; did you mean {near[0]!r}?' if near else '.'
+    return ConfigError(f'{owner} has no field {name!r}{hint}')

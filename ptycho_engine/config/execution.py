@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer, check_number
+from .original_execution import with_original_names
 from .training import CLIP_ALGORITHMS, SCHEDULERS
 
 __all__ = [
@@ -44,12 +45,14 @@ TRAINING_ONLY = (
 INFERENCE_ONLY = ('inference_batch_size',)
 
 
+@with_original_names
 @dataclass(frozen=True)
 class PyTorchExecutionConfig:
     """Execution of a backend: devices, arithmetic, and what is recorded.
 
     The fields that TrainingConfig or InferenceConfig has too are None, "as there"; a value takes the place of
-    theirs.
+    theirs. The names and words of the original PtychoPINN are understood
+    (:mod:`.original_execution`).
 
     Raises
     ------

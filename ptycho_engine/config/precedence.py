@@ -51,14 +51,22 @@ BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {'pytorch': {}, 'tensorflow': {}}
 alike, and the best batch size of either depends on the network more than on the backend."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Applied:
-    """The value of a setting and how it came to hold."""
+    """The value of a setting and how it came to hold; it equals that value, which callers may compare."""
 
     value: Any
     level: Level
     replaced: tuple[tuple[Level, Any], ...]
     """Level and value of every weaker statement, strongest first."""
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Applied):
+            return dataclasses.astuple(self) == dataclasses.astuple(other)
+        return bool(self.value == other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
 
 
 def resolve(

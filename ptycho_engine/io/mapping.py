@@ -111,8 +111,8 @@ class MappedArray:
 def scratch_file(size: int, purpose: str, folder: Path | None = None) -> Iterator[BinaryIO]:
     """Yield a new file of `size` bytes, for which there is room, open for reading and writing.
 
-    It lies in `folder`, or in the temporary folder (``TMPDIR``), and has no name: it is gone when it is closed and no mapping
-    is left, even if the process is killed.
+    It lies in `folder`, or in the temporary folder (``TMPDIR``), and has no name: it is gone when it is
+    closed and no mapping is left, even if the process is killed.
 
     Raises
     ------
@@ -133,7 +133,8 @@ def scratch_file(size: int, purpose: str, folder: Path | None = None) -> Iterato
                 file.truncate(max(size, 1))
         except OSError as error:
             raise EngineError(
-                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {where} ({error.strerror}); {remedy}.'
+                f'{purpose} needs {size / 1e9:.1f} GB of scratch space in {where} ({error.strerror}); '
+                f'{remedy}.'
             ) from error
         yield file
 

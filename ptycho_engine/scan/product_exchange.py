@@ -326,7 +326,7 @@ def rawdata_of_product(
         xcoords=x,
         ycoords=y,
         objectGuess=known_object(product, str(path)),
-        scan_index=bundle.pop('scan_index', np.zeros(len(x), np.int64)),
+        scan_index=bundle.pop('scan_index', _scan_points(product)),
         metadata={**bundle.pop('metadata', {}), **product_metadata(product)},
         source=str(path),
         path=path,
@@ -334,6 +334,12 @@ def rawdata_of_product(
     )
     tell_labels(raw.source, raw.scan_index, raw.dataset_index)
     return raw, product
+
+
+def _scan_points(product: ProductData) -> npt.NDArray[np.int64]:
+    """Return the numbers of the scan points; zeros where some repeat, which would name datasets."""
+    indexes = product.position_indexes
+    return indexes if len(np.unique(indexes)) == len(indexes) else np.zeros(len(indexes), np.int64)
 
 
 def _counted_from_the_corner(

@@ -229,6 +229,11 @@ class RawData:
         """The patterns under their legacy name."""
         return self.diffraction
 
+    @property
+    def norm_Y_I(self) -> None:
+        """None: known patches are stored as they are, and no factor belongs to them."""
+        return None
+
     def select(self, indices: npt.ArrayLike) -> RawData:
         """Return the scan reduced to the given patterns, in the given order."""
         chosen = np.asarray(indices)

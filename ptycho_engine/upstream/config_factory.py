@@ -12,14 +12,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import check_integer, from_mapping
+from ..config.checks import check_integer
 from ..config.execution import PyTorchExecutionConfig
 from ..config.inference import InferenceConfig
 from ..config.model import ModelConfig
 from ..config.precedence import Applied, Level, resolve_inference, resolve_training
 from ..config.setup import InferenceSetup, TrainingSetup
 from ..config.training import TrainingConfig
-from ..errors import ConfigError, DataFileNotFoundError
+from ..errors import ConfigError, DataFileNotFoundError, EngineError
 from .config_bridge import translate
 from .legacy import populate_legacy_params
 from .torch_configs import PTDataConfig, PTInferenceConfig, PTModelConfig, PTTrainingConfig
@@ -36,7 +36,7 @@ __all__ = [
 logger = logging.getLogger('ptychopinn.config')
 
 UNKNOWN_SIZE = 64
-"""Probe size assumed for a file that is not there yet."""
+"""Probe size assumed where it cannot be told."""
 
 Values = Mapping[str, Any]
 
@@ -118,7 +118,7 @@ def create_training_payload(
     for name, value in files.items():
         level = Level.OVERRIDE if name in strong else Level.COMMAND_LINE
         applied[name] = Applied(value, level, ((Level.CANONICAL, None),))
-    model = _with_size(config.model, infer_probe_size(path), path, applied)
+    model = _with_size(config.model, _probe_size(path), path, applied)
     run = TrainingSetup(
         **{**_values(config), 'model': model},
         train_data_file=path,
@@ -239,7 +239,7 @@ def create_inference_payload(
 
 def _execution(given: PyTorchExecutionConfig | Values | None) -> PyTorchExecutionConfig:
     if isinstance(given, Mapping):
-        return from_mapping(PyTorchExecutionConfig, given)
+        return PyTorchExecutionConfig(**given)
     return given or PyTorchExecutionConfig()
 
 
@@ -281,13 +281,20 @@ def _made(directory: Path | str) -> Path:
 
 
 def _with_size(model: ModelConfig, size: int, path: Path, applied: dict[str, Applied]) -> ModelConfig:
-    if model.N not in (0, size):
-        raise ConfigError(
-            f'N is {model.N}, but the patterns of {path} are {size} pixels wide; set N to {size}.'
-        )
     if model.N == 0:
         applied['N'] = Applied(size, Level.DATA, ((Level.CANONICAL, 0),))
-    return replace(model, N=size)
+        return replace(model, N=size)
+    record = applied['N']
+    applied['N'] = replace(record, replaced=((Level.DATA, size), *record.replaced))
+    if size != model.N:
+        logger.warning(
+            'N is %d as stated, but the patterns of %s are %d pixels wide, on which such a network is not '
+            'trained; leave N out, or crop the patterns.',
+            model.N,
+            path,
+            size,
+        )
+    return model
 
 
 def infer_probe_size(data_file: Path | str) -> int:
@@ -299,17 +306,28 @@ def infer_probe_size(data_file: Path | str) -> int:
     Returns
     -------
     int
-        64, with a warning, where there is no such file.
+        64, with a warning that says why, where there is no such file or it cannot be told.
+    """
+    path = Path(data_file)
+    if not path.exists():
+        reason = f'{path}: there is no such file'
+    else:
+        try:
+            return _probe_size(path)
+        except EngineError as error:
+            reason = str(error).rstrip('.')
+    logger.warning('%s; assuming a probe of %d pixels.', reason, UNKNOWN_SIZE)
+    return UNKNOWN_SIZE
+
+
+def _probe_size(path: Path) -> int:
+    """Return the side of the probe of a scan.
 
     Raises
     ------
     DataKeyError, DataValueError
         If the file has no probe, or probe and patterns differ in size.
     """
-    path = Path(data_file)
-    if not path.exists():
-        logger.warning('%s: there is no such file; assuming a probe of %d pixels.', path, UNKNOWN_SIZE)
-        return UNKNOWN_SIZE
     from ..scan.scan import find_training_scans, load_scan
 
     scans = find_training_scans(path)

@@ -10,8 +10,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from ..config.inference import InferenceConfig
+from ..config.training import TrainingConfig
+from ..errors import DataValueError
+from ..physics.probe import as_mode_stack
 from ..scan.grouped import GroupedData
 from ..scan.raw_data import RawData
+from .legacy import populate_legacy_params
 
 __all__ = ['ContainerArrays', 'PtychoDataContainer', 'PtychoDataContainerTorch', 'RawDataTorch']
 
@@ -40,6 +45,20 @@ class ContainerArrays:
     """(B, C) int32 indices of the patterns in the scan."""
     probe: npt.NDArray[np.complex64]
     """(N, N) complex64 probe; (P, N, N) with several incoherent modes."""
+    norm_Y_I: float
+    """Factor from X to measured amplitudes, the square root of mean counts over N/2."""
+    YY_full: npt.NDArray[np.complex64] | None
+    """(H, W) complex64 known object; None where there is none."""
+
+    @property
+    def coords(self) -> npt.NDArray[np.float32]:
+        """The nominal coordinates."""
+        return self.coords_nominal
+
+    @property
+    def probeGuess(self) -> npt.NDArray[np.complex64]:
+        """The probe under its name in files."""
+        return self.probe
 
     @classmethod
     def from_grouped(cls, grouped: GroupedData, probe: npt.NDArray[np.complex64]) -> Self:
@@ -58,10 +77,25 @@ class ContainerArrays:
             global_offsets=grouped['coords_offsets'],
             nn_indices=grouped['nn_indices'],
             probe=probe[0] if len(probe) == 1 else probe,
+            norm_Y_I=_norm(grouped),
+            YY_full=grouped['objectGuess'],
         )
 
 
-NAMES = tuple(field.name for field in fields(ContainerArrays))
+def _norm(grouped: GroupedData) -> float:
+    """Return the factor from normalised to measured amplitudes, read off the brightest pixel."""
+    measured, normalised = grouped['diffraction'], grouped['X_full']
+    brightest = int(measured.argmax())
+    return float(measured.flat[brightest] / normalised.flat[brightest])
+
+
+NUMBERS = ('norm_Y_I',)
+NAMES = tuple(
+    name
+    for name in (*(field.name for field in fields(ContainerArrays)), 'coords', 'probeGuess')
+    if name not in NUMBERS
+)
+"""Attributes that are arrays or tensors."""
 
 
 class PtychoDataContainer:
@@ -72,8 +106,10 @@ class PtychoDataContainer:
 
     Parameters
     ----------
-    arrays : ContainerArrays
+    arrays : ContainerArrays or GroupedData
         The groups.
+    probe : (N, N) or (P, N, N) complex64, optional
+        With what `RawData.generate_grouped_data` returned: the probe.
     """
 
     framework: ClassVar[str] = 'tensorflow'
@@ -90,14 +126,24 @@ class PtychoDataContainer:
     global_offsets: Any
     nn_indices: Any
     probe: Any
+    norm_Y_I: Any
+    YY_full: Any
+    coords: Any
+    probeGuess: Any
 
-    def __init__(self, arrays: ContainerArrays) -> None:
+    def __init__(
+        self, arrays: ContainerArrays | GroupedData, probe: npt.NDArray[np.complex64] | None = None
+    ) -> None:
+        if not isinstance(arrays, ContainerArrays):
+            if probe is None:
+                raise DataValueError('A container of groups needs the probe; give it after them.')
+            arrays = ContainerArrays.from_grouped(arrays, as_mode_stack(probe))
         self.arrays = arrays
 
     @classmethod
     def from_grouped(cls, grouped: GroupedData, probe: npt.NDArray[np.complex64]) -> Self:
         """Make a container of what `RawData.generate_grouped_data` returned and the probe (P, N, N)."""
-        return cls(ContainerArrays.from_grouped(grouped, probe))
+        return cls(grouped, probe)
 
     @classmethod
     def from_raw_data(cls, raw: RawData, **grouping: Any) -> Self:
@@ -106,10 +152,10 @@ class PtychoDataContainer:
         return cls.from_grouped(grouped, raw.probeGuess)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in NAMES:
+        if name not in (*NAMES, *NUMBERS):
             raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
         value = getattr(self.arrays, name)
-        if importlib.util.find_spec(self.framework) is not None:
+        if isinstance(value, np.ndarray) and importlib.util.find_spec(self.framework) is not None:
             value = importlib.import_module(self._converter).to_tensor(value)
         self.__dict__[name] = value
         return value
@@ -133,12 +179,34 @@ class RawDataTorch:
 
     Parameters
     ----------
-    raw_data : RawData
-        The scan.
+    xcoords : RawData or (n,) float
+        The scan; or, as the original has it, its columns in object pixels and what follows.
+    ycoords, diff3d, probeGuess, scan_index, objectGuess
+        As for :meth:`RawData.from_coords_without_pc`.
+    config : TrainingConfig or InferenceConfig, optional
+        Fills ``params.cfg`` (CONFIG-001), for callers who read that.
     """
 
-    def __init__(self, raw_data: RawData) -> None:
-        self.raw_data = raw_data
+    def __init__(
+        self,
+        xcoords: RawData | npt.ArrayLike,
+        ycoords: npt.ArrayLike | None = None,
+        diff3d: npt.ArrayLike | None = None,
+        probeGuess: npt.ArrayLike | None = None,
+        scan_index: npt.ArrayLike | None = None,
+        objectGuess: npt.ArrayLike | None = None,
+        config: TrainingConfig | InferenceConfig | None = None,
+    ) -> None:
+        if config is not None:
+            populate_legacy_params(config)
+        if isinstance(xcoords, RawData):
+            self.raw_data = xcoords
+            return
+        if ycoords is None or diff3d is None or probeGuess is None:
+            raise DataValueError('RawDataTorch needs a RawData, or xcoords, ycoords, diff3d and probeGuess.')
+        self.raw_data = RawData.from_coords_without_pc(
+            xcoords, ycoords, diff3d, probeGuess, scan_index, objectGuess
+        )
 
     @classmethod
     def from_file(cls, path: Any, **options: Any) -> Self:

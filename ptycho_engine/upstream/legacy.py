@@ -12,7 +12,7 @@ from ..config.inference import InferenceConfig
 from ..config.model import ModelConfig
 from ..config.setup import InferenceSetup, TrainingSetup
 from ..config.training import TrainingConfig
-from ..errors import ConfigError
+from ..errors import ConfigTypeError
 from . import params
 
 __all__ = ['KEY_MAPPINGS', 'params', 'populate_legacy_params', 'update_legacy_dict']
@@ -69,11 +69,11 @@ def populate_legacy_params(tf_config: TrainingConfig | InferenceConfig, force: b
 
     Raises
     ------
-    ConfigError
-        If it is another configuration; ``params.cfg`` stays as it is.
+    ConfigTypeError
+        If it is anything else; it is a ``TypeError``, and ``params.cfg`` stays as it is.
     """
     if not isinstance(tf_config, TrainingConfig | InferenceConfig):
-        raise ConfigError(
+        raise ConfigTypeError(
             f'populate_legacy_params was given {type(tf_config).__name__}; expected a TrainingConfig or an '
             'InferenceConfig.'
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config.model import ARCHITECTURES
+from ..config.original_execution import EXECUTION_ADJUSTED, EXECUTION_DROPPED, instead
 from ..errors import ConfigError
 
 __all__ = ['ADJUSTED', 'DROPPED', 'FILES', 'ONLY_CNN', 'SWITCHES', 'TRANSLATIONS', 'plain_name']
@@ -43,6 +44,10 @@ def _loss(name: str, value: Any) -> Values:
     return {'nll_weight': nll, 'mae_weight': mae}
 
 
+def _lower_case(name: str, value: Any) -> Values:
+    return {name: value.casefold() if isinstance(value, str) else value}
+
+
 def _activation(name: str, value: Any) -> Values:
     return {name: 'swish' if str(value).casefold() == 'silu' else value}
 
@@ -68,6 +73,7 @@ def _renamed(field: str) -> Callable[[str, Any], Values]:
 TRANSLATIONS: dict[str, Callable[[str, Any], Values]] = {
     'grid_size': _square,
     'mode': _mode,
+    'model_type': _lower_case,
     'amp_activation': _activation,
     'epochs': _renamed('nepochs'),
     'max_epochs': _renamed('nepochs'),
@@ -94,7 +100,6 @@ ONLY_CNN = (
 )
 """Settings of the network of the original, which is 'cnn' here."""
 
-_OTHER_NETWORKS = 'it belongs to networks of the original that are not here'
 _SAID_BY_DATA = 'the values of the patterns tell what they are, and --domain and --nphotons overrule them'
 _OF_PICTURES = 'pictures are scaled by what they show'
 
@@ -104,10 +109,8 @@ DROPPED: dict[str, str] = {
     'measurement_domain': _SAID_BY_DATA,
     'scale_contract_version': _SAID_BY_DATA,
     'stitch_crop_size': 'patches are weighted by their illumination, and none is cropped',
-    'middle_trim': 'patches are weighted by their illumination, and none is cropped',
     'patch_weighting': 'patches are always weighted by their illumination',
     'varpro_scaling': 'the scale of the object always follows from the counts',
-    'pad_eval': 'objects are always reconstructed as a whole',
     'do_stitching': '`ptychopinn reconstruct` makes the image when training is done',
     'debug': 'nothing more is to be seen',
     'debug_dump': 'nothing more is to be seen',
@@ -122,31 +125,15 @@ DROPPED: dict[str, str] = {
     'phase_vmin': _OF_PICTURES,
     'phase_vmax': _OF_PICTURES,
     'checkpoint_monitor': 'the validation loss decides',
-    'checkpoint_monitor_metric': 'the validation loss decides',
-    'checkpoint_mode': 'the validation loss decides, and the lower is the better',
-    'pin_memory': 'patterns go to the device without it',
-    'persistent_workers': 'the threads of --num-workers live as long as the run',
-    'prefetch_factor': 'each thread of --num-workers prepares one batch ahead',
     'torch_mae_pred_l2_match_target': 'the scale of the prediction always follows from the counts',
-    **dict.fromkeys(
-        (
-            *('recon_log_every_n_epochs', 'recon_log_num_patches', 'recon_log_fixed_indices'),
-            *('recon_log_stitch', 'recon_log_max_stitch_samples'),
-        ),
-        'images of the epochs are not logged; the window shows one while it trains',
-    ),
     **dict.fromkeys(
         (
             *('fno_modes', 'fno_width', 'fno_blocks', 'fno_cnn_blocks', 'fno_input_transform'),
             *('learned_input_channels', 'max_hidden_channels', 'resnet_width', 'generator_output_mode'),
-            *('ffno_encoder_blocks', 'ffno_encoder_modes', 'ffno_encoder_share_weights'),
-            *('ffno_encoder_gate_init', 'ffno_encoder_norm', 'ffno_encoder_mlp_ratio'),
-            *('spectral_bottleneck_blocks', 'spectral_bottleneck_modes'),
-            *('spectral_bottleneck_share_weights', 'spectral_bottleneck_gate_init'),
-            'spectral_bottleneck_gate_mode',
         ),
-        _OTHER_NETWORKS,
+        'it belongs to networks of the original that are not here',
     ),
+    **EXECUTION_DROPPED,
 }
 """Settings that have no place here, and why."""
 
@@ -160,31 +147,20 @@ SWITCHES = frozenset(
 """Flags that the original may give without a value."""
 
 
-def _instead(theirs: tuple[str, ...], ours: str) -> Callable[[Any], tuple[Any, str]]:
-    return lambda value: (ours, f'{value!r} is not here') if value in theirs else (value, '')
-
-
 def _probe_scale(value: Any) -> tuple[Any, str]:
     small = isinstance(value, int | float) and value < SMALLEST_SCALE
     return (SMALLEST_SCALE, 'an object of mean amplitude 1 needs room above it') if small else (value, '')
 
 
 ADJUSTED: dict[str, Callable[[Any], tuple[Any, str]]] = {
-    'architecture': _instead(
+    'architecture': instead(
         ('fno', 'ffno', 'fno_vanilla', 'neuralop_uno', 'hybrid_resnet', 'stable_hybrid'), ARCHITECTURES[0]
     ),
-    'accelerator': _instead(('tpu',), 'auto'),
-    'strategy': _instead(('fsdp', 'deepspeed', 'ddp_spawn', 'ddp_find_unused_parameters_true'), 'auto'),
-    'devices': lambda value: (1, 'devices are counted') if value == 'auto' else (value, ''),
-    'deterministic': lambda value: (True, '') if value == 'warn' else (value, ''),
-    'logger_backend': lambda value: ('none', '') if value is None else (value, ''),
+    'accelerator': instead(('tpu',), 'auto'),
+    'strategy': instead(('fsdp', 'deepspeed', 'ddp_spawn', 'ddp_find_unused_parameters_true'), 'auto'),
     'model_type': lambda value: (str(value).casefold(), ''),
-    'scheduler': lambda value: (
-        ('WarmupCosine', '')
-        if value == 'CosineAnnealing'
-        else _instead(('MultiStage', 'Adaptive'), 'Default')(value)
-    ),
     'probe_scale': _probe_scale,
+    **EXECUTION_ADJUSTED,
 }
 """Fields whose values the original has more, or other, words for: the value here, and why it is another."""
 

@@ -63,7 +63,7 @@ def test_hdf_01_a_link_to_a_contiguous_dataset_of_another_file(scan, log):
     with h5py.File(folder / 'master.h5', 'w') as file:
         file['other'] = np.ones((200, SIZE, SIZE), counts.dtype)
         file['diffraction'] = h5py.ExternalLink('frames.h5', '/entry/data/data')
-    bridge = MemmapDatasetBridge(folder / 'x.npz', folder / 'master.h5')
+    bridge = MemmapDatasetBridge(folder / 'x.npz', patterns_path=folder / 'master.h5')
     np.testing.assert_array_equal(bridge.diffraction[:], np.sqrt(counts.astype(np.float32)))
 
 

@@ -159,7 +159,7 @@ def test_npz_16_the_pixel_mask_of_an_eiger_detector(tmp_path, raw, counts, where
         file['diffraction'], file[where] = counts.astype(np.uint16), mask
     for found in (
         RawData.from_file(tmp_path / 'x.npz'),
-        MemmapDatasetBridge(tmp_path / 'positions.npz', tmp_path / 'master.h5').raw_data,
+        MemmapDatasetBridge(tmp_path / 'positions.npz', patterns_path=tmp_path / 'master.h5').raw_data,
     ):
         np.testing.assert_array_equal(found.bad_pixels, mask > 0)
         assert not found.diffraction[:][:, mask > 0].any()

@@ -295,7 +295,7 @@ def test_mem_07_patterns_may_lie_in_a_file_of_their_own(tmp_path, frames, suffix
             file['diff3d'] = frames
     rest = {'probeGuess': np.ones((SIZE, SIZE), complex), 'xcoords': np.arange(N), 'ycoords': np.arange(N)}
     np.savez(tmp_path / 'rest.npz', **rest)
-    bridge = MemmapDatasetBridge(tmp_path / 'rest.npz', path)
+    bridge = MemmapDatasetBridge(tmp_path / 'rest.npz', patterns_path=path)
     np.testing.assert_allclose(bridge.get_patterns([2, 0]) ** 2, frames[[2, 0]], rtol=1e-5)
     with pytest.raises(KeyError, match=r"rest\.npz holds no.*'diffraction'.*'diff3d'"):
         MemmapDatasetBridge(tmp_path / 'rest.npz')

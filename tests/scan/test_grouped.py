@@ -134,8 +134,13 @@ def test_container_01_attributes(raw):
     arrays = ContainerArrays.from_grouped(grouped, raw.probeGuess)
     assert (
         *('X', 'Y', 'Y_I', 'Y_phi', 'coords_nominal', 'coords_true'),
-        *('local_offsets', 'global_offsets', 'nn_indices', 'probe'),
+        *('local_offsets', 'global_offsets', 'nn_indices', 'probe', 'YY_full'),
+        *('coords', 'probeGuess'),
     ) == NAMES
+    np.testing.assert_allclose(arrays.norm_Y_I * arrays.X, grouped['diffraction'], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(arrays.YY_full, raw.objectGuess)
+    assert arrays.coords is arrays.coords_nominal
+    assert arrays.probeGuess is arrays.probe
     np.testing.assert_array_equal(arrays.X, grouped['X_full'])
     np.testing.assert_allclose(arrays.Y_I * np.exp(1j * arrays.Y_phi), arrays.Y, atol=1e-5)
     np.testing.assert_array_equal(arrays.local_offsets, grouped['coords_relative'])
@@ -159,6 +164,7 @@ def test_container_02_tensors_equal_the_arrays(raw, kind):
     container = kind.from_raw_data(raw, K=7, nsamples=10, gridsize=2, seed=3)
     expected = ContainerArrays.from_grouped(raw.generate_grouped_data(64, 7, 10, 2, 3), raw.probeGuess)
     assert len(container) == 10
+    assert container.norm_Y_I == expected.norm_Y_I
     for name in NAMES:
         value, array = getattr(container, name), getattr(expected, name)
         assert type(value).__module__.startswith(kind.framework)

@@ -27,7 +27,7 @@ from ptycho_engine.config import (
 )
 from ptycho_engine.config.precedence import Level
 from ptycho_engine.config.setup import TrainingSetup
-from ptycho_engine.errors import ConfigError, DataKeyError, DataValueError
+from ptycho_engine.errors import ConfigError, DataKeyError, DataValueError, EngineError
 from ptycho_engine.upstream import payload as payload_runs
 from ptycho_engine.upstream.legacy import KEY_MAPPINGS, params, populate_legacy_params, update_legacy_dict
 from tests.conftest import small_scan
@@ -223,7 +223,6 @@ def test_a_wrong_test_scan_is_found_before_the_training(data, tmp_path):
     [
         ({}, 'n_groups is missing'),
         ({'n_groups': 8, 'gridsise': 2}, "did you mean 'gridsize'"),
-        ({'n_groups': 8, 'N': 128}, 'N is 128, but the patterns of'),
         ({'n_groups': 8, 'gridsize': 9}, 'from 1 to 5'),
         ({'n_groups': 8, 'backend': 'jax'}, "expected one of 'pytorch'"),
     ],
@@ -259,11 +258,32 @@ def test_cfg_10_the_probe_size_is_that_of_probe_and_patterns(data, tmp_path, cap
     np.savez(tmp_path / 'legacy.npz', **legacy)
     assert infer_probe_size(tmp_path / 'legacy.npz') == 64
     np.savez(tmp_path / 'other.npz', **{**arrays, 'probeGuess': arrays['probeGuess'][:, :32, :32]})
+    (tmp_path / 'broken.npz').write_bytes(b'PK')
+    for name, reason in (
+        ('other', 'the probe is 32 pixels wide but the patterns are 64'),
+        ('none', 'there is no such file'),
+        ('broken', 'is not a readable NPZ file'),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert infer_probe_size(tmp_path / f'{name}.npz') == 64
+        assert reason in caplog.text
+        assert 'assuming a probe of 64 pixels' in caplog.text
+    # A payload is made of nothing that was assumed.
     with pytest.raises(DataValueError, match='32 pixels wide but the patterns are 64'):
-        infer_probe_size(tmp_path / 'other.npz')
-    with caplog.at_level(logging.WARNING):
-        assert infer_probe_size(tmp_path / 'none.npz') == 64
-    assert 'there is no such file' in caplog.text
+        create_training_payload(tmp_path / 'other.npz', tmp_path, {'n_groups': 8})
+
+
+def test_cfg_10_a_stated_size_wins_and_is_said_where_it_is_another(data, tmp_path, caplog):
+    payload = create_training_payload(data / 'scan.npz', tmp_path, {**QUICK, 'N': 128})
+    assert payload.tf_training_config.model.N == payload.pt_data_config.N == 128
+    assert payload.overrides_applied['N'].replaced[0] == (Level.DATA, 64)
+    assert 'N is 128 as stated, but the patterns of' in caplog.text
+    with pytest.raises(EngineError, match='64'):
+        list(train_from_payload(payload))
+    caplog.clear()
+    create_training_payload(data / 'scan.npz', tmp_path, {**QUICK, 'N': 64})
+    assert 'as stated' not in caplog.text
 
 
 def test_cfg_13_the_factory_fills_the_legacy_dictionary(data, tmp_path):
@@ -317,8 +337,10 @@ def test_the_names_callers_know_are_in_the_factory():
 def test_cfg_13_another_configuration_deletes_nothing(data, tmp_path):
     create_training_payload(data, tmp_path, {'n_groups': 4})
     before = dict(params.cfg)
-    with pytest.raises(ConfigError, match=r'was given ModelConfig; expected a TrainingConfig'):
-        populate_legacy_params(ModelConfig())
+    for other, name in ((ModelConfig(), 'ModelConfig'), ({}, 'dict'), (None, 'NoneType')):
+        with pytest.raises(ConfigError, match=f'was given {name}; expected a TrainingConfig') as error:
+            populate_legacy_params(other)
+        assert isinstance(error.value, TypeError)
     assert params.cfg == before
 
 
@@ -327,3 +349,35 @@ def test_cfg_08_an_execution_may_be_a_mapping(data, tmp_path):
     assert payload.execution_config == PyTorchExecutionConfig(accelerator='cpu')
     with pytest.raises(ConfigError, match=r"no field 'acelerator'; did you mean 'accelerator'"):
         create_training_payload(data, tmp_path, {'n_groups': 4}, {'acelerator': 'cpu'})
+
+
+def test_cfg_21_an_execution_is_made_with_the_names_of_the_original(caplog):
+    caplog.set_level(logging.INFO)
+    theirs = PyTorchExecutionConfig(
+        devices='auto',
+        deterministic='warn',
+        logger_backend=None,
+        scheduler='CosineAnnealing',
+        pin_memory=True,
+        checkpoint_mode='min',
+        recon_log_stitch=False,
+        ffno_encoder_blocks=24,
+    )
+    assert theirs == PyTorchExecutionConfig(logger_backend='none', scheduler='WarmupCosine')
+    for name in ('pin_memory', 'checkpoint_mode', 'recon_log_stitch', 'ffno_encoder_blocks'):
+        assert f'{name} = ' in caplog.text
+    assert caplog.text.count('is left out: ') == 4
+    with pytest.raises(ConfigError, match=r"no field 'pin_memories'"):
+        PyTorchExecutionConfig(pin_memories=True)
+    with pytest.raises(ConfigError, match=r"no field 'num_worker'; did you mean 'num_workers'"):
+        PyTorchExecutionConfig(num_worker=2)
+    with pytest.raises(ConfigError, match='logger_backend'):
+        PyTorchExecutionConfig(logger_backend='wandb')
+
+
+def test_cfg_11_what_has_no_place_is_left_out_of_the_overrides_with_a_line(data, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    payload = create_training_payload(data / 'scan.npz', tmp_path, {**QUICK, 'debug': True, 'fno_modes': 12})
+    assert payload.tf_training_config.n_groups == 8
+    assert 'debug = True is left out' in caplog.text
+    assert 'fno_modes = 12 is left out' in caplog.text

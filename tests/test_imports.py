@@ -17,6 +17,7 @@ ORDER = (
         'diagnostics',
         'training',
         'reconstruction',
+        'live',
         'upstream',
         'commands',
         '__init__',

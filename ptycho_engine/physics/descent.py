@@ -85,11 +85,11 @@ class TotalVariation:
     ----------
     weight : (H, W) float
         Illumination W of the whole scan, in counts.
-    strength : float
+    strength : float or (H, W) float
         c.
     """
 
-    def __init__(self, weight: Any, strength: float) -> None:
+    def __init__(self, weight: Any, strength: Any) -> None:
         self._limit = strength * weight**0.5
         self._divisor = self._limit + SMALLEST_DUAL
         self._dual: list[tuple[Any, Any]] | None = None

@@ -5,14 +5,14 @@ Written with operators and slices only, so that the arrays may be NumPy's or tho
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .descent import WEAKEST_STEP, difference, divergence, real_product, step_curvature
-from .likelihood import ScanPhysics
+from .likelihood import DescentPhysics
 
-__all__ = ['NewtonStep']
+__all__ = ['NewtonPhysics', 'NewtonStep']
 
 PHASE_GAIN = 3.0
 """Factor of the gain of the slow phase in the preconditioner. Conjugate gradients choose their own lengths,
@@ -25,6 +25,13 @@ EDGE_CURVATURE = 2.0
 """Mean curvature of a difference operator over its frequencies, for the preconditioner."""
 
 
+class NewtonPhysics(DescentPhysics, Protocol):
+    """What such steps need of patterns; :class:`~.likelihood.ScanPhysics` has it."""
+
+    def curvature_along(self, obj: Any, direction: Any) -> Any:
+        """Return what the curvature of the likelihood of all patterns makes of a direction (H, W)."""
+
+
 class NewtonStep:
     """A step from an object to the minimum of a quadratic model, by preconditioned conjugate gradients.
 
@@ -34,12 +41,12 @@ class NewtonStep:
 
     Parameters
     ----------
-    physics : ScanPhysics
+    physics : NewtonPhysics
     obj : (H, W) complex
         Where it starts, on the device.
     weight : (H, W) float
         Illumination of the whole scan, in counts.
-    smoothing : float
+    smoothing : float or (H, W) float
         Strength of total variation (:class:`~.descent.TotalVariation`); 0 for none.
     gain : (H, W) complex
         :func:`~.slow_phase.slow_phase_gain`, on the device.
@@ -48,7 +55,7 @@ class NewtonStep:
     """
 
     def __init__(
-        self, physics: ScanPhysics, obj: Any, weight: Any, smoothing: float, gain: Any, count: int
+        self, physics: NewtonPhysics, obj: Any, weight: Any, smoothing: Any, gain: Any, count: int
     ) -> None:
         self._physics = physics
         self._obj = obj

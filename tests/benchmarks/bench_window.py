@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_window.py [--side 100] [--size 64] [--load 8] [--page object]
 
 Loads a scan of SIDE × SIDE patterns of SIZE × SIZE pixels in the real window (offscreen, or where
-QT_QPA_PLATFORM says), clicks *Infer* and follows a timer of 10 ms until the result is in the list. A gap is
+QT_QPA_PLATFORM says), clicks *Infer* with the learned prior and follows a timer of 10 ms until the result is
+in the list. A gap is
 the time from one tick to the next beyond those 10 ms. Beside each of the longest: the CPU time that the
 window's thread itself used in it, which a busy machine hardly changes, and where it was. Before the run the
 same is measured in the idle window, which shows what the machine alone does. `--load` starts as many
@@ -38,13 +39,7 @@ TICK_S = 0.01
 LONG_S = 0.1
 STAND_IN = 'PTYCHOPINN_WINDOW_STAND_IN'
 RESULT = 'sim_ptychopinn_pinn'
-SETTINGS = {
-    'PtychoPINNEngine': {
-        'Architecture': 'cnn',
-        'RefineIterations': '2',
-        'Accelerator': 'cpu',
-    }
-}
+SETTINGS = {'PtychoPINNEngine': {'Architecture': 'prior', 'Accelerator': 'cpu'}}
 
 
 class EventLoop:
@@ -108,15 +103,13 @@ def where(frame: FrameType | None) -> str:
     return ' < '.join(names[:6])
 
 
-def scan_directory(side: int, size: int = 64) -> Path:
-    """Return a directory with side × side patterns and a model beside it, made where it is not there yet."""
-    from scan_maker import simulated_scan, write_model, write_scan
+def scan_directory(side: int, size: int) -> Path:
+    """Return a directory with side × side patterns, made where it is not there yet."""
+    from scan_maker import simulated_scan, write_scan
 
     folder = Path(tempfile.gettempdir()) / f'ptychopinn-window-{side}-{size}'
-    if not (folder / 'model.zip').is_file():
-        raw = simulated_scan(size=size, grid=side, step=14.5)
-        write_scan(folder / 'IN', raw, SETTINGS)
-        write_model(folder / 'model.zip', raw.probeGuess)
+    if not (folder / 'IN' / 'settings.ini').is_file():
+        write_scan(folder / 'IN', simulated_scan(size=size, grid=side, step=14.5), SETTINGS)
     return folder
 
 
@@ -201,7 +194,6 @@ def measure(folder: Path, load: int, page: str, idle_s: float, plain_s: float) -
             .shape
         )
         print(f'object {shape}, page {page}, load {load}', flush=True)
-        window.page._processing_api.load_model_from_file(folder / 'model.zip')
         window.settings.engine.inference_batch_size.set_value(64)
         if plain_s:
             choose_plain(window, plain_s)

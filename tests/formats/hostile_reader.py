@@ -43,7 +43,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def read(path: Path, inherited: int) -> dict[str, object]:
+def read(path: Path) -> dict[str, object]:
     opened: list[str] = []
     pages = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (pages + MORE_BYTES, pages + MORE_BYTES))
@@ -60,24 +60,22 @@ def read(path: Path, inherited: int) -> dict[str, object]:
             sentences[name] = f'NOT OURS: {type(error).__name__}: {error}'
         else:
             sentences[name] = ''
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         'sentences': sentences,
-        'peak': peak,
-        'more': peak - inherited,
+        'peak': usage.ru_maxrss << 10,
         'opened': sorted({entry for entry in opened if entry != f'open {path}'}),
-        'seconds': resource.getrusage(resource.RUSAGE_SELF).ru_utime,
+        'cpu_s': usage.ru_utime + usage.ru_stime,
     }
 
 
 def in_a_child(path: Path) -> dict[str, object]:
-    inherited = int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
     receiver, sender = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(receiver)
         try:
-            os.write(sender, json.dumps(read(path, inherited)).encode())
+            os.write(sender, json.dumps(read(path)).encode())
         finally:
             os._exit(0)
     os.close(sender)

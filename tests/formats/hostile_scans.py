@@ -1,8 +1,8 @@
 """Scans that were made to harm their reader, or were harmed themselves: one function for each.
 
 ``python -m tests.formats.hostile_scans FOLDER`` makes every one in a folder of its own and has ``prepare``
-read it in a process of its own. As JSON it prints what came of it: exit code, stderr, peak memory in MB, and
-the files that were opened outside the folder.
+read it in a process of its own. As JSON it prints what came of it: exit code, stderr, peak memory in MB, CPU
+time in seconds, and the files that were opened outside the folder.
 """
 
 import contextlib
@@ -509,6 +509,7 @@ def try_all(folder: Path) -> dict[str, dict[str, object]]:
             'signal': os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
             'stderr': said,
             'memory_mb': used.ru_maxrss / 1024,
+            'cpu_s': used.ru_utime + used.ru_stime,
             'left': [item.name for item in place.iterdir() if item.name.startswith(('.', 'out', 'harmed'))],
         }
     return results

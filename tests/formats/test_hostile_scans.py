@@ -15,6 +15,7 @@ from tests.formats.hostile_scans import MADE
 
 ROOT = Path(__file__).parents[2]
 MEMORY_MB = 300
+CPU_S = 1
 
 
 @pytest.fixture(scope='module')
@@ -40,5 +41,6 @@ def test_mem_10_a_hostile_scan_is_one_sentence(results, name):
         assert advice not in line
     assert len(line) < 1000
     assert found['memory_mb'] < MEMORY_MB
+    assert found['cpu_s'] < CPU_S
     assert found['opened'] == []
     assert found['left'] == []

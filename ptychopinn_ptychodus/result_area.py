@@ -33,6 +33,7 @@ REST_SIDE_PX = 384
 """Longest side of an image that is made in the window's own thread."""
 QUALITY_LINES = 4
 NO_FIGURES = 'How good the image is will stand here when a result of PtychoPINN is chosen.'
+NO_FIGURES_YET = 'How good the image is will stand here when the run is over.'
 NO_MAP = (
     'No map of the uncertainty: there is one for results of this session only, because product files of '
     'Ptychodus have no room for it.'
@@ -214,17 +215,23 @@ class ResultArea:
         return self._repository[index] if 0 <= index < len(self._repository) else None
 
     def _show_quality(self, item: Any) -> None:
-        lines: list[str] = []
-        figures = None if item is None else figures_of(item.get_metadata_item().comments.get_value())
-        if figures is not None:
-            lines = figures.lines(_pixel_m(item))
-        self._quality.setText('\n'.join(lines) or NO_FIGURES)
+        self._quality.setText(self._words_on_quality(item))
         self._quality.show()
+
+    def _words_on_quality(self, item: Any) -> str:
+        if item is None:
+            return NO_FIGURES
+        if self._is_live(item):
+            # Its comments are still those of the product that the run began with.
+            return NO_FIGURES_YET
+        figures = figures_of(item.get_metadata_item().comments.get_value())
+        lines = [] if figures is None else figures.lines(_pixel_m(item))
+        return '\n'.join(lines) or NO_FIGURES
 
     def quality(self) -> str:
         """Return what is said of the chosen product's quality; empty where nothing is known of it."""
         text = str(self._quality.text())
-        return '' if text == NO_FIGURES else text
+        return '' if text in (NO_FIGURES, NO_FIGURES_YET) else text
 
     # Losses
 
@@ -265,7 +272,7 @@ class ResultArea:
     # Images
 
     def _show_image(self, item: Any) -> None:
-        if self._live is not None and self._live() is item:
+        if self._is_live(item):
             return  # the next comes from the run
         try:
             layers = item.get_object_item().get_object().get_array()
@@ -275,9 +282,13 @@ class ResultArea:
             return
         self._image.show_pictures(object_pictures(thinned(layers[0], REST_SIDE_PX)))
 
+    def _is_live(self, item: Any) -> bool:
+        return self._live is not None and self._live() is item
+
     def begin(self, item: Any) -> None:
         """Expect images of a run whose result goes into this product."""
         self._live = weakref.ref(item)
+        self.refresh()
         if self._object_page is None:
             self._object_page = find_object_page(self._repository)
         if self._item() is item:

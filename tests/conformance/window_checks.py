@@ -203,6 +203,9 @@ def check_looks(report: Report) -> None:
     assert report['drawn'] == [667, 500, 3.0]
     for key in ('drawn_elsewhere', 'drawn_by_ptychodus', 'drawn_for_a_product_that_is_gone'):
         assert report[key] == 1.0, key
+    before, during, after = report['quality_in_a_run']
+    assert (before, during) == (after, '')
+    assert '1.25' in before
 
     for name in ('flat', 'steep'):
         assert report[f'{name}_labels_inside']

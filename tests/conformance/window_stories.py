@@ -353,6 +353,21 @@ def untrained(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     return report
 
 
+def quality_in_a_run(window: Window) -> list[str]:
+    """Begin and end a run into a product that tells of an earlier one; return what is said of its quality."""
+    item = window.model.product_core.product_repository[window.products().index('sim')]
+    comments = item.get_metadata_item().comments
+    earlier, area = comments.get_value(), window.page._area
+    comments.set_value('PtychoPINN cnn (run by pytorch): 64 patterns, deviance 1.25 per pixel')
+    said = []
+    for action in (lambda: window.choose('sim'), lambda: area.begin(item), area.end):
+        action()
+        window.spin(0.1)
+        said.append(area.quality())
+    comments.set_value(earlier)
+    return said
+
+
 def without_training(window: Window, work: Path, algorithm: str, line: str) -> dict[str, Any]:
     """Reconstruct the chosen product by an algorithm for which nothing is trained."""
     start = window.actions.reconstruct_button
@@ -440,6 +455,7 @@ def looks(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     report['field_that_was_clicked'] = turn_wheel(window, box)
 
     report |= images_on_the_object_page(window)
+    report['quality_in_a_run'] = quality_in_a_run(window)
     report |= plots(window)
     report |= warnings_of_pixels(window)
     report |= served_in_turns(window)

@@ -81,7 +81,6 @@ CHECKPOINT_FORMAT = ZipFormat(
     members=(*MODEL_FORMAT.members, 'progress.json', 'current.safetensors', 'optimiser.safetensors'),
     # Four times the weights: best, last, and two numbers that the optimiser keeps for each.
     size_limit=4 << 30,
-    compress=False,
 )
 MODEL_FORMAT_1 = replace(MODEL_FORMAT, version=1, members=(*DESCRIPTION, 'wts.h5'))
 CHECKPOINT_FORMAT_1 = replace(

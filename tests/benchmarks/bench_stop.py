@@ -1,6 +1,6 @@
 """How long a run goes on after Stop is clicked in the real window, in every state of a run.
 
-    python tests/benchmarks/bench_stop.py [--release 1.5.1] [--times 1]
+    python tests/benchmarks/bench_stop.py [--release 1.5.1] [--times 1] [--state training]
 
 The window is offscreen, or where QT_QPA_PLATFORM says; the scan has 64 patterns of 64×64 pixels. The time is
 from the click until Ptychodus says that nothing runs any more, with the load average beside it.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ STATES = (
     'inference, starting',
     'inference, network',
     'inference, refinement',
+    'inference, learned prior',
     'queue of three',
 )
 
@@ -84,6 +85,11 @@ class Stops:
             case 'inference, refinement':
                 self._infer()
                 return lambda: bool(window.bar() > 0.31 * 64)
+            case 'inference, learned prior':
+                library = window.model.ptychopinn_reconstructor_library
+                library.session.memory.forget()
+                self._infer()
+                return lambda: bool(window.bar() > 0)
             case 'queue of three':
                 self._train()
                 self._infer()
@@ -120,14 +126,14 @@ class Stops:
         return f'{seconds:5.2f} s (click {click:.2f} s), load {os.getloadavg()[0]:.1f}{remark}'
 
 
-def measure(scan: Path, times: int) -> None:
+def measure(scan: Path, times: int, states: Sequence[str]) -> None:
     from window_driver import Window
 
     with tempfile.TemporaryDirectory() as folder:
         window = Window(scan)
         with window.model:
             stops = Stops(window, scan, Path(folder))
-            for state in STATES:
+            for state in states:
                 for _ in range(times):
                     print(f'{state:24} {stops.measure(state)}', flush=True)
 
@@ -138,10 +144,11 @@ def main() -> None:
     )
     parser.add_argument('--release', default='1.7.0', help='of Ptychodus')
     parser.add_argument('--times', type=int, default=1, help='how often in each state')
+    parser.add_argument('--state', action='append', choices=STATES, help='only these')
     parser.add_argument('--scan', type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.scan is not None:
-        measure(arguments.scan, arguments.times)
+        measure(arguments.scan, arguments.times, arguments.state or STATES)
         return
     from batch_table import release_scan
     from conftest import write_models
@@ -152,6 +159,7 @@ def main() -> None:
         settings = {'PtychoPINNEngine': {'NumGroups': '32'}}
         scan = write_models(release_scan(Path(folder) / 'IN', arguments.release, settings))
         command = [sys.executable, __file__, '--scan', str(scan), '--times', str(arguments.times)]
+        command += [word for state in arguments.state or () for word in ('--state', state)]
         subprocess.run(command, env=environment_of(tree, dict(os.environ)), check=True)
 
 

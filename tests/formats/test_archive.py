@@ -103,6 +103,11 @@ def test_arc_07_equal_contents_give_equal_bytes(path, tmp_path, model):
     assert (tmp_path / 'again.zip').read_bytes() == path.read_bytes()
 
 
+def test_arc_07_members_are_stored(path):
+    with zipfile.ZipFile(path) as file:
+        assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}
+
+
 def rewrite(path, change):
     """Write the archive again with changed members; the manifest's checksums are left as they are."""
     with zipfile.ZipFile(path) as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from ..config import PyTorchExecutionConfig, TrainingConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..network.plan import NetworkPlan
+from ..physics.groups import Optics
 from ..physics.likelihood import ScanPatterns, ScanPhysics
+from ..physics.operations import A, Operations
 
 __all__ = [
     'AGC_SMALLEST_NORM',
@@ -53,6 +55,11 @@ class Illumination:
     """(N, N) True where the detector is to be trusted."""
     input_scale: float
     """Factor from measured amplitude to the input of 'cnn' (:class:`~..physics.scaling.ScaleRecord`)."""
+
+    def on_device(self, ops: Operations[A], send: Callable[[npt.NDArray[Any]], A]) -> Optics[A]:
+        """Return what a device needs of it; `send` puts an array there."""
+        scale = send(np.array(self.input_scale))
+        return Optics.of(ops, send(self.probe), send(self.good), scale)
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ class Backend(Protocol):
     def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
         """Put the patterns of a scan on the device.
 
-        The result agrees with :class:`~..physics.likelihood.NumpyScanPhysics` to 1e-4 relative: it cuts
+        The result agrees with :class:`~..physics.scan_likelihood.NumpyScanPhysics` to 1e-4 relative: it cuts
         patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes
         as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in
         float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,

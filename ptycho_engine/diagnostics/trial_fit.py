@@ -19,8 +19,10 @@ from scipy.special import xlogy
 from ..physics.descent import AcceleratedDescent, smoothing_prior, step_curvature
 from ..physics.forward import BACKGROUND
 from ..physics.geometry import ObjectGrid, place_patches
-from ..physics.likelihood import Evaluation, Likelihood, draw_held_out, residual_factor
+from ..physics.likelihood import Evaluation, Likelihood, draw_held_out
+from ..physics.likelihood_terms import residual_factor
 from ..physics.noise import noise_deviance
+from ..physics.operations import NUMPY
 from ..physics.probe import fourier_shift, mode_intensity
 from ..physics.scaling import measure_scale
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
@@ -180,7 +182,7 @@ class TrialFit:
         # Weighting a pattern by its intensity keeps the curvature below that of equal ones.
         expected = self.intensity[:, None, None] * rate + np.float32(self.background)
         amplitude = self._amplitude
-        factor = residual_factor(amplitude, expected, BACKGROUND, 0.0, likelihood) * self._fitted
+        factor = residual_factor(NUMPY, amplitude, expected, BACKGROUND, 0.0, likelihood) * self._fitted
         if 'intensities' in self.free:
             factor = factor * self.intensity[:, None, None]
         changes = fft.ifft2(fields * factor[:, None], norm='ortho')

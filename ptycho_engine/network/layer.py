@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-__all__ = ['Activation', 'Layer', 'Op']
+__all__ = ['Activation', 'Layer', 'Op', 'walk']
+
+T = TypeVar('T')
 
 Op = Literal[
     'conv',
@@ -41,3 +44,21 @@ class Layer:
     activation: Activation = 'none'
     zero_init: bool = False
     """Start from zero weights, so that the untrained layer adds nothing."""
+
+
+def walk(layers: Sequence[Layer], functions: Mapping[Op, Callable[..., T]], features: T) -> T:
+    """Return the output of the last layer for arrays of any library.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Each after those that it takes.
+    functions : mapping
+        What each kind of layer does: called with the layer and its inputs.
+    features
+        The input of the first layer.
+    """
+    values = {'input': features}
+    for layer in layers:
+        values[layer.name] = functions[layer.op](layer, *(values[name] for name in layer.inputs))
+    return values[layers[-1].name]

@@ -1,7 +1,9 @@
-"""Forward model, likelihood and their gradients in float64 NumPy.
+"""The forward model over a table of operations, and its exact form in NumPy.
 
-``I = sum_p |FFT2(P_p(. - remainder) O_patch)|^2 / N^2``, zero frequency in the middle, incoherent modes
-added as intensities. Both backends are tested against this module.
+``I = sum_p |FFT2(P_p(. - remainder) O_patch)|^2 / N^2``, incoherent modes added as intensities. Functions
+that take a table (:class:`~.operations.Operations`) keep zero frequency at index 0 of the detector: measured
+patterns are shifted once on entry, fields never. Those of NumPy alone have it in the middle, as patterns are
+stored.
 """
 
 from __future__ import annotations
@@ -10,34 +12,30 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import xlogy
 
 from .geometry import PatchPlacement
-from .probe import fourier_shift, mode_intensity
+from .operations import NUMPY, A, Operations
+from .probe import mode_intensity, shift_ramp
 
 __all__ = [
     'BACKGROUND',
-    'LABEL_LIGHT',
-    'LABEL_SOFTNESS',
     'MODULUS_FLOOR',
-    'WINDOW_FLOOR',
+    'PIXELS',
+    'back_projection',
     'cut_patches',
     'deviance',
-    'deviance_gradient',
-    'epie_step',
-    'exit_waves',
+    'deviance_per_pixel',
     'far_field',
-    'group_window',
-    'merge_group',
     'modulus_floor',
     'predict_intensity',
+    'shift_probe',
+    'total_intensity',
 ]
 
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 
-WINDOW_FLOOR = 1e-3
-"""Smallest weight of a pixel in a merge, relative to the brightest pixel of the probe."""
+PIXELS = (-2, -1)
 
 BACKGROUND = 0.01
 """Counts per pixel added to a predicted rate in the likelihood, as by a very dark detector: far below one
@@ -48,32 +46,54 @@ MODULUS_FLOOR = 1e-6
 speak of; keeps the modulus constraint differentiable. Relative, so that the dose does not matter."""
 
 
-LABEL_LIGHT = 0.05
-"""Illumination, relative to the brightest of the probe, below which labels count less."""
+def shift_probe(ops: Operations[A], probe: A, remainder: A, exposure: A | None = None) -> A:
+    """Return modes (P, N, N) at each sub-pixel remainder [dy, dx] (n, 2): (n, P, N, N).
 
-LABEL_SOFTNESS = 1e-3
-"""Difference from a label below which its absolute value is rounded off, so that it has a gradient at 0."""
+    `exposure` (n,) multiplies them, the square root of the intensity of each exposure.
+    """
+    ramp = shift_ramp(ops, probe.shape[-2:], remainder)
+    if exposure is not None:
+        ramp = ops.scaled(ramp, exposure[:, None, None])
+    return ops.ifft2(ops.fft2(probe) * ramp[:, None])
+
+
+def far_field(ops: Operations[A], patches: A, probes: A) -> A:
+    """Propagate patches (n, N, N) under shifted probes (n, P, N, N) to the detector."""
+    return ops.fft2(probes * patches[:, None])
+
+
+def total_intensity(ops: Operations[A], fields: A) -> A:
+    """Add incoherent modes up: (n, P, N, N) -> (n, N, N)."""
+    return ops.sum(ops.abs2(fields), 1)
+
+
+def back_projection(ops: Operations[A], changes: A, probes: A) -> A:
+    """Return what changes of the exit waves (n, P, N, N) mean for the object: (n, N, N)."""
+    return ops.sum(ops.conj(probes) * changes, 1)
+
+
+def deviance_per_pixel(ops: Operations[A], counts: A, rate: A, good: A) -> A:
+    """Return the Poisson deviance of each pattern (n,) per good pixel; `good` is (N, N) or (n, N, N).
+
+    ``2 (k log(k / rate) - (k - rate))`` averaged over pixels: 0 for a perfect prediction, about 1 when the
+    residual is photon noise at more than a few counts per pixel (McCullagh & Nelder, *Generalized Linear
+    Models*, 1989, section 2.3).
+    """
+    rate = rate + BACKGROUND
+    # It cancels badly in float32 where k is near rate; with u = (rate - k) / k it is k (u - log(1 + u)),
+    # which in turn is bad where the rate is small.
+    k = ops.least(counts, BACKGROUND)
+    u = (rate - k) / k
+    near = k * (u - ops.log1p(ops.least(u, -0.5)))
+    apart = k * ops.log(k / rate) - (k - rate)
+    term = 2 * ops.where(counts > 0, ops.where(u > -0.5, near, apart), rate)
+    mask = ops.cast(good, term)
+    return ops.sum(term * mask, PIXELS) / ops.sum(mask, PIXELS)
 
 
 def modulus_floor(probe: ComplexArray) -> float:
     """Return ``MODULUS_FLOOR`` in counts per pixel for a probe (P, N, N)."""
     return float(MODULUS_FLOOR * mode_intensity(probe).mean())
-
-
-def far_field(waves: ComplexArray) -> ComplexArray:
-    """Propagate exit waves to the detector: unitary FFT, zero frequency at N//2."""
-    return np.asarray(np.fft.fftshift(np.fft.fft2(waves, norm='ortho'), axes=(-2, -1)))
-
-
-def back_propagate(fields: ComplexArray) -> ComplexArray:
-    """Inverse of :func:`far_field`."""
-    return np.asarray(np.fft.ifft2(np.fft.ifftshift(fields, axes=(-2, -1)), norm='ortho'))
-
-
-def exit_waves(patches: ComplexArray, probe: ComplexArray, remainder: FloatArray) -> ComplexArray:
-    """Return exit waves (n, P, N, N) of patches (n, N, N) under probe modes (P, N, N)."""
-    shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
-    return np.asarray(shifted * patches[:, None])
 
 
 def predict_intensity(patches: ComplexArray, probe: ComplexArray, remainder: FloatArray) -> FloatArray:
@@ -91,8 +111,10 @@ def predict_intensity(patches: ComplexArray, probe: ComplexArray, remainder: Flo
     Returns
     -------
     (n, N, N) float
+        Zero frequency at N//2.
     """
-    return mode_intensity(far_field(exit_waves(patches, probe, remainder)))
+    probes = shift_probe(NUMPY, probe, np.asarray(remainder, np.float64))
+    return NUMPY.to_middle(total_intensity(NUMPY, far_field(NUMPY, patches, probes)))
 
 
 def cut_patches(obj: ComplexArray, placement: PatchPlacement, size: int) -> ComplexArray:
@@ -111,82 +133,5 @@ def cut_patches(obj: ComplexArray, placement: PatchPlacement, size: int) -> Comp
 
 
 def deviance(counts: FloatArray, rate: FloatArray, good: npt.NDArray[np.bool_]) -> FloatArray:
-    """Poisson deviance per good pixel of each pattern (n,).
-
-    ``2 (k log(k / rate) - (k - rate))`` averaged over pixels: 0 for a perfect prediction, about 1 when the
-    residual is photon noise at more than a few counts per pixel (McCullagh & Nelder, *Generalized Linear
-    Models*, 1989, section 2.3).
-    """
-    k = np.asarray(counts, dtype=np.float64)
-    lam = np.asarray(rate, dtype=np.float64) + BACKGROUND
-    term = 2 * (xlogy(k, k / lam) - (k - lam))
-    return np.asarray((term * good).sum(axis=(-2, -1)) / good.sum())
-
-
-def deviance_gradient(
-    patches: ComplexArray,
-    probe: ComplexArray,
-    remainder: FloatArray,
-    counts: FloatArray,
-    good: npt.NDArray[np.bool_],
-) -> ComplexArray:
-    """Gradient ``dD/dRe + i dD/dIm`` of each pattern's deviance with respect to its patch (n, N, N)."""
-    waves = exit_waves(patches, probe, remainder)
-    fields = far_field(waves)
-    rate = mode_intensity(fields) + BACKGROUND
-    residual = 2 * (1 - counts / rate) * good / good.sum()
-    back = back_propagate(2 * residual[:, None] * fields)
-    shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
-    return np.asarray((np.conj(shifted) * back).sum(axis=1))
-
-
-def epie_step(
-    patches: ComplexArray,
-    probe: ComplexArray,
-    remainder: FloatArray,
-    amplitude: FloatArray,
-    good: npt.NDArray[np.bool_],
-) -> ComplexArray:
-    """One ePIE object update of patches taken each by itself (n, N, N).
-
-    The modulus constraint over incoherent modes, then the object update with step 1 (Maiden & Rodenburg,
-    Ultramicroscopy 109, 1256, 2009; modes: Thibault & Menzel, Nature 494, 68, 2013). Bad pixels keep the
-    predicted modulus.
-    """
-    waves = exit_waves(patches, probe, remainder)
-    fields = far_field(waves)
-    modulus = np.sqrt(mode_intensity(fields) + modulus_floor(probe))
-    ratio = np.where(good, amplitude / modulus, 1.0)
-    revised = back_propagate(fields * ratio[:, None])
-    shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
-    brightest = mode_intensity(probe).max()
-    return np.asarray(patches + (np.conj(shifted) * (revised - waves)).sum(axis=1) / brightest)
-
-
-def group_window(probe: ComplexArray, remainder: FloatArray) -> FloatArray:
-    """Smooth positive merge weights (n, N, N): the shifted illumination, at least ``WINDOW_FLOOR``."""
-    shifted = fourier_shift(probe[None], np.asarray(remainder)[:, None])
-    return np.asarray(mode_intensity(shifted) / mode_intensity(probe).max() + WINDOW_FLOOR)
-
-
-def merge_group(patches: ComplexArray, window: FloatArray, corner: npt.NDArray[Any]) -> ComplexArray:
-    """Merge the C patches of one group and cut them again, so that they agree where they overlap.
-
-    Parameters
-    ----------
-    patches : (C, N, N) complex
-    window : (C, N, N) float
-        Positive weights, the same in numerator and denominator.
-    corner : (C, 2) int
-        [row, column] of each patch.
-    """
-    size = patches.shape[-1]
-    start = corner - corner.min(axis=0)
-    shape = tuple(int(v) + size for v in start.max(axis=0))
-    canvas = np.zeros(shape, np.complex128)
-    weight = np.zeros(shape)
-    for patch, factor, (row, column) in zip(patches, window, start, strict=True):
-        canvas[row : row + size, column : column + size] += patch * factor
-        weight[row : row + size, column : column + size] += factor
-    canvas /= np.where(weight > 0, weight, 1.0)
-    return np.stack([canvas[r : r + size, c : c + size] for r, c in start])
+    """Return :func:`deviance_per_pixel` of patterns (n, N, N) in float64: (n,)."""
+    return deviance_per_pixel(NUMPY, np.asarray(counts, np.float64), np.asarray(rate, np.float64), good)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.special import ndtr
 from ..arrays import as_numbers
 from ..config.model import ModelConfig
 from ..errors import DataValueError
+from .operations import NUMPY, A, Operations
 
 __all__ = [
     'as_mode_stack',
@@ -137,14 +139,15 @@ def fourier_shift(images: ComplexArray, shift: npt.ArrayLike) -> ComplexArray:
     shift : (..., 2) float
         [dy, dx] in pixels, broadcast against the leading axes of `images`.
     """
-    return np.asarray(np.fft.ifft2(np.fft.fft2(images) * shift_ramp(images.shape[-2:], shift)))
+    ramp = shift_ramp(NUMPY, images.shape[-2:], np.asarray(shift, np.float64))
+    return NUMPY.ifft2(NUMPY.fft2(images) * ramp)
 
 
-def shift_ramp(shape: tuple[int, ...], shift: npt.ArrayLike) -> npt.NDArray[np.complex128]:
+def shift_ramp(ops: Operations[A], shape: Sequence[int], shift: A) -> A:
     """Return the factor (..., M, N) of a Fourier transform that shifts images (M, N) by [dy, dx] (..., 2)."""
-    offset = np.asarray(shift, dtype=np.float64)
-    ramp_y, ramp_x = (
-        np.exp(-2j * np.pi * np.fft.fftfreq(side) * offset[..., axis, None])
+    angles = [
+        (-2 * np.pi) * shift[..., axis, None] * ops.frequencies(side, shift)
         for axis, side in enumerate(shape)
-    )
-    return np.asarray(ramp_y[..., :, None] * ramp_x[..., None, :])
+    ]
+    ramp_y, ramp_x = (ops.complex(ops.cos(angle), ops.sin(angle)) for angle in angles)
+    return ramp_y[..., :, None] * ramp_x[..., None, :]

@@ -6,18 +6,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptycho_engine.backends.base import Batch, create_backend
-from ptycho_engine.backends.pytorch import likelihood as refine
-from ptycho_engine.backends.pytorch import physics as tp
+from ptycho_engine.backends.pytorch import operations
 from ptycho_engine.backends.pytorch.backend import one_device
+from ptycho_engine.backends.pytorch.operations import TORCH
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import BackendUnavailableError, ConfigError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.physics.groups import Canvas, merge_and_cut
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
+from tests.reference import optics
 
 SMALL = ModelConfig(N=64, n_filters_scale=1, architecture='cnn')
 
@@ -57,17 +59,19 @@ def test_fwd_04_torch_matches_the_reference_in_value_and_gradient(modes, size):
     counts = raw.diffraction.astype(float) ** 2
     probe = raw.probeGuess.astype(complex)
 
-    expected_rate = ref.predict_intensity(patches, probe, placement.remainder)
-    expected = ref.deviance(counts, expected_rate, good)
-    expected_gradient = ref.deviance_gradient(patches, probe, placement.remainder, counts, good)
+    probes = [optics.moved(probe, *remainder) for remainder in placement.remainder]
+    expected_rate = np.array([optics.rate(*each) for each in zip(patches, probes, strict=True)])
+    expected = [optics.deviance(k, rate, good) for k, rate in zip(counts, expected_rate, strict=True)]
+    gradients = [optics.deviance_gradient(*each, good) for each in zip(patches, probes, counts, strict=True)]
+    expected_gradient = np.array(gradients)
 
     tensor = torch.tensor(patches, dtype=torch.complex64, requires_grad=True)
     remainder = torch.tensor(placement.remainder, dtype=torch.float32)
-    probes = tp.shift_probe(torch.tensor(raw.probeGuess), remainder)
-    rate = tp.mode_intensity(tp.far_field(tensor, probes))
+    probes = ref.shift_probe(TORCH, torch.tensor(raw.probeGuess), remainder)
+    rate = ref.total_intensity(TORCH, ref.far_field(TORCH, tensor, probes))
     measured = torch.fft.ifftshift(torch.tensor(counts, dtype=torch.float32), dim=(-2, -1))
     mask = torch.fft.ifftshift(torch.tensor(good))
-    fit = tp.deviance(measured, rate, mask)
+    fit = ref.deviance_per_pixel(TORCH, measured, rate, mask)
     fit.sum().backward()
 
     shifted = torch.fft.fftshift(rate, dim=(-2, -1)).detach().numpy()
@@ -81,9 +85,9 @@ def test_loss_01_float32_deviance_is_right_at_a_billion_photons():
     """Counts of 1e7 per pixel: the logarithm must not cancel away the noise."""
     counts = np.random.default_rng(0).poisson(1e7, (1, 64, 64)).astype(float)
     good = np.ones((64, 64), bool)
-    expected = ref.deviance(counts, np.full_like(counts, 1e7), good)[0]
+    expected = optics.deviance(counts[0], np.full((64, 64), 1e7), good)
     rate = torch.full((1, 64, 64), 1e7)
-    found = tp.deviance(torch.tensor(counts, dtype=torch.float32), rate, torch.tensor(good))
+    found = ref.deviance_per_pixel(TORCH, torch.tensor(counts, dtype=torch.float32), rate, torch.tensor(good))
     assert float(found[0]) == pytest.approx(expected, rel=1e-3)
 
 
@@ -93,17 +97,17 @@ def test_fwd_03_group_merge_matches_the_reference():
     rng = np.random.default_rng(0)
     patches = rng.standard_normal((2, 4, 64, 64)) + 1j * rng.standard_normal((2, 4, 64, 64))
     corner = prepared.placement.corner[groups]
-    window = np.stack(
-        [
-            ref.group_window(prepared.illumination.probe.astype(complex), r)
-            for r in prepared.placement.remainder[groups]
-        ]
-    )
-    expected = np.stack([ref.merge_group(p, w, c) for p, w, c in zip(patches, window, corner, strict=True)])
-    found = tp.merge_and_cut(
+    probe = prepared.illumination.probe.astype(complex)
+    moved = [[optics.moved(probe, *r) for r in group] for group in prepared.placement.remainder[groups]]
+    lights = np.array([[optics.light(p) for p in group] for group in moved])
+    window = lights / optics.light(probe).max() + 1e-3
+    expected = np.stack([optics.merged(*each) for each in zip(patches, window, corner, strict=True)])
+    start = torch.tensor(corner - corner.min(axis=1, keepdims=True))
+    found = merge_and_cut(
+        TORCH,
         torch.tensor(patches, dtype=torch.complex64),
         torch.tensor(window, dtype=torch.float32),
-        torch.tensor(corner),
+        Canvas(TORCH, start, 64, int(start.max()) + 64),
     ).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -252,9 +256,9 @@ def test_a_device_without_float64_refines_as_others_do(monkeypatch):
         force = physics.experiment_gradient(flat, everything).force
         return [evaluation.held_out, physics.held_out(flat), *power, force]
 
-    assert refine.widest(torch.device('mps')) is torch.float32
+    assert operations.widest(torch.device('mps')) is torch.float32
     wide = found()
-    monkeypatch.setattr(refine, 'widest', lambda device: torch.float32)
+    monkeypatch.setattr(operations, 'widest', lambda device: torch.float32)
     with RefusesFloat64():
         narrow = found()
     for one, other in zip(wide, narrow, strict=True):

@@ -13,18 +13,20 @@ pytest.importorskip('tensorflow')
 import tensorflow as tf
 
 from ptycho_engine.backends.base import create_backend
-from ptycho_engine.backends.tensorflow import likelihood as refine
-from ptycho_engine.backends.tensorflow import physics as tp
+from ptycho_engine.backends.tensorflow import operations
+from ptycho_engine.backends.tensorflow.operations import TENSORFLOW
 from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import BackendUnavailableError
 from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.physics import forward as ref
 from ptycho_engine.physics.geometry import place_patches
+from ptycho_engine.physics.groups import Canvas, merge_and_cut
 from ptycho_engine.physics.likelihood import draw_held_out
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.conftest import small_scan
+from tests.reference import optics
 
 ROOT = Path(__file__).parents[2]
 SMALL = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
@@ -57,19 +59,24 @@ def test_fwd_04_values_and_gradients_are_those_of_the_reference(size, modes):
     good = rng.random((size, size)) > 0.02
     counts = raw.diffraction.astype(float) ** 2
     probe = raw.probeGuess.astype(complex)
-    expected_rate = ref.predict_intensity(patches, probe, placement.remainder)
-    expected_gradient = ref.deviance_gradient(patches, probe, placement.remainder, counts, good)
+    moved = [optics.moved(probe, *remainder) for remainder in placement.remainder]
+    expected_rate = np.array([optics.rate(*each) for each in zip(patches, moved, strict=True)])
+    expected = [optics.deviance(k, rate, good) for k, rate in zip(counts, expected_rate, strict=True)]
+    gradients = [optics.deviance_gradient(*each, good) for each in zip(patches, moved, counts, strict=True)]
+    expected_gradient = np.array(gradients)
 
     variable = tf.Variable(patches.astype(np.complex64))
     with tf.GradientTape() as tape:
-        probes = tp.shift_probe(tf.constant(raw.probeGuess), tf.constant(placement.remainder, tf.float32))
-        rate = tp.mode_intensity(tp.far_field(variable, probes))
+        remainder = tf.constant(placement.remainder, tf.float32)
+        probes = ref.shift_probe(TENSORFLOW, tf.constant(raw.probeGuess), remainder)
+        rate = ref.total_intensity(TENSORFLOW, ref.far_field(TENSORFLOW, variable, probes))
         measured = tf.signal.ifftshift(tf.constant(counts, tf.float32), axes=(-2, -1))
-        fit = tp.deviance(measured, rate, tf.signal.ifftshift(tf.constant(good)))
+        mask = tf.signal.ifftshift(tf.constant(good))
+        fit = ref.deviance_per_pixel(TENSORFLOW, measured, rate, mask)
         total = tf.reduce_sum(fit)
     shifted = tf.signal.fftshift(rate, axes=(-2, -1)).numpy()
     np.testing.assert_allclose(shifted, expected_rate, atol=1e-4 * expected_rate.max())
-    np.testing.assert_allclose(fit.numpy(), ref.deviance(counts, expected_rate, good), rtol=1e-4)
+    np.testing.assert_allclose(fit.numpy(), expected, rtol=1e-4)
     gradient = tape.gradient(total, variable).numpy()
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-4 * np.abs(expected_gradient).max())
 
@@ -80,9 +87,13 @@ def test_fwd_03_group_merge_is_that_of_the_reference():
     patches = rng.standard_normal((2, 4, 16, 16)) + 1j * rng.standard_normal((2, 4, 16, 16))
     window = rng.random((2, 4, 16, 16)) + 0.01
     corner = np.array([[[3, 5], [40, 5], [9, 9], [4, -20]], [[7, 7]] * 4])
-    expected = [ref.merge_group(p, w, c) for p, w, c in zip(patches, window, corner, strict=True)]
-    found = tp.merge_and_cut(
-        tf.constant(patches, tf.complex64), tf.constant(window, tf.float32), tf.constant(corner, tf.int32)
+    expected = [optics.merged(*each) for each in zip(patches, window, corner, strict=True)]
+    start = tf.constant(corner - corner.min(axis=1, keepdims=True), tf.int32)
+    found = merge_and_cut(
+        TENSORFLOW,
+        tf.constant(patches, tf.complex64),
+        tf.constant(window, tf.float32),
+        Canvas(TENSORFLOW, start, 16, tf.reduce_max(start) + 16),
     )
     np.testing.assert_allclose(found.numpy(), np.stack(expected), atol=1e-4)
 
@@ -90,8 +101,9 @@ def test_fwd_03_group_merge_is_that_of_the_reference():
 def test_loss_01_float32_deviance_is_right_at_a_billion_photons():
     counts = np.random.default_rng(0).poisson(1e7, (1, 64, 64)).astype(float)
     good = np.ones((64, 64), bool)
-    expected = ref.deviance(counts, np.full_like(counts, 1e7), good)[0]
-    found = tp.deviance(tf.constant(counts, tf.float32), tf.fill((1, 64, 64), 1e7), tf.constant(good))
+    expected = optics.deviance(counts[0], np.full((64, 64), 1e7), good)
+    rate = tf.fill((1, 64, 64), 1e7)
+    found = ref.deviance_per_pixel(TENSORFLOW, tf.constant(counts, tf.float32), rate, tf.constant(good))
     assert float(found[0]) == pytest.approx(expected, rel=1e-3)
 
 
@@ -138,14 +150,13 @@ def test_back_05_scans_share_their_graphs():
         backend.denoise(np.ones((32 * points, 64), np.complex64), np.ones((32 * points, 64), np.float32))
 
     use(4, 0.02)
-    prepared = [refine._graph(what, 32, 1, tf.float32) for what in ('fit', 'poisson')]
-    made = refine._graph.cache_info().misses
+    made = operations._kept_graph.cache_info().misses
     kept = dict(backend._graphs)
     backend.prepare_training(TrainingConfig(model=SMALL, backend='tensorflow'))
     use(5, 0.05)
-    assert refine._graph.cache_info().misses == made
+    assert operations._kept_graph.cache_info().misses == made
     assert backend._graphs == kept
-    for graph in (*prepared, *kept.values()):
+    for graph in kept.values():
         assert graph.experimental_get_tracing_count() == 1
 
 

@@ -140,7 +140,7 @@ class Bench:
         self.log = root / 'said'
         logging.getLogger('ptychopinn').setLevel(logging.ERROR)
         # Once here and not in each child; nothing is computed in this process, which has one thread only.
-        for name in ('pytorch.backend', 'pytorch.likelihood'):
+        for name in ('pytorch.backend', 'pytorch.operations'):
             importlib.import_module(f'ptycho_engine.backends.{name}')
         for name in ('train', 'reconstruct', 'prepare', 'convert_product', 'simulate'):
             importlib.import_module(f'ptycho_engine.commands.{name}')

@@ -55,6 +55,28 @@ def deviance(counts: np.ndarray, predicted: np.ndarray, looked_at: np.ndarray) -
     return float(each[looked_at].mean())
 
 
+def deviance_gradient(
+    patch: np.ndarray, probe: np.ndarray, counts: np.ndarray, looked_at: np.ndarray
+) -> np.ndarray:
+    """Return ``dD/dRe + i dD/dIm`` of the deviance of a pattern by its patch (N, N) under moved modes."""
+    fields = to_detector(probe * patch)
+    residual = 2 * (1 - counts / (light(fields) + DARK)) * looked_at / looked_at.sum()
+    return (np.conj(probe) * from_detector(2 * residual * fields)).sum(axis=0)
+
+
+def merged(patches: np.ndarray, weights: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Return the patches (C, N, N) of a group, averaged with weights and cut again (FWD-03)."""
+    size = patches.shape[-1]
+    start = corners - corners.min(axis=0)
+    total = np.zeros(start.max(axis=0) + size, complex)
+    weight = np.zeros(total.shape)
+    for patch, factor, (row, column) in zip(patches, weights, start, strict=True):
+        total[row : row + size, column : column + size] += factor * patch
+        weight[row : row + size, column : column + size] += factor
+    mean = total / np.where(weight > 0, weight, 1)
+    return np.stack([mean[row : row + size, column : column + size] for row, column in start])
+
+
 def amplitude_error(amplitude: np.ndarray, predicted: np.ndarray, looked_at: np.ndarray) -> float:
     """Return the error of the amplitudes of a pattern (N, N) relative to their sum (LOSS-03)."""
     difference = np.abs(np.sqrt(predicted + DARK) - amplitude)

@@ -14,9 +14,10 @@ from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.physics.calibration import ExperimentRefinement
 from ptycho_engine.physics.detector import unexplained_pixels
-from ptycho_engine.physics.likelihood import NumpyScanPhysics, Residuals
+from ptycho_engine.physics.likelihood import Residuals
 from ptycho_engine.physics.probe import with_first_modes
 from ptycho_engine.physics.probe_changes import defocused, with_more_modes
+from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.reconstruction.evaluate import evaluate, read_object
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan, load_scan

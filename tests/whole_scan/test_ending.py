@@ -10,8 +10,8 @@ from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.network.plan import build_plan
 from ptycho_engine.physics.descent import AcceleratedDescent
-from ptycho_engine.physics.likelihood import NumpyScanPhysics
 from ptycho_engine.physics.newton import NewtonStep
+from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.whole_scan import solver
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.course import Course, Sweeps

@@ -18,12 +18,10 @@ from ptycho_engine.formats.archive import ModelArchive
 from ptycho_engine.network.plan import initial_weights, training_plan
 from ptycho_engine.physics.descent import ReferencedVariation, RegularisedPIE, TotalVariation
 from ptycho_engine.physics.forward import deviance, predict_intensity
-from ptycho_engine.physics.likelihood import (
-    Evaluation,
-    NumpyScanPhysics,
-    draw_held_out,
-    residual_factor,
-)
+from ptycho_engine.physics.likelihood import Evaluation, draw_held_out
+from ptycho_engine.physics.likelihood_terms import residual_factor
+from ptycho_engine.physics.operations import NUMPY
+from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.result import PartialObject
@@ -185,10 +183,10 @@ def test_cal_01_the_forces_on_intensities_and_background_are_the_gradient_of_the
 
 def test_ref_11_the_step_is_bounded_in_the_dark():
     amplitude, rate = np.full(3, 10.0), np.array([1e-12, 1.0, 100.0])
-    factor = residual_factor(amplitude, rate, 0.01, 1e-6, 'poisson')
+    factor = residual_factor(NUMPY, amplitude, rate, 0.01, 1e-6, 'poisson')
     assert (np.abs(factor * np.sqrt(rate + 0.01)) <= 1.0001 * amplitude).all()
     assert factor[2] == pytest.approx(0, abs=1e-3)
-    np.testing.assert_allclose(residual_factor(amplitude, rate, 0.01, 0, 'amplitude')[1:], [-9, 0])
+    np.testing.assert_allclose(residual_factor(NUMPY, amplitude, rate, 0.01, 0, 'amplitude')[1:], [-9, 0])
 
 
 def calibrated(patterns):
@@ -258,7 +256,7 @@ def test_ref_01_patterns_that_do_not_fit_on_the_device_give_the_same(dense, monk
     patterns = scan_patterns(dense, 0)
     results = []
     for limit in (2**31, 0):
-        monkeypatch.setattr(f'ptycho_engine.backends.{backend}.likelihood.CACHE_BYTES', limit)
+        monkeypatch.setattr('ptycho_engine.physics.scan_likelihood.CACHE_BYTES', limit)
         physics = create_backend(backend).scan_physics(patterns)
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         results.append(physics.to_host(physics.evaluate(flat, np.arange(20), 'poisson').gradient))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,36 +14,19 @@ from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
-from ...network.denoiser import LOOKS
 from ...network.plan import NetworkPlan
-from ...physics.likelihood import ScanPatterns
+from ...physics.groups import Optics
+from ...physics.likelihood import ScanPatterns, ScanPhysics
+from ...physics.scan_likelihood import ScanLikelihood
 from ..base import Batch, Illumination, StepResult
-from ..losses import LossWeights
-from . import physics
-from .likelihood import TorchScanPhysics
-from .network import CnnNetwork, PriorNetwork, PtychographyNetwork, make_network
+from ..losses import GroupBatch, LossWeights, batch_losses, group_patches
+from .network import PtychographyNetwork
+from .operations import TORCH, TorchDevice
 from .optimiser import Optimiser
 
 __all__ = ['PyTorchBackend', 'one_device', 'real_type']
 
 HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
-
-
-@dataclass(frozen=True)
-class _DeviceBatch:
-    amplitude: Tensor
-    corner: Tensor
-    side: int
-    """Of the canvas of a group."""
-    probes: Tensor
-    optics: physics.Optics
-    labels: Tensor | None
-    looks: Tensor | None
-    """(K, B, F, side, side)."""
-    truth: Tensor | None
-    """(B, side, side) complex."""
-    judged: Tensor
-    """(N, N) or (B*C, N, N) bool, zero frequency at index 0."""
 
 
 class PyTorchBackend:
@@ -63,8 +45,9 @@ class PyTorchBackend:
         self._execution = execution
         self._fabric = fabric or one_device(execution.accelerator)
         self._real = real_type(execution.precision, self._fabric.device)
+        self._device = TorchDevice(self._fabric.device, self._real)
         self._network: PtychographyNetwork | None = None
-        self._optics: tuple[Illumination, physics.Optics] | None = None
+        self._optics: tuple[Illumination, Optics[Tensor]] | None = None
         self._optimiser: Optimiser | None = None
         self._weights = LossWeights.of(TrainingConfig())
 
@@ -82,7 +65,7 @@ class PyTorchBackend:
     ) -> None:
         """Make the network from canonical weights."""
         torch.use_deterministic_algorithms(self._execution.deterministic, warn_only=True)
-        network = make_network(plan, self._autocast).to(self._fabric.device, self._real)
+        network = PtychographyNetwork(plan, self._autocast).to(self._fabric.device, self._real)
         network.load_canonical(weights)
         self._network = network
 
@@ -107,98 +90,16 @@ class PyTorchBackend:
             raise RuntimeError('prepare_training() must be called first')
         return self._optimiser
 
-    def _optics_of(self, illumination: Illumination) -> physics.Optics:
+    def _optics_of(self, illumination: Illumination) -> Optics[Tensor]:
         """Return the illumination on the device; batches of one scan share it."""
         if self._optics is None or self._optics[0] is not illumination:
-            device = self._fabric.device
-            optics = physics.Optics.of(
-                torch.from_numpy(illumination.probe).to(device, self._real.to_complex()),
-                torch.from_numpy(illumination.good).to(device),
-                illumination.input_scale,
-            )
-            self._optics = illumination, optics
+            self._optics = illumination, illumination.on_device(TORCH, self._device.send)
         return self._optics[1]
 
-    def _send(self, batch: Batch) -> _DeviceBatch:
-        device = self._fabric.device
-        optics = self._optics_of(batch.illumination)
-        amplitude = torch.from_numpy(batch.amplitude).to(device, self._real)
-        remainder = torch.from_numpy(batch.remainder).to(device, self._real).reshape(-1, 2)
-        labels, looks, truth, judged = batch.labels, batch.looks, batch.truth, optics.good
-        if batch.judged is not None:
-            chosen = torch.from_numpy(batch.judged).to(device)
-            judged = judged & torch.fft.ifftshift(chosen.flatten(0, 1), dim=(-2, -1))
-        return _DeviceBatch(
-            amplitude=torch.fft.ifftshift(amplitude, dim=(-2, -1)),
-            corner=torch.from_numpy(batch.corner).to(device),
-            side=self.network.plan.canvas_side(batch.extent),
-            probes=physics.shift_probe(self.network.probe(optics), remainder),
-            optics=optics,
-            labels=None if labels is None else torch.from_numpy(labels).to(device, self._real.to_complex()),
-            looks=None if looks is None else torch.from_numpy(looks).to(device, self._real),
-            truth=None if truth is None else torch.from_numpy(truth).to(device, self._real.to_complex()),
-            judged=judged,
-        )
-
-    def _forward(self, batch: _DeviceBatch) -> Tensor:
-        assert isinstance(self.network, CnnNetwork)
-        patches: Tensor = self.network(batch.amplitude, batch.probes, batch.corner, batch.optics)
-        return patches
-
-    def _losses(self, batch: _DeviceBatch) -> tuple[Tensor, Tensor]:
-        """Return (weighted loss, deviance per pixel), averaged over patterns.
-
-        Of a prior the mean over the levels of noise of the loss, and the deviance at the last of them.
-        """
-        if batch.looks is None:
-            return self._losses_of(batch, self._forward(batch))
-        assert isinstance(self.network, PriorNetwork)
-        canvas = physics.Canvas(batch.corner, batch.amplitude.shape[-1], batch.side)
-        loss = batch.amplitude.new_zeros(())
-        for look in batch.looks:
-            seen = dict(zip(LOOKS, look.unbind(dim=1), strict=True))
-            noisy = torch.complex(seen['object_real'], seen['object_imag'])
-            obj = noisy - self.network.noise(noisy, seen['deviation'])
-            own, fit = self._losses_of(batch, canvas.cut(obj))
-            if batch.truth is not None and self._weights.labels > 0:
-                light = physics.lit_part(seen['light'])
-                error = physics.label_error(obj[:, None], batch.truth[:, None], light[:, None])
-                own = own + self._weights.labels * error.mean()
-            loss = loss + own / len(batch.looks)
-        return loss, fit
-
-    def _losses_of(self, batch: _DeviceBatch, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (weighted loss, deviance per pixel) of patches (B, C, N, N), averaged over patterns."""
-        size = batch.amplitude.shape[-1]
-        patches = patches.reshape(-1, size, size)
-        amplitude = batch.amplitude.reshape(-1, size, size)
-        good = batch.judged
-        counts = amplitude.square()
-        rate = physics.mode_intensity(physics.far_field(patches, batch.probes))
-        rate = rate * self.network.amplitude_factor(rate).square()
-        fit = physics.deviance(counts, rate, good)
-        loss = rate.new_zeros(())
-        illumination = physics.mode_intensity(batch.probes).detach()
-        weights = self._weights
-        if weights.likelihood > 0:
-            per_pixel = (counts * good).sum(dim=(-2, -1)) / good.sum(dim=(-2, -1))
-            loss = loss + weights.likelihood * (fit / (1 + per_pixel)).mean()
-        if weights.amplitude > 0:
-            error = physics.amplitude_error(amplitude, rate, good)
-            loss = loss + weights.amplitude * error.mean()
-        if batch.labels is not None and batch.truth is None and weights.labels > 0:
-            # Patches that share an object share its phase.
-            channels = batch.corner.shape[1] if self.network.plan.merges else 1
-            grouped = (-1, channels, size, size)
-            light = physics.label_weight(
-                illumination.reshape(grouped), batch.corner.reshape(-1, channels, 2), batch.optics
-            )
-            error = physics.label_error(patches.reshape(grouped), batch.labels.reshape(grouped), light)
-            loss = loss + weights.labels * error.mean()
-        if weights.variation > 0:
-            variation = physics.total_variation(patches, illumination)
-            loss = loss + weights.variation * variation.mean()
-        return loss, fit.mean()
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return (weighted loss, deviance per pixel), averaged over patterns."""
+        sent = GroupBatch.sent(batch, self.network.plan, self._device.send, self._device.count)
+        return batch_losses(TORCH, self.network, self._weights, sent, self._optics_of(batch.illumination))
 
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Descend once along the gradient averaged over the groups of all `batches`."""
@@ -214,7 +115,7 @@ class PyTorchBackend:
         optimiser.clear()
         mean_loss = mean_fit = 0.0
         for batch, share in parts:
-            loss, fit = self._losses(self._send(batch))
+            loss, fit = self._losses(batch)
             optimiser.backward(share * loss)
             mean_loss += share * float(loss.detach())
             mean_fit += share * float(fit.detach())
@@ -236,25 +137,25 @@ class PyTorchBackend:
     def evaluate(self, batch: Batch) -> StepResult:
         """Return the losses without learning."""
         with torch.no_grad():
-            loss, fit = self._losses(self._send(batch))
+            loss, fit = self._losses(batch)
         return StepResult(float(loss), float(fit))
 
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
         """Return object patches (B, C, N, N) in the engine's gauge."""
         with torch.no_grad():
-            patches = self._forward(self._send(batch))
+            send, count = self._device.send, self._device.count
+            sent = GroupBatch.sent(batch, self.network.plan, send, count, bare=True)
+            patches = group_patches(TORCH, self.network, sent, self._optics_of(batch.illumination))
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
 
     @torch.no_grad()
     def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:
         """Return the noise (H, W) that the prior sees in an object (H, W), both on the device."""
-        network = self.network
-        assert isinstance(network, PriorNetwork)
-        return network.noise(obj[None], deviation[None])[0]
+        return self.network.noise(obj[None], deviation[None])[0]
 
-    def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
+    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
         """Put the patterns of a scan on the device, for refinement."""
-        return TorchScanPhysics(patterns, self._fabric.device, self._real)
+        return ScanLikelihood(patterns, self._device)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the canonical weights."""

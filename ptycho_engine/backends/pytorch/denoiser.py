@@ -14,7 +14,7 @@ from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.plan import NetworkPlan
 from ...simulate.noisy_images import NoisyBatch
 from .backend import one_device
-from .network import PriorNetwork
+from .network import PtychographyNetwork
 from .optimiser import Optimiser
 
 __all__ = ['DenoiserTraining']
@@ -47,7 +47,7 @@ class DenoiserTraining:
         self, plan: NetworkPlan, weights: Weights, config: TrainingConfig, execution: PyTorchExecutionConfig
     ) -> None:
         self._device = one_device(execution.accelerator).device
-        self._network = PriorNetwork(plan).to(self._device)
+        self._network = PtychographyNetwork(plan).to(self._device)
         self._network.load_canonical(weights)
         self._average = copy.deepcopy(self._network)
         self._optimiser = Optimiser(self._network.named_canonical(), config, self._device)
@@ -71,7 +71,7 @@ class DenoiserTraining:
         """Return the loss of the averaged weights."""
         return float(self._loss(batch, self._average))
 
-    def _loss(self, batch: NoisyBatch, network: PriorNetwork) -> Tensor:
+    def _loss(self, batch: NoisyBatch, network: PtychographyNetwork) -> Tensor:
         """Return the error of the noise in units of its deviation: root mean square, and mean."""
         clean, noisy = (torch.from_numpy(images).to(self._device) for images in (batch.clean, batch.noisy))
         deviation = torch.from_numpy(batch.deviation).to(self._device)

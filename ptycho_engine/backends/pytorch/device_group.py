@@ -26,10 +26,11 @@ from torch import Tensor
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
-from ...physics.likelihood import ScanPatterns
+from ...physics.likelihood import ScanPatterns, ScanPhysics
+from ...physics.scan_likelihood import ScanLikelihood
 from ..base import Batch, Illumination, StepResult
 from .backend import PyTorchBackend, one_device, real_type
-from .likelihood import TorchScanPhysics
+from .operations import TorchDevice
 
 __all__ = ['DeviceGroupBackend', 'Piece']
 
@@ -134,9 +135,9 @@ class DeviceGroupBackend:
         """Go on from :meth:`optimiser_state`."""
         self._ask('set_optimiser_state', dict(state))
 
-    def scan_physics(self, patterns: ScanPatterns) -> TorchScanPhysics:
+    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
         """Put the patterns of a scan on one device, for refinement."""
-        return TorchScanPhysics(patterns, self._device, self._real)
+        return ScanLikelihood(patterns, TorchDevice(self._device, self._real))
 
     def close(self) -> None:
         """End the processes."""

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ...network.cnn import amplitude_offset
 from ...network.denoiser import DENOISER, DENOISER_FEATURES
-from ...network.layer import Layer
+from ...network.layer import Layer, Op, walk
 from ...network.plan import INTENSITY_SCALE, PROBE_CORRECTION, NetworkPlan
-from ...physics.forward import WINDOW_FLOOR
-from . import physics
 
 __all__ = [
-    'CnnNetwork',
-    'Exposure',
-    'PriorNetwork',
     'PtychographyNetwork',
-    'make_network',
     'real_type',
 ]
 
@@ -62,37 +55,11 @@ class ConvolutionalNetwork:
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         """Map features (n, N, N, F) to the last layer's output (n, N, N, channels), in full precision."""
-        values = {'input': tf.cast(features, self._compute)}
-        for layer in self.layers:
-            values[layer.name] = self._evaluate(layer, [values[name] for name in layer.inputs])
-        return tf.cast(values[self.layers[-1].name], self._real)
+        found = walk(self.layers, {**LAYERS, 'conv': self._convolved}, tf.cast(features, self._compute))
+        return tf.cast(found, self._real)
 
-    def _evaluate(self, layer: Layer, inputs: list[tf.Tensor]) -> tf.Tensor:
-        first = inputs[0]
-        match layer.op:
-            case 'conv':
-                return self.convolutions[layer.name](first)
-            case 'mean_pool':
-                return tf.nn.avg_pool2d(first, 2, 2, 'VALID')
-            case 'upsample':
-                return _doubled(first)
-            case 'concat':
-                return tf.concat(inputs, axis=-1)
-            case 'add':
-                return first + inputs[1]
-            case 'first_channels':
-                return first[..., : layer.out_channels]
-            case 'last_channels':
-                return first[..., -layer.out_channels :]
-            case 'pad_to_double':
-                margin = [first.shape[1] // 2] * 2
-                return tf.pad(first, [[0, 0], margin, margin, [0, 0]])
-            case 'outer_half':
-                return _without_centre(first)
-            case 'space_to_depth':
-                return _folded(first)
-            case 'depth_to_space':
-                return _unfolded(first)
+    def _convolved(self, layer: Layer, features: tf.Tensor) -> tf.Tensor:
+        return self.convolutions[layer.name](features)
 
 
 def _sides(images: tf.Tensor) -> tuple[Any, Any, int]:
@@ -135,21 +102,31 @@ def _unfolded(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.transpose(squares, [0, 1, 4, 2, 5, 3]), [-1, 2 * height, 2 * width, channels // 4])
 
 
-class Exposure(NamedTuple):
-    """What a network makes patches of."""
+LAYERS: Mapping[Op, Callable[..., tf.Tensor]] = {
+    'mean_pool': lambda _, first: tf.nn.avg_pool2d(first, 2, 2, 'VALID'),
+    'upsample': lambda _, first: _doubled(first),
+    'concat': lambda _, *inputs: tf.concat(inputs, axis=-1),
+    'add': lambda _, first, second: first + second,
+    'first_channels': lambda layer, first: first[..., : layer.out_channels],
+    'last_channels': lambda layer, first: first[..., -layer.out_channels :],
+    'pad_to_double': lambda _, first: tf.pad(first, [[0, 0], *[[first.shape[1] // 2] * 2] * 2, [0, 0]]),
+    'outer_half': lambda _, first: _without_centre(first),
+    'space_to_depth': lambda _, first: _folded(first),
+    'depth_to_space': lambda _, first: _unfolded(first),
+}
+"""The layers of a plan that have no weights."""
 
-    amplitude: tf.Tensor
-    """(B, C, N, N) measured amplitudes, zero frequency at index 0."""
-    probes: tf.Tensor
-    """(B*C, P, N, N) complex probe modes shifted by each position's remainder."""
-    corner: tf.Tensor
-    """(B, C, 2) int [row, column] of each patch."""
-    optics: physics.Optics
-    """The scan's probe and detector mask."""
+AMPLITUDES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    'sigmoid': tf.sigmoid,
+    'softplus': tf.nn.softplus,
+    'relu': tf.nn.relu,
+    'swish': tf.nn.silu,
+}
+"""Activations that an amplitude may end with."""
 
 
 class PtychographyNetwork:
-    """What networks of all architectures share: parts, a trainable probe and intensity scale, and names."""
+    """The parts of a plan, a trainable probe and intensity scale, and their names."""
 
     def __init__(self, plan: NetworkPlan, precision: str) -> None:
         self.plan = plan
@@ -160,16 +137,23 @@ class PtychographyNetwork:
         self.probe_correction = tf.Variable(tf.zeros(shape, real)) if plan.probe_modes else None
         self.log_scale = tf.Variable(tf.zeros((1,), real)) if plan.intensity_scale else None
 
-    def probe(self, optics: physics.Optics) -> tf.Tensor:
-        """Return the probe (P, N, N) with its trained correction."""
-        if self.probe_correction is None:
-            return optics.probe
-        correction = tf.sqrt(optics.brightest) * self.probe_correction
-        return optics.probe + tf.complex(correction[..., 0], correction[..., 1])
+    def logits(self, amplitude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return amplitude and phase (B, C, N, N) before the last activations, of 'cnn'."""
+        found = self.parts['autoencoder'](tf.transpose(amplitude, [0, 2, 3, 1]))
+        modulus, phase = tf.split(tf.transpose(found, [0, 3, 1, 2]), 2, axis=1)
+        return modulus, phase
 
-    def amplitude_factor(self, like: tf.Tensor) -> tf.Tensor:
-        """Return the factor () between measured and predicted amplitudes."""
-        return tf.ones((), like.dtype) if self.log_scale is None else tf.exp(self.log_scale)[0]
+    def activated(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the activation of amplitudes (B, C, N, N), of 'cnn'."""
+        return AMPLITUDES[self.plan.model.amp_activation](values)
+
+    def noise(self, obj: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
+        """Return the noise (B, H, W) of complex objects with a standard deviation (B, H, W), of 'prior'."""
+        # Stacking first and transposing then is three times faster than stacking along the last axis.
+        features = tf.stack([tf.math.real(obj) - 1, tf.math.imag(obj), 0.5 * tf.math.log(deviation)], axis=1)
+        features = tf.ensure_shape(features, [None, len(DENOISER_FEATURES), None, None])
+        found = self.parts[DENOISER](tf.transpose(features, [0, 2, 3, 1]))
+        return tf.complex(deviation * found[..., 0], deviation * found[..., 1])
 
     def canonical_weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return weights by canonical name; Keras' layout is the canonical one."""
@@ -192,60 +176,3 @@ class PtychographyNetwork:
         if self.log_scale is not None:
             named.append((INTENSITY_SCALE, self.log_scale))
         return named
-
-
-class CnnNetwork(PtychographyNetwork):
-    """PtychoPINN's autoencoder: diffraction amplitudes of a group in, object patches out."""
-
-    def __call__(self, exposure: Exposure) -> tf.Tensor:
-        """Reconstruct patches (B, C, N, N) complex."""
-        amplitude, probes, corner, optics = exposure
-        centred = tf.signal.fftshift(amplitude, axes=physics.PIXELS)
-        scaled = centred * (optics.input_scale / self.amplitude_factor(amplitude))
-        logits = self.parts['autoencoder'](tf.transpose(scaled, [0, 2, 3, 1]))
-        modulus, phase = tf.split(tf.transpose(logits, [0, 3, 1, 2]), 2, axis=1)
-        modulus = self._amplitude(modulus)
-        phase = np.pi * tf.tanh(phase)
-        patches = tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
-        return self._merge(patches, probes, corner, optics)
-
-    def _merge(
-        self, patches: tf.Tensor, probes: tf.Tensor, corner: tf.Tensor, optics: physics.Optics
-    ) -> tf.Tensor:
-        """Make the patches (B, C, N, N) of each group agree where they overlap, if the plan says so."""
-        if not self.plan.merges:
-            return patches
-        illumination = physics.mode_intensity(probes) / optics.brightest
-        window = tf.reshape(illumination + WINDOW_FLOOR, tf.shape(patches))
-        return physics.merge_and_cut(patches, window, corner)
-
-    def _amplitude(self, logits: tf.Tensor) -> tf.Tensor:
-        model = self.plan.model
-        shifted = logits + amplitude_offset(model)
-        match model.amp_activation:
-            case 'sigmoid':
-                head = tf.sigmoid(shifted)
-            case 'softplus':
-                head = tf.nn.softplus(shifted)
-            case 'relu':
-                head = tf.nn.relu(shifted)
-            case _:
-                head = tf.nn.silu(shifted)
-        return model.probe_scale * head
-
-
-class PriorNetwork(PtychographyNetwork):
-    """The learned prior of objects, a denoiser; without weights in a plan of physics alone."""
-
-    def noise(self, obj: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
-        """Return the noise (B, H, W) of complex objects (B, H, W) with that standard deviation (B, H, W)."""
-        # Stacking first and transposing then is three times faster than stacking along the last axis.
-        features = tf.stack([tf.math.real(obj) - 1, tf.math.imag(obj), 0.5 * tf.math.log(deviation)], axis=1)
-        features = tf.ensure_shape(features, [None, len(DENOISER_FEATURES), None, None])
-        found = self.parts[DENOISER](tf.transpose(features, [0, 2, 3, 1]))
-        return tf.complex(deviation * found[..., 0], deviation * found[..., 1])
-
-
-def make_network(plan: NetworkPlan, precision: str) -> PtychographyNetwork:
-    """Return the Keras layers of a plan; `precision` is that of the convolutions."""
-    return PriorNetwork(plan, precision) if plan.model.of_objects else CnnNetwork(plan, precision)

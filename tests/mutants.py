@@ -60,16 +60,11 @@ MUTANTS = (
     # The forward model and the likelihood.
     Mutant('physics/forward.py', 'BACKGROUND = 0.01', 'BACKGROUND = 0.1', (EARLY, LOSSES)),
     Mutant('physics/forward.py', 'MODULUS_FLOOR = 1e-6', 'MODULUS_FLOOR = 1e-4', (FORWARD,)),
-    Mutant('physics/forward.py', 'WINDOW_FLOOR = 1e-3', 'WINDOW_FLOOR = 1e-1', (RECORDED,)),
-    Mutant('physics/forward.py', 'LABEL_LIGHT = 0.05', 'LABEL_LIGHT = 0.1', (LOSSES,)),
-    Mutant('physics/forward.py', 'LABEL_SOFTNESS = 1e-3', 'LABEL_SOFTNESS = 3e-3', (LOSSES,)),
+    Mutant('physics/groups.py', 'WINDOW_FLOOR = 1e-3', 'WINDOW_FLOOR = 1e-1', (RECORDED,)),
+    Mutant('physics/losses.py', 'LABEL_LIGHT = 0.05', 'LABEL_LIGHT = 0.1', (LOSSES,)),
+    Mutant('physics/losses.py', 'LABEL_SOFTNESS = 1e-3', 'LABEL_SOFTNESS = 3e-3', (LOSSES,)),
     Mutant('physics/geometry.py', 'np.floor(start + 0.5)', 'np.floor(start)', ('physics/test_geometry.py',)),
-    Mutant(
-        'physics/probe.py',
-        'np.exp(-2j * np.pi * np.fft.fftfreq(side)',
-        'np.exp(2j * np.pi * np.fft.fftfreq(side)',
-        (FORWARD,),
-    ),
+    Mutant('physics/probe.py', '(-2 * np.pi) * shift', '(2 * np.pi) * shift', (FORWARD,)),
     Mutant(
         'physics/noise.py', '1 + 1 / (6 * np.maximum', '1 + 1 / (3 * np.maximum', ('physics/test_noise.py',)
     ),
@@ -81,9 +76,9 @@ MUTANTS = (
         'HELD_OUT_SETS = 4',
         (f'{REFINE}::test_ref_04_held_out_pixels_are_good_ones_and_carry_no_gradient',),
     ),
-    Mutant('physics/likelihood.py', '2 * np.sqrt(ratio))) / 2', 'np.sqrt(ratio))) / 2', (REFINE,)),
-    Mutant(f'{TORCH}/physics.py', 'term = 2 * torch.where', 'term = torch.where', (LOSSES,)),
-    Mutant(f'{TENSORFLOW}/physics.py', 'u > -0.5, near, apart', 'u > -0.5, near, near', (LOSSES,)),
+    Mutant('physics/likelihood_terms.py', 'ops.most(ratio, 2.0)', 'ops.most(ratio, 1.0)', (REFINE,)),
+    Mutant('physics/forward.py', 'term = 2 * ops.where', 'term = ops.where', (LOSSES,)),
+    Mutant('physics/forward.py', 'u > -0.5, near, apart', 'u > -0.5, near, near', (LOSSES,)),
     # Steps of the solver.
     Mutant('physics/descent.py', 'WEAKEST_STEP = 0.05', 'WEAKEST_STEP = 0.06', (EARLY,)),
     Mutant(
@@ -219,8 +214,8 @@ MUTANTS = (
     Mutant('whole_scan/held_out.py', 'max(MOST_NOISE * fit.noise', 'max(10 * fit.noise', (REFINE,)),
     Mutant('whole_scan/solver.py', 'self._best() or STRENGTHS[0]', 'STRENGTHS[0]', (ENDING,)),
     # Training.
-    Mutant(f'{TORCH}/backend.py', 'fit / (1 + per_pixel)', 'fit / (2 + per_pixel)', (LOSSES,)),
-    Mutant(f'{TENSORFLOW}/physics.py', 'LABEL_SOFTNESS**2', 'LABEL_SOFTNESS', (LOSSES,)),
+    Mutant('backends/losses.py', 'fit / (1 + per_pixel)', 'fit / (2 + per_pixel)', (LOSSES,)),
+    Mutant('physics/losses.py', 'LABEL_SOFTNESS**2', 'LABEL_SOFTNESS', (LOSSES,)),
     Mutant('training/physics_images.py', 'JUDGED_FRACTION = 0.05', 'JUDGED_FRACTION = 0.1', (NUMBERS,)),
     Mutant('training/physics_images.py', '1 + (epoch - 1) % LOOKS', '1', (IMAGES,)),
     Mutant('training/subscan.py', 'WIDTH = 2.5', 'WIDTH = 4.0', (IMAGES,)),

@@ -48,6 +48,11 @@ def cut_short(data: bytes, rng: Rng) -> bytes:
     return data[: int(part * len(data))]
 
 
+def flip_or_cut(data: bytes, rng: Rng) -> bytes:
+    """Flip bits, or cut the end off."""
+    return (flip_bits if rng.random() < 0.7 else cut_short)(data, rng)
+
+
 def overwrite(data: bytes, rng: Rng) -> bytes:
     """Fill a stretch with zeros, ones or noise, or write an extreme integer over one place."""
     changed = bytearray(data)

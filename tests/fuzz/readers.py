@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ptycho_engine.commands import main
@@ -18,10 +20,12 @@ from ptycho_engine.errors import EngineError
 from ptycho_engine.formats.archive import load_archive, read_manifest
 from ptycho_engine.formats.checkpoint import load_checkpoint
 from ptycho_engine.formats.product import read_product, write_product
+from ptycho_engine.patterns import frame_stack
 from ptycho_engine.scan.raw_data import RawData
-from ptycho_engine.scan.scan import load_training_scans
+from ptycho_engine.scan.scan import load_scan, load_training_scans
 
 from . import mutate
+from .linked import FRAMES, PLACES
 from .samples import GRIDSIZE, NEIGHBOURS, Samples
 
 LONGEST_SENTENCE = 1500
@@ -183,6 +187,36 @@ def read_settings(path: Path, samples: Samples) -> str:
     return seen
 
 
+def read_linked(path: Path, samples: Samples, place: str) -> str:
+    """Load the scan of which it is one file, in memory and in place; it is what HDF5 itself reads there."""
+    for item in (samples.folder / 'linked' / place).iterdir():
+        if item.name != path.name:
+            shutil.copy(item, path.parent / item.name)
+    seen, limit = [], frame_stack.MEMORY_LIMIT_BYTES
+    try:
+        for frame_stack.MEMORY_LIMIT_BYTES in (limit, 0):
+            seen.append(sentence_or(lambda: _linked_scan(path.parent)))
+    finally:
+        frame_stack.MEMORY_LIMIT_BYTES = limit
+    if seen[0] != seen[1]:
+        raise Complaint('the scan is another in memory than in its file')
+    return seen[0]
+
+
+def _linked_scan(folder: Path) -> str:
+    raw = load_scan(folder).raw
+    amplitude, good = raw.diffraction[:], raw.good
+    with h5py.File(folder / 'diffraction.h5') as file:
+        expected = np.sqrt(file['patterns'][()].astype(np.float32))
+    if len(amplitude) == len(expected):
+        right = np.array_equal(amplitude[:, good], expected[:, good])
+    else:
+        right = all((pattern[good] == expected[:, good]).all(axis=1).any() for pattern in amplitude)
+    if not right:
+        raise Complaint('the patterns are not those that HDF5 reads')
+    return _digest(amplitude, raw.probeGuess, raw.xcoords, raw.ycoords)
+
+
 KINDS: Mapping[str, Kind] = {
     'npz': Kind('scan.npz', mutate.damage_npz, read_npz),
     'stored_npz': Kind('stored.npz', mutate.damage_npz, read_npz),
@@ -196,4 +230,11 @@ KINDS: Mapping[str, Kind] = {
     'toml': Kind('train.toml', mutate.damage_text, read_settings),
     'yaml': Kind('train.yaml', mutate.damage_text, read_settings),
     'json': Kind('train.json', mutate.damage_json, read_settings),
+    **{
+        f'{place}_{word}': Kind(
+            f'linked/{place}/{name}', mutate.flip_or_cut, functools.partial(read_linked, place=place)
+        )
+        for place in PLACES
+        for word, name in (('master', 'diffraction.h5'), ('frames', FRAMES))
+    },
 }

@@ -20,6 +20,8 @@ from ptycho_engine.simulate.directory import write_scan
 from tests.conftest import small_scan
 from tests.formats.test_archive import small_model
 
+from .linked import make_linked
+
 GRIDSIZE, NEIGHBOURS = 2, 5
 SIDE = 32
 
@@ -67,6 +69,7 @@ def make_samples(folder: Path) -> Samples:
     meta = ExportMeta(name='scan', comments='nine patterns', detector_distance_m=2.0, probe_energy_eV=1e4)
     export_product_from_rawdata(raw, paths.bundle, meta, include_diffraction=True)
     write_scan(paths.directory, raw, name='scan', settings='')
+    make_linked(folder / 'linked', paths.directory)
     _write_training_file(paths.training, raw)
     model = _model()
     save_archive(paths.archive, model)

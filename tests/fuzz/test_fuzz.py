@@ -29,6 +29,15 @@ def test_damaged_files_end_in_a_result_or_a_sentence(name, samples):
     assert name == 'cache' or any(outcome.verdict == 'refused' for outcome in found)
 
 
+@pytest.mark.parametrize('name', ['sealed_master', 'sealed_frames'])
+def test_hdf_01_nothing_is_another_unnoticed_where_checksums_are(name, samples):
+    kind = KINDS[name]
+    good = good_digest(kind, samples)
+    found = [run_case((name, 1, number), kind, samples, good).verdict for number in range(40)]
+    assert set(found) <= {'same', 'refused'}
+    assert found.count('refused') > 10
+
+
 @pytest.mark.parametrize('name', sorted(KINDS))
 def test_a_case_is_repeated_by_its_seed_and_number(name, samples, tmp_path):
     found = set()

@@ -42,6 +42,8 @@ class Outcome:
     uncertainty: npt.NDArray[np.float32] | None = None
     """(H, W) standard deviation in units of the object's amplitude, NaN where unknown; None while the object
     is being made."""
+    patterns_sha256: str = ''
+    """Of the amplitudes that it is of (:func:`~ptycho_engine.formats.provenance.patterns_sha256`)."""
 
 
 def product_data(product: Product) -> ProductData:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 
 from ptycho_engine.errors import EngineError
+from ptycho_engine.formats.packaged import model_record
 from ptycho_engine.formats.product import write_product
 from ptycho_engine.formats.product_extras import with_uncertainty
+from ptycho_engine.formats.provenance import in_a_line, made_by, with_provenance
 from ptycho_engine.io.preflight import require_file_writable
 from ptycho_engine.io.text import storable
 
@@ -82,7 +87,9 @@ class InferenceRun:
         Ptychodus would rebuild the whole product for every object that is yielded.
         """
         context, product = self._context, self._parameters.product
-        started = time.monotonic()
+        started, begun = time.monotonic(), datetime.now(UTC)
+        # Now, for the file may be another one when the run ends.
+        model = model_record(self._job.model_path)
         predicting = 1.0 if self._job.config.refine_iterations == 0 else PREDICTING
         if self._model.of_objects:
             predicting = 0.0
@@ -104,7 +111,7 @@ class InferenceRun:
                     case ('partial', image):
                         context.show_image(image)
                     case ('result', outcome):
-                        result = self._deliver(product, outcome)
+                        result = self._deliver(product, outcome, self._provenance(outcome, model, begun))
                         logger.info(
                             'Reconstructed %d patterns in %.1f s.', self.goal, time.monotonic() - started
                         )
@@ -133,14 +140,27 @@ class InferenceRun:
         self._context.show_progress(min(int(self.goal * fraction), self.goal - 1), self.goal)
         self._context.show_time_left(text)
 
-    def _deliver(self, product: Product, outcome: Outcome) -> Product:
+    def _provenance(self, outcome: Outcome, model: dict[str, Any], started: datetime) -> dict[str, Any]:
+        """Return how the result came about."""
+        job = self._job
+        return made_by(
+            sys.argv[1:],
+            (job.config, job.execution),
+            model=model,
+            data=[],
+            started=started,
+            started_by='ptychodus',
+            patterns={'name': job.scan.product.name, 'sha256': outcome.patterns_sha256},
+        )
+
+    def _deliver(self, product: Product, outcome: Outcome, record: dict[str, Any]) -> Product:
         losses = tuple(
             (epoch, value)
             for epoch, value in outcome.losses
             # The loss plot has a logarithmic axis.
             if math.isfinite(value) and value > 0
         )
-        remarks = [f'Model: {self._model.name}']
+        remarks = [f'Model: {self._model.name}', in_a_line(record)]
         simulated = self._model.simulated_epochs
         if simulated:
             remarks.append(remark_on_simulated(simulated))
@@ -149,9 +169,10 @@ class InferenceRun:
         result = output_product(product, replace(outcome, losses=losses), remarks)
         if self._context.output_file is not None:
             data = product_data(result)
-            # A product of Ptychodus has no room for it; our file has.
+            # A product of Ptychodus has no room for either; our file has.
             if outcome.uncertainty is not None:
                 data = replace(data, extras=with_uncertainty(data.extras, outcome.uncertainty))
+            data = replace(data, extras=with_provenance(data.extras, record))
             for path in result_files(self._context.output_file):
                 write_product(path, data)
         return result

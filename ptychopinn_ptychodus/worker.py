@@ -239,6 +239,7 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
     with _failures(channel):
         from ptycho_engine.events import PatchesDone, SweepDone
         from ptycho_engine.formats.packaged import load_model
+        from ptycho_engine.formats.provenance import patterns_sha256
         from ptycho_engine.reconstruction.reconstruct import reconstruct
         from ptycho_engine.reconstruction.result import PartialObject, Reconstructed
 
@@ -265,7 +266,11 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
                     for key, seconds in meter.speeds():
                         channel.put(('speed', key, seconds))
                     result = event.reconstruction
-                    channel.put(('result', replace(_outcome(result), uncertainty=result.uncertainty)))
+                    digest = patterns_sha256(scan.raw.diffraction)
+                    outcome = replace(
+                        _outcome(result), uncertainty=result.uncertainty, patterns_sha256=digest
+                    )
+                    channel.put(('result', outcome))
 
 
 def _is_finite(reconstruction: Any) -> bool:

@@ -40,7 +40,7 @@ from ..errors import ConfigError
 from ..formats.archive import ModelArchive, find_archive
 from ..formats.cxi import write_cxi
 from ..formats.npz import write_arrays
-from ..formats.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
+from ..formats.packaged import NO_MODEL, load_model, model_record
 from ..formats.product import write_product
 from ..formats.provenance import file_record, made_by, patterns_sha256, with_provenance
 from ..formats.tiff import write_tiff
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> None:
     with ExitStack() as held:
         for directory in directories:
             held.enter_context(sole_writer(directory, COMMAND))
-        model = _model_record(options.model)
+        model = model_record(options.model)
         for path, directory in zip(options.inputs, directories, strict=True):
             started = datetime.now(UTC)
             scan = _load(path, archive, opened)
@@ -243,15 +243,6 @@ def run_reconstruction(
             if isinstance(event, Reconstructed):
                 return event.reconstruction
     raise AssertionError('a reconstruction ends with its result')
-
-
-def _model_record(model: Path | None) -> dict[str, Any]:
-    """Return which model a result is made with."""
-    if model is None:
-        return {'kind': 'learned prior of the package', **file_record(PACKAGED_PRIOR)}
-    if str(model) == NO_MODEL:
-        return {'kind': 'none'}
-    return {'kind': 'trained model', **file_record(find_archive(model))}
 
 
 def write_results(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import ModelConfig, TrainingConfig
 from ..errors import ArchiveError
 from ..physics.scaling import ScaleRecord
-from .archive import ModelArchive, load_archive
+from .archive import ModelArchive, find_archive, load_archive
+from .provenance import file_record
 
-__all__ = ['NO_MODEL', 'PACKAGED_PRIOR', 'load_model', 'of_objects']
+__all__ = ['NO_MODEL', 'PACKAGED_PRIOR', 'load_model', 'model_record', 'of_objects']
 
 PACKAGED_PRIOR = Path(__file__).parents[1] / 'network' / 'prior.zip'
 """The learned prior of objects; ``ptychopinn train --universal`` makes such a file."""
@@ -56,3 +58,18 @@ def of_objects(architecture: str, **contents: object) -> ModelArchive:
         probe=np.empty((1, 0, 0), np.complex64),
         **{'weights': {}, 'backend': '', **contents},  # type: ignore[arg-type]
     )
+
+
+def model_record(model: Path | None) -> dict[str, Any]:
+    """Return which model a result is made with, for its provenance; `model` is as for :func:`load_model`.
+
+    Raises
+    ------
+    ArchiveNotFoundError, DataValueError
+        If there is none, or it cannot be read.
+    """
+    if model is None or model == PACKAGED_PRIOR:
+        return {'kind': 'learned prior of the package', **file_record(PACKAGED_PRIOR)}
+    if str(model) == NO_MODEL:
+        return {'kind': 'none'}
+    return {'kind': 'trained model', **file_record(find_archive(model))}

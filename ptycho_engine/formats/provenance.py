@@ -25,6 +25,7 @@ from .product_extras import ProductExtras, with_dataset
 __all__ = [
     'PROVENANCE',
     'file_record',
+    'in_a_line',
     'made_by',
     'patterns_sha256',
     'provenance_in_product',
@@ -40,6 +41,8 @@ MOST_FILES = 1000
 """Of a folder that are hashed one by one."""
 LONGEST = 1 << 20
 """Characters of the JSON that are read."""
+SHOWN = 12
+"""Characters of a SHA-256 in a line."""
 
 
 def file_record(path: Path) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def made_by(
     model: Mapping[str, Any],
     data: Iterable[Mapping[str, Any]],
     started: datetime,
+    started_by: str = 'ptychopinn',
     **more: Any,
 ) -> dict[str, Any]:
     """Return what is recorded of a result, in values that JSON knows.
@@ -91,6 +95,8 @@ def made_by(
     model, data : mapping
         Records of files (:func:`file_record`).
     started : datetime
+    started_by : str
+        The program whose command line it is.
     more
         Further entries.
     """
@@ -98,7 +104,7 @@ def made_by(
     return {
         'program': 'ptychopinn',
         'version': __version__,
-        'command': printable(shlex.join(['ptychopinn', *words])),
+        'command': printable(shlex.join([started_by, *words])),
         'settings': settings,
         'model': dict(model),
         'data': [dict(record) for record in data],
@@ -109,6 +115,14 @@ def made_by(
         'ended': _iso(datetime.now(UTC)),
         **more,
     }
+
+
+def in_a_line(record: Mapping[str, Any]) -> str:
+    """Return the gist of a record, for comments that have no room for all of it."""
+    files = {'model': record.get('model'), 'patterns': record.get('patterns')}
+    known = {what: file['sha256'] for what, file in files.items() if file and file.get('sha256')}
+    parts = [f'made by {record["program"]} {record["version"]}', f'{record["ended"]} on {record["host"]}']
+    return ', '.join([*parts, *(f'{what} sha256 {digest[:SHOWN]}' for what, digest in known.items())])
 
 
 def with_provenance(extras: ProductExtras, record: Mapping[str, Any]) -> ProductExtras:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ from processes import LONG, children, long_run, seconds_until_gone
 from scan_maker import simulated_scan, write_patterns, write_scan, write_settings
 
 from ptycho_engine.formats.archive import load_archive, save_archive
+from ptycho_engine.formats.provenance import patterns_sha256, provenance_in_product
+from ptycho_engine.scan.scan import load_scan
 from tests.formats.hostile_archives import again, hdf5, spoilt_weights, unzip, virtual
 from tests.formats.test_archive import in_format_1, tiny_model
 
@@ -58,7 +61,7 @@ def test_each_epoch_is_one_line(trained: Trained) -> None:
 def test_reconstruction_keeps_the_product_and_gives_an_object(
     scan_copy: Path, trained: Trained, ptychodus: Run
 ) -> None:
-    """API-43, API-44, API-26; API-23: with the uncertainty."""
+    """API-43, API-44, API-26; API-23: with the uncertainty; API-91: and how it came about."""
     from ptychodus.api.io import load_product
 
     from ptycho_engine.formats.product import read_product
@@ -94,6 +97,15 @@ def test_reconstruction_keeps_the_product_and_gives_an_object(
         uncertainty = file['ptychopinn_object_uncertainty'][()]
     assert uncertainty.shape == after.object_.get_array().shape[1:]
     assert np.nanmedian(uncertainty) > 0
+    record = provenance_in_product(out / 'product.h5')
+    assert record is not None
+    model = hashlib.sha256((scan_copy / 'model.zip').read_bytes()).hexdigest()
+    patterns = patterns_sha256(load_scan(scan_copy).raw.diffraction)
+    assert record['command'] == f'ptychodus -b reconstruct -i {scan_copy} -o {out}'
+    assert record['settings']['InferenceConfig']['backend'] == 'pytorch'
+    assert (record['model']['sha256'], record['patterns']['sha256']) == (model, patterns)
+    gist = f'model sha256 {model[:12]}, patterns sha256 {patterns[:12]}'
+    assert gist in after.metadata.comments
 
 
 WITHOUT_EFFECT = {'PtychoPINNEngine': {'RefineMethod': 'rpie', 'RefineIterations': '3'}}

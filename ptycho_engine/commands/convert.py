@@ -11,9 +11,12 @@ reconstruct`; it becomes
   image.tif    image_amplitude.tif and image_phase.tif, single precision, with
                the pixel size in their tags
   image.cxi, image.h5, image.npz
+Of several INPUTs, OUTPUT is a folder, in which each has a file or a folder of its own name, in the format
+that --format says. One that cannot be converted does not end the list.
 
 examples:
   ptychopinn convert scan --output scan.cxi
+  ptychopinn convert scan1 scan2 image --output out --format cxi
   ptychopinn convert master.h5 --positions stage.csv --probe estimate \\
     --energy-eV 8800 --distance-m 2 --pixel-size-m 75e-6 --output scan
   ptychopinn convert result --output image.tif
@@ -24,30 +27,65 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import EngineError
 from ..io.folder_lock import tidy
 from ..io.preflight import require_writable
 from ..scan.results import account_of_result, is_result, read_result, result_file
 from ..scan.written import files_of_scan, require_scan_format, write_result_as, write_scan_as
+from .evaluate import unique
 from .inputs import Opening, add_inputs, opening
-from .paragraph import say
+from .options import in_flags
+from .paragraph import complain, say
 from .reconstruct import with_product
+from .scan_parts import scan_name
+
+FOLDER = 'folder'
+FORMATS = ('npz', 'cxi', 'h5', 'tif', FOLDER)
+EXIT_MISTAKE = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn convert``."""
-    parser.add_argument('input', type=Path, metavar='INPUT', help='the scan, or the result')
+    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='scans and results')
     parser.add_argument('--output', type=Path, required=True, metavar='OUTPUT')
+    parser.add_argument(
+        '--format',
+        choices=FORMATS,
+        metavar='FORMAT',
+        help=f'OUTPUT is a folder, and each INPUT becomes NAME.FORMAT there: {", ".join(FORMATS)} (default '
+        f'for several: {FOLDER}, a Ptychodus directory, for scans, and h5 for results)',
+    )
     add_inputs(parser)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Read and write."""
     opened = opening(options)
-    path: Path = options.input
+    inputs: list[Path] = options.inputs
+    opened.require_one(inputs)
+    if len(inputs) == 1 and options.format is None:
+        _convert(inputs[0], options.output, opened)
+        return 0
+    mistakes = 0
+    for path, name in zip(inputs, unique([scan_name(path) for path in inputs]), strict=True):
+        try:
+            of_result = not opened.of_parts and is_result(path)
+            ending = options.format or ('h5' if of_result else FOLDER)
+            output = options.output / (name if ending == FOLDER else f'{name}.{ending}')
+            _convert(path, output, opened)
+        except EngineError as error:
+            complain(f'ptychopinn convert: {in_flags(str(error))}')
+            mistakes += 1
+    if mistakes:
+        say(f'{len(inputs) - mistakes} of {len(inputs)} were converted.')
+    return EXIT_MISTAKE if mistakes else 0
+
+
+def _convert(path: Path, output: Path, opened: Opening) -> None:
     if not opened.of_parts and is_result(path):
-        _convert_result(path, options.output)
+        _convert_result(path, output)
     else:
-        _convert_scan(path, options.output, opened)
+        _convert_scan(path, output, opened)
 
 
 def _convert_result(path: Path, output: Path) -> None:

@@ -14,24 +14,18 @@ from typing import get_args
 
 import numpy as np
 
-from ..arrays import as_numbers
 from ..diagnostics.probe_search import search_probe, uncornered
-from ..errors import ConfigError, DataFileNotFoundError, DataValueError
+from ..errors import ConfigError, DataFileNotFoundError
 from ..formats.cxi import is_cxi_name, read_cxi_object, read_cxi_scan
-from ..formats.diffraction_file import DIFFRACTION_KEYS, read_diffraction_file
 from ..formats.measurement import (
     Geometry,
     MeasuredPatterns,
     MeasuredPositions,
     MeasuredProbe,
 )
-from ..formats.named_array import NamedArray, PositionOrder, as_frames, position_columns
-from ..formats.npz import choose_pattern_key, read_arrays, read_headers
+from ..formats.named_array import NamedArray, PositionOrder, position_columns
 from ..formats.product import ProductData, is_hdf5_name, read_product
 from ..formats.square import How
-from ..formats.stack_files import open_npz_stack
-from ..io.hdf5 import open_hdf5
-from ..patterns.frame_stack import REAL, StoredStack
 from ..physics.probe import as_mode_stack
 from ..scan.measured import scan_of_measurement, with_probe
 from ..scan.product_exchange import ExportMeta, product_of_rawdata
@@ -45,6 +39,16 @@ from ..scan.scan import (
 )
 from .host import host_readers
 from .options import add_stated, add_verify, stated
+from .scan_parts import (
+    file_of,
+    holds,
+    parts_of,
+    probe_of,
+    read_patterns,
+    read_probe,
+    scan_name,
+    with_geometry,
+)
 
 __all__ = ['Opening', 'add_inputs', 'opening']
 
@@ -179,9 +183,9 @@ class Opening:
         if is_ptychodus_directory(pair) and (path.is_dir() or path.name in (DIFFRACTION_FILE, PRODUCT_FILE)):
             patterns = [pair / DIFFRACTION_FILE, *([] if self.of_parts else [pair / PRODUCT_FILE])]
         else:
-            patterns = [_file_of(str(path))]
+            patterns = [file_of(str(path))]
         named = [self.positions, None if self.probe == ESTIMATE else self.probe]
-        return list(dict.fromkeys([*patterns, *(_file_of(text) for text in named if text)]))
+        return list(dict.fromkeys([*patterns, *(file_of(text) for text in named if text)]))
 
     def load(self, path: Path) -> Scan:
         """Load a scan.
@@ -197,7 +201,7 @@ class Opening:
         if self.verify:
             verify_scan(path)
         if self.square is not None:
-            return self._joined(path, *_parts_of(path))
+            return self._joined(path, *parts_of(path))
         scan = load_scan(path, domain=self.domain, nphotons=self.nphotons)
         if scan.product is None and self.geometry != Geometry():
             scan = replace(scan, product=self._product_of(scan))
@@ -240,16 +244,16 @@ class Opening:
 
     def _measured(self, path: Path) -> Scan:
         """Return a scan of patterns and positions in files of any kind."""
-        file = _file_of(str(path))
+        file = file_of(str(path))
         if not file.exists():
             raise DataFileNotFoundError(f'{file}: there is no such file.')
         if is_cxi_name(path) and not self.of_parts:
             patterns, positions, probe = read_cxi_scan(path)
         else:
-            patterns = _read_patterns(path, self.reader, self._positions_file(path))
+            patterns = read_patterns(path, self.reader, self._positions_file(path))
             positions, probe, theirs = self._read_positions(path, len(patterns.counts))
-            patterns = _with_geometry(patterns, theirs)
-        return self._joined(path, _with_geometry(patterns, self.geometry, first=True), positions, probe)
+            patterns = with_geometry(patterns, theirs)
+        return self._joined(path, with_geometry(patterns, self.geometry, first=True), positions, probe)
 
     def _joined(
         self,
@@ -268,13 +272,13 @@ class Opening:
         if self.probe == ESTIMATE:
             probe = None
         elif self.probe is not None:
-            probe = _read_probe(self.probe)
+            probe = read_probe(self.probe)
         scan = scan_of_measurement(
             patterns,
             positions,
             probe,
-            name=_name_of(path),
-            path=_file_of(str(path)),
+            name=scan_name(path),
+            path=file_of(str(path)),
             square=self.square,
             match_first=self.match_first,
             domain=self.domain,
@@ -284,15 +288,15 @@ class Opening:
         return scan if probe is not None else _with_estimated_probe(scan)
 
     def _positions_file(self, patterns: Path) -> Path:
-        return _file_of(self.positions or str(patterns))
+        return file_of(self.positions or str(patterns))
 
     def _with_own_probe(self, scan: Scan) -> Scan:
         if self.probe is None:
             return scan
         if self.probe == ESTIMATE:
             return _with_estimated_probe(scan)
-        modes = as_mode_stack(_read_probe(self.probe).modes, self.probe)
-        return with_probe(scan, modes, f'probe of {_file_of(self.probe).name}')
+        modes = as_mode_stack(read_probe(self.probe).modes, self.probe)
+        return with_probe(scan, modes, f'probe of {file_of(self.probe).name}')
 
     def _read_positions(
         self, patterns: Path, count: int
@@ -312,14 +316,14 @@ class Opening:
             product = read_cxi_object(path) if positions is None else None
             if positions is not None:
                 return positions, None, Geometry()
-        elif self.positions_reader is None and is_hdf5_name(path) and _holds(path, 'probe_position_x_m'):
+        elif self.positions_reader is None and is_hdf5_name(path) and holds(path, 'probe_position_x_m'):
             product = read_product(path)
         if product is not None:
             known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
             positions = MeasuredPositions(
                 product.position_x_m, product.position_y_m, product.position_indexes
             )
-            return positions, _probe_of(product), known
+            return positions, probe_of(product), known
         found = host_readers().read_positions(
             path, named, count, strict=self.positions_reader is not None or self.positions is None
         )
@@ -372,108 +376,6 @@ def opening(options: argparse.Namespace) -> Opening:
         verify=options.verify,
         **said,
     )
-
-
-def _parts_of(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, MeasuredProbe | None]:
-    """Return the parts of a scan of ours, an NPZ file or a directory, whose patterns are not square."""
-    if path.suffix.casefold() == '.npz':
-        headers = read_headers(path)
-        key = choose_pattern_key(headers, str(path))
-        arrays = read_arrays(path, ('xcoords', 'ycoords'), ('probeGuess', 'bad_pixels'))
-        x, y = arrays['xcoords'], arrays['ycoords']
-        stack = open_npz_stack(path, key)
-        bad = (
-            None
-            if 'bad_pixels' not in arrays
-            else as_numbers(arrays['bad_pixels'], bool, f'{path}: bad_pixels')
-        )
-        probe = arrays.get('probeGuess')
-        return (
-            MeasuredPatterns(stack, np.arange(len(stack)), bad),
-            MeasuredPositions(x, y, np.arange(len(x)), 'px'),
-            None if probe is None else MeasuredProbe(probe),
-        )
-    if not is_ptychodus_directory(path):
-        raise DataValueError(f'{path}: --square is for NPZ files, Ptychodus directories and patterns alone.')
-    product = read_product(path / PRODUCT_FILE)
-    positions = MeasuredPositions(product.position_x_m, product.position_y_m, product.position_indexes)
-    known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
-    patterns = _with_geometry(_read_patterns(path / DIFFRACTION_FILE, None), known)
-    return patterns, positions, _probe_of(product)
-
-
-def _file_of(text: str) -> Path:
-    array = NamedArray.parse(text)
-    return Path(text) if array is None else array.path
-
-
-def _name_of(path: Path) -> str:
-    return _file_of(str(path)).stem
-
-
-def _with_geometry(
-    patterns: MeasuredPatterns, geometry: Geometry, *, first: bool = False
-) -> MeasuredPatterns:
-    """Return patterns with more known of the experiment; what is said `first` rules."""
-    own = patterns.geometry
-    return replace(patterns, geometry=geometry.or_else(own) if first else own.or_else(geometry))
-
-
-def _holds(path: Path, name: str) -> bool:
-    with open_hdf5(path) as file:
-        return name in file
-
-
-def _read_patterns(path: Path, reader: str | None, positions: Path | None = None) -> MeasuredPatterns:
-    """Return patterns from an array, a file of ours, or by a reader of Ptychodus."""
-    array = NamedArray.parse(path)
-    if array is not None and reader is None:
-        stack = as_frames(array.stack(REAL), str(array))
-        return MeasuredPatterns(stack, np.arange(len(stack)))
-    if reader is None and is_hdf5_name(path):
-        with open_hdf5(path) as file:
-            ours = all(key in file for key in DIFFRACTION_KEYS)
-        if ours:
-            found = read_diffraction_file(path)
-            assert isinstance(found.counts, StoredStack)
-            pixel = found.detector_pixel_width_m or None, found.detector_pixel_height_m or None
-            return MeasuredPatterns(
-                found.counts, found.indexes, found.bad_pixels, Geometry(None, None, *pixel), said='counts'
-            )
-    patterns: MeasuredPatterns = host_readers().read_patterns(path, reader, positions)
-    return patterns
-
-
-def _probe_of(product: ProductData) -> MeasuredProbe:
-    height_m, width_m = product.probe_pixel_height_m, product.probe_pixel_width_m
-    if height_m is None or width_m is None:
-        height_m, width_m = product.object_pixel_height_m, product.object_pixel_width_m
-    return MeasuredProbe(product.probe[0], (height_m, width_m))
-
-
-def _read_probe(text: str) -> MeasuredProbe:
-    """Return a probe from an array, a product, an NPZ file, or by a reader of Ptychodus."""
-    array = NamedArray.parse(text)
-    path = _file_of(text)
-    if not path.is_file():
-        raise DataFileNotFoundError(f'{path}: there is no such file, in which the probe is looked for.')
-    if array is not None:
-        values = array.read()
-        while values.ndim > 3 and values.shape[0] == 1:
-            values = values[0]
-        if values.ndim not in (2, 3):
-            raise DataValueError(
-                f'{array} has shape {values.shape}; expected a probe (N, N) or modes (P, N, N).'
-            )
-        return MeasuredProbe(as_numbers(values, np.complex64, str(array)))
-    if is_cxi_name(path) or (is_hdf5_name(path) and _holds(path, 'probe_position_x_m')):
-        product = (read_cxi_object if is_cxi_name(path) else read_product)(path)
-        return _probe_of(product)
-    if path.suffix.casefold() == '.npz' and 'probeGuess' in read_headers(path):
-        arrays = read_arrays(path, ('probeGuess',))
-        return MeasuredProbe(as_mode_stack(arrays['probeGuess'], f'{path}: probeGuess'))
-    probe: MeasuredProbe = host_readers().read_probe(path)
-    return probe
 
 
 def _with_estimated_probe(scan: Scan) -> Scan:

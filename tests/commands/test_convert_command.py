@@ -51,6 +51,31 @@ def test_convert_02_an_npz_scan_gets_the_geometry_that_is_said(directory, tmp_pa
     assert not (tmp_path / 'x.npz').exists()
 
 
+def test_convert_05_several_inputs_are_converted_one_by_one(directory, result, tmp_path, capsys) -> None:
+    (tmp_path / 'broken.npz').write_bytes(b'PK')
+    given = load_scan(directory)
+    inputs = [directory, tmp_path / 'broken.npz', directory / 'scan.npz', tmp_path / 'none', result]
+    assert run('convert', *inputs, '--output', tmp_path / 'out', '--format', 'npz') == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.strip().splitlines()) == 2
+    assert 'broken.npz is not a readable NPZ file' in printed.err
+    assert '3 of 5 were converted.' in printed.out
+    made = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert made == sorted([f'{directory.name}.npz', 'scan.npz', f'{result.name}.npz'])
+    np.testing.assert_array_equal(load_scan(tmp_path / 'out' / 'scan.npz').raw.xcoords, given.raw.xcoords)
+    # What each becomes where nobody says it: a directory, and a product.
+    again = [directory, tmp_path / 'out' / f'{directory.name}.npz', result]
+    assert run('convert', *again, '--output', tmp_path / 'two') == 0
+    assert sorted(path.name for path in (tmp_path / 'two').iterdir()) == sorted(
+        [f'{directory.name}-1', f'{directory.name}-2', f'{result.name}.h5']
+    )
+    assert (tmp_path / 'two' / f'{directory.name}-2' / 'diffraction.h5').is_file()
+    assert run('convert', directory, '--output', tmp_path / 'three', '--format', 'cxi') == 0
+    assert (tmp_path / 'three' / f'{directory.name}.cxi').is_file()
+    assert run('convert', directory, result, '--positions', 'a.csv', '--output', tmp_path / 'x') == 2
+    assert '--positions belongs to one scan, but 2 were given' in capsys.readouterr().err
+
+
 def test_convert_03_results_become_tiff_and_cxi(result, tmp_path) -> None:
     product = read_product(result / 'product.h5')
     assert run('convert', result, '--output', tmp_path / 'image.tif') == 0

@@ -26,6 +26,7 @@ __all__ = [
     'Batch',
     'Illumination',
     'StepResult',
+    'Weights',
     'create_backend',
     'why_unavailable',
 ]

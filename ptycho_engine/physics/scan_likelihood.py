@@ -27,7 +27,7 @@ from .likelihood_terms import (
 )
 from .operations import NUMPY, A, Array, NumpyArray, Operations
 
-__all__ = ['Device', 'HostObjects', 'NumpyDevice', 'NumpyScanPhysics', 'ScanLikelihood']
+__all__ = ['Device', 'HostObjects', 'NumpyDevice', 'NumpyScanPhysics', 'Obj', 'ScanLikelihood']
 
 CACHE_BYTES = 512 << 20
 """Patterns and shifted probes are kept on the device where they need less than this, else made each time.
@@ -56,6 +56,9 @@ class Device(Protocol[A, Obj]):
 
     def selection(self, chosen: IntArray | slice) -> Any:
         """Return indices (b,) as ``take`` reads them fastest."""
+
+    def count(self, value: int) -> Any:
+        """Return the length of an axis as functions of the table take it."""
 
     def joined(self, parts: list[A]) -> A:
         """Return arrays end to end."""
@@ -358,6 +361,10 @@ class NumpyDevice(HostObjects):
     def selection(self, chosen: IntArray | slice) -> IntArray | slice:
         """Return the indices."""
         return chosen
+
+    def count(self, value: int) -> int:
+        """Return the length of an axis."""
+        return value
 
     def joined(self, parts: list[NumpyArray]) -> NumpyArray:
         """Return arrays end to end."""

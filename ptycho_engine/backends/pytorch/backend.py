@@ -15,11 +15,9 @@ from torch import Tensor
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
-from ...physics.groups import Optics
-from ...physics.likelihood import ScanPatterns, ScanPhysics
-from ...physics.scan_likelihood import ScanLikelihood
-from ..base import Batch, Illumination, StepResult
-from ..losses import GroupBatch, LossWeights, batch_losses, group_patches
+from ..base import Batch, StepResult
+from ..losses import LossWeights, batch_losses, group_patches
+from ..network_backend import NetworkBackend
 from .network import PtychographyNetwork
 from .operations import TORCH, TorchDevice
 from .optimiser import Optimiser
@@ -29,7 +27,7 @@ __all__ = ['PyTorchBackend', 'one_device', 'real_type']
 HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
 
 
-class PyTorchBackend:
+class PyTorchBackend(NetworkBackend[Tensor, Tensor, PtychographyNetwork, Optimiser]):
     """Runs a network plan in PyTorch on the device that Fabric chooses.
 
     Parameters
@@ -45,18 +43,7 @@ class PyTorchBackend:
         self._execution = execution
         self._fabric = fabric or one_device(execution.accelerator)
         self._real = real_type(execution.precision, self._fabric.device)
-        self._device = TorchDevice(self._fabric.device, self._real)
-        self._network: PtychographyNetwork | None = None
-        self._optics: tuple[Illumination, Optics[Tensor]] | None = None
-        self._optimiser: Optimiser | None = None
-        self._weights = LossWeights.of(TrainingConfig())
-
-    @property
-    def network(self) -> PtychographyNetwork:
-        """The network; :meth:`build` must have been called."""
-        if self._network is None:
-            raise RuntimeError('build() must be called first')
-        return self._network
+        super().__init__(TorchDevice(self._fabric.device, self._real))
 
     def build(
         self,
@@ -84,22 +71,9 @@ class PyTorchBackend:
             scale_loss=self._execution.precision == '16-mixed',
         )
 
-    @property
-    def _prepared_optimiser(self) -> Optimiser:
-        if self._optimiser is None:
-            raise RuntimeError('prepare_training() must be called first')
-        return self._optimiser
-
-    def _optics_of(self, illumination: Illumination) -> Optics[Tensor]:
-        """Return the illumination on the device; batches of one scan share it."""
-        if self._optics is None or self._optics[0] is not illumination:
-            self._optics = illumination, illumination.on_device(TORCH, self._device.send)
-        return self._optics[1]
-
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (weighted loss, deviance per pixel), averaged over patterns."""
-        sent = GroupBatch.sent(batch, self.network.plan, self._device.send, self._device.count)
-        return batch_losses(TORCH, self.network, self._weights, sent, self._optics_of(batch.illumination))
+        return batch_losses(TORCH, self.network, self._weights, *self._sent(batch))
 
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Descend once along the gradient averaged over the groups of all `batches`."""
@@ -134,47 +108,18 @@ class PyTorchBackend:
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view(parameter.shape).contiguous(memory_format=_layout(parameter))
 
-    def evaluate(self, batch: Batch) -> StepResult:
-        """Return the losses without learning."""
-        with torch.no_grad():
-            loss, fit = self._losses(batch)
-        return StepResult(float(loss), float(fit))
+    @torch.no_grad()
+    def _evaluated(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self._losses(batch)
 
-    def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
-        """Return object patches (B, C, N, N) in the engine's gauge."""
-        with torch.no_grad():
-            send, count = self._device.send, self._device.count
-            sent = GroupBatch.sent(batch, self.network.plan, send, count, bare=True)
-            patches = group_patches(TORCH, self.network, sent, self._optics_of(batch.illumination))
-        return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
+    @torch.no_grad()
+    def _predicted(self, batch: Batch) -> Tensor:
+        return group_patches(TORCH, self.network, *self._sent(batch, bare=True))
 
     @torch.no_grad()
     def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:
         """Return the noise (H, W) that the prior sees in an object (H, W), both on the device."""
         return self.network.noise(obj[None], deviation[None])[0]
-
-    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
-        """Put the patterns of a scan on the device, for refinement."""
-        return ScanLikelihood(patterns, self._device)
-
-    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return a copy of the canonical weights."""
-        return self.network.canonical_weights()
-
-    def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Replace the weights; the optimiser goes on."""
-        self.network.load_canonical(weights)
-
-    def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return a copy of what the optimiser remembers."""
-        return self._prepared_optimiser.state()
-
-    def set_optimiser_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Go on from :meth:`optimiser_state`."""
-        self._prepared_optimiser.set_state(state)
-
-    def close(self) -> None:
-        """Nothing is held beyond the memory of this object."""
 
 
 def _layout(parameter: Tensor) -> torch.memory_format:

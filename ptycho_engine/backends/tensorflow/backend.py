@@ -13,46 +13,34 @@ from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.denoiser import LOOKS
 from ...network.plan import NetworkPlan
 from ...physics.groups import Optics
-from ...physics.likelihood import ScanPatterns, ScanPhysics
-from ...physics.operations import Operations
-from ...physics.scan_likelihood import ScanLikelihood
-from ..base import Batch, Illumination, StepResult
+from ...physics.operations import NumpyArray, Operations
+from ..base import Batch, StepResult
 from ..losses import GroupBatch, LossWeights, batch_losses, group_patches
+from ..network_backend import NetworkBackend
 from .devices import make_strategy, set_determinism
 from .network import PtychographyNetwork, real_type
-from .operations import TENSORFLOW, TensorFlowDevice, first_axis_open, given, make_graph
+from .operations import TensorFlowDevice, first_axis_open, given, make_graph
 from .optimiser import Optimiser
 
 __all__ = ['TensorFlowBackend']
 
 
-class TensorFlowBackend:
+class TensorFlowBackend(NetworkBackend[Any, NumpyArray, PtychographyNetwork, Optimiser]):
     """Runs a network plan in TensorFlow; several devices share each batch."""
 
     name = 'tensorflow'
 
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._execution = execution
-        self._strategy, self._device = make_strategy(execution.accelerator, execution.devices)
+        self._strategy, self._place = make_strategy(execution.accelerator, execution.devices)
         self._real = real_type(execution.precision)
-        self._sends = TensorFlowDevice(self._device, self._real)
-        self._network: PtychographyNetwork | None = None
-        self._optics: tuple[Illumination, Optics[Any]] | None = None
-        self._optimiser: Optimiser | None = None
-        self._weights = LossWeights.of(TrainingConfig())
+        super().__init__(TensorFlowDevice(self._place, self._real))
         self._graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
-
-    @property
-    def network(self) -> PtychographyNetwork:
-        """The network; :meth:`build` must have been called."""
-        if self._network is None:
-            raise RuntimeError('build() must be called first')
-        return self._network
 
     def build(self, plan: NetworkPlan, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Make the network from canonical weights."""
         set_determinism(self._execution.deterministic)
-        with tf.device(self._device), self._strategy.scope():
+        with tf.device(self._place), self._strategy.scope():
             network = PtychographyNetwork(plan, self._execution.precision)
             network.load_canonical(weights)
         self._network = network
@@ -62,7 +50,7 @@ class TensorFlowBackend:
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
         self._weights = LossWeights.of(config)
-        with tf.device(self._device):
+        with tf.device(self._place):
             self._optimiser = Optimiser(
                 self.network.named_canonical(),
                 config,
@@ -73,12 +61,6 @@ class TensorFlowBackend:
         for key in [key for key in self._graphs if key[0] in (self._gradient, self._mean_losses)]:
             del self._graphs[key]
 
-    @property
-    def _prepared_optimiser(self) -> Optimiser:
-        if self._optimiser is None:
-            raise RuntimeError('prepare_training() must be called first')
-        return self._optimiser
-
     def train_step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Descend once along the gradient averaged over the groups of all `batches`."""
         optimiser = self._prepared_optimiser
@@ -87,7 +69,7 @@ class TensorFlowBackend:
         mean_loss = mean_fit = 0.0
         for batch in batches:
             share = len(batch) / total
-            factor = self._sends.send(np.array(share * optimiser.loss_scale))
+            factor = self._device.send(np.array(share * optimiser.loss_scale))
             loss, fit, part = self._run(self._gradient, batch, factor)
             gradient = [a + b for a, b in zip(gradient, part, strict=True)] if gradient else part
             mean_loss += share * float(loss)
@@ -95,20 +77,18 @@ class TensorFlowBackend:
         optimiser.step(gradient, learning_rate)
         return StepResult(mean_loss, mean_fit)
 
-    def evaluate(self, batch: Batch) -> StepResult:
-        """Return the losses without learning."""
-        loss, fit = self._run(self._mean_losses, batch)
-        return StepResult(float(loss), float(fit))
+    def _evaluated(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        losses: tuple[tf.Tensor, tf.Tensor] = self._run(self._mean_losses, batch)
+        return losses
 
-    def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
-        """Return object patches (B, C, N, N) in the engine's gauge."""
-        return np.asarray(self._run(self._patches, batch, bare=True).numpy(), dtype=np.complex64)
+    def _predicted(self, batch: Batch) -> tf.Tensor:
+        return self._run(self._patches, batch, bare=True)
 
     def denoise(
         self, obj: npt.NDArray[np.complexfloating[Any, Any]], deviation: npt.NDArray[np.floating[Any]]
     ) -> npt.NDArray[np.complexfloating[Any, Any]]:
         """Return the noise (H, W) that the prior sees in an object (H, W)."""
-        images = tuple(self._sends.send(image[np.newaxis]) for image in (obj, deviation))
+        images = tuple(self._device.send(image[np.newaxis]) for image in (obj, deviation))
         kinds = tuple(tf.TensorSpec((1, None, None), image.dtype) for image in images)
         noise = self._graph(self._noise, images, kinds)
         return np.asarray(noise.numpy()[0], dtype=obj.dtype)
@@ -116,36 +96,13 @@ class TensorFlowBackend:
     def _noise(self, _: Operations[Any], obj: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
         return self.network.noise(obj, deviation)
 
-    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
-        """Put the patterns of a scan on the device, for refinement."""
-        return ScanLikelihood(patterns, self._sends)
-
-    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return a copy of the canonical weights."""
-        return self.network.canonical_weights()
-
-    def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Replace the weights; the optimiser goes on."""
-        self.network.load_canonical(weights)
-
-    def optimiser_state(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return a copy of what the optimiser remembers."""
-        return self._prepared_optimiser.state()
-
-    def set_optimiser_state(self, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Go on from :meth:`optimiser_state`."""
-        self._prepared_optimiser.set_state(state)
-
-    def close(self) -> None:
-        """Nothing is held beyond the memory of this object."""
-
     def _run(
         self, function: Callable[..., Any], batch: Batch, *arguments: tf.Tensor, bare: bool = False
     ) -> Any:
         """Run a function of a batch and optics as a graph, which does not depend on the size of the batch."""
-        with tf.device(self._device):
-            sent = GroupBatch.sent(batch, self.network.plan, self._sends.send, self._sends.count, bare=bare)
-            all_arguments = (sent, self._optics_of(batch.illumination), *arguments)
+        with tf.device(self._place):
+            sent, optics = self._sent(batch, bare=bare)
+            all_arguments = (sent, optics, *arguments)
             specs = tf.nest.map_structure(first_axis_open, all_arguments)
             kinds = specs[0]._replace(
                 looks=tuple(tf.TensorSpec((None, len(LOOKS), None, None), look.dtype) for look in sent.looks)
@@ -157,16 +114,10 @@ class TensorFlowBackend:
     def _graph(self, function: Callable[..., Any], arguments: tuple[Any, ...], specs: tuple[Any, ...]) -> Any:
         """Return a function of tensors of these kinds, run as a graph that is made once."""
         key = (function, specs)
-        with tf.device(self._device):
+        with tf.device(self._place):
             if key not in self._graphs:
                 self._graphs[key] = make_graph(function, specs)
             return self._graphs[key](*given(arguments))
-
-    def _optics_of(self, illumination: Illumination) -> Optics[Any]:
-        """Return the illumination on the device; batches of one scan share it."""
-        if self._optics is None or self._optics[0] is not illumination:
-            self._optics = illumination, illumination.on_device(TENSORFLOW, self._sends.send)
-        return self._optics[1]
 
     def _gradient(
         self, ops: Operations[Any], batch: GroupBatch[Any], optics: Optics[Any], factor: tf.Tensor

@@ -171,9 +171,11 @@ class PresetView(_ViewController, Observer):  # type: ignore[misc]
         self._combo = QComboBox()
         self._combo.addItems([*PRESETS, CUSTOM])
         self._combo.setToolTip(
-            'fast: a first look. balanced: the defaults. best: several times the time of balanced.\n'
+            'How long a training goes on: fast draws a tenth of the patterns that balanced, the defaults, '
+            'draws; best draws four times as many.\n'
             'Sets epochs and patterns per epoch, and for the architecture cnn width and iterations of the '
-            'refinement; "custom" where these are changed.'
+            'refinement; "custom" where these are changed. "Infer" with the learned prior that comes with '
+            'PtychoPINN needs no training and stays as it is.'
         )
         self._combo.textActivated.connect(self._choose)
         self._widget = QWidget()

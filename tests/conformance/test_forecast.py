@@ -286,6 +286,11 @@ def test_presets(settings: ReconstructorSettings) -> None:
         apply_preset(settings, 'balanced')
     settings.training.nepochs.set_value(51)
     assert preset_shown(settings) == CUSTOM
+    # As the tool tip and docs/window.md say.
+    drawn = {
+        name: values['training', 'nepochs'] * values['engine', 'n_groups'] for name, values in PRESETS.items()
+    }
+    assert 10 * drawn['fast'] == drawn['balanced'] == drawn['best'] / 4
 
 
 def test_choices(monkeypatch: pytest.MonkeyPatch) -> None:

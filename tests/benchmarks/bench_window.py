@@ -105,11 +105,18 @@ def where(frame: FrameType | None) -> str:
 
 def scan_directory(side: int, size: int) -> Path:
     """Return a directory with side × side patterns, made where it is not there yet."""
-    from scan_maker import simulated_scan, write_scan
-
     folder = Path(tempfile.gettempdir()) / f'ptychopinn-window-{side}-{size}'
-    if not (folder / 'IN' / 'settings.ini').is_file():
-        write_scan(folder / 'IN', simulated_scan(size=size, grid=side, step=14.5), SETTINGS)
+    if not (folder / 'IN' / 'product.h5').is_file():
+        # By the installed release, whose modules earlier ones lack.
+        from scan_maker import product_of, simulated_scan, write_scan
+
+        from ptycho_engine.formats.product import write_product
+        from ptychopinn_ptychodus.conversion import product_data
+
+        raw = simulated_scan(size=size, grid=side, step=14.5)
+        write_scan(folder / 'IN', raw, SETTINGS)
+        # Ptychodus 1.7's own file does not open in earlier releases; ours does.
+        write_product(folder / 'IN' / 'product.h5', product_data(product_of(raw)))
     return folder
 
 

@@ -37,8 +37,8 @@ from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from ..scoring.scores import scan_box
 from ..whole_scan.held_out import fit_and_noise
-from ..whole_scan.overlap import overlap_of
 from ..whole_scan.solver import STRENGTHS
+from ..whole_scan.subsets import overlap_of
 from ..whole_scan.uncertainty import PHYSICS_ALONE, squared_parts, stated_uncertainty
 from .canvas import Canvas, Rectangle
 from .frame_store import FrameStore

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..blocks import Frames, block_length, blocks
 from ..errors import DataValueError
-from .noise_level import presumed_count
+from .noise import presumed_count
 
 __all__ = ['MOST_COUNTS', 'PRESUMED_COUNTS', 'ScaleRecord', 'estimated_unit', 'measure_scale']
 

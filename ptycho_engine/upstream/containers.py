@@ -114,7 +114,7 @@ class PtychoDataContainer:
 
     framework: ClassVar[str] = 'tensorflow'
     """Package whose tensors the attributes are."""
-    _converter: ClassVar[str] = 'ptycho_engine.backends.tensorflow.container'
+    _converter: ClassVar[str] = 'ptycho_engine.backends.tensorflow.operations'
 
     X: Any
     Y: Any
@@ -171,7 +171,7 @@ class PtychoDataContainerTorch(PtychoDataContainer):
     """Groups of a scan as PyTorch tensors, or as NumPy arrays where PyTorch is not installed."""
 
     framework = 'torch'
-    _converter = 'ptycho_engine.backends.pytorch.container'
+    _converter = 'ptycho_engine.backends.pytorch.operations'
 
 
 class RawDataTorch:

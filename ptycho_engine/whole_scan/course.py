@@ -21,10 +21,8 @@ from ..physics.newton import NewtonStep
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..progress import Pace
 from .held_out import scan_patterns
-from .overlap import SPARSE_OVERLAP, overlap_of
-from .refine import on_grid
-from .scan_model import PreparedScan
-from .subsets import most_subsets
+from .scan_model import PreparedScan, on_grid
+from .subsets import SPARSE_OVERLAP, most_subsets, overlap_of
 
 __all__ = ['Course', 'Sweeps']
 

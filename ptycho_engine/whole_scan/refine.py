@@ -26,15 +26,20 @@ from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, smoot
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..progress import Pace
-from .descent_run import DescentRun
 from .held_out import is_near, scan_patterns
-from .overlap import SPARSE_OVERLAP, overlap_of
 from .ramp import with_ramp_of
-from .scan_model import PreparedScan
-from .stitch import weakest_weight
-from .subsets import fewer_subsets, most_subsets, subsets_in_sweep
+from .scan_model import PreparedScan, on_grid
+from .subsets import (
+    SPARSE_OVERLAP,
+    DescentRun,
+    fewer_subsets,
+    most_subsets,
+    overlap_of,
+    subsets_in_sweep,
+)
+from .uncertainty import standard_error
 
-__all__ = ['Refinement', 'on_grid', 'refine', 'standard_error']
+__all__ = ['Refinement', 'refine']
 
 logger = logging.getLogger('ptychopinn.refine')
 
@@ -66,10 +71,6 @@ FEW_COUNTS = 600.0
 AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5, 0.8, 1.0), (0.1, 0.4, 0.7, 1.0)
 """Of the refined object in that mean; the held-out pixels choose. A network may lack what varies slowly in
 the phase, which refinement mends, and may know details better than few counts do."""
-
-MEAN_CURVATURE = 0.5
-"""Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
-is but not its phase, and so pin down one of two directions."""
 
 
 @dataclass(frozen=True)
@@ -411,18 +412,3 @@ def _trial_length(sweeps: int, most: int) -> int:
     """Sweeps that both starts get: until subsets are gone, since their noise would hide the difference."""
     alone = next(s for s in range(1, sweeps + 1) if s == sweeps or subsets_in_sweep(s, sweeps, most) == 1)
     return max(alone, math.ceil(sweeps / 3))
-
-
-def on_grid(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
-    """Cut what lies on the scan's grid (H, W) from a canvas that holds every patch whole."""
-    margin = prepared.margin
-    height, width = prepared.scan.grid.shape
-    return canvas[margin : margin + height, margin : margin + width]
-
-
-def standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
-    """Return how well the patterns agree on each pixel (REF-06)."""
-    power, weight = (on_grid(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
-    known = weight > weakest_weight(weight)
-    curvature = np.maximum(MEAN_CURVATURE * weight, 1e-30)
-    return np.where(known, np.sqrt(power) / curvature, np.nan).astype(np.float32)

@@ -23,7 +23,7 @@ from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_
 from ..physics.scaling import ScaleRecord, estimated_unit, measure_scale
 from ..scan.scan import Scan
 
-__all__ = ['PreparedScan']
+__all__ = ['PreparedScan', 'on_grid']
 
 NOISE_PATTERNS, NOISE_PIXELS = 64, 1 << 22
 """Patterns and pixels of which the noise is estimated where they are no counts."""
@@ -252,3 +252,10 @@ class PreparedScan:
         if raw.Y is not None or raw.objectGuess is None:
             return None
         return self.pad(raw.objectGuess / np.complex64(self.scale.probe_scale))
+
+
+def on_grid(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
+    """Cut what lies on the scan's grid (H, W) from a canvas that holds every patch whole."""
+    margin = prepared.margin
+    height, width = prepared.scan.grid.shape
+    return canvas[margin : margin + height, margin : margin + width]

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from ..physics.likelihood import ScanPhysics
 from .ramp import with_ramp_of
+from .scan_model import PreparedScan, on_grid
 from .stitch import weakest_weight
 
-__all__ = ['PHYSICS_ALONE', 'WITH_PRIOR', 'Shares', 'squared_parts', 'stated_uncertainty']
+__all__ = ['PHYSICS_ALONE', 'WITH_PRIOR', 'Shares', 'squared_parts', 'standard_error', 'stated_uncertainty']
 
 FloatImage = npt.NDArray[np.floating[Any]]
 
@@ -29,6 +31,11 @@ EDGE_POWER = 0.75
 
 LEAST_OVERLAP = 0.5
 """Patterns on a pixel; fewer count as so many."""
+
+
+MEAN_CURVATURE = 0.5
+"""Of the likelihood along a pixel, in units of its illumination: counts say how long a wave at the detector
+is but not its phase, and so pin down one of two directions."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,14 @@ def squared_parts(
         ]
     )
     return np.where(known, parts, np.nan)
+
+
+def standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
+    """Return how well the patterns agree on each pixel (REF-06)."""
+    power, weight = (on_grid(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
+    known = weight > weakest_weight(weight)
+    curvature = np.maximum(MEAN_CURVATURE * weight, 1e-30)
+    return np.where(known, np.sqrt(power) / curvature, np.nan).astype(np.float32)
 
 
 def stated_uncertainty(parts: npt.NDArray[np.float64], shares: Shares) -> npt.NDArray[np.float32]:

@@ -30,10 +30,10 @@ from ptycho_engine.scoring.scores import align, scan_box, score
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ptycho_engine.whole_scan import refine as refine_module
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.overlap import SPARSE_OVERLAP, overlap_of
 from ptycho_engine.whole_scan.ramp import with_ramp_of
 from ptycho_engine.whole_scan.refine import refine
 from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.subsets import SPARSE_OVERLAP, overlap_of
 
 
 def dense_scan(points=7, photons=1e5, step=3.0, modes=1, bad=None, seed=0) -> Scan:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.signal import fftconvolve
 
-from ptycho_engine.whole_scan.overlap import overlap_of
 from ptycho_engine.whole_scan.subsets import (
     fewer_subsets,
     most_subsets,
+    overlap_of,
     subsets_in_sweep,
 )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...physics.likelihood import IntArray
 from ...physics.operations import Operations
 
-__all__ = ['TORCH', 'TorchDevice', 'widest']
+__all__ = ['TORCH', 'TorchDevice', 'to_tensor', 'widest']
 
 P = ParamSpec('P')
 R = TypeVar('R')
@@ -96,6 +96,11 @@ TORCH: Operations[Tensor] = Operations(
 )
 
 
+def to_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Return a tensor of the array's shape and type on the CPU; the two share memory where they can."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 class TorchDevice:
     """A device of torch, on which objects are too.
 
@@ -118,8 +123,7 @@ class TorchDevice:
     def send(self, values: npt.NDArray[Any]) -> Tensor:
         """Return a tensor on the device, that may share the memory of the array."""
         kinds = {'c': self._complex, 'f': self.real}
-        array = np.asarray(values, kinds.get(values.dtype.kind))
-        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self._device)
+        return to_tensor(np.asarray(values, kinds.get(values.dtype.kind))).to(self._device)
 
     def fetch(self, array: Tensor) -> npt.NDArray[Any]:
         """Return a tensor to NumPy."""

@@ -17,7 +17,15 @@ from ...physics.likelihood import IntArray
 from ...physics.operations import NumpyArray, Operations
 from ...physics.scan_likelihood import HostObjects
 
-__all__ = ['TENSORFLOW', 'TensorFlowDevice', 'compiled', 'first_axis_open', 'given', 'make_graph']
+__all__ = [
+    'TENSORFLOW',
+    'TensorFlowDevice',
+    'compiled',
+    'first_axis_open',
+    'given',
+    'make_graph',
+    'to_tensor',
+]
 
 P = ParamSpec('P')
 R = TypeVar('R')
@@ -89,6 +97,11 @@ TENSORFLOW: Operations[Any] = Operations(
     scatter_add=_in_parts(tf.math.unsorted_segment_sum),
     detached=tf.stop_gradient,
 )
+
+
+def to_tensor(array: npt.NDArray[Any]) -> Any:
+    """Return a tensor of the array's shape and type."""
+    return tf.convert_to_tensor(array)
 
 
 class TensorFlowDevice(HostObjects):

@@ -6,8 +6,8 @@ import pytest
 from ptycho_engine.live.canvas import Canvas, Rectangle
 from ptycho_engine.live.neighbours import KEPT, Neighbours, near_groups
 from ptycho_engine.live.window import HeldPhysics
-from ptycho_engine.physics.likelihood import NumpyScanPhysics
 from ptycho_engine.physics.newton import NewtonStep
+from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns

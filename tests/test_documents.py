@@ -88,7 +88,17 @@ def test_the_shell_examples_run(inside):
         allowed = {0, 1} if words[0] == 'doctor' else {0}
         assert main(quick(words)) in allowed, words
     assert {words[0] for words in ours} == {
-        *('simulate', 'prepare', 'make-fixture', 'doctor', 'train', 'inspect', 'reconstruct', 'evaluate'),
+        *(
+            'simulate',
+            'prepare',
+            'make-fixture',
+            'doctor',
+            'train',
+            'inspect',
+            'reconstruct',
+            'live',
+            'evaluate',
+        ),
         *('convert', 'convert-product', 'validate-product', 'import-upstream'),
     }
     for made in (

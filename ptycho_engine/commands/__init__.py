@@ -22,6 +22,7 @@ COMMANDS = {
     'prepare': 'crop, bin and centre the patterns of a scan, with all that belongs to them',
     'train': 'train a network on scans',
     'reconstruct': 'reconstruct a scan, with or without a trained model',
+    'live': 'show the image of a scan while it runs',
     'evaluate': 'compare reconstructions with a known object',
     'inspect': 'say what a model was trained on, or how a result came about',
     'doctor': 'look at the installation and at data for trouble',

@@ -50,7 +50,7 @@ from .scan_parts import (
     with_geometry,
 )
 
-__all__ = ['Opening', 'add_inputs', 'opening']
+__all__ = ['ESTIMATE', 'UNITS', 'Opening', 'add_inputs', 'opening']
 
 logger = logging.getLogger('ptychopinn.commands')
 

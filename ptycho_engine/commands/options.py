@@ -51,7 +51,11 @@ MAIN_TRAINING = (
 )
 MAIN_INFERENCE = ('backend', 'batch_size', 'calibrate', 'refine_iterations', 'accelerator', 'precision')
 
-USED = {'train': ('model', 'training', 'execution'), 'reconstruct': ('inference', 'execution')}
+USED = {
+    'train': ('model', 'training', 'execution'),
+    'reconstruct': ('inference', 'execution'),
+    'live': ('inference', 'execution'),
+}
 """Sections of the settings that a command has a use for."""
 
 HEADINGS = {

@@ -23,7 +23,6 @@ from ..config.precedence import with_execution
 from ..errors import ConfigError, DataValueError
 from ..formats.archive import ModelArchive
 from ..formats.packaged import load_model
-from ..formats.product_data import ProductData
 from ..network.plan import SIDE_MULTIPLE, build_plan
 from ..patterns.frame_stack import StoredStack
 from ..patterns.stack import Patterns
@@ -55,6 +54,10 @@ Domain = Literal['counts', 'amplitude']
 
 BATCH = 8
 """Frames that are taken in together; fewer wait for more, or for the next snapshot."""
+
+BACKLOG, MOST_AT_ONCE = 4, 64
+"""Where more wait, a part of them is taken in at once, but no more than so many: less is done for each frame,
+and none waits for long."""
 
 MEMBERS = 96
 """Frames, those of a batch and their neighbours, over which the object near the batch is updated."""
@@ -127,7 +130,6 @@ def open_session(
     execution: PyTorchExecutionConfig | None = None,
     bad_pixels: npt.NDArray[np.bool_] | None = None,
     domain: Domain = 'counts',
-    product: ProductData | None = None,
     budget: int = BUDGET,
     source: str = 'live frames',
 ) -> LiveSession:
@@ -147,8 +149,6 @@ def open_session(
         True where the detector is not to be trusted, beside what it marks itself.
     domain : str
         What frames hold: 'counts', or 'amplitude', their roots.
-    product : ProductData, optional
-        Belongs to :attr:`LiveSession.scan`.
     budget : int
         Bytes of frames that are kept in memory; those beyond go into a scratch file.
     source : str
@@ -181,7 +181,7 @@ def open_session(
             raise DataValueError(
                 f'{source}: bad_pixels has shape {bad.shape}; expected {modes.shape[-2:]}, that of the probe.'
             )
-    return LiveSession(modes, grid, archive, config, execution, bad, domain, product, budget, source)
+    return LiveSession(modes, grid, archive, config, execution, bad, domain, budget, source)
 
 
 class LiveSession:
@@ -196,13 +196,12 @@ class LiveSession:
         execution: PyTorchExecutionConfig,
         bad: npt.NDArray[np.bool_],
         domain: Domain,
-        product: ProductData | None,
         budget: int,
         source: str,
     ) -> None:
         self._probe, self._grid, self._bad, self._domain = probe, grid, bad, domain
         self._archive, self._config, self._execution = archive, config, execution
-        self._product, self._budget, self._source = product, budget, source
+        self._budget, self._source = budget, source
         plan = build_plan(archive.config.model)
         self._strength = STRENGTHS[0] if plan.parts else 0.0
         self._backend = create_backend(config.backend, execution)
@@ -340,7 +339,18 @@ class LiveSession:
         )
 
     def scan(self) -> Scan:
-        """Return the kept frames with a position, in the order of their numbers, as a scan of its own.
+        """Return the kept frames with a position as a scan of its own.
+
+        Raises
+        ------
+        DataValueError
+            If there are none.
+        """
+        raw = self.raw()
+        return Scan(raw, self._grid or ObjectGrid.around_scan(raw.xcoords, raw.ycoords, self.size))
+
+    def raw(self, *, patterns: bool = True) -> RawData:
+        """Return the kept frames with a position, in the order of their numbers, or their positions alone.
 
         Raises
         ------
@@ -355,8 +365,11 @@ class LiveSession:
             )
         used = used[np.argsort(self._intake.index[used], kind='stable')]
         y, x = self._intake.position[used].T
-        raw = RawData(
-            diffraction=self._patterns().select(used).in_memory_if_small(),
+        frames: npt.NDArray[np.float32] | Patterns = np.empty((0, self.size, self.size), np.float32)
+        if patterns:
+            frames = self._patterns().select(used).in_memory_if_small()
+        return RawData(
+            diffraction=frames,
             probeGuess=self._probe,
             xcoords=x,
             ycoords=y,
@@ -364,8 +377,6 @@ class LiveSession:
             bad_pixels=self._bad if self._bad.any() else None,
             source=self._source,
         )
-        grid = self._grid or ObjectGrid.around_scan(x, y, self.size)
-        return Scan(raw, grid, self._product)
 
     def close(self, should_stop: Callable[[], bool] | None = None) -> Reconstruction:
         """End the session and return the reconstruction of what was kept, that of a whole scan.
@@ -436,14 +447,15 @@ class LiveSession:
     def _take_in(self, least: int) -> None:
         """Take in the frames that wait, in batches, as long as there are so many."""
         while len(self._waiting) >= least:
-            batch, self._waiting = np.array(self._waiting[:BATCH]), self._waiting[BATCH:]
+            count = min(max(len(self._waiting) // BACKLOG, BATCH), MOST_AT_ONCE)
+            batch, self._waiting = np.array(self._waiting[:count]), self._waiting[count:]
             self._hold_gauge()
             corner = self._placement(batch).corner
             groups = near_groups(corner, SPREAD * self.size)
             for group in groups:
                 slots = batch[group]
                 self._predict(slots)
-                most = max(MEMBERS * len(slots) // len(batch), len(slots) + BATCH)
+                most = max(MEMBERS * len(slots) // len(batch), 2 * len(slots), len(slots) + BATCH)
                 self._solve(slots, slots, most, NEAR)
                 self._neighbours.add(slots, corner[group])
                 self._used += slots.tolist()

@@ -20,7 +20,7 @@ from ..physics.geometry import ObjectGrid
 from .product_exchange import ESTIMATED, OBJECT_PIXEL_SIZE_M
 from .scan import Scan, match_pair
 
-__all__ = ['scan_of_measurement', 'with_probe']
+__all__ = ['probe_of_size', 'scan_of_measurement', 'with_probe']
 
 logger = logging.getLogger('ptychopinn.formats')
 
@@ -73,7 +73,7 @@ def scan_of_measurement(
         comments.append(ESTIMATED)
     height_m, width_m = pixels
     own = patterns.counts.shape[1:]
-    modes = _probe_of_size(probe, size, pixels, own, source)
+    modes = probe_of_size(probe, size, pixels, own, source)
     x_m, y_m = positions.x, positions.y
     if positions.unit == 'px':
         x_m, y_m = x_m * width_m * (size / own[1]), y_m * height_m * (size / own[0])
@@ -140,7 +140,7 @@ def _missing(geometry: Geometry, source: str) -> str:
     )
 
 
-def _probe_of_size(
+def probe_of_size(
     probe: MeasuredProbe | None,
     size: int,
     pixels: tuple[float, float],

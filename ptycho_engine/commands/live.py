@@ -1,0 +1,329 @@
+"""Show the image of a scan while it runs, and reconstruct the whole of it at the end.
+
+SOURCE is the frames as they are written: a dataset of a growing HDF5 file, FILE::KEY, whose writer uses the
+SWMR mode, or a folder that fills with TIFF or NPY files, one for each frame. Their positions come with
+--positions: a dataset (n, 2), FILE::KEY, or a text file, that grows too, the n-th for the n-th frame; they
+may be late.
+--replay SCAN plays a scan that is there already. Into the output directory go, every few seconds,
+  so_far.png, product.h5   the image so far
+and at the end what `ptychopinn reconstruct` writes of the same frames. Ctrl-C ends the scan, not the run:
+what came is reconstructed; once more and nothing is.
+
+examples:
+  ptychopinn live --replay IN --rate 200 --output live
+  ptychopinn live run.h5::frames --positions run.h5::stage --probe probe.npy \\
+    --object-pixel-size-m 1e-8 --output live
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..config import InferenceConfig, PyTorchExecutionConfig
+from ..errors import ConfigError, DataFileNotFoundError
+from ..formats.archive import ModelArchive
+from ..formats.named_array import NamedArray
+from ..formats.packaged import load_model, model_record
+from ..formats.product import write_product
+from ..formats.product_data import ProductData
+from ..formats.provenance import made_by, patterns_sha256
+from ..io.folder_lock import sole_writer
+from ..io.preflight import require_writable
+from ..io.staging import staged
+from ..live.session import LiveSession, Snapshot, open_session
+from ..live.sources import (
+    FolderSource,
+    GrowingPositions,
+    Hdf5Source,
+    LiveSource,
+    PositionFollower,
+    ReplaySource,
+    TextPositions,
+)
+from ..reconstruction.picture import object_figure, save_figure
+from ..reconstruction.result import Reconstruction
+from ..scan.measured import probe_of_size
+from ..scan.product_exchange import ExportMeta, product_of_rawdata
+from ..scan.raw_data import RawData
+from ..scan.scan import Scan
+from .inputs import ESTIMATE, UNITS, Opening, add_inputs, opening
+from .interrupt import stop_on_interrupt
+from .options import CommandParser, add_settings, read_settings
+from .paragraph import say
+from .reconstruct import FILES, PRODUCT, run_reconstruction, with_product, write_results
+from .scan_parts import read_probe
+
+logger = logging.getLogger('ptychopinn.live')
+
+COMMAND = 'ptychopinn live'
+PICTURE = 'so_far.png'
+TOLD_S = 1.0
+"""Between two progress lines on a terminal."""
+SLEEP_S = 0.01
+"""Where nothing came and there is no image to improve."""
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Declare the options of ``ptychopinn live``."""
+    parser.add_argument('source', nargs='?', metavar='SOURCE', help='the frames, as they are written')
+    parser.add_argument('--replay', type=Path, metavar='SCAN', help='play this scan in place of SOURCE')
+    parser.add_argument(
+        '--rate', type=float, metavar='HZ', help='frames a second of --replay (default: as they are taken)'
+    )
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
+    parser.add_argument(
+        '--model',
+        type=Path,
+        metavar='MODEL',
+        help='a prior of objects; "none" for physics alone (default: the prior that comes with the package)',
+    )
+    parser.add_argument('--frames', type=int, metavar='N', help='end after so many frames')
+    parser.add_argument(
+        '--idle',
+        type=float,
+        default=60.0,
+        metavar='S',
+        help='end after so many seconds without a new frame (default: 60)',
+    )
+    parser.add_argument(
+        '--every',
+        type=float,
+        default=5.0,
+        metavar='S',
+        help='write the image so far every so many seconds (default: 5)',
+    )
+    add_inputs(parser, units=False)
+    add_settings(parser, 'live')
+
+
+def run(options: argparse.Namespace) -> None:
+    """Follow a source to its end, and reconstruct what came."""
+    settings = read_settings(options)
+    config, execution = settings.inference(), settings.execution
+    for name in ('rate', 'frames', 'idle', 'every'):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f'--{name} is {value}; expected a positive number.')
+    if (options.source is None) == (options.replay is None):
+        raise ConfigError('Give the frames as SOURCE, or a scan to --replay; one of them.')
+    if options.rate is not None and options.replay is None:
+        raise ConfigError('--rate is that of --replay; SOURCE has its own.')
+    archive = load_model(options.model)
+    opened = opening(options)
+    started = datetime.now(UTC)
+    read = [options.replay] if options.replay is not None else []
+    require_writable(options.output, (*FILES, PICTURE), inputs=read)
+    with sole_writer(options.output, COMMAND):
+        session, source, played = _begin(options, opened, archive, config, execution)
+        with session, closing(source):
+            _follow(session, source, options, played, opened)
+            kept = session.scan()
+        raw, product = _as_known(kept.raw, played, opened)
+        scan = replace(kept, raw=raw, product=product)
+        result = run_reconstruction(scan, archive, config, execution)
+        record = made_by(
+            options.words,
+            (config, execution),
+            model=model_record(options.model),
+            data=(),
+            started=started,
+            patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
+        )
+        written = write_results(options.output, scan, result, record)
+        (options.output / PICTURE).unlink(missing_ok=True)
+        if options.quiet or not sys.stdout.isatty():
+            say(*result.comments.splitlines())
+        say(f'Wrote {", ".join(written)} to {options.output}.')
+
+
+def _begin(
+    options: argparse.Namespace,
+    opened: Opening,
+    archive: ModelArchive,
+    config: InferenceConfig,
+    execution: PyTorchExecutionConfig,
+) -> tuple[LiveSession, LiveSource, Scan | None]:
+    """Return the session, what feeds it, and the scan that is played, if one is."""
+    if options.replay is not None:
+        scan = with_product(opened.load(options.replay))
+        session = open_session(
+            scan.raw.probeGuess,
+            scan.grid,
+            model=archive,
+            config=config,
+            execution=execution,
+            bad_pixels=scan.raw.bad_pixels,
+            domain='amplitude',
+            source=scan.raw.source,
+        )
+        return session, ReplaySource(scan, options.rate or math.inf), scan
+    if opened.positions is None or opened.probe in (None, ESTIMATE):
+        raise ConfigError('Live frames need --positions and --probe FILE.')
+    assert opened.probe is not None
+    probe = read_probe(opened.probe)
+    size = int(probe.modes.shape[-1])
+    pixels = opened.geometry.object_pixels(size, size)
+    if pixels is None and opened.unit != 'px':
+        raise ConfigError(
+            'How large a pixel of the object is follows from nothing; give --object-pixel-size-m, or '
+            '--energy-eV, --distance-m and --pixel-size-m.'
+        )
+    height_m, width_m = pixels or (1.0, 1.0)
+    modes = probe_of_size(probe, size, (height_m, width_m), (size, size), opened.probe)
+    unit = UNITS[opened.unit or 'm']
+    axes = opened.mirror or ''
+    scale = [unit / (1 if opened.unit == 'px' else side) for side in (height_m, width_m)]
+    signed = (-scale[0] if 'y' in axes else scale[0]), (-scale[1] if 'x' in axes else scale[1])
+    positions = _positions(opened, signed)
+    array = NamedArray.parse(options.source)
+    source: LiveSource
+    if array is not None:
+        source = Hdf5Source(array.path, array.key, positions, options.frames)
+    else:
+        source = FolderSource(Path(options.source), positions, options.frames)
+    session = open_session(modes, model=archive, config=config, execution=execution, source=options.source)
+    return session, source, None
+
+
+def _positions(opened: Opening, scale: tuple[float, float]) -> PositionFollower:
+    assert opened.positions is not None
+    array, order = NamedArray.parse(opened.positions), opened.order or 'yx'
+    if array is not None:
+        return GrowingPositions(array.path, array.key, order, scale)
+    if not Path(opened.positions).parent.is_dir():
+        raise DataFileNotFoundError(f'{opened.positions}: there is no such folder.')
+    return TextPositions(Path(opened.positions), order, scale)
+
+
+def _follow(
+    session: LiveSession,
+    source: LiveSource,
+    options: argparse.Namespace,
+    played: Scan | None,
+    opened: Opening,
+) -> None:
+    """Feed the session until the source ends, nothing comes any more, or a signal asks for the end."""
+    last = shown = written = time.monotonic()
+    before = at_image = 0
+    with stop_on_interrupt() as stopped, _line(options.quiet) as tell:
+        while not source.ended and not stopped():
+            now = time.monotonic()
+            if source.feed(session):
+                last = now
+            elif now - last > options.idle:
+                logger.info('No frame came for %g s; the scan has ended.', options.idle)
+                break
+            elif not session.improve():
+                time.sleep(SLEEP_S)
+            now = time.monotonic()
+            counts = session.counts
+            if now - shown > TOLD_S:
+                rate = (counts.frames - before) / (now - shown)
+                tell(progress_line(session, rate, source.behind), now - written > options.every)
+                shown, before = now, counts.frames
+            if now - written > options.every and counts.used > at_image:
+                write_image(options.output, session.snapshot(), session, played, opened)
+                at_image, written = counts.used, time.monotonic()
+        tell(progress_line(session, 0.0, source.behind), True)
+        if stopped():
+            logger.info('The scan ends here; once more ends the run without its reconstruction.')
+
+
+def progress_line(session: LiveSession, rate: float, behind: int) -> str:
+    """Return how a session stands, in one line."""
+    counts = session.counts
+    parts = [f'{counts.used} frames in the image', f'{rate:.0f} frames/s']
+    for number, what in (
+        (behind + session.waiting, 'wait'),
+        (session.unplaced, 'without position'),
+        (counts.repeated + counts.astray + counts.dark, 'left out'),
+        (counts.lost, 'lost'),
+    ):
+        if number:
+            parts.append(f'{number} {what}')
+    return ', '.join([*parts, session.curve.quality().sentence])
+
+
+@contextmanager
+def _line(quiet: bool) -> Iterator[Callable[[str, bool], None]]:
+    """Yield what shows progress: over itself on a terminal, else now and then in the log."""
+    terminal = sys.stderr.isatty() and not quiet
+
+    def tell(text: str, due: bool) -> None:
+        if terminal:
+            sys.stderr.write(f'\r\033[K{text}')
+            sys.stderr.flush()
+        elif due:
+            logger.info('%s.', text)
+
+    try:
+        yield tell
+    finally:
+        if terminal:
+            sys.stderr.write('\n')
+
+
+def write_image(
+    directory: Path, shot: Snapshot, session: LiveSession, played: Scan | None, opened: Opening
+) -> None:
+    """Write picture and product of the image so far, together."""
+    comments = f'Live image of {shot.counts.used} frames; {shot.quality.sentence}.'
+    result = Reconstruction(
+        object_array=shot.object_array,
+        weight=shot.weight,
+        grid=shot.grid,
+        uncertainty=shot.uncertainty(),
+        n_patterns=shot.counts.used,
+        comments=comments,
+    )
+    _, product = _as_known(session.raw(patterns=False), played, opened)
+    with staged(directory) as staging:
+        write_product(staging.path(PRODUCT), result.to_product(product))
+        save_figure(object_figure(result, shot.box), staging.path(PICTURE))
+
+
+def _as_known(raw: RawData, played: Scan | None, opened: Opening) -> tuple[RawData, ProductData]:
+    """Return what was kept with all that is known of it beside its frames and positions, and its product."""
+    if played is None:
+        known = opened.geometry
+        pixels = known.object_pixels(raw.N, raw.N)
+        meta = ExportMeta(
+            name=Path(raw.source.split('::')[0]).stem,
+            detector_distance_m=known.detector_distance_m or 0.0,
+            probe_energy_eV=known.photon_energy_eV or 0.0,
+            object_pixel_size_m=None if pixels is None else pixels[0],
+            probe_pixel_size_m=None if pixels is None else pixels[0],
+        )
+        return raw, product_of_rawdata(raw, meta)
+    all_, kept, product = played.raw, raw.scan_index, played.product
+    assert product is not None
+    assert kept is not None
+    raw = replace(
+        raw,
+        scan_index=None if all_.scan_index is None else all_.scan_index[kept],
+        dataset_index=None if all_.dataset_index is None else all_.dataset_index[kept],
+        metadata=all_.metadata,
+        counted=all_.counted,
+        assumed=all_.assumed,
+        path=all_.path,
+    )
+    if len(kept) == len(all_):
+        return raw, product
+    weights, photons = product.opr_weights, product.position_photon_counts
+    return raw, replace(
+        product,
+        position_x_m=product.position_x_m[kept],
+        position_y_m=product.position_y_m[kept],
+        position_indexes=product.position_indexes[kept],
+        opr_weights=None if weights is None else weights[kept],
+        position_photon_counts=None if photons is None else photons[kept],
+    )

@@ -293,7 +293,9 @@ def _sample(stack: StoredStack, found: Survey) -> npt.NDArray[np.float64]:
     chosen = lit[first_to_last(len(lit), min(LOOKED_AT, max(VALUES // (height * width), 8)))]
     frames = stack[chosen].astype(np.float64)
     good = frames.reshape(len(frames), -1) if found.bad is None else frames[:, ~found.bad]
-    return np.where(np.isfinite(good), good, 0)
+    # Below it the numbers of a float type lie on a lattice of their own.
+    lowest = np.finfo(stack.dtype).tiny if stack.dtype.kind == 'f' else 0
+    return np.where(np.isfinite(good) & ((good < 0) | (good >= lowest)), good, 0)
 
 
 def _lattices(

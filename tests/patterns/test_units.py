@@ -5,6 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.patterns.lattice import find_lattice
@@ -206,3 +207,11 @@ def test_npz_14_a_lattice_is_seen_through_values_that_occur_once():
     assert found is not None
     assert found.step == pytest.approx(0.7)
     assert find_lattice(rng.random(5000)) is None
+
+
+def test_npz_14_the_smallest_numbers_of_a_type_are_no_lattice(tmp_path):
+    """Half precision has steps of 6e-8 below 6e-5, on which smooth values are then."""
+    raw = small_scan(points=4, photons=3e3)
+    smooth = ndimage.gaussian_filter(np.square(raw.diffraction.astype(float)), (0, 2, 2))
+    for factor in (1e-3, 3e-3, 1e-2):
+        assert not read(tmp_path, raw, (np.sqrt(smooth) * factor).astype(np.float16)).counted

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import as_column, as_index, as_numbers, check_finite
-from ..blocks import block_length, blocks
+from ..arrays import as_column, as_index, as_numbers
 from ..errors import DataValueError
 from ..formats.npz import AxisOrder, write_arrays
 from ..formats.npz_scan import read_npz_scan
 from ..formats.verification import verify_file
-from ..patterns.dataset_labels import dataset_labels, several_datasets
+from ..patterns.dataset_labels import dataset_labels
 from ..patterns.known_patches import KnownPatches
-from ..patterns.stack import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns, check_amplitudes
+from ..patterns.stack import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns
 from ..patterns.units import MeasurementDomain
 from ..physics.exposure import draw_counts
 from ..physics.probe import as_mode_stack
@@ -26,11 +24,10 @@ from .grouped import GroupedData, gather_groups
 from .grouping import draw_groups, neighbours_needed
 from .groups_cache import cached_neighbours
 from .neighbours import Neighbourhood, find_neighbours
+from .raw_arrays import arrays_of_scan
+from .raw_checks import check_fields, checked_amplitudes
 
 __all__ = ['MeasurementDomain', 'RawData']
-
-FARTHEST_PX = 1e9
-"""Coordinates beyond which double precision does not tell positions a millionth of a pixel apart."""
 
 
 @dataclass(frozen=True)
@@ -105,76 +102,9 @@ class RawData:
             value = getattr(self, name)
             if value is not None and not isinstance(value, LazyFrames):
                 set_(self, name, as_numbers(value, dtype, f'{self.source}: {name}'))
-        self._validate()
+        check_fields(vars(self))
         if not isinstance(self.diffraction, Patterns):
-            set_(self, 'diffraction', self._checked(self.diffraction))
-
-    def _validate(self) -> None:
-        n = len(self.xcoords)
-        shape = self.diffraction.shape
-        if self.diffraction.ndim != 3 or shape[1] != shape[2]:
-            raise DataValueError(
-                f'{self.source}: diffraction has shape {shape}; expected (n, N, N) with square patterns.'
-            )
-        size = shape[1]
-        if n == 0:
-            raise DataValueError(f'{self.source}: the scan is empty; expected at least one pattern.')
-        lengths = {
-            'diffraction': shape[0] or n,
-            'ycoords': len(self.ycoords),
-            **{
-                name: len(value)
-                for name in ('xcoords_start', 'ycoords_start', 'scan_index', 'dataset_index', 'Y')
-                if (value := getattr(self, name)) is not None
-            },
-        }
-        for name, length in lengths.items():
-            if length != n:
-                raise DataValueError(
-                    f'{self.source}: {name} has {length} entries but xcoords has {n}; they must match.'
-                )
-        if self.probeGuess.shape[-1] != size:
-            raise DataValueError(
-                f'{self.source}: the probe is {self.probeGuess.shape[-1]} pixels wide but the patterns '
-                f'are {size}; crop or pad one of them so that they match.'
-            )
-        if self.bad_pixels is not None and self.bad_pixels.shape != (size, size):
-            raise DataValueError(
-                f'{self.source}: bad_pixels has shape {self.bad_pixels.shape}; expected {(size, size)}.'
-            )
-        if self.objectGuess is not None and self.objectGuess.ndim != 2:
-            raise DataValueError(
-                f'{self.source}: objectGuess has shape {self.objectGuess.shape}; expected (H, W).'
-            )
-        if self.Y is not None and self.Y.shape != (n, size, size):
-            raise DataValueError(f'{self.source}: Y has shape {self.Y.shape}; expected {(n, size, size)}.')
-        for name in ('objectGuess', 'Y'):
-            value = getattr(self, name)
-            if isinstance(value, np.ndarray):
-                check_finite(value, f'{self.source}: {name}')
-        for name in ('xcoords', 'ycoords'):
-            values = getattr(self, name)
-            if not np.isfinite(values).all():
-                raise DataValueError(
-                    f'{self.source}: {name} holds NaN or infinite values; remove those positions.'
-                )
-            farthest = float(np.abs(values).max())
-            if farthest > FARTHEST_PX:
-                raise DataValueError(
-                    f'{self.source}: {name} reaches {farthest:.3g}, beyond {FARTHEST_PX:.0e} object pixels; '
-                    'positions must be in object pixels (metres divided by the pixel size of the object), '
-                    'with their origin near the object.'
-                )
-
-    def _checked(self, amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return patterns with 0 in bad pixels, checked; the caller's array is left as it is."""
-        bad = self.bad_pixels
-        if bad is not None and bad.any() and np.any(amplitude[:, bad]):
-            amplitude = amplitude.copy()
-            amplitude[:, bad] = 0
-        for part in blocks(len(amplitude), block_length(amplitude.shape[-1])):
-            check_amplitudes(amplitude[part], self.source)
-        return amplitude
+            set_(self, 'diffraction', checked_amplitudes(self.diffraction, self.bad_pixels, self.source))
 
     def __len__(self) -> int:
         return len(self.xcoords)
@@ -199,15 +129,6 @@ class RawData:
             )
 
     @property
-    def stated(self) -> dict[str, Any]:
-        """The metadata of a file that holds the amplitudes: they say what these are, where that is known."""
-        said = {key: value for key, value in self.metadata.items() if key != 'measurement_domain'}
-        if len(self) == self.N:
-            # The shape does not say it.
-            said['axis_order'] = 'n,H,W'
-        return {**said, 'measurement_domain': 'amplitude'} if self.counted else said
-
-    @property
     def good(self) -> npt.NDArray[np.bool_]:
         """(N, N) True where the detector is to be trusted: all of it where no bad pixels are known."""
         return np.ones((self.N, self.N), bool) if self.bad_pixels is None else ~self.bad_pixels
@@ -229,10 +150,8 @@ class RawData:
         """The patterns under their legacy name."""
         return self.diffraction
 
-    @property
-    def norm_Y_I(self) -> None:
-        """None: known patches are stored as they are, and no factor belongs to them."""
-        return None
+    norm_Y_I: ClassVar[None] = None
+    """Known patches are stored as they are: no factor belongs to them."""
 
     def select(self, indices: npt.ArrayLike) -> RawData:
         """Return the scan reduced to the given patterns, in the given order."""
@@ -267,13 +186,14 @@ class RawData:
         objectGuess: npt.ArrayLike | None = None,
     ) -> RawData:
         """Make a scan of amplitudes whose planned positions are the measured ones."""
+        x, y = np.asarray(xcoords), np.asarray(ycoords)
         return cls(
             diffraction=np.asarray(diff3d),
             probeGuess=np.asarray(probeGuess),
-            xcoords=np.asarray(xcoords),
-            ycoords=np.asarray(ycoords),
-            xcoords_start=np.asarray(xcoords),
-            ycoords_start=np.asarray(ycoords),
+            xcoords=x,
+            ycoords=y,
+            xcoords_start=x,
+            ycoords_start=y,
             scan_index=None if scan_index is None else np.asarray(scan_index),
             objectGuess=None if objectGuess is None else np.asarray(objectGuess),
         )
@@ -407,16 +327,14 @@ class RawData:
             enable_oversampling,
             pool=neighbor_pool_size,
         )
-        planned = None
-        if self.xcoords_start is not None and self.ycoords_start is not None:
-            planned = self.xcoords_start, self.ycoords_start
+        x, y = self.xcoords_start, self.ycoords_start
         return gather_groups(
             indices,
             diffraction=self.diffraction,
             probe=self.probeGuess,
             bad_pixels=self.bad_pixels,
             positions=(self.xcoords, self.ycoords),
-            planned=planned,
+            planned=None if x is None or y is None else (x, y),
             known_patches=self.Y,
             obj=self.objectGuess,
         )
@@ -497,24 +415,5 @@ class RawData:
             If the scan has no patterns, which the contract demands.
         """
         self.require_patterns()
-        arrays: dict[str, npt.ArrayLike] = {
-            'diffraction': self.diffraction,
-            'probeGuess': self.probeGuess[0] if len(self.probeGuess) == 1 else self.probeGuess,
-            'xcoords': self.xcoords,
-            'ycoords': self.ycoords,
-            '_metadata': np.array(json.dumps(self.stated)),
-        }
-        for name in (
-            'objectGuess',
-            'xcoords_start',
-            'ycoords_start',
-            'scan_index',
-            'bad_pixels',
-            'Y',
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                arrays[name] = value
-        if self.labels is not None and several_datasets(self.labels):
-            arrays['dataset_index'] = self.labels
+        arrays = arrays_of_scan(vars(self), self.labels)
         write_arrays(Path(path), arrays, compressed=compressed)

@@ -69,7 +69,7 @@ def test_from_fixture_to_product(backend, tmp_path):
     back = import_product_to_rawdata(tmp_path / 'product.h5')
     np.testing.assert_array_equal(back.objectGuess, result.object_array)
     np.testing.assert_allclose(back.xcoords, raw.xcoords, atol=1e-6)
-    assert trained < 60
+    assert trained < 25
     assert time.process_time() - tic < 90
 
 

@@ -1,0 +1,99 @@
+"""What a scan must be: lengths, shapes and values that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import check_finite
+from ..blocks import block_length, blocks
+from ..errors import DataValueError
+from ..patterns.stack import check_amplitudes
+
+__all__ = ['check_fields', 'checked_amplitudes']
+
+FARTHEST_PX = 1e9
+"""Coordinates beyond which double precision does not tell positions a millionth of a pixel apart."""
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Check the fields of a :class:`~.raw_data.RawData`, but for the values of its patterns.
+
+    Raises
+    ------
+    DataValueError
+        If lengths, shapes or values contradict each other.
+    """
+    source, diffraction = fields['source'], fields['diffraction']
+    bad_pixels, obj, patches = (fields[name] for name in ('bad_pixels', 'objectGuess', 'Y'))
+    width = fields['probeGuess'].shape[-1]
+    n = len(fields['xcoords'])
+    shape = diffraction.shape
+    if diffraction.ndim != 3 or shape[1] != shape[2]:
+        raise DataValueError(
+            f'{source}: diffraction has shape {shape}; expected (n, N, N) with square patterns.'
+        )
+    size = shape[1]
+    if n == 0:
+        raise DataValueError(f'{source}: the scan is empty; expected at least one pattern.')
+    lengths = {
+        'diffraction': shape[0] or n,
+        'ycoords': len(fields['ycoords']),
+        **{
+            name: len(value)
+            for name in ('xcoords_start', 'ycoords_start', 'scan_index', 'dataset_index', 'Y')
+            if (value := fields[name]) is not None
+        },
+    }
+    for name, length in lengths.items():
+        if length != n:
+            raise DataValueError(
+                f'{source}: {name} has {length} entries but xcoords has {n}; they must match.'
+            )
+    if width != size:
+        raise DataValueError(
+            f'{source}: the probe is {width} pixels wide but the patterns are {size}; crop or pad one of '
+            'them so that they match.'
+        )
+    if bad_pixels is not None and bad_pixels.shape != (size, size):
+        raise DataValueError(f'{source}: bad_pixels has shape {bad_pixels.shape}; expected {(size, size)}.')
+    if obj is not None and obj.ndim != 2:
+        raise DataValueError(f'{source}: objectGuess has shape {obj.shape}; expected (H, W).')
+    if patches is not None and patches.shape != (n, size, size):
+        raise DataValueError(f'{source}: Y has shape {patches.shape}; expected {(n, size, size)}.')
+    for name in ('objectGuess', 'Y'):
+        value = fields[name]
+        if isinstance(value, np.ndarray):
+            check_finite(value, f'{source}: {name}')
+    for name in ('xcoords', 'ycoords'):
+        values = fields[name]
+        if not np.isfinite(values).all():
+            raise DataValueError(f'{source}: {name} holds NaN or infinite values; remove those positions.')
+        farthest = float(np.abs(values).max())
+        if farthest > FARTHEST_PX:
+            raise DataValueError(
+                f'{source}: {name} reaches {farthest:.3g}, beyond {FARTHEST_PX:.0e} object pixels; '
+                'positions must be in object pixels (metres divided by the pixel size of the object), '
+                'with their origin near the object.'
+            )
+
+
+def checked_amplitudes(
+    amplitude: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_] | None, source: str
+) -> npt.NDArray[np.float32]:
+    """Return patterns (n, N, N) with 0 in bad pixels (N, N), checked; the caller's array is left as it is.
+
+    Raises
+    ------
+    DataValueError
+        If an amplitude is negative or not finite.
+    """
+    if bad is not None and bad.any() and np.any(amplitude[:, bad]):
+        amplitude = amplitude.copy()
+        amplitude[:, bad] = 0
+    for part in blocks(len(amplitude), block_length(amplitude.shape[-1])):
+        check_amplitudes(amplitude[part], source)
+    return amplitude

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..events import Event
 from ..physics.likelihood import ScanPatterns
-from ..physics.probe_changes import defocused
+from ..physics.probe_changes import defocused, shift_on_detector, shifted_on_detector
 from .course import Course
 from .held_out import scan_patterns
 from .scan_model import PreparedScan
 
-__all__ = ['SEARCHED', 'best_change', 'changed']
+__all__ = ['SEARCHED', 'Found', 'best_change', 'changed']
 
 logger = logging.getLogger('ptychopinn.calibrate')
 
@@ -25,40 +25,69 @@ SAMPLE, SHARED = 64, 4.0
 """Patterns that focus and axes are told by, and those that fall on a pixel at least, or as many as before:
 where patterns hardly overlap each is explained alone, whatever the experiment."""
 
-ALWAYS_FINER = 'probe'
-"""Where finer changes are tried even if no coarse one helps: less than their distance loses the focus."""
+OF_THE_SCAN = 0.8
+"""Part of the scan's own overlap that a sample must have, at whose rim patterns have no neighbours."""
 
 Change = tuple[float, ...]
 
-SEARCHED: dict[str, tuple[Change, tuple[Change, ...], tuple[Change, ...]]] = {
-    'probe': ((0.0,), tuple((rad,) for rad in (-9.0, -6.0, -3.0, 3.0, 6.0, 9.0)), ((-1.5,), (1.5,))),
+SEARCHED: dict[str, tuple[tuple[Change, ...], tuple[tuple[Change, ...], ...]]] = {
     'axes': (
-        (0.0, 0.0),
         ((-0.07, 0.0), (0.07, 0.0), (0.0, -0.07), (0.0, 0.07)),
-        ((-0.035, 0.0), (0.035, 0.0), (0.0, -0.035), (0.0, 0.035)),
+        tuple(((-step, 0.0), (step, 0.0), (0.0, -step), (0.0, step)) for step in (0.035, 0.0175, 0.00875)),
     ),
+    'probe': (tuple((rad,) for rad in (-9.0, -6.0, -3.0, -1.5, 1.5, 3.0, 6.0, 9.0)), (((-0.75,), (0.75,)),)),
 }
-"""What is tried from a flat object: nothing, coarse changes, and changes of the best of them. For the probe
-the phase of :func:`~..physics.probe_changes.defocused`, for the axes the angle in radians and the stretch."""
+"""What is tried from a flat object beside no change: coarse changes, then, one finer step after the other,
+changes of the best so far. For the axes the angle in radians and the stretch, for the probe the phase of
+:func:`~..physics.probe_changes.defocused`."""
 
 
-def changed(patterns: ScanPatterns, option: str, change: Change) -> ScanPatterns:
+TILT = 'tilt'
+"""Of the probe, by as many pixels of the detector as the patterns lie off the middle: of every such scan."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A coarse change that explains a scan better."""
+
+    option: str
+    """A key of ``SEARCHED``, or ``TILT``."""
+    change: Change
+
+    @property
+    def part(self) -> str:
+        """The key of ``SEARCHED`` that it belongs to."""
+        return 'probe' if self.option == TILT else self.option
+
+
+def changed(patterns: ScanPatterns, found: Found) -> ScanPatterns:
     """Return patterns with another focus, or with turned and stretched axes of the scan."""
-    if option == 'probe':
-        return replace(patterns, probe=defocused(patterns.probe, change[0]))
-    angle, stretch = change
+    if found.option == 'probe':
+        return replace(patterns, probe=defocused(patterns.probe, found.change[0]))
+    if found.option == TILT:
+        y, x = found.change
+        return replace(patterns, probe=shifted_on_detector(patterns.probe, (round(y), round(x))))
     placement = patterns.placement
     place = placement.corner + placement.remainder
     place = place - place.mean(axis=0)
-    turned = (
-        (1 + stretch) * place @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    )
-    return replace(patterns, placement=replace(placement, remainder=placement.remainder + turned - place))
+    moved = place @ _linear_change(found.change).T
+    return replace(patterns, placement=replace(placement, remainder=placement.remainder + moved))
+
+
+def _linear_change(change: Change) -> npt.NDArray[np.float64]:
+    """Return the linear map (2, 2) that moves positions [y, x], without the identity."""
+    angle, stretch = change
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return (1 + stretch) * turn - np.eye(2)
 
 
 def best_change(
-    course: Course, patterns: ScanPatterns, option: str, course_of: Callable[[PreparedScan], Course]
-) -> Generator[Event, None, Change | None]:
+    course: Course,
+    patterns: ScanPatterns,
+    options: Sequence[str],
+    axes_force: npt.NDArray[np.float64],
+    course_of: Callable[[PreparedScan], Course],
+) -> Generator[Event, None, Found | None]:
     """Return the change that explains a sample best after a few sweeps from a flat object; None for none.
 
     Parameters
@@ -67,33 +96,51 @@ def best_change(
         Of the whole scan.
     patterns : ScanPatterns
         Its patterns with the experiment as it is now.
-    option : str
-        A key of ``SEARCHED``.
+    options : sequence of str
+        Keys of ``SEARCHED``. The one that the best coarse change is of is looked at more finely.
+    axes_force : (2, 2) float
+        Of the image that was found (:class:`~.remaining.Remaining`): axes are first moved the other way only.
     course_of : callable
         Makes a course of a sample, with the held-out pixels of the whole scan.
     """
     sample = course.prepared.of_experiment(patterns).part(_middle(patterns, SAMPLE))
     plain = scan_patterns(sample, None)
-    least = min(course.overlap, SHARED)
-    reached: dict[Change, float] = {}
+    least = OF_THE_SCAN * min(course.overlap, SHARED)
+    reached: dict[Found | None, float] = {}
 
-    def attempt(change: Change) -> Generator[Event, None, None]:
-        trial = course_of(sample.of_experiment(changed(plain, option, change)))
-        if trial.overlap >= least:
-            yield from trial.start()
-            reached[change] = trial.physics.held_out(trial.current)
+    def attempt(found: Found | None) -> Generator[Event, None, None]:
+        if found not in reached:
+            experiment = plain if found is None else changed(plain, found)
+            trial = course_of(sample.of_experiment(experiment))
+            reached[found] = math.inf
+            if trial.overlap >= least:
+                yield from trial.start()
+                reached[found] = trial.physics.held_out(trial.current)
 
-    zero, coarse, finer = SEARCHED[option]
-    for change in (zero, *coarse):
-        yield from attempt(change)
-    reached.setdefault(zero, math.inf)
-    middle = min(reached, key=reached.__getitem__)
-    if middle != zero or option == ALWAYS_FINER:
-        for step in finer:
-            yield from attempt(tuple(a + b for a, b in zip(middle, step, strict=True)))
-    logger.debug('%s %s', option, {change: round(value, 3) for change, value in reached.items()})
+    yield from attempt(None)
+    if 'probe' in options:
+        tilt = _tilt(plain)
+        if any(tilt):
+            yield from attempt(Found(TILT, tilt))
+    for option in options:
+        for change in SEARCHED[option][0]:
+            if option != 'axes' or (axes_force * _linear_change(change)).sum() < 0:
+                yield from attempt(Found(option, change))
     best = min(reached, key=reached.__getitem__)
-    return None if best == zero else best
+    for steps in SEARCHED[best.option][1] if best and best.option in SEARCHED else ():
+        assert best is not None
+        for step in steps:
+            change = tuple(a + b for a, b in zip(best.change, step, strict=True))
+            yield from attempt(replace(best, change=change))
+        best = min(reached, key=reached.__getitem__)
+    for found, value in reached.items():
+        logger.debug('%s: %.4g', found, value)
+    return best
+
+
+def _tilt(patterns: ScanPatterns) -> Change:
+    mean = np.square(patterns.amplitude(np.arange(len(patterns))), dtype=np.float64).mean(axis=0)
+    return shift_on_detector(mean, patterns.probe, patterns.good)
 
 
 def _middle(patterns: ScanPatterns, most: int) -> npt.NDArray[np.int64]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from ..physics.probe_changes import shift_on_detector, shifted_on_detector
 from .scan_model import PreparedScan
 
 __all__ = ['phrases']
@@ -25,17 +26,27 @@ def phrases(before: PreparedScan, after: PreparedScan) -> Iterator[str]:
     if after.intensity is not None:
         least, most = after.intensity.min(), after.intensity.max()
         yield f'beam intensities from {least:.2g} to {most:.2g} of their mean'
-    old, new = before.illumination.probe, after.illumination.probe
-    if len(old) != len(new):
-        yield f'{len(new)} incoherent modes of the probe'
-    elif not np.array_equal(before.scan.raw.probeGuess, after.scan.raw.probeGuess):
-        likeness = abs(np.vdot(old, new)) / (np.linalg.norm(old) * np.linalg.norm(new))
-        yield f'the probe (overlap with that of the file {likeness:.2f})'
+    if not np.array_equal(before.scan.raw.probeGuess, after.scan.raw.probeGuess):
+        yield from _of_the_probe(before.illumination.probe, after.illumination.probe)
     moved = np.stack(
         [after.scan.raw.ycoords - before.scan.raw.ycoords, after.scan.raw.xcoords - before.scan.raw.xcoords]
     )
     if moved.any():
         yield _moves(np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords]), moved)
+
+
+def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[str]:
+    """Put another probe (P, N, N) into words."""
+    far_field = np.fft.fftshift((np.abs(np.fft.fft2(new)) ** 2).sum(axis=0))
+    y, x = shift_on_detector(far_field, old)
+    if y or x:
+        yield f'patterns off the middle of the detector by {y} px along y, {x} px along x (a tilted probe)'
+    if len(old) != len(new):
+        yield f'{len(new)} incoherent modes of the probe'
+    else:
+        old = shifted_on_detector(old, (y, x))
+        likeness = abs(np.vdot(old, new)) / (np.linalg.norm(old) * np.linalg.norm(new))
+        yield f'the probe (overlap with that of the file {likeness:.2f})'
 
 
 def _moves(place: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]) -> str:

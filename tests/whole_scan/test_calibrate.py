@@ -1,11 +1,13 @@
 """A scan corrects its own experiment; one that is right stays as it is (CAL-* of specs/physics.md)."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ptycho_engine import reconstruct
+from ptycho_engine.backends.base import create_backend
 from ptycho_engine.commands import main
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.inference import CALIBRATED_PARTS
@@ -14,16 +16,27 @@ from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.physics.calibration import ExperimentRefinement
 from ptycho_engine.physics.detector import unexplained_pixels
+from ptycho_engine.physics.forward import BACKGROUND, cut_patches, predict_intensity
+from ptycho_engine.physics.geometry import PatchPlacement
+from ptycho_engine.physics.information import position_information
 from ptycho_engine.physics.likelihood import Residuals
 from ptycho_engine.physics.probe import with_first_modes
-from ptycho_engine.physics.probe_changes import defocused, with_more_modes
+from ptycho_engine.physics.probe_changes import (
+    defocused,
+    shift_on_detector,
+    shifted_on_detector,
+    with_more_modes,
+)
 from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.reconstruction.evaluate import evaluate, read_object
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
+from ptycho_engine.whole_scan.calibrate import OPTIONS
+from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.paired import paired_difference
+from ptycho_engine.whole_scan.remaining import remaining
 from ptycho_engine.whole_scan.scan_model import PreparedScan
 from tests.whole_scan.test_refine import dense_scan
 
@@ -99,6 +112,20 @@ def with_turned_axes(raw):
     )
 
 
+def with_stretched_axes(raw):
+    """By 2 %, which hardly shows in the deviance."""
+    x, y = raw.xcoords.mean(), raw.ycoords.mean()
+    return replace(raw, xcoords=x + 1.02 * (raw.xcoords - x), ycoords=y + 1.02 * (raw.ycoords - y))
+
+
+def with_shifted_patterns(raw):
+    """By two pixels and one; what would come in at the other side was not measured."""
+    bad = np.zeros(raw.diffraction.shape[1:], bool)
+    bad[:2] = bad[:, -1:] = True
+    counts = np.where(bad, 0, np.roll(counts_of(raw), (2, -1), axis=(1, 2)))
+    return replace(with_counts(raw, counts), bad_pixels=bad)
+
+
 WRONG = {
     'background': (with_background, 'a background of 8', 1.4),
     'intensities': (with_intensities, 'beam intensities from 0.4', 1.6),
@@ -107,6 +134,7 @@ WRONG = {
     'focus': (with_wrong_focus, 'the probe (overlap', 1.5),
     'positions': (with_wrong_positions, 'positions by 0.', 1.7),
     'axes': (with_turned_axes, 'the axes of the scan (turned by -6.', 1.5),
+    'middle': (with_shifted_patterns, 'off the middle of the detector by 2 px along y, -1 px along x', 2.0),
 }
 
 
@@ -119,6 +147,98 @@ def test_cal_02_and_08_what_is_wrong_is_found_corrected_and_told(right, clean, k
     assert before > 1.5 * clean[0]
     assert after < limit * clean[0]
     assert phrase in result.comments
+
+
+def forces_at_the_end(raw):
+    """Return the forces that are left at the image of physics alone."""
+    config = InferenceConfig(calibrate='off')
+    with closing(create_backend(config.backend, CPU)) as backend:
+        course = Course(PreparedScan(Scan.from_raw(raw)), backend, config, Sweeps(lambda: False, None))
+        list(course.descend())
+        return remaining(course.patterns, course.physics, course.current, 1.0)
+
+
+def test_cal_10_a_right_scan_asks_for_nothing(right):
+    forces = forces_at_the_end(right)
+    assert not [option for option in OPTIONS if forces.speaks_of(option) or forces.allows(option)]
+    # By a margin, so that it is no chance.
+    assert forces.intensities < 1.15
+    assert forces.axes > 1e-2
+    assert forces.probe < 1.3
+    assert forces.positions < 1.5
+    assert forces.background < 0.02
+
+
+@pytest.mark.parametrize(
+    ('change', 'option'),
+    [
+        (with_background, 'background'),
+        (with_intensities, 'intensities'),
+        (with_turned_axes, 'axes'),
+        (with_stretched_axes, 'axes'),
+        (with_wrong_focus, 'probe'),
+        (with_wrong_positions, 'single positions'),
+    ],
+)
+def test_cal_10_a_wrong_part_is_told_by_the_force_on_it(right, change, option):
+    forces = forces_at_the_end(change(right))
+    assert forces.speaks_of(option)
+    if change is with_stretched_axes:
+        # Steps must become shorter.
+        assert np.trace(forces.axes_force) > 0
+
+
+def test_cal_10_slightly_stretched_axes_are_found_though_the_deviance_is_near_noise(right, clean):
+    wrong = with_stretched_axes(right)
+    before, _ = run(wrong, calibrate='off')
+    after, result = run(wrong)
+    assert after < 1.05 * clean[0] < 0.95 * before
+    assert 'the axes of the scan' in result.comments
+
+
+def test_cal_10_few_patterns_say_nothing(right):
+    forces = forces_at_the_end(with_intensities(right).select(np.arange(12)))
+    assert not [option for option in OPTIONS if forces.speaks_of(option)]
+
+
+def test_cal_10_the_information_on_a_position_is_that_of_finite_differences(right):
+    patterns = scan_patterns(PreparedScan(Scan.from_raw(with_gap(right))), 0)
+    rng = np.random.default_rng(6)
+    obj = np.exp(0.2 * rng.standard_normal(patterns.shape) + 0.3j * rng.standard_normal(patterns.shape))
+    chosen = np.array([3, 17, 40])
+    found = position_information(patterns, obj, chosen)
+    corner, remainder = patterns.placement.corner[chosen], patterns.placement.remainder[chosen]
+    patches = cut_patches(obj, PatchPlacement(corner, remainder), patterns.size)
+
+    def rate(dy, dx):
+        return predict_intensity(patches, patterns.probe, remainder + np.array([dy, dx]))
+
+    step = 1e-4
+    slopes = [(rate(*(step * axis)) - rate(*(-step * axis))) / (2 * step) for axis in np.eye(2)]
+    weight = patterns.good / (rate(0, 0) + BACKGROUND)
+    for a in range(2):
+        for b in range(2):
+            expected = (slopes[a] * slopes[b] * weight).sum(axis=(1, 2))
+            np.testing.assert_allclose(found[:, a, b], expected, rtol=1e-4)
+
+
+def test_cal_04_patterns_off_the_middle_are_told_by_their_mean(right):
+    probe = right.probeGuess
+    far_field = np.fft.fftshift((np.abs(np.fft.fft2(probe)) ** 2).sum(axis=0))
+    for shift in ((0, 0), (2, -1), (-5, 3)):
+        moved = np.roll(far_field, shift, axis=(0, 1))
+        assert shift_on_detector(moved, probe) == shift
+        tilted = shifted_on_detector(probe, shift)
+        np.testing.assert_allclose(
+            np.fft.fftshift((np.abs(np.fft.fft2(tilted)) ** 2).sum(axis=0)),
+            moved,
+            rtol=1e-3,
+            atol=1e-3 * moved.max(),
+        )
+    valid = np.ones(far_field.shape, bool)
+    valid[:, 4] = False
+    hot = np.where(valid, np.roll(far_field, 1, axis=0), 100 * far_field.max())
+    assert shift_on_detector(hot, probe, valid) == (1, 0)
 
 
 def test_cal_02_a_scan_that_is_right_stays_as_it_is(right, clean):

@@ -1,0 +1,139 @@
+"""What the patterns still ask of an experiment at the end of an image (CAL-10).
+
+At the object that explains the patterns best, the derivative of the likelihood by a part of the experiment
+is that of the best likelihood that any object gives. Where the part is right it is as large as photon noise
+makes it; where it is not, it says so long before the deviance does: an object follows wrong positions, but
+what is left of each pattern pulls the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import fdtrc
+
+from ..physics.information import position_information
+from ..physics.likelihood import ScanPatterns, ScanPhysics
+
+__all__ = ['Remaining', 'remaining']
+
+SETS = 13
+"""Sets of patterns, each from all over the scan, whose scatter tells what the force on a probe is worth."""
+
+LEAST_PATTERNS = 16
+"""Fewer say nothing of their scatter."""
+
+LOOKED_AT = 96
+"""Patterns whose own positions are looked at."""
+
+CHANCE = 1e-4
+"""Probability that the axes of a right scan are pulled as much."""
+
+BACKGROUND_COUNTS = 0.03
+"""Counts of a background in the next step, from which on there is one: it is beside the likelihood's own
+(``BACKGROUND``). Right scans reach 0.02."""
+
+UNEVEN, PULLED, PULLED_BY_FAR, MOVED = 1.2, 1.1, 1.5, 2.0
+"""Of :class:`Remaining`'s numbers, from which on they are no noise. Right scans reach 1.08 for the
+intensities, 1.21 for the probe where counts are few, and 1.2 for the positions."""
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """The forces on an experiment that are left at an object; by themselves they are those of a right one."""
+
+    background: float = 0.0
+    """Counts per pixel that the next step would add."""
+    intensities: float = 1.0
+    """Scatter of the forces on the intensities of the exposures, in units of what photon noise makes it."""
+    axes: float = 1.0
+    """Probability that forces as large along a linear map of the positions are chance."""
+    axes_force: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 2)))
+    """(2, 2) derivative, up to a factor, by the linear map of the positions [y, x]."""
+    probe: float = 1.0
+    """Power of the mean force on the probe, in units of what its scatter over the patterns makes of it."""
+    positions: float = 1.0
+    """Power of the force on a position, median of the patterns, in units of what noise makes its mean."""
+
+    def speaks_of(self, option: str) -> bool:
+        """Return whether it tells by itself that a part of the experiment is wrong."""
+        return {
+            'background': self.background > BACKGROUND_COUNTS,
+            'intensities': self.intensities > UNEVEN,
+            'axes': self.axes < CHANCE,
+            'probe': self.probe > PULLED_BY_FAR,
+            'single positions': self.positions > MOVED,
+            'modes': self.probe > PULLED_BY_FAR,
+        }[option]
+
+    def allows(self, option: str) -> bool:
+        """Return whether that part may be why an image is far from noise."""
+        return self.probe > PULLED if option in ('probe', 'modes') else self.speaks_of(option)
+
+
+def remaining(
+    patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike, unexplained: float
+) -> Remaining:
+    """Return the forces that are left at an object (H, W) of the device.
+
+    Parameters
+    ----------
+    unexplained : float
+        Deviance that it leaves, in units of photon noise, by which what is told from noise is measured.
+    """
+    n = len(patterns)
+    if n < LEAST_PATTERNS:
+        return Remaining()
+    order = np.random.default_rng(0).permutation(n)
+    sets = [np.sort(part) for part in np.array_split(order, SETS)]
+    found = [physics.experiment_gradient(obj, indices) for indices in sets]
+    indices = np.concatenate(sets)
+    forces = np.concatenate([each.force for each in found])
+    place = patterns.placement.corner + patterns.placement.remainder
+    along = forces[:, :, None] * (place - place.mean(axis=0))[indices][:, None]
+    intensity = np.concatenate([each.intensity_force for each in found])
+    bent = np.concatenate([each.intensity_curvature for each in found])
+    probe = np.stack([each.probe for each in found])
+    mean = probe.mean(axis=0)
+    scatter = float((np.abs(probe - mean) ** 2).sum()) / (SETS - 1)
+    return Remaining(
+        background=-sum(each.background_force for each in found)
+        / max(sum(each.background_curvature for each in found), 1e-30),
+        intensities=float((intensity / np.sqrt(np.maximum(bent, 1e-30))).std()),
+        axes=_chance(along.reshape(n, 4)),
+        axes_force=along.sum(axis=0),
+        probe=SETS * float((np.abs(mean) ** 2).sum()) / max(scatter, 1e-30),
+        positions=_moved(patterns, physics.to_host(obj), indices[:LOOKED_AT], forces[:LOOKED_AT])
+        / max(unexplained, 1.0),
+    )
+
+
+def _moved(
+    patterns: ScanPatterns,
+    obj: npt.NDArray[np.complex64],
+    indices: npt.NDArray[np.int64],
+    forces: npt.NDArray[np.float64],
+) -> float:
+    """Return the median power of forces (b, 2) on positions, in units of what noise makes its mean."""
+    information = position_information(patterns, obj, indices)
+    floor = 1e-9 * max(float(np.trace(information.mean(axis=0))), 1e-30) * np.eye(2)
+    # The forces are quarters of the derivatives (REF-08).
+    power = 16 * np.einsum('ja,jab,jb->j', forces, np.linalg.inv(information + floor), forces) / 2
+    return float(np.median(power))
+
+
+def _chance(values: npt.NDArray[np.float64]) -> float:
+    """Return the probability that the mean of rows (n, p) is as far from nought by chance.
+
+    Hotelling's test: ``T² (n - p) / (p (n - 1))`` is distributed as F with p and n - p degrees of freedom
+    (Anderson, *An Introduction to Multivariate Statistical Analysis*, 2003, section 5.2).
+    """
+    n, p = values.shape
+    mean, covariance = values.mean(axis=0), np.cov(values.T)
+    size = float(np.trace(covariance))
+    if not size > 0:
+        return 1.0
+    squared = n * mean @ np.linalg.solve(covariance + 1e-12 * size * np.eye(p), mean)
+    return float(fdtrc(p, n - p, squared * (n - p) / (p * (n - 1))))

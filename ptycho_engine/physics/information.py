@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from .forward import cut_patches, exit_waves
+from .forward import cut_patches
 from .geometry import PatchPlacement
 from .likelihood import ScanPatterns
+from .probe import fourier_shift
 
 __all__ = ['position_information']
 
@@ -29,7 +30,7 @@ def position_information(
     spectrum = fft.fft2(patterns.probe)
     sideways = fft.ifft2(spectrum * frequency[:, None]), fft.ifft2(spectrum * frequency)
     field, *moved = (
-        fft.fft2(exit_waves(patches, wave, placement.remainder), norm='ortho')
+        fft.fft2(fourier_shift(wave[None], placement.remainder[:, None]) * patches[:, None], norm='ortho')
         for wave in (patterns.probe, *sideways)
     )
     rate = (np.abs(field) ** 2).sum(axis=1) + patterns.dark_rate

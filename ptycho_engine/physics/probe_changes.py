@@ -1,4 +1,4 @@
-"""Probes that are likely where the given one is wrong: of another focus, a tilt, more modes (CAL-04, CAL-05)."""
+"""Probes that are likely where the given one is wrong: another focus, a tilt, more modes (CAL-04, CAL-05)."""
 
 from __future__ import annotations
 

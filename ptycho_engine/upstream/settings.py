@@ -11,7 +11,17 @@ from ..config.describe import describe
 from ..config.files import SECTIONS
 from ..config.model import ModelConfig
 from ..errors import ConfigError
-from .vocabulary import ADJUSTED, DROPPED, FILES, ONLY_CNN, TRANSLATIONS, plain_name
+from .vocabulary import (
+    ADJUSTED,
+    DROPPED,
+    FILES,
+    NESTED,
+    OF_STUDIES,
+    ONLY_CNN,
+    SECTIONS_OF_THEIRS,
+    TRANSLATIONS,
+    plain_name,
+)
 
 __all__ = ['SettingRow', 'TranslatedSettings', 'is_of_the_original', 'translate_settings']
 
@@ -58,8 +68,9 @@ class TranslatedSettings:
 
 def is_of_the_original(values: Mapping[str, Any]) -> bool:
     """Return whether a settings file has a name that only the original has."""
-    names = dict(_flat(values))
-    return any(plain_name(name) in _ITS_OWN for name in names)
+    if any(isinstance(values.get(name), Mapping) for name in SECTIONS_OF_THEIRS):
+        return True
+    return any(plain_name(name) in _ITS_OWN for name in dict(_flat(values)))
 
 
 def _names(section: str) -> set[str]:
@@ -113,12 +124,12 @@ def translate_settings(values: Mapping[str, Any], *, architecture: str | None = 
     return _settled(TranslatedSettings(sections, tuple(rows), files, unknown))
 
 
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], section: str = '') -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value)
+        if isinstance(value, Mapping) and name not in OF_STUDIES:
+            yield from _flat(value, str(name))
         else:
-            yield str(name), value
+            yield NESTED.get((section, str(name)), str(name)), value
 
 
 def _section_of(name: str) -> str | None:

@@ -14,7 +14,18 @@ from ..config.model import ARCHITECTURES
 from ..config.original_execution import EXECUTION_ADJUSTED, EXECUTION_DROPPED, instead
 from ..errors import ConfigError
 
-__all__ = ['ADJUSTED', 'DROPPED', 'FILES', 'ONLY_CNN', 'SWITCHES', 'TRANSLATIONS', 'plain_name']
+__all__ = [
+    'ADJUSTED',
+    'DROPPED',
+    'FILES',
+    'NESTED',
+    'OF_STUDIES',
+    'ONLY_CNN',
+    'SECTIONS_OF_THEIRS',
+    'SWITCHES',
+    'TRANSLATIONS',
+    'plain_name',
+]
 
 Values = dict[str, Any]
 _MODES = {'unsupervised': 'pinn', 'supervised': 'supervised', 'pinn': 'pinn'}
@@ -91,6 +102,22 @@ TRANSLATIONS: dict[str, Callable[[str, Any], Values]] = {
 }
 """Settings of another name, or with other words for their values: the fields here, of a name and a value."""
 
+NESTED: dict[tuple[str, str], str] = {
+    ('gradient_clip', 'val'): 'gradient_clip_val',
+    ('gradient_clip', 'algorithm'): 'gradient_clip_algorithm',
+    ('optimizer', 'algorithm'): 'optimizer',
+    ('adam', 'beta1'): 'adam_beta1',
+    ('adam', 'beta2'): 'adam_beta2',
+    ('scheduler', 'kind'): 'scheduler',
+}
+"""Settings whose names tell what they are together with their section alone."""
+
+SECTIONS_OF_THEIRS = ('data', 'sampling', 'loss', 'tf_loss', 'gradient_clip', 'optimizer', 'scheduler')
+"""Sections of a settings file that only the original has."""
+
+OF_STUDIES = ('study', 'hydra', 'simulation', 'workflow', 'defaults')
+"""Sections of the files that its study scripts take."""
+
 FILES = ('train_data_file', 'test_data_file', 'output_dir', 'model_path', 'ptycho_dir', 'test_data')
 """Settings that name files."""
 
@@ -118,6 +145,10 @@ DROPPED: dict[str, str] = {
     'verbose': 'the log always says all',
     'console_level': 'the log always says all, and --quiet only what is wrong',
     'profile': 'each setting is stated by itself',
+    'object_layout': 'the patterns of a group always work on one object',
+    'training_canvas': 'the canvas is as large as the positions need',
+    'training_patch_weighting': 'patches are always weighted by their illumination',
+    **dict.fromkeys(OF_STUDIES, 'it is for the study scripts of the original'),
     'disable_mlflow': 'nothing goes to MLflow unless --logger-backend mlflow asks for it',
     'log_patch_stats': 'history.csv has the losses of every epoch',
     'patch_stats_limit': 'history.csv has the losses of every epoch',

@@ -189,6 +189,45 @@ def test_import_02_sections_of_the_original_are_read_through():
     assert {name: str(path) for name, path in found.files.items()} == {'train_data_file': 'a.npz'}
 
 
+def test_import_02_settings_whose_names_need_their_section():
+    newest = {
+        'model': {'gridsize': 2, 'object_layout': 'grouped'},
+        'sampling': {'n_subsample': 512, 'n_groups': 2048, 'neighbor_pool_size': 7, 'subsample_seed': 42},
+        'optimizer': {
+            'algorithm': 'sgd',
+            'weight_decay': 0.1,
+            'sgd': {'momentum': 0.5},
+            'adam': {'beta1': 0.8},
+        },
+        'scheduler': {'kind': 'Exponential', 'lr_min_ratio': 0.2},
+        'gradient_clip': {'val': 2.0, 'algorithm': 'agc'},
+        'nepochs': 50,
+        'study': {'name': 'lines', 'runner_root': None},
+    }
+    assert is_of_the_original(newest)
+    found = translate_settings(newest)
+    assert found.unknown == {}
+    assert found.sections['training'] == {
+        'n_subsample': 512,
+        'n_groups': 2048,
+        'neighbor_pool_size': 7,
+        'subsample_seed': 42,
+        'optimizer': 'sgd',
+        'weight_decay': 0.1,
+        'momentum': 0.5,
+        'adam_beta1': 0.8,
+        'nepochs': 50,
+        'scheduler': 'Exponential',
+        'lr_min_ratio': 0.2,
+        'gradient_clip_val': 2.0,
+        'gradient_clip_algorithm': 'agc',
+    }
+    assert {row.name for row in found.rows if row.verdict == 'dropped'} == {'object_layout', 'study'}
+    # Every name of it is ours, but for the section.
+    assert is_of_the_original({'model': {'gridsize': 2}, 'sampling': {'n_groups': 16}})
+    assert not is_of_the_original({'model': {'gridsize': 2}, 'optimizer': 'sgd', 'scheduler': 'Default'})
+
+
 def test_import_02_a_file_of_ours_is_none_of_the_original(tmp_path):
     assert not is_of_the_original({'nepochs': 3, 'probe_big': False})
     assert not is_of_the_original({'training': {'n_groups': 3}, 'model': {'N': 64}})

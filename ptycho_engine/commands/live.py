@@ -31,6 +31,7 @@ from pathlib import Path
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..errors import ConfigError, DataFileNotFoundError
 from ..formats.archive import ModelArchive
+from ..formats.measurement import Geometry
 from ..formats.named_array import NamedArray
 from ..formats.packaged import load_model, model_record
 from ..formats.product import write_product
@@ -143,6 +144,43 @@ def run(options: argparse.Namespace) -> None:
         if options.quiet or not sys.stdout.isatty():
             say(*result.comments.splitlines())
         say(f'Wrote {", ".join(written)} to {options.output}.')
+
+
+def write_final(
+    output: Path, session: LiveSession, model: str | None, object_pixel_size_m: float | None
+) -> None:
+    """Reconstruct what a session has kept, and write it as ``ptychopinn reconstruct`` does.
+
+    Parameters
+    ----------
+    output : Path
+        Folder.
+    model : str, optional
+        The model of the session, as for ``--model``.
+    object_pixel_size_m : float, optional
+        Side of an object pixel, where it is known.
+
+    Raises
+    ------
+    FolderInUseError
+        If another process writes into the folder.
+    """
+    started, config, execution = datetime.now(UTC), InferenceConfig(), PyTorchExecutionConfig()
+    opened = Opening(geometry=Geometry(object_pixel_m=object_pixel_size_m))
+    with sole_writer(output, COMMAND):
+        kept = session.scan()
+        raw, product = _as_known(kept.raw, None, opened)
+        scan = replace(kept, raw=raw, product=product)
+        result = run_reconstruction(scan, load_model(model), config, execution)
+        record = made_by(
+            ['live'],
+            (config, execution),
+            model=model_record(None if model is None else Path(model)),
+            data=(),
+            started=started,
+            patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
+        )
+        write_results(output, scan, result, record)
 
 
 def _begin(

@@ -1,8 +1,8 @@
 """A live image from EPICS PVA: a processor for ``pvapy-hpc-consumer`` (clauses LIVE-20 to LIVE-24).
 
 Named to it as ``--processor-class ptychopinn_ptychodus.live_pva.LiveProcessor``. Frames are NTNDArrays,
-plain or compressed by lz4, bslz4 or blosc; positions come by metadata channels; the image and its quality go out as
-records of the consumer's own PVA server.
+plain or compressed by lz4, bslz4 or blosc; positions come by metadata channels; the image and its quality go
+out as records of the consumer's own PVA server.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ from ..formats.tiff import write_tiff
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
 from ..io.staging import staged
+from ..patterns.stack import Patterns
 from ..reconstruction.evaluate import ObjectFile, object_on_grid, on_common_grid, read_object
 from ..reconstruction.picture import object_figure, save_figure
 from ..reconstruction.reconstruct import reconstruct, require_fit
@@ -147,8 +148,7 @@ def run(options: argparse.Namespace) -> None:
                 model=model,
                 data=map(file_record, opened.files(path)),
                 started=started,
-                # Of files of others it may depend on the reader what they hold.
-                patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
+                **_patterns_record(scan, foreign=opened.is_foreign(path)),
             )
             written = write_results(directory, scan, result, record, options.formats)
             if options.quiet or not sys.stdout.isatty():
@@ -243,6 +243,16 @@ def run_reconstruction(
             if isinstance(event, Reconstructed):
                 return event.reconstruction
     raise AssertionError('a reconstruction ends with its result')
+
+
+def _patterns_record(scan: Scan, *, foreign: bool) -> dict[str, Any]:
+    """Return which patterns a result is of, unless that takes another pass over a file that says it itself.
+
+    Of files of others it may depend on the reader what they hold.
+    """
+    if isinstance(scan.raw.diffraction, Patterns) and not foreign:
+        return {}
+    return {'patterns': {'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)}}
 
 
 def write_results(

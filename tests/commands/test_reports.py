@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 
 import ptycho_engine
+from ptycho_engine import MemmapDatasetBridge
 from ptycho_engine.commands import main
+from ptycho_engine.commands import reconstruct as reconstruct_command
 from ptycho_engine.commands.evaluate import unique
 from ptycho_engine.commands.table import scores_table
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.formats.product import read_product, write_product
+from ptycho_engine.formats.provenance import patterns_sha256
 from ptycho_engine.reconstruction.evaluate import read_object
+from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scan_box, score
 
 link = importlib.import_module('ptychopinn_ptychodus.link')
@@ -277,6 +281,7 @@ def test_result_11_a_result_says_how_it_came_about(directory, model, result, tmp
         name: sha256(directory / name) for name in ('diffraction.h5', 'product.h5')
     }
     assert record['model']['sha256'] == sha256(model / 'wts.h5.zip')
+    assert record['patterns']['sha256'] == patterns_sha256(load_scan(directory).raw.diffraction)
     assert record['version'] == ptycho_engine.__version__
     assert record['settings']['InferenceConfig']['seed'] == 7
     assert record['host'] == socket.gethostname()
@@ -287,6 +292,15 @@ def test_result_11_a_result_says_how_it_came_about(directory, model, result, tmp
     assert record['model']['sha256'] in told
     assert 'settings seed=7, refine_iterations=0' in told
     assert '--refine-iterations 0 --seed 7' in told
+
+
+def test_result_11_patterns_in_our_own_files_are_not_read_once_more(directory, monkeypatch):
+    scan = Scan.from_raw(MemmapDatasetBridge(directory / 'scan.npz').raw_data)
+    expected = patterns_sha256(scan.raw.diffraction)
+    record = reconstruct_command._patterns_record(scan, foreign=True)
+    assert record['patterns']['sha256'] == expected
+    monkeypatch.setattr(type(scan.raw.diffraction), '__getitem__', None)
+    assert reconstruct_command._patterns_record(scan, foreign=False) == {}
 
 
 def test_result_12_a_product_of_another_program_says_what_it_has(directory, capsys):

@@ -79,7 +79,7 @@ def squared_parts(
     weight : (H, W) float
         Illumination in counts.
     overlap : float
-        Patterns that fall on a pixel (:func:`~.overlap.overlap_of`).
+        Patterns that fall on a pixel (:func:`~.subsets.overlap_of`).
     box : (rows, columns)
         Where the scan positions are. A phase ramp there is no error.
 

@@ -62,7 +62,7 @@ class LiveQuality:
     growth: float
     """Relative growth of the illuminated area over the last tenth of the frames."""
     enough: bool
-    """Whether that gain is below the photon noise of a single batch, and the area hardly grows."""
+    """Whether that gain is below the photon noise of the frames that tell it, and the area hardly grows."""
 
     @property
     def sentence(self) -> str:
@@ -100,8 +100,8 @@ class UnseenCurve:
             return LiveQuality(unseen, math.nan, growth, False)
         slope, error = _slope(late)
         step = math.log(1 + NEXT)
-        # A deviance per pixel of photon noise varies by the root of two over their number.
-        noise = math.sqrt(2 / float(np.mean([p.pixels for p in late])))
+        # A mean deviance per pixel of photon noise varies by the root of two over their number.
+        noise = math.sqrt(2 / sum(p.pixels for p in late))
         enough = growth < GROWING and (error - slope) * step < noise
         return LiveQuality(unseen, -slope * step, growth, bool(enough))
 

@@ -124,6 +124,21 @@ def test_live_02_the_grid_grows_with_the_scan(raw):
     assert score(truth, shot.object_array, inner).nrmse < 0.08
 
 
+def test_live_02_the_scale_is_that_of_the_probe_however_the_counts_change(raw):
+    """Frames far away, sixteen times as bright: the image here stays what it was."""
+    live = session(raw, grid=None)
+    live.push(raw.diffraction[:16], places(raw, slice(0, 16)), np.arange(16))
+    before = live.snapshot()
+    live.push(4 * raw.diffraction[16:], places(raw, slice(16, 81)) + np.array([0, 400]), np.arange(16, 81))
+    after = live.snapshot()
+    assert after.probe_scale > 3 * before.probe_scale
+    (top, left), here = (round(before.grid.origin_y), round(before.grid.origin_x)), before.object_array.shape
+    row, column = top - round(after.grid.origin_y), left - round(after.grid.origin_x)
+    again = after.object_array[row : row + here[0], column : column + here[1]]
+    lit = before.weight > 0.1 * before.weight.max()
+    np.testing.assert_allclose(again[lit], before.object_array[lit], rtol=1e-3)
+
+
 def test_live_03_an_update_reaches_no_farther_than_its_neighbours(raw):
     live = pushed(raw, 8, np.arange(72))
     before = live.snapshot().object_array

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..blocks import first_to_last
 from ..physics.scaling import MOST_COUNTS, PRESUMED_COUNTS, ScaleRecord
 from ..scan.scan import Scan
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 
 __all__ = ['find_doubts', 'light_is_scarce', 'positions_off', 'warn_of_doubts']
 
@@ -40,7 +40,7 @@ def light_is_scarce(scale: ScaleRecord) -> bool:
     return scale.unit == 1 and scale.mean_counts < SCARCE_COUNTS
 
 
-def warn_of_doubts(prepared: PreparedScan) -> None:
+def warn_of_doubts(prepared: ScanModel) -> None:
     """Log one line for each doubt about a scan.
 
     Raises
@@ -52,7 +52,7 @@ def warn_of_doubts(prepared: PreparedScan) -> None:
         logger.warning('%s: %s', prepared.scan.raw.source, text)
 
 
-def find_doubts(prepared: PreparedScan) -> dict[str, str]:
+def find_doubts(prepared: ScanModel) -> dict[str, str]:
     """Return a sentence for each doubt about a scan, by what it is about: light, patterns, places, positions.
 
     Raises
@@ -90,7 +90,7 @@ def _of_light(scale: ScaleRecord) -> str:
     return ''
 
 
-def _of_patterns(prepared: PreparedScan) -> str:
+def _of_patterns(prepared: ScanModel) -> str:
     raw = prepared.scan.raw
     chosen = first_to_last(len(raw), LOOKED_AT)
     values = prepared.amplitude(chosen)[:, prepared.good]

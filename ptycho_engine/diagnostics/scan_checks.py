@@ -16,7 +16,7 @@ from ..physics.probe import relative_intensity
 from ..scan.neighbours import nearest_distances
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan, find_training_scans, load_scan
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from .agreement import agreement_findings
 from .diagnosis import diagnose
 from .doubts import find_doubts, light_is_scarce, positions_off
@@ -80,7 +80,7 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
         the good pixels.
     """
     raw = scan.raw
-    prepared = PreparedScan(scan)
+    prepared = ScanModel(scan)
     chosen = first_to_last(len(raw), LOOKED_AT)
     amplitude = np.asarray(raw.diffraction[chosen])
     if isinstance(raw.Y, KnownPatches):
@@ -149,7 +149,7 @@ def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> I
         yield Finding(Grade.FINE, 'units', 'the values look like amplitudes, the square root of counts.')
 
 
-def _light(prepared: PreparedScan, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding]:
+def _light(prepared: ScanModel, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding]:
     raw = prepared.scan.raw
     counts = np.square(amplitude, dtype=np.float64) * raw.good
     totals = counts.sum(axis=(1, 2))
@@ -184,7 +184,7 @@ def _light(prepared: PreparedScan, amplitude: npt.NDArray[np.float32]) -> Iterat
         )
 
 
-def _probe(prepared: PreparedScan) -> Iterator[Finding]:
+def _probe(prepared: ScanModel) -> Iterator[Finding]:
     raw, scale = prepared.scan.raw, prepared.scale
     intensity = relative_intensity(raw.probeGuess)
     size = raw.N

@@ -22,7 +22,7 @@ from ..physics.geometry import ObjectGrid, place_patches
 from ..physics.probe import as_mode_stack, relative_intensity
 from ..scan.scan import Scan
 from ..scoring.scores import Scores, scan_box, score
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.stitch import Stitcher
 from .reconstruct import judge_fit
 
@@ -330,7 +330,7 @@ def _deviance(result: ObjectFile, scan: Scan) -> float:
             f'{result.path} has an object of shape {result.object_array.shape}, but the grid of '
             f'{scan.raw.source} is {scan.grid.shape}; give the scan that the result was made from.'
         )
-    prepared = PreparedScan(_as_found(scan, result), intensity=result.intensity, background=result.background)
+    prepared = ScanModel(_as_found(scan, result), intensity=result.intensity, background=result.background)
     return judge_fit(prepared, result.object_array).deviance
 
 

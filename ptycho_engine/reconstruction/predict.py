@@ -20,7 +20,7 @@ from ..io.mapping import scratch_array
 from ..progress import Pace
 from ..scan.grouping import covering_groups, group_coverage
 from ..scan.scan import Scan
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.stitch import Stitcher
 from .report import PatchAgreement, half_set_resolution
 from .result import PartialObject, Reconstruction
@@ -49,7 +49,7 @@ class Prediction:
     resolution: float
     """Cycles per pixel up to which two halves of the scan give the same image; NaN where unknown."""
 
-    def result(self, prepared: PreparedScan) -> Reconstruction:
+    def result(self, prepared: ScanModel) -> Reconstruction:
         """Return the reconstruction in the gauge of the scan's own probe, not yet judged."""
         scale = np.float32(prepared.scale.probe_scale)
         return Reconstruction(
@@ -62,7 +62,7 @@ class Prediction:
 
 def predict_groups(
     backend: Backend,
-    prepared: PreparedScan,
+    prepared: ScanModel,
     gridsize: int,
     config: InferenceConfig,
     box: tuple[slice, slice],
@@ -132,7 +132,7 @@ def _prediction(stitcher: Stitcher, agreement: PatchAgreement, resolution: float
 
 
 def _assemble(
-    prepared: PreparedScan,
+    prepared: ScanModel,
     patches: PatchStore,
     members: npt.NDArray[np.int32],
     in_odd: npt.NDArray[np.bool_],

@@ -34,7 +34,7 @@ from ..scan.centring import warn_if_off_centre
 from ..scan.scan import Scan
 from ..scoring.scores import scanned_box
 from ..whole_scan.refine import refine
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.solver import solve
 from .predict import predict_groups
 from .report import QualityReport, is_far, measure_quality
@@ -128,7 +128,7 @@ def _reconstruct(
     for phrase in idle_settings(config):
         logger.warning('%s.', phrase)
     chosen = _subsample(scan, config)
-    prepared = PreparedScan(
+    prepared = ScanModel(
         replace(scan, raw=scan.raw.select(chosen)) if len(chosen) < len(scan.raw) else scan,
         model,
         archive.weights.get(PROBE_CORRECTION),
@@ -172,7 +172,7 @@ def require_fit(archive: ModelArchive, scan: Scan) -> None:
 
 def _run(
     backend: Backend,
-    prepared: PreparedScan,
+    prepared: ScanModel,
     archive: ModelArchive,
     config: InferenceConfig,
     stop: Callable[[], bool],
@@ -239,7 +239,7 @@ def _run(
 
 def _solve(
     backend: Backend,
-    prepared: PreparedScan,
+    prepared: ScanModel,
     archive: ModelArchive,
     config: InferenceConfig,
     stop: Callable[[], bool],
@@ -322,7 +322,7 @@ def _solve(
 
 
 def _beginning(
-    prepared: PreparedScan, begin: npt.NDArray[np.complexfloating[Any, Any]]
+    prepared: ScanModel, begin: npt.NDArray[np.complexfloating[Any, Any]]
 ) -> npt.NDArray[np.complex64]:
     """Return an object to begin at (H, W) in the engine's gauge, as bright as the counts are."""
     shape = prepared.scan.grid.shape
@@ -355,7 +355,7 @@ def _subsample(scan: Scan, config: InferenceConfig) -> npt.NDArray[np.int64]:
 
 
 def _fitted(
-    prepared: PreparedScan,
+    prepared: ScanModel,
     result: Reconstruction,
     object_array: npt.NDArray[np.complex64],
     probe: npt.NDArray[np.complex64] | None,
@@ -381,13 +381,13 @@ def _fitted(
     return fitted, fit
 
 
-def _warn_if_far(prepared: PreparedScan, quality: QualityReport) -> None:
+def _warn_if_far(prepared: ScanModel, quality: QualityReport) -> None:
     if quality.far:
         logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)
 
 
 def _refined_so_far(
-    result: Reconstruction, prepared: PreparedScan, obj: npt.NDArray[np.complex64]
+    result: Reconstruction, prepared: ScanModel, obj: npt.NDArray[np.complex64]
 ) -> PartialObject:
     """Return `result` with the object (H, W), in the engine's gauge, of a refinement that goes on."""
     return PartialObject(replace(result, object_array=obj * np.float32(prepared.scale.probe_scale)))
@@ -403,7 +403,7 @@ def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
 
 
 def judge_fit(
-    prepared: PreparedScan, object_array: npt.NDArray[np.complex64], most: int = JUDGED_PATTERNS
+    prepared: ScanModel, object_array: npt.NDArray[np.complex64], most: int = JUDGED_PATTERNS
 ) -> Fit:
     """Return the factor that makes the predicted total counts right, and how well they are predicted then.
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..blocks import evenly_spread, most_patterns
 from ..simulate import make_object, raster_positions, simulate_scan
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 
 __all__ = ['Contrast', 'measured_contrast']
 
@@ -53,12 +53,12 @@ class Contrast:
         )
 
 
-def measured_contrast(template: PreparedScan, photons: float) -> Contrast | None:
+def measured_contrast(template: ScanModel, photons: float) -> Contrast | None:
     """Return the contrast at which simulated objects change patterns as much as a scan's object does.
 
     Parameters
     ----------
-    template : PreparedScan
+    template : ScanModel
         The scan.
     photons : float
         Mean counts per pattern to simulate.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..blocks import first_to_last
 from ..formats.origin import ScanOrigin
 from ..scan.neighbours import nearest_distances
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 
 __all__ = ['combined', 'scan_identity', 'scan_origin']
 
@@ -20,7 +20,7 @@ SAMPLE = 64
 """Patterns of a scan that are hashed whole; the others enter by the mean counts of the scan."""
 
 
-def scan_identity(prepared: PreparedScan) -> str:
+def scan_identity(prepared: ScanModel) -> str:
     """Return a sha256 of a scan: positions, probe, mask, mean counts, some patterns, and labels if used."""
     raw = prepared.scan.raw
     digest = hashlib.sha256()
@@ -38,7 +38,7 @@ def scan_identity(prepared: PreparedScan) -> str:
     return digest.hexdigest()
 
 
-def scan_origin(prepared: PreparedScan) -> ScanOrigin:
+def scan_origin(prepared: ScanModel) -> ScanOrigin:
     """Return what a model says of a scan that it was trained on."""
     raw = prepared.scan.raw
     distances = nearest_distances(np.stack([raw.xcoords, raw.ycoords], axis=1))

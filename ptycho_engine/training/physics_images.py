@@ -21,7 +21,7 @@ from ..physics.descent import step_curvature
 from ..physics.learned_prior import noise_told
 from ..physics.likelihood import draw_held_out
 from ..whole_scan.course import Course, Sweeps
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.solver import STRENGTHS
 from .sources import GroupedScan
 
@@ -64,9 +64,7 @@ class PhysicsImage:
         return np.asarray(step_curvature(self.weight, float(self.weight.max())), dtype=np.float32)
 
 
-def physics_image(
-    prepared: PreparedScan, backend: Backend, seed: int, stop: Callable[[], bool]
-) -> PhysicsImage:
+def physics_image(prepared: ScanModel, backend: Backend, seed: int, stop: Callable[[], bool]) -> PhysicsImage:
     """Solve by physics alone, ``JUDGED_FRACTION`` of the good pixels, chosen by a seed, being kept from it.
 
     Raises
@@ -129,7 +127,7 @@ class PhysicsImages:
     def _seen(self, item: GroupedScan, seed: int, strengths: tuple[float, ...]) -> GroupedScan:
         if self._plan.model.architecture != 'prior':
             return item
-        assert isinstance(item.prepared, PreparedScan)
+        assert isinstance(item.prepared, ScanModel)
         scan = id(item.prepared)
         if scan not in self._known:
             self._known[scan] = {}
@@ -146,7 +144,7 @@ class PhysicsImages:
 class _SeenScan:
     """Gathers groups of a scan with what the prior sees of them."""
 
-    prepared: PreparedScan
+    prepared: ScanModel
     plan: NetworkPlan
     image: PhysicsImage
     strengths: tuple[float, ...]

@@ -17,7 +17,7 @@ from ..formats.origin import ScanOrigin
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from ..simulate import OBJECT_FAMILIES, make_object, simulate_scan, vary_probe
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from .contrast import Contrast, measured_contrast
 from .identity import combined, scan_identity, scan_origin
 from .selection import Selection, draw_seed, select_patterns
@@ -136,13 +136,13 @@ class SimulatedScans:
             raise ConfigError(f'photons is {photons}; expected a positive mean count per pattern.')
         self._config = config
         self._variety = variety or ObjectVariety()
-        self._templates = [PreparedScan(scan, config.model) for scan in scans]
+        self._templates = [ScanModel(scan, config.model) for scan in scans]
         self._photons = [
             _photons_of(template) if photons is None else photons for template in self._templates
         ]
 
     @property
-    def reference(self) -> PreparedScan:
+    def reference(self) -> ScanModel:
         """The first template: its probe and scale are what the model will meet."""
         return self._templates[0]
 
@@ -210,9 +210,9 @@ class SimulatedScans:
         raw, whole = self._templates[template].scan.raw, self._selections[template].training
         part = draw_part(raw, whole, config, n_groups, draw_seed(config, *key))
 
-        def make() -> PreparedScan:
+        def make() -> ScanModel:
             scan = Scan.from_raw(self._scan(family, template, part.members, (config.seed, *key)))
-            return PreparedScan(scan, config.model, has_truth=True)
+            return ScanModel(scan, config.model, has_truth=True)
 
         return DrawnScan(make, part.groups)
 
@@ -245,7 +245,7 @@ class SimulatedScans:
         return replace(simulated, source=f'{family} under the probe of {raw.source}')
 
 
-def _largest_contrast(template: PreparedScan, photons: float, asked: ObjectVariety) -> Contrast:
+def _largest_contrast(template: ScanModel, photons: float, asked: ObjectVariety) -> Contrast:
     """Return the largest contrast of the objects for a scan, as asked for or as its patterns suggest."""
     if asked.absorption is not None and asked.phase is not None:
         return Contrast(asked.absorption, asked.phase)
@@ -274,6 +274,6 @@ def with_truth(config: TrainingConfig) -> TrainingConfig:
     return config if config.realspace_mae_weight > 0 else replace(config, realspace_mae_weight=1.0)
 
 
-def _photons_of(template: PreparedScan) -> float:
+def _photons_of(template: ScanModel) -> float:
     """Return the mean counts per pattern of a scan, those in bad pixels added as the probe has them."""
     return float(np.sum(np.abs(template.illumination.probe) ** 2, dtype=np.float64))

@@ -22,7 +22,7 @@ from ..scan.centring import warn_if_off_centre
 from ..scan.grouping import Coverage
 from ..scan.neighbours import Neighbourhood
 from ..scan.scan import Scan
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from .identity import combined, scan_origin
 from .selection import draw_seed, draw_validation, select_patterns
 from .subscan import GROUPS_OF_PART, WHOLE_PIXELS, Part, draw_part
@@ -36,7 +36,7 @@ JUDGING_GROUPS = 2 * GROUPS_OF_PART
 
 
 class BatchSource(Protocol):
-    """Gathers groups into batches, as :class:`~..whole_scan.scan_model.PreparedScan` does."""
+    """Gathers groups into batches, as :class:`~..whole_scan.scan_model.ScanModel` does."""
 
     def extent(self, groups: npt.NDArray[np.int32]) -> int:
         """Return the side in pixels of a square that holds the patches of any of the groups (b, C)."""
@@ -75,7 +75,7 @@ class GroupedScan:
 class DrawnScan:
     """Groups of a scan that is made when their turn comes, so that not all of an epoch are in memory."""
 
-    make: Callable[[], PreparedScan]
+    make: Callable[[], ScanModel]
     groups: npt.NDArray[np.int32]
     """(B, C) pattern indices."""
 
@@ -94,7 +94,7 @@ class TrainingSource(Protocol):
     """Whether its patterns are simulated."""
 
     @property
-    def reference(self) -> PreparedScan:
+    def reference(self) -> ScanModel:
         """The scan whose scale and probe are recorded with the model."""
 
     @property
@@ -147,7 +147,7 @@ class MeasuredScans:
                     f'{"supervised training" if supervised else "realspace_mae_weight > 0"} needs; give '
                     'a scan whose objectGuess (or product object) is a reconstruction, or train PINN.'
                 )
-        self._prepared = [PreparedScan(scan, config.model, has_truth=labelled) for scan in scans]
+        self._prepared = [ScanModel(scan, config.model, has_truth=labelled) for scan in scans]
         # The image that a prior learns from is that of all patterns: pixels judge it, not patterns.
         kept = 0.0 if config.model.of_objects else config.validation_fraction
         self._selections = select_patterns([scan.raw for scan in scans], config, kept)
@@ -157,7 +157,7 @@ class MeasuredScans:
             _warn_if_far(prepared)
 
     @property
-    def reference(self) -> PreparedScan:
+    def reference(self) -> ScanModel:
         """The first scan."""
         return self._prepared[0]
 
@@ -229,13 +229,13 @@ class MeasuredScans:
             Coverage(sum(len(np.unique(groups)) for groups in seen), total),
         )
 
-    def _in_parts(self, prepared: PreparedScan) -> bool:
+    def _in_parts(self, prepared: ScanModel) -> bool:
         """Return whether a scan is too large to be solved as a whole for its prior."""
         return self._config.model.of_objects and len(prepared) * prepared.scan.raw.N**2 > WHOLE_PIXELS
 
 
 def _draw_parts(
-    prepared: PreparedScan,
+    prepared: ScanModel,
     neighbourhood: Neighbourhood,
     config: TrainingConfig,
     n_groups: int,
@@ -256,7 +256,7 @@ def _draw_parts(
     ]
 
 
-def _drawn(prepared: PreparedScan, part: Part) -> DrawnScan:
+def _drawn(prepared: ScanModel, part: Part) -> DrawnScan:
     """Return a part of a scan as something to train on."""
     return DrawnScan(partial(prepared.part, part.members), part.groups)
 
@@ -285,7 +285,7 @@ def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:
     return config if config.model.of_objects else replace(config, model=replace(config.model, N=size))
 
 
-def _warn_if_far(prepared: PreparedScan) -> None:
+def _warn_if_far(prepared: ScanModel) -> None:
     """Log a warning where a quick reconstruction of a scan is far from photon noise (DOUBT-03)."""
     if prepared.scale.unit != 1 or light_is_scarce(prepared.scale):
         return

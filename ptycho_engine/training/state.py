@@ -17,7 +17,7 @@ from ..events import EpochDone
 from ..formats.archive import ModelArchive
 from ..formats.checkpoint import Checkpoint, Progress
 from ..printable import printable
-from ..whole_scan.scan_model import PreparedScan
+from ..whole_scan.scan_model import ScanModel
 from .schedule import Schedule
 from .simulated import with_truth
 from .sources import TrainingSource
@@ -108,7 +108,7 @@ class TrainingRun:
 
     def model(self) -> ModelArchive:
         """Return the best model so far; that of the moment where no epoch was completed."""
-        reference: PreparedScan = self.source.reference
+        reference: ScanModel = self.source.reference
         return ModelArchive(
             config=self.config,
             scale=reference.scale,

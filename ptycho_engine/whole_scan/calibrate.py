@@ -28,7 +28,7 @@ from .course import Course, Sweeps
 from .held_out import fit_and_noise
 from .paired import paired_difference
 from .remaining import BACKGROUND_COUNTS, Remaining, remaining
-from .scan_model import PreparedScan
+from .scan_model import ScanModel
 
 __all__ = ['Calibrator']
 
@@ -314,7 +314,7 @@ class Calibrator:
     ) -> Generator[Event, None, dict[str, _State]]:
         """Return the state that the best coarse change leads to, by its option, where one helps."""
 
-        def course_of(prepared: PreparedScan) -> Course:
+        def course_of(prepared: ScanModel) -> Course:
             return Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
 
         if not options:

@@ -15,7 +15,7 @@ from ..physics.likelihood import ScanPatterns
 from ..physics.probe_changes import defocused, shift_on_detector, shifted_on_detector
 from .course import Course
 from .held_out import scan_patterns
-from .scan_model import PreparedScan
+from .scan_model import ScanModel
 
 __all__ = ['SEARCHED', 'Found', 'best_change', 'changed']
 
@@ -86,7 +86,7 @@ def best_change(
     patterns: ScanPatterns,
     options: Sequence[str],
     axes_force: npt.NDArray[np.float64],
-    course_of: Callable[[PreparedScan], Course],
+    course_of: Callable[[ScanModel], Course],
 ) -> Generator[Event, None, Found | None]:
     """Return the change that explains a sample best after a few sweeps from a flat object; None for none.
 

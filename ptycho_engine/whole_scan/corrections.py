@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..physics.probe_changes import shift_on_detector, shifted_on_detector
-from .scan_model import PreparedScan
+from .scan_model import ScanModel
 
 __all__ = ['phrases']
 
@@ -16,7 +16,7 @@ AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
 
 
-def phrases(before: PreparedScan, after: PreparedScan) -> Iterator[str]:
+def phrases(before: ScanModel, after: ScanModel) -> Iterator[str]:
     """Yield a phrase for each part of an experiment that is another after calibration."""
     masked = int((before.good & ~after.good).sum())
     if masked:

@@ -21,7 +21,7 @@ from ..physics.newton import NewtonStep
 from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..progress import Pace
 from .held_out import scan_patterns
-from .scan_model import PreparedScan, on_grid
+from .scan_model import ScanModel, on_grid
 from .subsets import SPARSE_OVERLAP, most_subsets, overlap_of
 
 __all__ = ['Course', 'Sweeps']
@@ -106,7 +106,7 @@ class Course:
 
     def __init__(
         self,
-        prepared: PreparedScan,
+        prepared: ScanModel,
         backend: Backend,
         config: InferenceConfig,
         sweeps: Sweeps,

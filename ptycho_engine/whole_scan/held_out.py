@@ -14,7 +14,7 @@ from ..physics.forward import BACKGROUND, cut_patches, predict_intensity
 from ..physics.geometry import PatchPlacement
 from ..physics.likelihood import ScanPatterns, draw_held_out
 from ..physics.noise import noise_deviance
-from .scan_model import PreparedScan
+from .scan_model import ScanModel
 
 __all__ = ['HELD_OUT_FRACTION', 'Fit', 'fit_and_noise', 'is_near', 'scan_patterns']
 
@@ -34,7 +34,7 @@ COMPARED_PATTERNS, COMPARED_PIXELS = 128, 128 * 128**2
 
 
 def scan_patterns(
-    prepared: PreparedScan,
+    prepared: ScanModel,
     seed: int | None,
     *,
     multiple: int = 1,

@@ -28,7 +28,7 @@ from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..progress import Pace
 from .held_out import is_near, scan_patterns
 from .ramp import with_ramp_of
-from .scan_model import PreparedScan, on_grid
+from .scan_model import ScanModel, on_grid
 from .subsets import (
     SPARSE_OVERLAP,
     DescentRun,
@@ -141,7 +141,7 @@ class _Best:
 class _Course:
     """What every sweep of a refinement needs."""
 
-    prepared: PreparedScan
+    prepared: ScanModel
     patterns: ScanPatterns
     physics: ScanPhysics
     config: InferenceConfig
@@ -178,7 +178,7 @@ class _Course:
 
 
 def refine(
-    prepared: PreparedScan,
+    prepared: ScanModel,
     backend: Backend,
     start: npt.NDArray[np.complex64],
     config: InferenceConfig,

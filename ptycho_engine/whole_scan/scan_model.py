@@ -23,7 +23,7 @@ from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_
 from ..physics.scaling import ScaleRecord, estimated_unit, measure_scale
 from ..scan.scan import Scan
 
-__all__ = ['PreparedScan', 'on_grid']
+__all__ = ['ScanModel', 'on_grid']
 
 NOISE_PATTERNS, NOISE_PIXELS = 64, 1 << 22
 """Patterns and pixels of which the noise is estimated where they are no counts."""
@@ -33,7 +33,7 @@ LEAST_OWN = 0.01
 
 
 @dataclass(frozen=True)
-class PreparedScan:
+class ScanModel:
     """One scan in the engine's gauge; arrays are made when first used."""
 
     scan: Scan
@@ -158,7 +158,7 @@ class PreparedScan:
         self,
         probe: npt.NDArray[np.complex64] | None,
         position_shift: npt.NDArray[np.float64] | None,
-    ) -> PreparedScan:
+    ) -> ScanModel:
         """Return the scan, on its grid, with another probe and moved positions; None leaves what there is.
 
         `probe` (P, N, N) is in the engine's gauge, `position_shift` (n, 2) is [dy, dx] in pixels.
@@ -170,7 +170,7 @@ class PreparedScan:
         if position_shift is not None:
             dy, dx = position_shift.T
             raw = replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
-        return PreparedScan(
+        return ScanModel(
             replace(self.scan, raw=raw),
             known_scale=self.scale,
             intensity=self.intensity,
@@ -179,7 +179,7 @@ class PreparedScan:
 
     def of_experiment(
         self, patterns: ScanPatterns, bad_pixels: npt.NDArray[np.bool_] | None = None
-    ) -> PreparedScan:
+    ) -> ScanModel:
         """Return the scan, on its grid, with the probe, positions, intensities and background of `patterns`.
 
         Its scales are measured anew, as they depend on the bad pixels (N, N) and the background. The probe is
@@ -201,7 +201,7 @@ class PreparedScan:
             background=patterns.background,
         )
 
-    def part(self, members: npt.NDArray[np.int64]) -> PreparedScan:
+    def part(self, members: npt.NDArray[np.int64]) -> ScanModel:
         """Return some patterns (k,) of the scan in memory, on the part of its grid that they reach."""
         raw, grid = self.scan.raw, self.scan.grid
         corner = self.placement.corner[members]
@@ -254,7 +254,7 @@ class PreparedScan:
         return self.pad(raw.objectGuess / np.complex64(self.scale.probe_scale))
 
 
-def on_grid(canvas: npt.NDArray[Any], prepared: PreparedScan) -> npt.NDArray[Any]:
+def on_grid(canvas: npt.NDArray[Any], prepared: ScanModel) -> npt.NDArray[Any]:
     """Cut what lies on the scan's grid (H, W) from a canvas that holds every patch whole."""
     margin = prepared.margin
     height, width = prepared.scan.grid.shape

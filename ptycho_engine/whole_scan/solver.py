@@ -24,7 +24,7 @@ from ..scoring.scores import scanned_box
 from .calibrate import Calibrator
 from .course import Course, Sweeps
 from .paired import paired_difference
-from .scan_model import PreparedScan
+from .scan_model import ScanModel
 from .uncertainty import PHYSICS_ALONE, WITH_PRIOR, squared_parts, stated_uncertainty
 
 __all__ = ['STRENGTHS', 'Solution', 'solve']
@@ -49,7 +49,7 @@ UNDECIDED = 1.0
 class Solution:
     """The object of a scan, and how it was found."""
 
-    prepared: PreparedScan
+    prepared: ScanModel
     """The scan as the object explains it: as it was calibrated."""
     object_array: npt.NDArray[np.complex64]
     """(H, W) on the scan's grid, in the gauge of :attr:`prepared`."""
@@ -80,7 +80,7 @@ class Solution:
 
 
 def solve(
-    prepared: PreparedScan,
+    prepared: ScanModel,
     backend: Backend,
     config: InferenceConfig,
     stop: Callable[[], bool],

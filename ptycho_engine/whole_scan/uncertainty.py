@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..physics.likelihood import ScanPhysics
 from .ramp import with_ramp_of
-from .scan_model import PreparedScan, on_grid
+from .scan_model import ScanModel, on_grid
 from .stitch import weakest_weight
 
 __all__ = ['PHYSICS_ALONE', 'WITH_PRIOR', 'Shares', 'squared_parts', 'standard_error', 'stated_uncertainty']
@@ -108,7 +108,7 @@ def squared_parts(
     return np.where(known, parts, np.nan)
 
 
-def standard_error(physics: ScanPhysics, obj: Any, prepared: PreparedScan) -> npt.NDArray[np.float32]:
+def standard_error(physics: ScanPhysics, obj: Any, prepared: ScanModel) -> npt.NDArray[np.float32]:
     """Return how well the patterns agree on each pixel (REF-06)."""
     power, weight = (on_grid(physics.to_host(a), prepared) for a in physics.gradient_power(obj))
     known = weight > weakest_weight(weight)

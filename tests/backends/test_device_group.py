@@ -21,7 +21,7 @@ from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.training.train import train
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 ONE = PyTorchExecutionConfig(accelerator='cpu')
@@ -69,7 +69,7 @@ def pids_of(backend: DeviceGroupBackend) -> list[int]:
 def test_back_04_two_devices_take_the_step_of_one(pair, scan):
     """Five groups as 2 and 3; a single one as 0 and 1; accumulated batches."""
     one, two = pair
-    prepared = PreparedScan(scan, CONFIG.model)
+    prepared = ScanModel(scan, CONFIG.model)
     for sizes in ((5,), (1,), (3, 2)):
         batches = [prepared.batch(np.arange(n, dtype=np.int32)[:, None]) for n in sizes]
         np.testing.assert_allclose(two.predict(batches[0]), one.predict(batches[0]), atol=1e-5)
@@ -121,7 +121,7 @@ def test_back_04_a_run_on_two_devices_is_the_run_on_one(scan, tmp_path, monkeypa
 def test_processes_end_with_the_backend_and_a_lost_one_is_a_sentence(pair, scan):
     pids = pids_of(pair[1])
     assert alive(pids) == pids
-    batch = PreparedScan(scan, CONFIG.model).batch(np.arange(4, dtype=np.int32)[:, None])
+    batch = ScanModel(scan, CONFIG.model).batch(np.arange(4, dtype=np.int32)[:, None])
     os.kill(pids[1], signal.SIGKILL)
     with pytest.raises(BackendUnavailableError, match=r'lost the process of device \d of 2 .*memory'):
         pair[1].train_step([batch], 1e-3)

@@ -16,7 +16,7 @@ from ptycho_engine.network.plan import (
     training_plan,
 )
 from ptycho_engine.scan.scan import Scan
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 pytestmark = pytest.mark.usefixtures('slim_cnn')
@@ -28,7 +28,7 @@ MASKED = replace(CNN, probe_mask=True)
 
 def trained(backend_name, config, steps=2):
     """Train a few steps on a small scan; return the backend, a batch, and the patches it predicts."""
-    prepared = PreparedScan(Scan.from_raw(small_scan(points=4, size=32)), config.model, has_truth=True)
+    prepared = ScanModel(Scan.from_raw(small_scan(points=4, size=32)), config.model, has_truth=True)
     plan = training_plan(config, len(prepared.probe))
     backend = create_backend(backend_name)
     backend.build(plan, initial_weights(plan, 0))

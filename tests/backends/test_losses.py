@@ -19,7 +19,7 @@ from ptycho_engine.scan.scan import Scan
 from ptycho_engine.training.physics_images import PhysicsImages
 from ptycho_engine.training.sources import GroupedScan
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.backends.test_parity import scattered_weights
 from tests.conftest import small_scan
 from tests.reference import optics
@@ -54,7 +54,7 @@ def backend_of(backend_name, model, losses):
 def computed(backend_name, model=MODEL, raw=None, **losses):
     """Return the losses of a batch by a backend, the patches it predicts, and the batch."""
     backend = backend_of(backend_name, model, tuple(losses.items()))
-    prepared = PreparedScan(Scan.from_raw(raw or dim_scan()), model, has_truth=True)
+    prepared = ScanModel(Scan.from_raw(raw or dim_scan()), model, has_truth=True)
     batch = prepared.batch(GROUPS)
     return backend.evaluate(batch), backend.predict(batch).astype(complex), batch
 
@@ -134,7 +134,7 @@ def test_loss_07_the_labels_of_a_whole_canvas_count_where_there_is_light(backend
     backend = create_backend(backend_name, DOUBLE)
     backend.build(plan, archive.weights)
     backend.prepare_training(config)
-    prepared = PreparedScan(Scan.from_raw(dim_scan()), model, has_truth=True)
+    prepared = ScanModel(Scan.from_raw(dim_scan()), model, has_truth=True)
     (item,) = PhysicsImages(backend, plan, lambda: False).validation([GroupedScan(prepared, GROUPS)])
     batch = item.batch(GROUPS)
     each = []
@@ -175,7 +175,7 @@ def test_loss_06_bad_pixels_take_no_part_in_scale_and_steps(backend_name, likeli
     spoiled[:, BAD] = 1e3
     scales = [measure_scale(a, raw.probeGuess, BAD) for a in (raw.diffraction, spoiled)]
     assert scales[0] == scales[1]
-    patterns = scan_patterns(PreparedScan(Scan.from_raw(raw)), 0)
+    patterns = scan_patterns(ScanModel(Scan.from_raw(raw)), 0)
     found = []
     for amplitude in (raw.diffraction, spoiled):
         of_these = replace(patterns, amplitude=lambda chosen, a=amplitude: a[chosen])

@@ -10,7 +10,7 @@ from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.network.plan import build_plan
 from ptycho_engine.scan.scan import Scan
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 MODEL = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.parametrize('name', BACKENDS), pytest.mark.usefixtures
 
 
 @pytest.fixture(scope='module')
-def prepared() -> PreparedScan:
-    return PreparedScan(Scan.from_raw(small_scan(points=4, size=32)))
+def prepared() -> ScanModel:
+    return ScanModel(Scan.from_raw(small_scan(points=4, size=32)))
 
 
 @pytest.fixture(scope='module')
@@ -193,7 +193,7 @@ def test_opt_01_accumulated_batches_are_one_large_batch(name, prepared):
 @cache
 def losses_of_four_steps(name, precision):
     backend = make(name, precision)
-    prepared = PreparedScan(Scan.from_raw(small_scan(points=4, size=32)))
+    prepared = ScanModel(Scan.from_raw(small_scan(points=4, size=32)))
     batch = prepared.batch(np.arange(8, dtype=np.int32)[:, None])
     return [backend.train_step([batch], 1e-3).loss for _ in range(4)]
 

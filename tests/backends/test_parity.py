@@ -23,7 +23,7 @@ from ptycho_engine.scoring.scores import scan_box, score
 from ptycho_engine.training.physics_images import PhysicsImages
 from ptycho_engine.training.sources import GroupedScan
 from ptycho_engine.training.train import train
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
@@ -90,13 +90,13 @@ CASES = {
 }
 
 
-def prepared_scan(case: Case) -> PreparedScan:
+def prepared_scan(case: Case) -> ScanModel:
     bad = None
     if case.bad_pixels:
         bad = np.zeros((case.N, case.N), bool)
         bad[10:13, 20:30] = bad[case.N // 2, case.N // 2] = True
     raw = small_scan(points=3, size=case.N, modes=case.modes, bad_pixels=bad)
-    return PreparedScan(Scan.from_raw(raw), case.config('pytorch').model, has_truth=True)
+    return ScanModel(Scan.from_raw(raw), case.config('pytorch').model, has_truth=True)
 
 
 def scattered_weights(plan):

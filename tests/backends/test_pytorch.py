@@ -17,15 +17,15 @@ from ptycho_engine.physics.geometry import place_patches
 from ptycho_engine.physics.groups import Canvas, merge_and_cut
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 from tests.reference import optics
 
 SMALL = ModelConfig(N=64, n_filters_scale=1, architecture='cnn')
 
 
-def prepared_scan(**options) -> PreparedScan:
-    return PreparedScan(Scan.from_raw(small_scan(points=4, **options)), has_truth=True)
+def prepared_scan(**options) -> ScanModel:
+    return ScanModel(Scan.from_raw(small_scan(points=4, **options)), has_truth=True)
 
 
 def backend_for(prepared, gridsize=1, weights=None, **training):
@@ -137,7 +137,7 @@ def test_gau_03_ten_times_the_dose_gives_the_same_object():
     )
     results = []
     for scan in (Scan.from_raw(raw), louder):
-        prepared = PreparedScan(scan)
+        prepared = ScanModel(scan)
         # The network is told the photon noise; before training it makes nothing of it.
         backend = backend_for(prepared)
         batch = prepared.batch(np.arange(9, dtype=np.int32)[:, None])

@@ -24,7 +24,7 @@ from ptycho_engine.physics.groups import Canvas, merge_and_cut
 from ptycho_engine.physics.likelihood import draw_held_out
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 from tests.reference import optics
 
@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 SMALL = ModelConfig(N=32, n_filters_scale=1, architecture='cnn')
 
 
-def prepared_scan(size=32, **options) -> PreparedScan:
-    return PreparedScan(Scan.from_raw(small_scan(points=4, size=size, **options)))
+def prepared_scan(size=32, **options) -> ScanModel:
+    return ScanModel(Scan.from_raw(small_scan(points=4, size=size, **options)))
 
 
 def backend_for(model=SMALL, **execution):
@@ -141,7 +141,7 @@ def test_back_05_scans_share_their_graphs():
     backend = backend_for(ModelConfig(architecture='prior'))
 
     def use(points, fraction):
-        scan = PreparedScan(Scan.from_raw(small_scan(points=points, size=32)))
+        scan = ScanModel(Scan.from_raw(small_scan(points=points, size=32)))
         patterns = scan_patterns(scan, 0, held_out=draw_held_out(scan.good, fraction, 0))
         physics = backend.scan_physics(patterns)
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))

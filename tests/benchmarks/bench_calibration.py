@@ -33,7 +33,7 @@ from ptycho_engine.network.plan import build_plan
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.scoring.scores import scan_box, score
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.solver import Solution, solve
 
 SETS = {name: [first + 5 * i % 12 for i in range(12)] for name, first in (('tuning', 100), ('table', 400))}
@@ -247,7 +247,7 @@ def image(known: Known, calibrate: str, backend: str) -> tuple[Image, float, str
     tic = time.process_time()
     config = InferenceConfig(backend=backend, calibrate=calibrate)
     archive = load_model()
-    prepared = PreparedScan(Scan.from_raw(known.raw), intensity=known.intensity, background=known.background)
+    prepared = ScanModel(Scan.from_raw(known.raw), intensity=known.intensity, background=known.background)
     with closing(create_backend(backend, PyTorchExecutionConfig(accelerator='cpu'))) as engine:
         engine.build(build_plan(archive.config.model), archive.weights)
         steps = solve(prepared, engine, config, lambda: False, learned=True)

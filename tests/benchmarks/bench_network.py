@@ -24,12 +24,12 @@ from ptycho_engine.network.plan import build_plan, initial_weights
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 
 PATTERNS = 16
 
 
-def prepared_scan(size: int, points: int = 8) -> PreparedScan:
+def prepared_scan(size: int, points: int = 8) -> ScanModel:
     """Simulate points² patterns of `size` pixels."""
     rng = np.random.default_rng(0)
     x, y = raster_positions(points, points, 6.0, rng)
@@ -38,7 +38,7 @@ def prepared_scan(size: int, points: int = 8) -> PreparedScan:
     probe = defocused_probe(size, rng, width_px=0.3 * size)
     middle = (side - 1) / 2
     raw = simulate_scan(truth, probe, x + middle, y + middle, photons=1e5, rng=rng)
-    return PreparedScan(Scan.from_raw(raw))
+    return ScanModel(Scan.from_raw(raw))
 
 
 def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:

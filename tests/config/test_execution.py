@@ -18,7 +18,7 @@ from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.training.train import train
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 pytestmark = pytest.mark.usefixtures('slim_cnn')
@@ -62,7 +62,7 @@ def predicted(execution: PyTorchExecutionConfig, scan: Scan) -> np.ndarray:
         for name, value in initial_weights(plan, 0).items()
     }
     backend.build(plan, weights)
-    return backend.predict(PreparedScan(scan).batch(np.array([[12]], np.int32)))
+    return backend.predict(ScanModel(scan).batch(np.array([[12]], np.int32)))
 
 
 def test_accelerator_and_precision(little):
@@ -100,13 +100,13 @@ def test_devices_and_strategies_that_make_no_sense_are_refused(values, message):
 
 def test_workers_prepare_batches_and_change_nothing(little, tmp_path, monkeypatch):
     threads = set()
-    original = PreparedScan.batch
+    original = ScanModel.batch
 
     def batch(self, groups, extent):
         threads.add(threading.current_thread() is threading.main_thread())
         return original(self, groups, extent)
 
-    monkeypatch.setattr(PreparedScan, 'batch', batch)
+    monkeypatch.setattr(ScanModel, 'batch', batch)
     found = []
     for workers in (0, 2):
         threads.clear()

@@ -11,7 +11,7 @@ import pytest
 
 from ptycho_engine.reconstruction.report import QualityReport
 from ptycho_engine.whole_scan.refine import Refinement
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.solver import Solution
 from ptychopinn_ptychodus.quality import Figures, figures_of, remark_on_simulated, simulated_epochs
 
@@ -64,7 +64,7 @@ def test_of_a_solution_from_a_flat_object_the_held_out_pixels_count(strength: fl
         object_array=np.ones((2, 2), np.complex64),
         weight=np.ones((2, 2), np.float32),
         uncertainty=np.ones((2, 2), np.float32),
-        prepared=cast(PreparedScan, None),
+        prepared=cast(ScanModel, None),
         calibrated=('positions by 0.2 px (root mean square)',),
         strength=strength,
         sweeps=91,

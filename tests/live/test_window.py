@@ -11,13 +11,13 @@ from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 
 @pytest.fixture(scope='module')
 def patterns():
-    return scan_patterns(PreparedScan(Scan.from_raw(small_scan(points=4, size=32, step=4.0))), None)
+    return scan_patterns(ScanModel(Scan.from_raw(small_scan(points=4, size=32, step=4.0))), None)
 
 
 def reached(patterns, others):

@@ -13,7 +13,7 @@ from ptycho_engine.patterns.units import DOMAINS
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.simulate.directory import write_scan
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 
@@ -120,7 +120,7 @@ def test_gau_06_the_noise_of_no_counts_is_estimated(tmp_path):
     for factor in (1e-3, 1.0, 1e4):
         found = read(tmp_path, raw, np.sqrt(noisy).astype(np.float32) * np.float32(factor))
         assert not found.counted
-        scale = PreparedScan(Scan.from_raw(found)).scale
+        scale = ScanModel(Scan.from_raw(found)).scale
         assert 1e4 / 2 < scale.mean_counts / scale.unit**2 < 1e4 * 2
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from ptycho_engine.physics.calibration import ExperimentRefinement
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
 
 
 @pytest.fixture(scope='module')
 def patterns():
-    return scan_patterns(PreparedScan(dense_scan(points=3)), 0)
+    return scan_patterns(ScanModel(dense_scan(points=3)), 0)
 
 
 class Told:

@@ -15,7 +15,7 @@ from ptycho_engine.reconstruction.reconstruct import judge_fit
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 # So much light that neither the background in the likelihood nor photon noise is seen.
@@ -30,9 +30,9 @@ def scaled(counts: float, probe: float) -> RawData:
     )
 
 
-def image(raw: RawData) -> tuple[np.ndarray, PreparedScan]:
+def image(raw: RawData) -> tuple[np.ndarray, ScanModel]:
     """Return what some sweeps of physics make of a flat object, in the gauge of the scan's own probe."""
-    prepared = PreparedScan(Scan.from_raw(raw))
+    prepared = ScanModel(Scan.from_raw(raw))
     patterns = scan_patterns(prepared, None)
     physics = NumpyScanPhysics(patterns)
     everything = np.arange(len(raw))
@@ -74,7 +74,7 @@ def test_the_unit(factor, engine):
     scale = measure_scale(raw.diffraction, raw.probeGuess)
     expected = scale.mean_counts if engine is None else engine
     assert scale.mean_counts / scale.unit**2 == pytest.approx(expected)
-    prepared = PreparedScan(Scan.from_raw(raw))
+    prepared = ScanModel(Scan.from_raw(raw))
     counts = np.square(prepared.amplitude(np.arange(len(raw)))).sum(axis=(1, 2)).mean(dtype=np.float64)
     assert counts == pytest.approx(expected, rel=1e-4)
     assert (np.abs(prepared.illumination.probe) ** 2).sum() == pytest.approx(expected, rel=1e-3)

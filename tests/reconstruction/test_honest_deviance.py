@@ -11,7 +11,7 @@ from ptycho_engine.config import InferenceConfig
 from ptycho_engine.reconstruction.report import QualityReport
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.refine import refine
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 
@@ -25,7 +25,7 @@ def test_the_line_of_a_result_says_so(value):
 
 
 def test_a_start_that_is_not_finite_is_left_behind():
-    prepared = PreparedScan(Scan.from_raw(small_scan(points=5, size=32, step=4.0)))
+    prepared = ScanModel(Scan.from_raw(small_scan(points=5, size=32, step=4.0)))
     start = np.full(prepared.scan.grid.shape, np.nan, np.complex64)
     events = refine(
         prepared, create_backend('pytorch'), start, InferenceConfig(refine_iterations=6), lambda: False
@@ -43,7 +43,7 @@ def test_a_start_that_is_not_finite_is_left_behind():
 
 
 def test_a_refinement_that_is_not_finite_is_dropped_with_a_word():
-    prepared = PreparedScan(Scan.from_raw(small_scan(points=5, size=32, step=4.0)))
+    prepared = ScanModel(Scan.from_raw(small_scan(points=5, size=32, step=4.0)))
     bright = np.full(prepared.scan.grid.shape, 1e30, np.complex64)
     config = InferenceConfig(refine_iterations=3)
     events = refine(prepared, create_backend('pytorch'), bright, config, lambda: False)

@@ -18,7 +18,7 @@ from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.simulate import raster_positions, simulate_scan
 from ptycho_engine.training.sources import MeasuredScans
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 
@@ -38,7 +38,7 @@ def smooth_scan(size: int = 64, width_px: float = 2.5, blur: float = 6, photons:
 
 def misfit(scan: Scan) -> float:
     """Deviance per pixel of a scan's patterns from what its own probe and object predict."""
-    prepared = PreparedScan(scan)
+    prepared = ScanModel(scan)
     indices = np.arange(len(scan.raw))
     patches = prepared.cut(prepared.pad(scan.raw.objectGuess), indices)
     rate = predict_intensity(patches, scan.raw.probeGuess, prepared.placement.remainder)
@@ -205,7 +205,7 @@ def test_pre_06_the_network_sees_filled_pixels_and_the_loss_does_not():
     mask = np.zeros((32, 32), bool)
     mask[14:18, 13:20] = True
     scan = Scan.from_raw(small_scan(3, 32, bad_pixels=mask))
-    prepared = PreparedScan(scan)
+    prepared = ScanModel(scan)
     batch = prepared.batch(np.arange(4, dtype=np.int32)[:, None])
     assert (batch.amplitude[..., mask] > 0).any()
     assert not batch.illumination.good[mask].any()

@@ -20,7 +20,7 @@ from ptycho_engine.simulate import (
 from ptycho_engine.simulate.template import load_templates
 from ptycho_engine.training.contrast import Contrast, measured_contrast
 from ptycho_engine.training.simulated import UNKNOWN, ObjectVariety, SimulatedScans
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 
 
 def scan_of(absorption, phase, *, family='composite', photons=1e5, probe_error=0.0, bad=None):
@@ -37,7 +37,7 @@ def scan_of(absorption, phase, *, family='composite', photons=1e5, probe_error=0
 
 
 def found(photons=1e5, **options):
-    return measured_contrast(PreparedScan(scan_of(photons=photons, **options)), photons)
+    return measured_contrast(ScanModel(scan_of(photons=photons, **options)), photons)
 
 
 @pytest.mark.parametrize(('absorption', 'phase'), [(0.1, 0.3), (0.4, 0.8), (0.2, 2.0)])
@@ -68,7 +68,7 @@ def largest(scan, **options):
 
 def test_sim_13_training_draws_objects_up_to_twice_as_strong(caplog):
     scan = scan_of(0.3, 0.8)
-    seen = measured_contrast(PreparedScan(scan), 1e5)
+    seen = measured_contrast(ScanModel(scan), 1e5)
     with caplog.at_level(logging.INFO, 'ptychopinn.train'):
         drawn = largest(scan)
     assert drawn.absorption == pytest.approx(2 * seen.absorption, rel=0.1)
@@ -89,9 +89,9 @@ def test_sim_13_without_patterns_it_is_what_most_samples_stay_below(tmp_path):
     one = scan_of(0.2, 0.5)
     export_product_from_rawdata(one.raw, tmp_path / 'product.h5')
     (flat,) = load_templates(tmp_path / 'product.h5')
-    assert measured_contrast(PreparedScan(flat), 1e5) is None
+    assert measured_contrast(ScanModel(flat), 1e5) is None
     drawn = largest(flat)
     assert drawn.absorption == pytest.approx(UNKNOWN.absorption, rel=0.1)
     assert drawn.phase == pytest.approx(UNKNOWN.phase, rel=0.1)
     alone = Scan.from_raw(one.raw.select(np.array([0])))
-    assert measured_contrast(PreparedScan(alone), 1e5) is None
+    assert measured_contrast(ScanModel(alone), 1e5) is None

@@ -37,7 +37,7 @@ from ptycho_engine.training.sources import GroupedScan, MeasuredScans
 from ptycho_engine.training.subscan import GROUPS_OF_PART, MOST_PATTERNS, part_of
 from ptycho_engine.training.train import train
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.solver import STRENGTHS
 from tests.conftest import small_scan
 
@@ -60,7 +60,7 @@ def images_of(model=MODEL, stop=never):
 def prepared():
     bad = np.zeros((32, 32), bool)
     bad[4:6, 9] = True
-    return PreparedScan(Scan.from_raw(small_scan(points=5, size=32, bad_pixels=bad)), MODEL, has_truth=True)
+    return ScanModel(Scan.from_raw(small_scan(points=5, size=32, bad_pixels=bad)), MODEL, has_truth=True)
 
 
 @pytest.fixture(scope='module')
@@ -104,7 +104,7 @@ def test_net_11_what_judges_was_not_shown(batch, prepared):
         other[number] = np.fft.fftshift(pattern)
     assert (other != raw.diffraction).mean() == pytest.approx(share.mean(), rel=0.05)
     # The gauge is measured on all pixels.
-    changed = PreparedScan(
+    changed = ScanModel(
         Scan.from_raw(replace(raw, diffraction=other)), MODEL, has_truth=True, known_scale=prepared.scale
     )
     (item,) = images_of().validation([GroupedScan(changed, GROUPS)])

@@ -124,9 +124,9 @@ def test_training_goes_on_from_a_model(blind, trained, tmp_path):
 def test_labels_predict_the_measured_patterns(raw):
     """Labels are cut at the right places, for every gridsize."""
     from ptycho_engine.physics.forward import deviance, predict_intensity
-    from ptycho_engine.whole_scan.scan_model import PreparedScan
+    from ptycho_engine.whole_scan.scan_model import ScanModel
 
-    prepared = PreparedScan(Scan.from_raw(raw), has_truth=True)
+    prepared = ScanModel(Scan.from_raw(raw), has_truth=True)
     batch = prepared.batch(np.array([[3, 4, 11, 12]], np.int32))
     probe = prepared.illumination.probe.astype(complex)
     rate = predict_intensity(batch.labels[0], probe, batch.remainder[0])

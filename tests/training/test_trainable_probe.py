@@ -17,7 +17,7 @@ from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import without_truth
 from ptycho_engine.training.train import train
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 pytestmark = pytest.mark.usefixtures('slim_cnn')
@@ -56,7 +56,7 @@ def test_net_09_the_probe_is_learned_kept_applied_and_written(misjudged, tmp_pat
     *_, done = reconstruct(scan, archive)
     assert isinstance(done, Reconstructed)
     learned = done.reconstruction.probe
-    under_learned = PreparedScan(Scan.from_raw(replace(scan.raw, probeGuess=learned)))
+    under_learned = ScanModel(Scan.from_raw(replace(scan.raw, probeGuess=learned)))
     fit = judge_fit(under_learned, done.reconstruction.object_array)
     assert fit[:2] == pytest.approx((1, done.reconstruction.deviance), rel=1e-4)
     assert likeness(learned, true_probe) > likeness(scan.raw.probeGuess, true_probe)
@@ -80,7 +80,7 @@ def test_net_09_the_probe_is_learned_kept_applied_and_written(misjudged, tmp_pat
 
     # At a hundred times the dose, the correction is the same part of the probe.
     louder = replace(scan.raw, diffraction=10 * scan.raw.diffraction[:], probeGuess=10 * scan.raw.probeGuess)
-    again = PreparedScan(Scan.from_raw(louder), probe_correction=archive.weights[PROBE_CORRECTION])
+    again = ScanModel(Scan.from_raw(louder), probe_correction=archive.weights[PROBE_CORRECTION])
     np.testing.assert_allclose(again.probe, 10 * learned, rtol=1e-4, atol=1e-4 * np.abs(learned).max())
 
 

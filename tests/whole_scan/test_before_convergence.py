@@ -16,7 +16,7 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.network.plan import build_plan
 from ptycho_engine.whole_scan.course import Course, Sweeps
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.solver import _PriorTrials
 from tests.reference import denoiser, descent, optics
 from tests.reference.denoiser import noise_seen
@@ -34,7 +34,7 @@ RELATIVE = 1e-6
 def prepared():
     """A scan of two modes, dim enough that the bound of the dark counts, with bad pixels."""
     bad = np.random.default_rng(5).random((32, 32)) < 0.03
-    return PreparedScan(dense_scan(points=4, step=7.0, photons=2e4, modes=2, bad=bad))
+    return ScanModel(dense_scan(points=4, step=7.0, photons=2e4, modes=2, bad=bad))
 
 
 def course_of(prepared, backend_name):

@@ -37,7 +37,7 @@ from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.paired import paired_difference
 from ptycho_engine.whole_scan.remaining import remaining
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
@@ -153,7 +153,7 @@ def forces_at_the_end(raw):
     """Return the forces that are left at the image of physics alone."""
     config = InferenceConfig(calibrate='off')
     with closing(create_backend(config.backend, CPU)) as backend:
-        course = Course(PreparedScan(Scan.from_raw(raw)), backend, config, Sweeps(lambda: False, None))
+        course = Course(ScanModel(Scan.from_raw(raw)), backend, config, Sweeps(lambda: False, None))
         list(course.descend())
         return remaining(course.patterns, course.physics, course.current, 1.0)
 
@@ -202,7 +202,7 @@ def test_cal_10_few_patterns_say_nothing(right):
 
 
 def test_cal_10_the_information_on_a_position_is_that_of_finite_differences(right):
-    patterns = scan_patterns(PreparedScan(Scan.from_raw(with_gap(right))), 0)
+    patterns = scan_patterns(ScanModel(Scan.from_raw(with_gap(right))), 0)
     rng = np.random.default_rng(6)
     obj = np.exp(0.2 * rng.standard_normal(patterns.shape) + 0.3j * rng.standard_normal(patterns.shape))
     chosen = np.array([3, 17, 40])
@@ -379,7 +379,7 @@ def test_cal_09_probe_and_positions_are_found_together(right, clean):
 
 
 def test_cal_09_a_pass_over_subsets_keeps_the_mean_of_the_intensities(right):
-    patterns = scan_patterns(PreparedScan(Scan.from_raw(with_intensities(right))), 0)
+    patterns = scan_patterns(ScanModel(Scan.from_raw(with_intensities(right))), 0)
     physics = NumpyScanPhysics(patterns)
     experiment = ExperimentRefinement(physics, patterns, intensities=True)
     flat = np.ones(patterns.shape, np.complex64)

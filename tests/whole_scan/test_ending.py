@@ -16,7 +16,7 @@ from ptycho_engine.whole_scan import solver
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
 
 STEPS = {'sparse': 9.0, 'dense': 5.0}
@@ -25,7 +25,7 @@ STEPS = {'sparse': 9.0, 'dense': 5.0}
 
 @pytest.fixture(scope='module')
 def prepared():
-    return {name: PreparedScan(dense_scan(points=4, step=step)) for name, step in STEPS.items()}
+    return {name: ScanModel(dense_scan(points=4, step=step)) for name, step in STEPS.items()}
 
 
 def course_of(prepared):
@@ -151,7 +151,7 @@ def test_solve_10_the_better_strength_is_tried_with_variation_free_and_then_the_
 
 @pytest.mark.parametrize(('step', 'subsets'), [(4.0, []), (3.5, [4, 2])])
 def test_solve_08_four_patterns_on_a_pixel_are_enough_for_steps_of_newtons_kind(step, subsets, monkeypatch):
-    course, *_ = course_of(PreparedScan(dense_scan(points=6, step=step)))
+    course, *_ = course_of(ScanModel(dense_scan(points=6, step=step)))
     assert (course.overlap >= 4) == bool(subsets)
     assert course.overlap < 8
     counts = []
@@ -164,7 +164,7 @@ def test_solve_08_four_patterns_on_a_pixel_are_enough_for_steps_of_newtons_kind(
 
 def test_solve_13_a_step_descends_along_the_likelihood_and_a_quadratic_variation():
     """Differences below half the photon noise count as squares: the weights of edges in closed form."""
-    prepared = PreparedScan(dense_scan(points=3, photons=1e4))
+    prepared = ScanModel(dense_scan(points=3, photons=1e4))
     physics = NumpyScanPhysics(scan_patterns(prepared, 0))
     count = len(prepared)
     obj = prepared.pad(prepared.scan.raw.objectGuess).astype(np.complex64)

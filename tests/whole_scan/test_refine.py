@@ -32,7 +32,7 @@ from ptycho_engine.whole_scan import refine as refine_module
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.ramp import with_ramp_of
 from ptycho_engine.whole_scan.refine import refine
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.subsets import SPARSE_OVERLAP, overlap_of
 
 
@@ -68,8 +68,8 @@ def scored(prepared, obj):
 
 
 @pytest.fixture(scope='module')
-def dense() -> PreparedScan:
-    return PreparedScan(dense_scan())
+def dense() -> ScanModel:
+    return ScanModel(dense_scan())
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +79,7 @@ def exact():
     Counts are near the rate, so that no step is bounded and the direction is a gradient.
     """
     rng = np.random.default_rng(3)
-    prepared = PreparedScan(dense_scan(points=3, modes=2, bad=rng.random((32, 32)) < 0.05))
+    prepared = ScanModel(dense_scan(points=3, modes=2, bad=rng.random((32, 32)) < 0.05))
     patterns = scan_patterns(prepared, 0)
     patterns = replace(patterns, probe=patterns.probe.astype(np.complex128))
     corner = patterns.placement.corner
@@ -207,7 +207,7 @@ def calibrated(patterns):
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_ref_01_each_backend_agrees_with_numpy(backend, modes, likelihood):
     bad = np.random.default_rng(3).random((32, 32)) < 0.05
-    prepared = PreparedScan(dense_scan(points=4, modes=modes, bad=bad))
+    prepared = ScanModel(dense_scan(points=4, modes=modes, bad=bad))
     patterns = scan_patterns(prepared, 2)
     ours, reference = create_backend(backend).scan_physics(patterns), NumpyScanPhysics(patterns)
     obj = prepared.pad(prepared.scan.raw.objectGuess.astype(np.complex64)) * np.complex64(1.02)
@@ -286,7 +286,7 @@ def test_ref_14_rpie_steps_by_0_3_for_up_to_16_patterns_at_a_time(monkeypatch):
     monkeypatch.setattr(RegularisedPIE, 'sweep', watched)
     for points, expected in ((8, 4), (9, 6)):
         counts.clear()
-        finished(PreparedScan(dense_scan(points=points)), refine_iterations=1, refine_method='rpie')
+        finished(ScanModel(dense_scan(points=points)), refine_iterations=1, refine_method='rpie')
         assert set(counts) == {expected}
 
 
@@ -390,7 +390,7 @@ def test_refined_from_flat_the_object_is_found_in_place(dense):
 
 @pytest.mark.parametrize('photons', [1e4, 1e6])
 def test_ref_06_the_stated_error_has_about_the_size_of_the_true_one(photons):
-    prepared = PreparedScan(dense_scan(photons=photons))
+    prepared = ScanModel(dense_scan(photons=photons))
     _, found = finished(prepared, refine_iterations=60, refine_smoothing=0.0)
     raw = prepared.scan.raw
     box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
@@ -448,11 +448,11 @@ def test_ref_15_no_other_start_is_tried_where_little_but_noise_is_left(dense, ca
     caplog.clear()
     raw = dense.scan.raw
     dimmed = replace(raw, diffraction=raw.diffraction / 4, probeGuess=raw.probeGuess / 4)
-    faint = PreparedScan(Scan.from_raw(dimmed))
+    faint = ScanModel(Scan.from_raw(dimmed))
     finished(faint, truth, refine_iterations=6)
     assert 'from the flat start' in caplog.text
     # Of very many photons noise is nothing, but half a percent of the amplitude is little.
-    bright = PreparedScan(dense_scan(photons=1e9))
+    bright = ScanModel(dense_scan(photons=1e9))
     truth = (bright.scan.raw.objectGuess / bright.scale.probe_scale).astype(np.complex64)
     y = np.arange(truth.shape[0])[:, None]
     for error, text in ((0.001, 'no flat start'), (0.03, 'from the flat start')):
@@ -463,7 +463,7 @@ def test_ref_15_no_other_start_is_tried_where_little_but_noise_is_left(dense, ca
 
 def sparse_and_learned(photons, step=10.0, wrong=0.2):
     """Return a sparse scan, and an object as a network might make it: its error is its own."""
-    sparse = PreparedScan(dense_scan(points=6, step=step, photons=photons))
+    sparse = ScanModel(dense_scan(points=6, step=step, photons=photons))
     truth = (sparse.scan.raw.objectGuess / sparse.scale.probe_scale).astype(np.complex64)
     rng = np.random.default_rng(2)
     error = rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape)
@@ -608,8 +608,8 @@ def test_bad_pixels_and_modes_are_honoured():
     bad = np.zeros((32, 32), bool)
     bad[14:18, 10:13] = True
     scan = dense_scan(points=6, modes=2, bad=bad)
-    _, result = finished(PreparedScan(scan), refine_iterations=20)
-    assert scored(PreparedScan(scan), result.object_array).nrmse < 0.08
+    _, result = finished(ScanModel(scan), refine_iterations=20)
+    assert scored(ScanModel(scan), result.object_array).nrmse < 0.08
 
 
 def scatter(error, scan):
@@ -625,7 +625,7 @@ def test_ref_07_a_wrong_probe_is_mended(method):
     f = np.fft.fftfreq(32)
     defocus = np.exp(8j * (f[:, None] ** 2 + f**2))
     wrong = np.fft.ifft2(np.fft.fft2(scan.raw.probeGuess) * defocus)
-    prepared = PreparedScan(replace(scan, raw=replace(scan.raw, probeGuess=wrong)))
+    prepared = ScanModel(replace(scan, raw=replace(scan.raw, probeGuess=wrong)))
     options = {'refine_iterations': 40, 'refine_method': method}
     _, without = finished(prepared, **options)
     _, mended = finished(prepared, refine_probe=True, **options)
@@ -642,7 +642,7 @@ def test_ref_07_a_wrong_probe_is_mended(method):
     engine = prepared.illumination.probe
     assert np.linalg.norm(mended.probe) == pytest.approx(np.linalg.norm(engine), rel=1e-4)
     assert mended.deviance_after < without.deviance_after
-    box_of = PreparedScan(scan)
+    box_of = ScanModel(scan)
     assert scored(box_of, mended.object_array).nrmse < 0.7 * scored(box_of, without.object_array).nrmse
 
 
@@ -650,14 +650,14 @@ def test_ref_08_wrong_positions_are_mended_and_reported():
     scan = dense_scan(points=12)
     error = np.random.default_rng(5).normal(0, 0.3, (len(scan.raw), 2))
     raw = replace(scan.raw, xcoords=scan.raw.xcoords + error[:, 1], ycoords=scan.raw.ycoords + error[:, 0])
-    prepared = PreparedScan(replace(scan, raw=raw))
+    prepared = ScanModel(replace(scan, raw=raw))
     _, without = finished(prepared, refine_iterations=60)
     _, mended = finished(prepared, refine_iterations=60, refine_positions=True)
     assert mended.probe is None
     assert 'with positions by' in mended.sentence
     assert scatter(error + mended.position_shift, scan) < 0.55 * scatter(error, scan)
     np.testing.assert_allclose(mended.position_shift.mean(axis=0), 0, atol=1e-6)
-    box_of = PreparedScan(scan)
+    box_of = ScanModel(scan)
     assert scored(box_of, mended.object_array).nrmse < 0.7 * scored(box_of, without.object_array).nrmse
 
 
@@ -673,7 +673,7 @@ def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
     monkeypatch.setattr(progress, 'PREVIEW_INTERVAL_S', 0.0)
     monkeypatch.setattr(progress, 'PREVIEW_SHARE', 1e9)
     scan = dense_scan(points=5)
-    prepared = PreparedScan(scan)
+    prepared = ScanModel(scan)
     config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1, architecture='cnn'))
     plan = training_plan(config, 1)
     model = ModelArchive(config, prepared.scale, scan.raw.probeGuess, initial_weights(plan, 0), 'pytorch', [])

@@ -7,7 +7,7 @@ from ptycho_engine.reconstruction.report import PatchAgreement, half_set_resolut
 from ptycho_engine.reconstruction.synchronise import synchronise
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.scoring.scores import scan_box, score
-from ptycho_engine.whole_scan.scan_model import PreparedScan
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.stitch import Stitcher
 from tests.conftest import small_scan
 
@@ -15,7 +15,7 @@ from tests.conftest import small_scan
 @pytest.fixture(scope='module')
 def true_patches():
     raw = small_scan(points=12)
-    prepared = PreparedScan(Scan.from_raw(raw), has_truth=True)
+    prepared = ScanModel(Scan.from_raw(raw), has_truth=True)
     groups = np.arange(len(raw), dtype=np.int32)[:, None]
     labels = prepared.batch(groups).labels[:, 0] * prepared.scale.probe_scale
     return prepared, labels, prepared.stitching_weights(groups[:, 0])

@@ -40,7 +40,8 @@ from ..formats.provenance import made_by, patterns_sha256
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_writable
 from ..io.staging import staged
-from ..live.session import LiveSession, Snapshot, open_session
+from ..live.session import LiveSession, open_session
+from ..live.snapshot import Snapshot
 from ..live.sources import (
     FolderSource,
     GrowingPositions,

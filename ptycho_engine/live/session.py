@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from ..errors import ConfigError, DataValueError
 from ..formats.archive import ModelArchive
 from ..formats.packaged import load_model
 from ..network.plan import SIDE_MULTIPLE, build_plan
-from ..patterns.frame_stack import StoredStack
 from ..patterns.stack import Patterns
 from ..physics.geometry import ObjectGrid, PatchPlacement, place_patches
 from ..physics.likelihood import ScanPatterns
@@ -34,23 +33,19 @@ from ..reconstruction.reconstruct import reconstruct
 from ..reconstruction.result import Reconstructed, Reconstruction
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan
-from ..scoring.scores import scan_box
 from ..whole_scan.held_out import fit_and_noise
 from ..whole_scan.solver import STRENGTHS
-from ..whole_scan.subsets import overlap_of
-from ..whole_scan.uncertainty import PHYSICS_ALONE, squared_parts, stated_uncertainty
 from .canvas import Canvas, Rectangle
-from .frame_store import FrameStore
 from .intake import Counts, Intake
+from .kept_frames import Domain, KeptFrames
 from .neighbours import Neighbours, near_groups
-from .quality import KNOWN, LiveQuality, UnseenCurve, UnseenPoint
+from .quality import KNOWN, UnseenCurve, UnseenPoint
+from .snapshot import Snapshot
 from .window import improve_window
 
-__all__ = ['LiveSession', 'Snapshot', 'open_session']
+__all__ = ['LiveSession', 'open_session']
 
 logger = logging.getLogger('ptychopinn.live')
-
-Domain = Literal['counts', 'amplitude']
 
 BATCH = 8
 """Frames that are taken in together; fewer wait for more, or for the next snapshot."""
@@ -78,47 +73,8 @@ LIT = 0.05
 GAUGE_DRIFT = 0.1
 """Relative change of the mean counts beyond which object and probe are scaled anew."""
 
-DARK, LEAST_LIGHT = 0.01, 500.0
-"""A frame with less than this part of the mean counts is dark, where these are at least so many."""
-
-MOST_MARKED = 0.5
-"""Part of a frame with marks of the detector beyond which it is no frame."""
-
 BUDGET = 512 * 2**20
 """Bytes of frames that are kept in memory."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The image as it is."""
-
-    object_array: npt.NDArray[np.complex64]
-    """(H, W) on :attr:`grid`, in the gauge of the session's probe."""
-    weight: npt.NDArray[np.float32]
-    """(H, W) illumination in counts; 0 where nothing was measured."""
-    grid: ObjectGrid
-    """That of the session, else the smallest that holds all patches, as for a whole scan."""
-    position: npt.NDArray[np.float64]
-    """(n, 2) [y, x] of the frames in the image, in object pixels."""
-    quality: LiveQuality
-    counts: Counts
-    probe_scale: float
-    """Of :attr:`object_array`: its amplitude is about so much."""
-    brightest: float
-    """Largest illumination of one frame, in counts."""
-
-    @property
-    def box(self) -> tuple[slice, slice]:
-        """(rows, columns) where the scan positions are."""
-        y, x = self.position.T
-        return scan_box(x - self.grid.origin_x, y - self.grid.origin_y, self.grid.shape)
-
-    def uncertainty(self) -> npt.NDArray[np.float32]:
-        """Return how far the object (H, W) may be off, in its own units (SOLVE-07); NaN in the dark."""
-        obj = (self.object_array / np.float32(self.probe_scale)).astype(np.complex64)
-        overlap = overlap_of(self.weight, self.brightest)
-        parts = squared_parts(obj, None, self.weight, overlap, self.box)
-        return stated_uncertainty(parts, PHYSICS_ALONE) * np.float32(self.probe_scale)
 
 
 def open_session(
@@ -199,9 +155,9 @@ class LiveSession:
         budget: int,
         source: str,
     ) -> None:
-        self._probe, self._grid, self._bad, self._domain = probe, grid, bad, domain
+        self._probe, self._grid = probe, grid
         self._archive, self._config, self._execution = archive, config, execution
-        self._budget, self._source = budget, source
+        self._source = source
         plan = build_plan(archive.config.model)
         self._strength = STRENGTHS[0] if plan.parts else 0.0
         self._backend = create_backend(config.backend, execution)
@@ -210,12 +166,11 @@ class LiveSession:
         self.counts = Counts()
         self.curve = UnseenCurve()
         self._intake = Intake(self.counts)
-        self._store: FrameStore | None = None
+        self._frames = KeptFrames(bad, domain, budget, source)
         self._canvas, self._neighbours = Canvas(size), Neighbours(size)
-        self._lit: list[bool] = []
         self._waiting: list[int] = []
         self._used: list[int] = []
-        self._total_counts, self._q = 0.0, math.nan
+        self._q = math.nan
         self._rng = np.random.default_rng([config.seed, 5])
 
     def __enter__(self) -> Self:
@@ -239,7 +194,7 @@ class LiveSession:
     @property
     def frames_on_disk(self) -> int:
         """Frames beyond the budget of memory."""
-        return 0 if self._store is None else self._store.on_disk
+        return self._frames.on_disk
 
     @property
     def waiting(self) -> int:
@@ -279,14 +234,9 @@ class LiveSession:
         numbers = self._numbers(indices, len(frames))
         place = None if positions is None else self._checked(positions, len(frames))
         fresh = self._intake.new(numbers)
-        lit = [self._is_frame(frames[at]) for at in fresh]
-        kept = [at for at, good in zip(fresh, lit, strict=True) if good]
+        kept = self._frames.keep(frames[fresh])
         self.counts.dark += len(fresh) - len(kept)
-        if kept:
-            if self._store is None:
-                self._store = FrameStore(frames.shape[1:], frames.dtype, self._budget)
-            self._store.append(frames[kept])
-            self._wait(self._intake.add([numbers[at] for at in kept]))
+        self._wait(self._intake.add([numbers[fresh[at]] for at in kept]))
         if place is not None:
             known = np.asarray(~np.isnan(place).all(axis=1))
             self._wait(
@@ -367,14 +317,14 @@ class LiveSession:
         y, x = self._intake.position[used].T
         frames: npt.NDArray[np.float32] | Patterns = np.empty((0, self.size, self.size), np.float32)
         if patterns:
-            frames = self._patterns().select(used).in_memory_if_small()
+            frames = self._frames.patterns().select(used).in_memory_if_small()
         return RawData(
             diffraction=frames,
             probeGuess=self._probe,
             xcoords=x,
             ycoords=y,
             scan_index=self._intake.index[used],
-            bad_pixels=self._bad if self._bad.any() else None,
+            bad_pixels=self._frames.bad if self._frames.bad.any() else None,
             source=self._source,
         )
 
@@ -416,26 +366,6 @@ class LiveSession:
             )
         return place
 
-    def _is_frame(self, frame: npt.NDArray[Any]) -> bool:
-        """Return whether a frame has light; take note of the pixels that it marks."""
-        marked = ~np.isfinite(frame) | (frame < 0)
-        if frame.dtype.kind in 'iu' and frame.dtype.itemsize > 1:
-            marked |= frame == np.iinfo(frame.dtype).max
-        if marked.mean() > MOST_MARKED:
-            return False
-        if (marked & ~self._bad).any():
-            self._bad = self._bad | marked
-        counts = self._counts_of(frame)
-        mean = self._total_counts / max(self.counts.frames, 1)
-        if not counts > (DARK * mean if mean >= LEAST_LIGHT else 0):
-            return False
-        self._total_counts += counts
-        return True
-
-    def _counts_of(self, frame: npt.NDArray[Any]) -> float:
-        good = frame[~self._bad].astype(np.float64)
-        return float((good if self._domain == 'counts' else np.square(good)).sum())
-
     def _wait(self, slots: list[int]) -> None:
         """Let placed frames wait, but those that lie too far off to be meant."""
         if not slots:
@@ -463,24 +393,15 @@ class LiveSession:
 
     def _hold_gauge(self) -> None:
         """Scale probe and object so that a flat object predicts the mean counts so far."""
-        frames = self.counts.frames
         if math.isnan(self._q):
-            first = self._patterns()[np.arange(min(frames, BATCH))]
-            scale = measure_scale(first, self._probe, self._bad)
+            first = self._frames.patterns()[np.arange(min(len(self._frames), BATCH))]
+            scale = measure_scale(first, self._probe, self._frames.bad)
             self._power = scale.mean_counts / scale.probe_scale**2
             self._q = scale.probe_scale
-        q = math.sqrt(self._total_counts / frames / self._power)
+        q = math.sqrt(self._frames.mean_counts / self._power)
         if abs(q / self._q - 1) > GAUGE_DRIFT / 2:
             self._canvas.scale(self._q / q)
             self._q = q
-
-    def _patterns(self) -> Patterns:
-        """Return the amplitudes of all kept frames."""
-        assert self._store is not None
-        store = self._store
-        shape = (len(store), self.size, self.size)
-        stack = StoredStack(shape, store.dtype, lambda: store, self._source)
-        return Patterns(stack, counts=self._domain == 'counts', bad_pixels=self._bad, source=self._source)
 
     def _placement(self, slots: npt.NDArray[np.int64]) -> PatchPlacement:
         y, x = self._intake.position[slots].T
@@ -499,10 +420,10 @@ class LiveSession:
         """Return some frames on the window that holds them."""
         placement = self._placement(slots)
         window = Rectangle.around(placement.corner, self.size).in_multiples(SIDE_MULTIPLE)
-        stack = self._patterns()
+        stack = self._frames.patterns()
         patterns = ScanPatterns(
             probe=(self._probe.astype(np.complex128) * self._q).astype(np.complex64),
-            good=~self._bad,
+            good=~self._frames.bad,
             placement=PatchPlacement(
                 placement.corner - np.array([window.top, window.left]), placement.remainder
             ),
@@ -530,7 +451,7 @@ class LiveSession:
         deviance = noise = math.nan
         pixels = np.empty((1, 0), np.int64)
         if len(known):
-            pixels = np.flatnonzero(np.fft.ifftshift(~self._bad))[None].astype(np.int64)
+            pixels = np.flatnonzero(np.fft.ifftshift(~self._frames.bad))[None].astype(np.int64)
             patterns, window = self._in_window(known, pixels)
             fit = fit_and_noise(patterns, self._canvas.window(window)[0])
             deviance, noise = fit.deviance, fit.noise

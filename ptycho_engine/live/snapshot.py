@@ -1,0 +1,50 @@
+"""The image of a live session at one moment (LIVE-*)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..physics.geometry import ObjectGrid
+from ..scoring.scores import scan_box
+from ..whole_scan.subsets import overlap_of
+from ..whole_scan.uncertainty import PHYSICS_ALONE, squared_parts, stated_uncertainty
+from .intake import Counts
+from .quality import LiveQuality
+
+__all__ = ['Snapshot']
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The image as it is."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) on :attr:`grid`, in the gauge of the session's probe."""
+    weight: npt.NDArray[np.float32]
+    """(H, W) illumination in counts; 0 where nothing was measured."""
+    grid: ObjectGrid
+    """That of the session, else the smallest that holds all patches, as for a whole scan."""
+    position: npt.NDArray[np.float64]
+    """(n, 2) [y, x] of the frames in the image, in object pixels."""
+    quality: LiveQuality
+    counts: Counts
+    probe_scale: float
+    """Of :attr:`object_array`: its amplitude is about so much."""
+    brightest: float
+    """Largest illumination of one frame, in counts."""
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """(rows, columns) where the scan positions are."""
+        y, x = self.position.T
+        return scan_box(x - self.grid.origin_x, y - self.grid.origin_y, self.grid.shape)
+
+    def uncertainty(self) -> npt.NDArray[np.float32]:
+        """Return how far the object (H, W) may be off, in its own units (SOLVE-07); NaN in the dark."""
+        obj = (self.object_array / np.float32(self.probe_scale)).astype(np.complex64)
+        overlap = overlap_of(self.weight, self.brightest)
+        parts = squared_parts(obj, None, self.weight, overlap, self.box)
+        return stated_uncertainty(parts, PHYSICS_ALONE) * np.float32(self.probe_scale)

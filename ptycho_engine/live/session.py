@@ -7,7 +7,6 @@ than memory is to hold.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -23,55 +22,28 @@ from ..config.precedence import with_execution
 from ..errors import ConfigError, DataValueError
 from ..formats.archive import ModelArchive
 from ..formats.packaged import load_model
-from ..network.plan import SIDE_MULTIPLE, build_plan
+from ..network.plan import build_plan
 from ..patterns.stack import Patterns
-from ..physics.geometry import ObjectGrid, PatchPlacement, place_patches
-from ..physics.likelihood import ScanPatterns
-from ..physics.probe import as_mode_stack, fourier_shift, mode_intensity
-from ..physics.scaling import measure_scale
+from ..physics.geometry import ObjectGrid
+from ..physics.probe import as_mode_stack
 from ..reconstruction.reconstruct import reconstruct
 from ..reconstruction.result import Reconstructed, Reconstruction
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan
-from ..whole_scan.held_out import fit_and_noise
 from ..whole_scan.solver import STRENGTHS
-from .canvas import Canvas, Rectangle
+from .canvas import Rectangle
+from .image import BATCH, LiveImage
 from .intake import Counts, Intake
 from .kept_frames import Domain, KeptFrames
-from .neighbours import Neighbours, near_groups
-from .quality import KNOWN, UnseenCurve, UnseenPoint
 from .snapshot import Snapshot
-from .window import improve_window
 
 __all__ = ['LiveSession', 'open_session']
 
 logger = logging.getLogger('ptychopinn.live')
 
-BATCH = 8
-"""Frames that are taken in together; fewer wait for more, or for the next snapshot."""
-
 BACKLOG, MOST_AT_ONCE = 4, 64
 """Where more wait, a part of them is taken in at once, but no more than so many: less is done for each frame,
 and none waits for long."""
-
-MEMBERS = 96
-"""Frames, those of a batch and their neighbours, over which the object near the batch is updated."""
-
-NEAR = 0.5
-"""Part of these that are the nearest; the others are spread over the surroundings. In idle time all are the
-nearest."""
-
-ITERATIONS, MOST_ITERATIONS = 6, 48
-"""Of conjugate gradients over so many frames. Fewer frames get more of them, at the same cost in all."""
-
-SPREAD = 2
-"""Frames of a batch that lie more than so many patches apart are taken in one after another."""
-
-LIT = 0.05
-"""Of the largest illumination of one frame: a pixel with less is not known."""
-
-GAUGE_DRIFT = 0.1
-"""Relative change of the mean counts beyond which object and probe are scaled anew."""
 
 BUDGET = 512 * 2**20
 """Bytes of frames that are kept in memory."""
@@ -159,18 +131,17 @@ class LiveSession:
         self._archive, self._config, self._execution = archive, config, execution
         self._source = source
         plan = build_plan(archive.config.model)
-        self._strength = STRENGTHS[0] if plan.parts else 0.0
         self._backend = create_backend(config.backend, execution)
         self._backend.build(plan, archive.weights)
-        size = probe.shape[-1]
         self.counts = Counts()
-        self.curve = UnseenCurve()
         self._intake = Intake(self.counts)
         self._frames = KeptFrames(bad, domain, budget, source)
-        self._canvas, self._neighbours = Canvas(size), Neighbours(size)
+        strength = STRENGTHS[0] if plan.parts else 0.0
+        self._image = LiveImage(
+            probe, grid, self._frames, self._intake, self._backend, config.refine_smoothing, strength, source
+        )
+        self.curve = self._image.curve
         self._waiting: list[int] = []
-        self._used: list[int] = []
-        self._q = math.nan
         self._rng = np.random.default_rng([config.seed, 5])
 
     def __enter__(self) -> Self:
@@ -252,10 +223,9 @@ class LiveSession:
 
     def improve(self) -> bool:
         """Use idle time: iterate over the neighbourhood of a frame; return False where there is none yet."""
-        if not self._used:
+        if not self._image.used:
             return False
-        slot = np.array([self._used[int(self._rng.integers(len(self._used)))]])
-        self._solve(slot, np.empty(0, np.int64), MEMBERS, 1.0)
+        self._image.improve(self._image.used[int(self._rng.integers(len(self._image.used)))])
         return True
 
     def snapshot(self) -> Snapshot:
@@ -267,25 +237,25 @@ class LiveSession:
             If there are no placed frames yet.
         """
         self._take_in(1)
-        if not self._used:
+        if not self._image.used:
             raise DataValueError(f'{self._source}: no frame with a position has come yet.')
-        placed = self._intake.position[self._used]
+        placed = self._intake.position[self._image.used]
         y, x = placed.T
         grid = self._grid or ObjectGrid.around_scan(x, y, self.size)
         top, left = round(grid.origin_y), round(grid.origin_x)
         part = Rectangle(top, left, top + grid.height, left + grid.width)
         if self._grid is not None:
             part = Rectangle(0, 0, *grid.shape)
-        obj, weight = self._canvas.window(part)
+        obj, weight = self._image.canvas.window(part)
         return Snapshot(
-            object_array=obj * np.float32(self._q),
+            object_array=obj * np.float32(self._image.scale),
             weight=weight,
             grid=grid,
             position=placed,
             quality=self.curve.quality(),
             counts=replace(self.counts),
-            probe_scale=self._q,
-            brightest=float(mode_intensity(self._probe).max()) * self._q**2,
+            probe_scale=self._image.scale,
+            brightest=self._image.brightest,
         )
 
     def scan(self) -> Scan:
@@ -308,7 +278,7 @@ class LiveSession:
             If there are none.
         """
         self._take_in(1)
-        used = np.array(self._used, np.int64)
+        used = np.array(self._image.used, np.int64)
         if not len(used):
             raise DataValueError(
                 f'{self._source}: no frame with a position has come; nothing to reconstruct.'
@@ -370,7 +340,8 @@ class LiveSession:
         """Let placed frames wait, but those that lie too far off to be meant."""
         if not slots:
             return
-        far = self._canvas.too_far(self._placement(np.array(slots)).corner, self.counts.frames)
+        corner = self._image.placement(np.array(slots)).corner
+        far = self._image.canvas.too_far(corner, self.counts.frames)
         self.counts.astray += int(far.sum())
         self._waiting += [slot for slot, off in zip(slots, far, strict=True) if not off]
 
@@ -379,109 +350,5 @@ class LiveSession:
         while len(self._waiting) >= least:
             count = min(max(len(self._waiting) // BACKLOG, BATCH), MOST_AT_ONCE)
             batch, self._waiting = np.array(self._waiting[:count]), self._waiting[count:]
-            self._hold_gauge()
-            corner = self._placement(batch).corner
-            groups = near_groups(corner, SPREAD * self.size)
-            for group in groups:
-                slots = batch[group]
-                self._predict(slots)
-                most = max(MEMBERS * len(slots) // len(batch), 2 * len(slots), len(slots) + BATCH)
-                self._solve(slots, slots, most, NEAR)
-                self._neighbours.add(slots, corner[group])
-                self._used += slots.tolist()
-                self.counts.used = len(self._used)
-
-    def _hold_gauge(self) -> None:
-        """Scale probe and object so that a flat object predicts the mean counts so far."""
-        if math.isnan(self._q):
-            first = self._frames.patterns()[np.arange(min(len(self._frames), BATCH))]
-            scale = measure_scale(first, self._probe, self._frames.bad)
-            self._power = scale.mean_counts / scale.probe_scale**2
-            self._q = scale.probe_scale
-        q = math.sqrt(self._frames.mean_counts / self._power)
-        if abs(q / self._q - 1) > GAUGE_DRIFT / 2:
-            self._canvas.scale(self._q / q)
-            self._q = q
-
-    def _placement(self, slots: npt.NDArray[np.int64]) -> PatchPlacement:
-        y, x = self._intake.position[slots].T
-        if self._grid is not None:
-            y, x = y - self._grid.origin_y, x - self._grid.origin_x
-        return place_patches(x, y, self.size)
-
-    def _illumination(self, placement: PatchPlacement) -> npt.NDArray[np.float32]:
-        """Return the illumination (b, N, N) of frames, in counts."""
-        probe = self._probe.astype(np.complex128) * self._q
-        return mode_intensity(fourier_shift(probe[None], placement.remainder[:, None])).astype(np.float32)
-
-    def _in_window(
-        self, slots: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]
-    ) -> tuple[ScanPatterns, Rectangle]:
-        """Return some frames on the window that holds them."""
-        placement = self._placement(slots)
-        window = Rectangle.around(placement.corner, self.size).in_multiples(SIDE_MULTIPLE)
-        stack = self._frames.patterns()
-        patterns = ScanPatterns(
-            probe=(self._probe.astype(np.complex128) * self._q).astype(np.complex64),
-            good=~self._frames.bad,
-            placement=PatchPlacement(
-                placement.corner - np.array([window.top, window.left]), placement.remainder
-            ),
-            shape=window.shape,
-            amplitude=lambda chosen: stack[slots[chosen]],
-            held_out=held_out,
-        )
-        return patterns, window
-
-    def _predict(self, slots: npt.NDArray[np.int64]) -> None:
-        """Compare new frames with what the image says of them before they are in it (LIVE-05)."""
-        placement = self._placement(slots)
-        light = self._illumination(placement)
-        window = Rectangle.around(placement.corner, self.size)
-        weight = self._canvas.window(window)[1]
-        lit = weight > LIT * light.max()
-        corner = placement.corner - np.array([window.top, window.left])
-        seen = np.array(
-            [
-                float((one * lit[r : r + self.size, c : c + self.size]).sum() / one.sum())
-                for one, (r, c) in zip(light, corner.tolist(), strict=True)
-            ]
-        )
-        known = slots[seen >= KNOWN]
-        deviance = noise = math.nan
-        pixels = np.empty((1, 0), np.int64)
-        if len(known):
-            pixels = np.flatnonzero(np.fft.ifftshift(~self._frames.bad))[None].astype(np.int64)
-            patterns, window = self._in_window(known, pixels)
-            fit = fit_and_noise(patterns, self._canvas.window(window)[0])
-            deviance, noise = fit.deviance, fit.noise
-        self.curve.add(
-            UnseenPoint(
-                frames=len(self._used),
-                deviance=deviance,
-                noise=noise,
-                known=len(known),
-                new_area=float((1 - seen).sum()),
-                pixels=len(known) * pixels.size,
-            )
-        )
-
-    def _solve(
-        self, slots: npt.NDArray[np.int64], new: npt.NDArray[np.int64], most: int, near: float
-    ) -> None:
-        """Bring the object near some frames up to date; those of them that are new add their light first."""
-        placement = self._placement(slots)
-        if len(new):
-            self._canvas.light(placement.corner, self._illumination(placement))
-        others = self._neighbours.nearest(placement.corner, most - len(slots), slots, near)
-        members = np.concatenate([slots, others])
-        patterns, window = self._in_window(members, np.empty((1, 0), np.int64))
-        obj, weight = self._canvas.window(window)
-        iterations = min(round(ITERATIONS * most / len(members)), MOST_ITERATIONS)
-        found = improve_window(
-            self._backend, patterns, obj, weight, self._config.refine_smoothing, self._strength, iterations
-        )
-        if not np.isfinite(found).all():
-            logger.warning('%s: an update of the live image diverged and was left out.', self._source)
-            return
-        self._canvas.put(window, found)
+            self._image.take_in(batch)
+            self.counts.used = len(self._image.used)

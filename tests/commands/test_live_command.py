@@ -13,6 +13,7 @@ import pytest
 from ptycho_engine.commands import live as live_module
 from ptycho_engine.commands import main
 from ptycho_engine.formats.product import read_product
+from ptycho_engine.live.quality import UnseenCurve
 from ptycho_engine.scoring.scores import scan_box, score
 from tests.conftest import small_scan
 
@@ -172,7 +173,7 @@ def test_live_13_the_progress_line_says_how_it_stands():
     class Stub:
         counts = type('C', (), {'used': 120, 'frames': 130, 'repeated': 2, 'astray': 1, 'dark': 0, 'lost': 7})
         waiting, unplaced = 3, 5
-        curve = live_module.LiveSession.__init__.__globals__['UnseenCurve']()
+        curve = UnseenCurve()
 
     line = live_module.progress_line(Stub, 51.4, 4)
     assert line.split(', ') == [

@@ -5,9 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from ..errors import EngineError
 from ..io.damage import DAMAGE
-from ..io.hdf5 import open_hdf5
 
 __all__ = ['MODEL_SUFFIXES', 'foreign_model']
 
@@ -15,7 +13,11 @@ MODEL_SUFFIXES = ('.zip', '.ckpt', '.pt', '.pth', '.keras', '.dill', '.pkl', '.p
 """Endings of files that hold models, or what is pickled beside them."""
 
 ZIP, HDF5, PICKLE = b'PK\x03\x04', b'\x89HDF\r\n\x1a\n', b'\x80'
-KERAS_HDF5 = ('model_weights', 'layers', '_layer_checkpoint_dependencies')
+
+ROOT_BYTES = 4096
+"""At the beginning of an HDF5 file, where the names of its first groups are."""
+KERAS_NAMES = (b'model_weights\0',), (b'layers\0', b'vars\0')
+"""Groups of a model, and of weights alone, of Keras."""
 
 
 def foreign_model(path: Path) -> str | None:
@@ -64,9 +66,8 @@ def _zipped(path: Path) -> str | None:
 
 
 def _hdf5(path: Path) -> str | None:
-    try:
-        with open_hdf5(path) as file:
-            known = any(name in file for name in KERAS_HDF5) or 'keras_version' in file.attrs
-            return 'a file of weights of Keras' if known else None
-    except EngineError:
-        return None
+    """Look at the bytes: a damaged file may take the HDF5 library, and this process, down."""
+    with path.open('rb') as file:
+        root = file.read(ROOT_BYTES)
+    known = any(all(name in root for name in names) for names in KERAS_NAMES)
+    return 'a file of weights of Keras' if known else None

@@ -193,13 +193,15 @@ def test_import_03_one_that_fails_does_not_end_the_list(theirs, capsys):
         (('metadata.json', 'config.json', 'model.weights.h5'), 'a model of Keras'),
         ((), 'a pickle of Python objects, which are never executed here'),
         (None, 'a file of weights of Keras'),
+        ('weights', 'a file of weights of Keras'),
     ],
 )
 def test_import_04_a_model_of_another_program_is_told_by_name(theirs, members, what, capsys):
     path = theirs / 'wts.h5.zip'
-    if members is None:
+    if members is None or members == 'weights':
         with h5py.File(path, 'w') as file:
-            file.create_group('model_weights')
+            for name in ('model_weights',) if members is None else ('layers', 'vars'):
+                file.create_group(name)
     elif members:
         write_model(path, *members)
     else:

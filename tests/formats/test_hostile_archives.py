@@ -65,8 +65,8 @@ def test_arc_08_a_hostile_archive_costs_little_and_opens_no_other_file(outcomes,
     _, outcome = outcomes[title]
     assert outcome['opened'] == []
     assert outcome['peak'] < 300 * MIB
-    # All four readers together; on a busy machine seconds of the clock say little.
-    assert outcome['cpu_s'] < 1
+    # All four readers take 0.1 s of it; what has no bound takes minutes.
+    assert outcome['cpu_s'] < 10
 
 
 def test_arc_08_there_are_at_least_forty(outcomes):

@@ -22,7 +22,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -128,19 +128,10 @@ def run(options: argparse.Namespace) -> None:
         session, source, played = _begin(options, opened, archive, config, execution)
         with session, closing(source):
             _follow(session, source, options, played, opened)
-            kept = session.scan()
-        raw, product = _as_known(kept.raw, played, opened)
-        scan = replace(kept, raw=raw, product=product)
-        result = run_reconstruction(scan, archive, config, execution)
-        record = made_by(
-            options.words,
-            (config, execution),
-            model=model_record(options.model),
-            data=(),
-            started=started,
-            patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
+            scan = _kept_scan(session, played, opened)
+        result, written = _finish(
+            options.output, scan, archive, (config, execution), options.model, options.words, started
         )
-        written = write_results(options.output, scan, result, record)
         (options.output / PICTURE).unlink(missing_ok=True)
         if options.quiet or not sys.stdout.isatty():
             say(*result.comments.splitlines())
@@ -166,22 +157,41 @@ def write_final(
     FolderInUseError
         If another process writes into the folder.
     """
-    started, config, execution = datetime.now(UTC), InferenceConfig(), PyTorchExecutionConfig()
+    started, settings = datetime.now(UTC), (InferenceConfig(), PyTorchExecutionConfig())
     opened = Opening(geometry=Geometry(object_pixel_m=object_pixel_size_m))
     with sole_writer(output, COMMAND):
-        kept = session.scan()
-        raw, product = _as_known(kept.raw, None, opened)
-        scan = replace(kept, raw=raw, product=product)
-        result = run_reconstruction(scan, load_model(model), config, execution)
-        record = made_by(
-            ['live'],
-            (config, execution),
-            model=model_record(None if model is None else Path(model)),
-            data=(),
-            started=started,
-            patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
-        )
-        write_results(output, scan, result, record)
+        path = None if model is None else Path(model)
+        scan = _kept_scan(session, None, opened)
+        _finish(output, scan, load_model(model), settings, path, ['live'], started)
+
+
+def _kept_scan(session: LiveSession, played: Scan | None, opened: Opening) -> Scan:
+    """Return what a session has kept, with all that is known of it."""
+    kept = session.scan()
+    raw, product = _as_known(kept.raw, played, opened)
+    return replace(kept, raw=raw, product=product)
+
+
+def _finish(
+    output: Path,
+    scan: Scan,
+    archive: ModelArchive,
+    settings: tuple[InferenceConfig, PyTorchExecutionConfig],
+    model: Path | None,
+    words: Sequence[str],
+    started: datetime,
+) -> tuple[Reconstruction, Sequence[str]]:
+    """Reconstruct a scan that is over; return the result and the names of the files that were written."""
+    result = run_reconstruction(scan, archive, *settings)
+    record = made_by(
+        words,
+        settings,
+        model=model_record(model),
+        data=(),
+        started=started,
+        patterns={'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)},
+    )
+    return result, write_results(output, scan, result, record)
 
 
 def _begin(

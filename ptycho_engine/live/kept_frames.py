@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..patterns.detector_mask import MOST_MARKED
 from ..patterns.frame_stack import StoredStack
 from ..patterns.stack import Patterns
 from .frame_store import FrameStore
@@ -17,9 +18,6 @@ Domain = Literal['counts', 'amplitude']
 
 DARK, LEAST_LIGHT = 0.01, 500.0
 """A frame with less than this part of the mean counts is dark, where these are at least so many."""
-
-MOST_MARKED = 0.5
-"""Part of a frame with marks of the detector beyond which it is no frame."""
 
 
 class KeptFrames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def is_of_the_original(values: Mapping[str, Any]) -> bool:
     return any(plain_name(name) in _ITS_OWN for name in dict(_flat(values)))
 
 
+@cache
 def _names(section: str) -> set[str]:
     return {info.name for info in describe(SECTIONS[section])}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['MOST_MODES', 'defocused', 'shift_on_detector', 'shifted_on_detector', 'with_more_modes']
+__all__ = ['MOST_MODES', 'defocused', 'shifted_on_detector', 'with_more_modes']
 
 MOST_MODES = 3
 """Incoherent modes that are grown from fewer."""
@@ -35,24 +35,6 @@ def shifted_on_detector(probe: ComplexArray, shift: tuple[int, int]) -> ComplexA
     """Return modes (P, N, N) whose far field lies `shift` pixels [y, x] further: they are tilted."""
     spectrum = np.roll(np.fft.fft2(probe), shift, axis=(-2, -1))
     return np.asarray(np.fft.ifft2(spectrum), dtype=probe.dtype)
-
-
-def shift_on_detector(
-    patterns: npt.NDArray[np.floating], probe: ComplexArray, valid: npt.NDArray[np.bool_] | None = None
-) -> tuple[int, int]:
-    """Return how many pixels [y, x] a mean pattern (N, N) in counts lies off a probe's far field.
-
-    By the peak of their cross-correlation; pixels that are not `valid` (N, N) take no part. Zero frequency is
-    in the middle; the probe (P, N, N) is that at the object.
-    """
-    expected = np.fft.fftshift((np.abs(np.fft.fft2(probe)) ** 2).sum(axis=0))
-    first, second = (
-        np.sqrt(image if valid is None else np.where(valid, image, 0)) for image in (patterns, expected)
-    )
-    correlation = np.fft.ifft2(np.fft.fft2(first) * np.conj(np.fft.fft2(second))).real
-    size = correlation.shape[0]
-    y, x = (int(place) for place in np.unravel_index(int(correlation.argmax()), correlation.shape))
-    return (y + size // 2) % size - size // 2, (x + size // 2) % size - size // 2
 
 
 def with_more_modes(probe: ComplexArray) -> ComplexArray:

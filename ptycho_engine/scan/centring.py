@@ -44,7 +44,9 @@ def centre_of_mass(image: npt.NDArray[np.floating]) -> tuple[float, float]:
 
 
 def off_probe(
-    counts: npt.NDArray[np.float64], probe: npt.NDArray[np.complex64]
+    counts: npt.NDArray[np.floating],
+    probe: npt.NDArray[np.complex64],
+    good: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[tuple[int, int], float]:
     """Return by how many [rows, columns] patterns must be rolled to lie where the probe's far field does.
 
@@ -55,9 +57,13 @@ def off_probe(
     counts : (N, N) float
         Mean pattern, 0 in bad pixels.
     probe : (P, N, N) complex
+    good : (N, N) bool, optional
+        Pixels of the far field that are compared; None for all.
     """
     field = np.fft.fft2(probe.astype(np.complex128))
     expected = np.fft.fftshift((np.abs(field) ** 2).sum(axis=0))
+    if good is not None:
+        expected = np.where(good, expected, 0)
     found, wanted = (np.fft.fft2(np.sqrt(values)) for values in (counts, expected))
     correlation = np.fft.ifft2(wanted * found.conj()).real
     row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ..events import Event
 from ..physics.likelihood import ScanPatterns
-from ..physics.probe_changes import defocused, shift_on_detector, shifted_on_detector
+from ..physics.probe_changes import defocused, shifted_on_detector
+from ..scan.centring import off_probe
 from .course import Course
 from .held_out import scan_patterns
 from .scan_model import ScanModel
@@ -139,8 +140,10 @@ def best_change(
 
 
 def _tilt(patterns: ScanPatterns) -> Change:
+    """Return by how many pixels [y, x] the mean pattern lies off the probe's far field."""
     mean = np.square(patterns.amplitude(np.arange(len(patterns))), dtype=np.float64).mean(axis=0)
-    return shift_on_detector(mean, patterns.probe, patterns.good)
+    back, _ = off_probe(np.where(patterns.good, mean, 0), patterns.probe, patterns.good)
+    return -back[0], -back[1]
 
 
 def _middle(patterns: ScanPatterns, most: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ..physics.probe_changes import shift_on_detector, shifted_on_detector
+from ..physics.probe_changes import shifted_on_detector
+from ..scan.centring import off_probe
 from .scan_model import ScanModel
 
 __all__ = ['phrases']
@@ -38,7 +39,8 @@ def phrases(before: ScanModel, after: ScanModel) -> Iterator[str]:
 def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[str]:
     """Put another probe (P, N, N) into words."""
     far_field = np.fft.fftshift((np.abs(np.fft.fft2(new)) ** 2).sum(axis=0))
-    y, x = shift_on_detector(far_field, old)
+    back, _ = off_probe(far_field, old)
+    y, x = -back[0], -back[1]
     if y or x:
         yield f'patterns off the middle of the detector by {y} px along y, {x} px along x (a tilted probe)'
     if len(old) != len(new):

@@ -148,9 +148,10 @@ class ExperimentGradient:
     probe_weight: npt.NDArray[np.floating[Any]]
     """(N, N) what the object let through, summed over the patterns."""
     force: npt.NDArray[np.float64]
-    """(b, 2) half the derivative of the likelihood by [dy, dx] of each position, per pixel (REF-08)."""
+    """(b, 2) by [dy, dx] of each position (REF-08): a quarter of the derivative of ``λ - k log λ``, but where
+    k is above 4 λ, which is bounded as for the object (REF-01)."""
     curvature: npt.NDArray[np.float64]
-    """(b, 2, 2) about half of the second derivative, at least."""
+    """(b, 2, 2) about a quarter of the second derivative, at least."""
 
 
 @dataclass(frozen=True)

@@ -271,7 +271,7 @@ class LiveProcessor(AdImageProcessor):  # type: ignore[misc]
                 'used': counts.used,
                 'unplaced': self._session.unplaced,
                 'waiting': self._session.waiting + len(self._queue),
-                'leftOut': counts.repeated + counts.astray + counts.dark,
+                'leftOut': counts.left_out,
                 'unseen': quality.unseen,
                 'gain': quality.gain,
                 'growth': quality.growth,

@@ -10,7 +10,7 @@ and at the end what `ptychopinn reconstruct` writes of the same frames. Ctrl-C e
 what came is reconstructed; once more and nothing is.
 
 examples:
-  ptychopinn live --replay IN --rate 200 --output live
+  ptychopinn live --replay IN --rate 200 --output live --web 8000
   ptychopinn live run.h5::frames --positions run.h5::stage --probe probe.npy \\
     --object-pixel-size-m 1e-8 --output live
 """
@@ -22,7 +22,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ from ..formats.provenance import made_by, patterns_sha256
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_writable
 from ..io.staging import staged
+from ..live.page import LivePage
 from ..live.session import LiveSession, open_session
 from ..live.snapshot import Snapshot
 from ..live.sources import (
@@ -59,6 +60,7 @@ from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from .inputs import ESTIMATE, UNITS, Opening, add_inputs, opening
 from .interrupt import stop_on_interrupt
+from .live_display import Display
 from .options import CommandParser, add_settings, read_settings
 from .paragraph import say
 from .reconstruct import FILES, PRODUCT, run_reconstruction, with_product, write_results
@@ -103,6 +105,12 @@ def add_arguments(parser: CommandParser) -> None:
         metavar='S',
         help='write the image so far every so many seconds (default: 5)',
     )
+    parser.add_argument(
+        '--web',
+        type=int,
+        metavar='PORT',
+        help='serve a page to watch at http://127.0.0.1:PORT/, for this machine alone; 0 for any free port',
+    )
     add_inputs(parser, units=False)
     add_settings(parser, 'live')
 
@@ -124,18 +132,31 @@ def run(options: argparse.Namespace) -> None:
     started = datetime.now(UTC)
     read = [options.replay] if options.replay is not None else []
     require_writable(options.output, (*FILES, PICTURE), inputs=read)
-    with sole_writer(options.output, COMMAND):
+    with _page(options.web) as page, sole_writer(options.output, COMMAND):
         session, source, played = _begin(options, opened, archive, config, execution)
-        with session, closing(source):
-            _follow(session, source, options, played, opened)
+        with session, closing(source), Display(page, quiet=options.quiet) as display:
+            _follow(session, source, options, played, opened, display)
             scan = _kept_scan(session, played, opened)
+        display.reconstructing(scan)
         result, written = _finish(
             options.output, scan, archive, (config, execution), options.model, options.words, started
         )
+        display.ended(result, scan)
         (options.output / PICTURE).unlink(missing_ok=True)
         if options.quiet or not sys.stdout.isatty():
             say(*result.comments.splitlines())
         say(f'Wrote {", ".join(written)} to {options.output}.')
+
+
+@contextmanager
+def _page(port: int | None) -> Iterator[LivePage | None]:
+    """Serve the page of ``--web`` while the block runs."""
+    if port is None:
+        yield None
+        return
+    with LivePage(port) as page:
+        say(f'To watch: {page.url}')
+        yield page
 
 
 def write_final(
@@ -259,11 +280,12 @@ def _follow(
     options: argparse.Namespace,
     played: Scan | None,
     opened: Opening,
+    display: Display,
 ) -> None:
     """Feed the session until the source ends, nothing comes any more, or a signal asks for the end."""
     last = shown = written = time.monotonic()
     before = at_image = 0
-    with stop_on_interrupt() as stopped, _line(options.quiet) as tell:
+    with stop_on_interrupt() as stopped:
         while not source.ended and not stopped():
             now = time.monotonic()
             if source.feed(session):
@@ -277,48 +299,14 @@ def _follow(
             counts = session.counts
             if now - shown > TOLD_S:
                 rate = (counts.frames - before) / (now - shown)
-                tell(progress_line(session, rate, source.behind), now - written > options.every)
+                display.show(session, rate, source.behind, due=now - written > options.every)
                 shown, before = now, counts.frames
             if now - written > options.every and counts.used > at_image:
                 write_image(options.output, session.snapshot(), session, played, opened)
                 at_image, written = counts.used, time.monotonic()
-        tell(progress_line(session, 0.0, source.behind), True)
+        display.show(session, 0.0, source.behind, due=True)
         if stopped():
             logger.info('The scan ends here; once more ends the run without its reconstruction.')
-
-
-def progress_line(session: LiveSession, rate: float, behind: int) -> str:
-    """Return how a session stands, in one line."""
-    counts = session.counts
-    parts = [f'{counts.used} frames in the image', f'{rate:.0f} frames/s']
-    for number, what in (
-        (behind + session.waiting, 'wait'),
-        (session.unplaced, 'without position'),
-        (counts.repeated + counts.astray + counts.dark, 'left out'),
-        (counts.lost, 'lost'),
-    ):
-        if number:
-            parts.append(f'{number} {what}')
-    return ', '.join([*parts, session.curve.quality().sentence])
-
-
-@contextmanager
-def _line(quiet: bool) -> Iterator[Callable[[str, bool], None]]:
-    """Yield what shows progress: over itself on a terminal, else now and then in the log."""
-    terminal = sys.stderr.isatty() and not quiet
-
-    def tell(text: str, due: bool) -> None:
-        if terminal:
-            sys.stderr.write(f'\r\033[K{text}')
-            sys.stderr.flush()
-        elif due:
-            logger.info('%s.', text)
-
-    try:
-        yield tell
-    finally:
-        if terminal:
-            sys.stderr.write('\n')
 
 
 def write_image(

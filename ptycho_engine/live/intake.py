@@ -28,6 +28,11 @@ class Counts:
     lost: int = 0
     """Frames that the source had to drop, as far as it says so."""
 
+    @property
+    def left_out(self) -> int:
+        """Frames and positions that came and are of no use."""
+        return self.repeated + self.astray + self.dark
+
 
 class Intake:
     """Pairs kept frames with positions by their numbers.

@@ -153,6 +153,11 @@ class LiveSession:
         self._backend.close()
 
     @property
+    def source(self) -> str:
+        """What messages call the frames."""
+        return self._source
+
+    @property
     def size(self) -> int:
         """Side N of a frame in pixels."""
         return int(self._probe.shape[-1])
@@ -228,15 +233,20 @@ class LiveSession:
         self._image.improve(self._image.used[int(self._rng.integers(len(self._image.used)))])
         return True
 
-    def snapshot(self) -> Snapshot:
-        """Return the image as it is, with all placed frames in it.
+    def snapshot(self, *, all_placed: bool = True) -> Snapshot:
+        """Return the image as it is.
+
+        Parameters
+        ----------
+        all_placed : bool
+            Whether frames that wait for a batch to be full are taken in first, which costs as much as that.
 
         Raises
         ------
         DataValueError
             If there are no placed frames yet.
         """
-        self._take_in(1)
+        self._take_in(1 if all_placed else BATCH)
         if not self._image.used:
             raise DataValueError(f'{self._source}: no frame with a position has come yet.')
         placed = self._intake.position[self._image.used]

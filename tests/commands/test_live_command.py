@@ -1,10 +1,15 @@
 """``ptychopinn live`` (clauses LIVE-10 to LIVE-14 of specs/live.md)."""
 
+import base64
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import h5py
 import numpy as np
@@ -12,6 +17,7 @@ import pytest
 
 from ptycho_engine.commands import live as live_module
 from ptycho_engine.commands import main
+from ptycho_engine.commands.live_display import progress_line
 from ptycho_engine.formats.product import read_product
 from ptycho_engine.live.quality import UnseenCurve
 from ptycho_engine.scoring.scores import scan_box, score
@@ -169,13 +175,66 @@ def test_live_14_a_signal_ends_the_scan_with_the_result_of_what_came(whole, tmp_
     assert f'{count} patterns' in text
 
 
+def test_live_16_the_page_follows_a_scan_to_its_result(whole, tmp_path):
+    """The real command: images so far, the end by Ctrl-C, the reconstruction, and no more page."""
+    words = ['live', '--replay', str(whole / 'IN'), '--rate', '16', '--output', str(tmp_path / 'out'), *QUICK]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'ptycho_engine', *words, '--web', '0'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    url = process.stdout.readline().split()[-1]
+    states = []
+    with urllib.request.urlopen(f'{url}events', timeout=30) as stream:
+        for line in stream:
+            if line.startswith(b'data: '):
+                states.append(json.loads(line[6:]))
+                if sum('images' in state for state in states) == 2:
+                    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, text
+    phases = [state['phase'] for state in states]
+    assert phases[-1] == 'ended'
+    assert 'measuring' in phases
+    counts = [state['used'] for state in states]
+    assert counts == sorted(counts)
+    assert 8 <= counts[-1] < 64
+    product = read_product(tmp_path / 'out' / 'product.h5')
+    assert len(product.position_x_m) == counts[-1]
+    for state in states:
+        for image in state.get('images', {}).values():
+            levels = np.frombuffer(base64.b64decode(image['pixels'], validate=True), np.uint8)
+            assert (image['height'], image['width']) == product.object_array.shape[1:]
+            assert levels.size == image['height'] * image['width']
+            assert 0.1 < (levels > 0).mean() < 1
+    final = states[-1]['images']['amplitude']
+    levels = np.frombuffer(base64.b64decode(final['pixels']), np.uint8).reshape(
+        product.object_array.shape[1:]
+    )
+    known = (levels > 1) & (levels < 255)
+    assert np.corrcoef(levels[known], np.abs(product.object_array[0])[known])[0, 1] > 0.999
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=5)
+
+
+def test_live_15_a_port_that_is_taken_ends_it_before_it_begins(whole, tmp_path, capsys):
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = str(other.getsockname()[1])
+        words = ['live', '--replay', str(whole / 'IN'), '--output', str(tmp_path / 'out'), '--web', port]
+        assert main([*words, *QUICK]) == 2
+    assert f'port {port} cannot be had' in ' '.join(capsys.readouterr().err.split())
+    assert not (tmp_path / 'out').exists()
+
+
 def test_live_13_the_progress_line_says_how_it_stands():
     class Stub:
-        counts = type('C', (), {'used': 120, 'frames': 130, 'repeated': 2, 'astray': 1, 'dark': 0, 'lost': 7})
+        counts = type('C', (), {'used': 120, 'frames': 130, 'left_out': 3, 'lost': 7})
         waiting, unplaced = 3, 5
         curve = UnseenCurve()
 
-    line = live_module.progress_line(Stub, 51.4, 4)
+    line = progress_line(Stub, 51.4, 4)
     assert line.split(', ') == [
         *('120 frames in the image', '51 frames/s', '7 wait', '5 without position', '3 left out', '7 lost'),
         'all on new area',

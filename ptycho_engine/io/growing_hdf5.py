@@ -14,6 +14,7 @@ import hdf5plugin  # noqa: F401  registers the compression filters of detector f
 import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
+from .hdf5_trial import require_harmless
 from .regular import regular_state
 
 __all__ = ['GrowingDataset']
@@ -39,7 +40,7 @@ class GrowingDataset:
 
     def __init__(self, path: Path, key: str) -> None:
         self._name = f'{path}::{key}'
-        regular_state(path)
+        require_harmless(path, regular_state(path), growing=True)
         try:
             self._file = h5py.File(path, 'r', libver='latest', swmr=True)
         except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,18 +13,13 @@ from h5py import h5d, h5g, h5l, h5o, h5p
 
 from ..errors import DataFileNotFoundError, DataValueError
 from .damage import first_line
+from .hdf5_trial import require_harmless
 from .regular import FileState, open_state, opened_state, regular_state
 
 __all__ = ['Found', 'OpenFile', 'Session', 'address', 'open_beside']
 
 MOST_HOPS = 16
 """Links that one name may lead through, as in HDF5."""
-
-SEARCHED_BYTES = 64 << 20
-"""Files beyond this are not searched for heaps: a scan of that size has its texts in files of its own."""
-
-HEAP_SIGNATURE = b'GCOL\x01\0\0\0'
-HEAD_BYTES, OBJECT_BYTES = 16, 16
 
 
 @dataclass
@@ -66,6 +60,8 @@ class Session:
     stack: ExitStack
     files: dict[str, OpenFile] = field(default_factory=dict)
     """By their real paths."""
+    trial: bool = True
+    """Whether another process reads each file first, which a damaged one may crash."""
 
     def open_path(self, path: Path) -> OpenFile:
         """Open a file, once.
@@ -77,17 +73,15 @@ class Session:
         """
         key = os.path.realpath(path)
         if key not in self.files:
-            regular_state(path)
+            state = regular_state(path)
+            if self.trial:
+                require_harmless(path, state)
             try:
                 handle = h5py.File(path, 'r')
             except (OSError, RuntimeError, ValueError) as error:
                 raise DataValueError(_unreadable(path, error)) from error
             self.stack.callback(handle.close)
-            descriptor = handle.id.get_vfd_handle()
-            state = opened_state(descriptor, path)
-            if _has_endless_heap(descriptor, state):
-                raise DataValueError(f'{path} is damaged: a heap of its texts has no end; copy it again.')
-            self.files[key] = OpenFile(handle, path, state)
+            self.files[key] = OpenFile(handle, path, opened_state(handle.id.get_vfd_handle(), path))
         return self.files[key]
 
     def open_target(self, name: str, start: OpenFile, prefixes: str, source: str) -> OpenFile:
@@ -208,43 +202,3 @@ def address(id_: Any) -> tuple[int, int]:
     """Return the number of the open file and the place in it of an object; equal for the same object."""
     info = h5o.get_info(id_)
     return int(info.fileno), int(info.addr)
-
-
-@functools.lru_cache(maxsize=64)
-def _has_endless_heap(descriptor: int, state: FileState) -> bool:
-    """Return whether the objects of a heap of texts in an open file lead to one over which no step is made.
-
-    HDF5 steps over the objects of a heap by their sizes, and would not move on. The heap begins with its
-    signature, version and size (8 bytes); an object has a number (2 bytes, 0 for free space), 6 bytes of no
-    matter here, and its size (8 bytes); see the HDF5 File Format Specification, III.E.
-
-    Parameters
-    ----------
-    descriptor : int
-        Of the open file.
-    state : FileState
-        That it is in.
-    """
-    if state.size > SEARCHED_BYTES:
-        return False
-    data = os.pread(descriptor, state.size, 0)
-    start = data.find(HEAP_SIGNATURE)
-    while start >= 0:
-        if _is_endless(data, start):
-            return True
-        start = data.find(HEAP_SIGNATURE, start + 1)
-    return False
-
-
-def _is_endless(data: bytes, start: int) -> bool:
-    end = start + int.from_bytes(data[start + 8 : start + HEAD_BYTES], 'little')
-    place = start + HEAD_BYTES
-    while place + OBJECT_BYTES <= min(end, len(data)):
-        number = int.from_bytes(data[place : place + 2], 'little')
-        size = int.from_bytes(data[place + 8 : place + OBJECT_BYTES], 'little')
-        # The size of free space counts its description, and what follows it is stepped over as well.
-        step = size if number == 0 else OBJECT_BYTES + (size + 7) // 8 * 8
-        if step % 2**64 == 0:
-            return True
-        place += step
-    return False

@@ -411,28 +411,3 @@ def test_hdf_07_attributes_are_short(tmp_path):
         for name in ('many', 'lists'):
             with pytest.raises(DataValueError, match=name):
                 file.attrs[name]
-
-
-@pytest.mark.parametrize(
-    'damage', ['free space of no size', 'free space that ends early', 'an object of size -16']
-)
-def test_hdf_12_a_heap_without_an_end_is_refused(tmp_path, damage):
-    path = tmp_path / 'a.h5'
-    with h5py.File(path, 'w') as file:
-        file.attrs['name'] = 'a text'
-        file['x'] = np.arange(3)
-    good = path.read_bytes()
-    with open_hdf5(path) as file:
-        assert file.attrs['name'] == 'a text'
-    first = free = good.index(b'GCOL') + 16
-    while good[free] != 0:
-        free += 16 + -(-good[free + 8] // 8) * 8
-    rest = int.from_bytes(good[free + 8 : free + 16], 'little')
-    place, size = {
-        'free space of no size': (free, 0),
-        'free space that ends early': (free, rest - 16),
-        'an object of size -16': (first, 2**64 - 16),
-    }[damage]
-    path.write_bytes(good[: place + 8] + size.to_bytes(8, 'little') + good[place + 16 :])
-    with pytest.raises(DataValueError, match='has no end'), open_hdf5(path):
-        pass

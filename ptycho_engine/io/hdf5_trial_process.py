@@ -12,15 +12,17 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
-from h5py import h5d, h5g
+from h5py import h5d, h5g, h5l, h5o
 
-from .hdf5 import Attributes, Hdf5Group
+from .hdf5 import Attributes
 from .hdf5_datasets import DatasetOpener
-from .hdf5_links import Found, OpenFile, Session
+from .hdf5_links import Found, OpenFile, Session, address
 from .regular import opened_state
 
 __all__ = ['read_through']
@@ -50,17 +52,54 @@ def read_through(path: Path, *, growing: bool = False) -> None:
         session = Session(stack, trial=False)
         file = OpenFile(handle, path, opened_state(handle.id.get_vfd_handle(), path))
         session.files[os.path.realpath(path)] = file
-        datasets = DatasetOpener(session)
-        root = Hdf5Group(session, datasets, file, h5g.open(handle.id, b'/'), '')
-        _read_all(root.attrs)
-        left = MOST_BYTES
-        for number, (_, found) in enumerate(root.walk()):
-            if number == MOST_OBJECTS:
-                return
+        datasets, left = DatasetOpener(session), MOST_BYTES
+        for found in _objects(file):
             _read_all(Attributes(found.id, ''))
             if isinstance(found.id, h5d.DatasetID):
                 with suppress(Exception):
                     left -= _read_values(_dataset(datasets, found), left)
+
+
+def _objects(file: OpenFile) -> Iterator[Found]:
+    """Yield the groups and datasets of a file that can be opened; one that cannot hides no other."""
+    root = h5g.open(file.handle.id, b'/')
+    yield Found(file, root, root, b'.')
+    seen: set[tuple[int, int] | None] = {_place(root)} - {None}
+    groups, count = [root], 0
+    while groups:
+        group = groups.pop()
+        for name in _names(group):
+            count += 1
+            if count > MOST_OBJECTS:
+                return
+            found = _object(file, group, name)
+            if found is None or (place := _place(found.id)) in seen:
+                continue
+            if place is not None:
+                seen.add(place)
+            if isinstance(found.id, h5g.GroupID):
+                groups.append(found.id)
+            yield found
+
+
+def _object(file: OpenFile, group: h5g.GroupID, name: bytes) -> Found | None:
+    with suppress(Exception):
+        if group.links.get_info(name).type == h5l.TYPE_HARD:
+            return Found(file, h5o.open(group, name), group, name)
+    return None
+
+
+def _place(id_: Any) -> tuple[int, int] | None:
+    with suppress(Exception):
+        return address(id_)
+    return None
+
+
+def _names(group: h5g.GroupID) -> list[bytes]:
+    names: list[bytes] = []
+    with suppress(Exception):
+        names.extend(group)
+    return names
 
 
 def _read_all(attributes: Attributes) -> None:

@@ -127,17 +127,19 @@ def _finish(folder: Path) -> None:
         return
     files, remove = _listed(complete / LIST)
     waiting = [(complete / inside, folder / name) for inside, name in files]
-    # The first file is moved once all others of the earlier run are gone for good.
+    # The first file is moved once all others of the earlier run are gone for good, and the others once it has
+    # come for good. A file whose place is taken already is not of the earlier run.
     others = [folder / name for name in remove]
     if waiting and waiting[0][0].exists():
-        others += [target for _, target in waiting[1:]]
+        others += [target for source, target in waiting[1:] if source.exists()]
     for path in others:
         if path.is_file() or path.is_symlink():
             path.unlink()
-    sync_folder(folder)
-    for source, target in waiting:
-        if source.exists():
-            source.replace(target)
+    for moved in (waiting[:1], waiting[1:]):
+        sync_folder(folder)
+        for source, target in moved:
+            if source.exists():
+                source.replace(target)
     sync_folder(folder)
     shutil.rmtree(complete)
 

@@ -81,6 +81,19 @@ def test_hdf_13_a_file_that_crashes_the_library_is_refused(tmp_path):
     assert said.startswith(f'{path} is damaged: to read it, or a file to which it leads, crashes the HDF5')
 
 
+def test_hdf_13_an_item_that_cannot_be_opened_hides_no_other(tmp_path):
+    path = crashing_file(tmp_path)
+    with h5py.File(path, 'a') as file:
+        file['an_item'] = np.arange(3)
+        place = h5py.h5o.get_info(file['an_item'].id).addr
+    data = bytearray(path.read_bytes())
+    data[place] = 0xFF
+    path.write_bytes(data)
+    status, said = opened(path)
+    assert status == 0
+    assert 'crashes the HDF5 library' in said
+
+
 def test_hdf_13_so_is_one_that_leads_there(tmp_path):
     crashing_file(tmp_path)
     path = tmp_path / 'master.h5'

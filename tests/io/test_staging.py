@@ -87,6 +87,35 @@ def test_disk_04_killed_at_every_step_the_files_are_of_one_run_and_then_whole(tm
     assert len(set(outcomes)) == 2
 
 
+def test_disk_04_a_power_cut_never_mixes_two_runs(tmp_path, monkeypatch):
+    """Until a folder is on the disk, each of the moves in it may be there or not."""
+    folder, steps = earlier(tmp_path / 'out'), []
+    sync, replace = module.sync_folder, Path.replace
+    monkeypatch.setattr(module, 'sync_folder', lambda path: (steps.append('sync'), sync(path)))
+    monkeypatch.setattr(Path, 'replace', lambda path, to: (steps.append(to.name), replace(path, to))[1])
+    write_new(folder)
+    first = steps.index(NAMES[0])
+    assert steps[first - 1 : first + 2] == ['sync', NAMES[0], 'sync']
+    assert steps[first + 2 :] == [*NAMES[1:], 'sync']
+
+
+def test_disk_04_a_file_that_came_before_the_first_stays(tmp_path):
+    folder = earlier(tmp_path / 'out')
+    complete = folder / COMPLETE
+    complete.mkdir()
+    (complete / '0.part').write_text('new')
+    (folder / NAMES[1]).write_text('new')
+    listed = {'files': [['0.part', NAMES[0]], ['1.part', NAMES[1]]], 'remove': ['scores.json']}
+    (complete / 'list.json').write_text(json.dumps(listed))
+    tidy(folder)
+    assert shown(folder) == {
+        NAMES[0]: 'new',
+        NAMES[1]: 'new',
+        NAMES[2]: 'old',
+        'notes.txt': 'of the user',
+    }
+
+
 def test_disk_04_a_failure_changes_nothing(tmp_path):
     folder = earlier(tmp_path / 'out')
     before = shown(folder)

@@ -1,6 +1,7 @@
 """What the README and the pages of docs/ show works as it stands, with fewer epochs."""
 
 import bz2
+import importlib.util
 import os
 import re
 import shlex
@@ -19,12 +20,14 @@ import tifffile
 from ptycho_engine.backends.base import FRAMEWORKS
 from ptycho_engine.commands import main
 from ptycho_engine.formats.archive import load_archive
+from ptycho_engine.formats.product import read_product
 from tests.conftest import small_scan
 from tests.upstream.test_imports_of_the_original import write_npz
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
 PAGES = (README, ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md')))
+CLUSTERS = ROOT / 'docs' / 'clusters.md'
 OWN = 'ptychopinn-ptychodus'
 
 
@@ -50,7 +53,9 @@ def inside(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if '```python' in page.read_text()], ids=str)
+@pytest.mark.parametrize(
+    'page', [page for page in PAGES if '```python' in page.read_text() and page != CLUSTERS], ids=str
+)
 def test_the_python_examples_run(page, inside):
     (code,) = blocks('python', page)
     names: dict[str, object] = {}
@@ -107,6 +112,7 @@ def test_the_shell_examples_run(inside):
         'IN32/product.h5',
         'small.json',
         'spiral/scan.npz',
+        'images/IN2/product.h5',
         'image_phase.tif',
         'IN.cxi',
         'ours/theirs.npz',
@@ -171,6 +177,50 @@ def test_the_batch_example_runs(inside):
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert (inside / 'OUT' / 'product.h5').is_file()
+
+
+def test_the_slurm_script_shares_the_list(inside):
+    """As each task of the array would run it, with what Slurm says to it."""
+    (script,) = blocks('bash', CLUSTERS)
+    (inside / 'array.sh').write_text(script)
+    assert main(quick(['simulate', '--output', 'IN2'])) == 0
+    first, last = re.findall(r'--array=(\d+)-(\d+)', script)[0]
+    assert first == '1'
+    tasks = range(1, int(last) + 1)
+    said = {'SLURM_CPUS_PER_TASK': '1', 'SLURM_ARRAY_TASK_COUNT': last}
+    said['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    for number in [*tasks, 2]:
+        done = subprocess.run(
+            ['bash', 'array.sh'],
+            env={**os.environ, **said, 'SLURM_ARRAY_TASK_ID': str(number)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        made = {path.name for path in (inside / 'images').iterdir()}
+        assert made == ({'IN'} if number == 1 else {'IN', 'IN2'})
+    assert '1 scan: 1 done before.' in done.stdout
+
+
+def test_the_function_that_globus_runs_gives_a_result(inside):
+    """In a script of its own, as on the page; the flow itself needs an account."""
+    pytest.importorskip('ptychodus')
+    if importlib.util.find_spec('ptychodus.model.globus') is None:
+        pytest.skip('this Ptychodus has no flow')
+    (code,) = blocks('python', CLUSTERS)
+    (inside / 'ready.py').write_text(code)
+    done = subprocess.run(
+        [sys.executable, 'ready.py'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    comments = read_product(inside / 'OUT' / 'product.h5').comments
+    assert 'with the learned prior' in comments
+    assert 'deviance' in comments
 
 
 def test_the_comparison_is_what_its_command_prints():

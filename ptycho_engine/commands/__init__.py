@@ -35,8 +35,6 @@ COMMANDS = {
     'make-fixture': 'write the first positions of a scan as a small fixed file for tests',
 }
 
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
 EXIT_CANCELLED = 130
 EXIT_BROKEN_PIPE = 141
 """What a shell says of other tools when the reader of their output goes away: 128 and the signal SIGPIPE."""
@@ -116,6 +114,7 @@ def _lost_output(error: OSError | None) -> int:
         return 0
     if isinstance(error, BrokenPipeError):
         return EXIT_BROKEN_PIPE
+    from .failures import EXIT_FAILURE
     from .paragraph import complain
 
     complain(f'ptychopinn: what is printed cannot be written: {error.strerror}.')
@@ -178,9 +177,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> int:
     """Run what was asked for, and say in one sentence what went wrong."""
-    from ..errors import Cancelled, EngineError, OutputError, is_out_of_memory
+    from ..errors import Cancelled
+    from .failures import failure_of
     from .interrupt import end_on_signals
-    from .options import in_flags
     from .paragraph import complain
 
     try:
@@ -189,35 +188,16 @@ def _run(options: argparse.Namespace) -> int:
     except Cancelled as error:
         complain(f'ptychopinn {options.command}: {error}')
         return EXIT_CANCELLED
-    except EngineError as error:
-        complain(f'ptychopinn {options.command}: {in_flags(str(error))}')
-        return EXIT_FAILURE if isinstance(error, OutputError) else EXIT_USAGE
     except KeyboardInterrupt as error:
         complain(f'ptychopinn {options.command}: {str(error) or "interrupted"}')
         return SIGNALLED + getattr(error, 'signum', EXIT_CANCELLED - SIGNALLED)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        complain(f'ptychopinn {options.command}: {_failure(error, options)}')
-        return EXIT_FAILURE
     except Exception as error:
-        # TensorFlow's has no base in common with the others.
-        if not is_out_of_memory(f'{type(error).__name__}: {error}'):
+        failure = failure_of(error, getattr(options, 'output', None))
+        if failure is None:
             raise
-        complain(
-            f'ptychopinn {options.command}: memory ran out; choose a smaller --batch-size or --filters-scale.'
-        )
-        return EXIT_FAILURE
+        sentence, code = failure
+        complain(f'ptychopinn {options.command}: {sentence}')
+        return code
     return code or 0
-
-
-def _failure(error: OSError, options: argparse.Namespace) -> str:
-    """Return what the machine refused; a full disk does not say itself which file it was."""
-    import errno
-
-    file = error.filename if error.filename is not None else getattr(options, 'output', None)
-    if not error.strerror or file is None:
-        return str(error)
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    what = ' cannot be written' if full or error.filename is None else ''
-    return f'{file}{what}: {error.strerror}.'

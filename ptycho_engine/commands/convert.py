@@ -36,7 +36,7 @@ from .evaluate import unique
 from .inputs import Opening, add_inputs, opening
 from .options import in_flags
 from .paragraph import complain, say
-from .reconstruct import with_product
+from .result_files import with_product
 from .scan_parts import scan_name
 
 FOLDER = 'folder'

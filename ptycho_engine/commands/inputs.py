@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -186,6 +186,15 @@ class Opening:
             patterns = [file_of(str(path))]
         named = [self.positions, None if self.probe == ESTIMATE else self.probe]
         return list(dict.fromkeys([*patterns, *(file_of(text) for text in named if text)]))
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the command line says of how scans are read, beside their files, in values that JSON knows."""
+        plain = asdict(Opening())
+        files = {'positions', 'verify', *(['probe'] if self.probe != ESTIMATE else [])}
+        return {
+            name: value for name, value in asdict(self).items() if name not in files and value != plain[name]
+        }
 
     def load(self, path: Path) -> Scan:
         """Load a scan.

@@ -63,7 +63,8 @@ from .interrupt import stop_on_interrupt
 from .live_display import Display
 from .options import CommandParser, add_settings, read_settings
 from .paragraph import say
-from .reconstruct import FILES, PRODUCT, run_reconstruction, with_product, write_results
+from .reconstruct import run_reconstruction
+from .result_files import FILES, PRODUCT, with_product, write_results
 from .scan_parts import read_probe
 
 logger = logging.getLogger('ptychopinn.live')

@@ -2,7 +2,7 @@
 
 INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5) or a CXI file; with --positions
 the patterns alone, in any file that Ptychodus reads. Writes into the output directory or, where several scans
-are given, into a folder of it for each
+are given, each reconstructed by itself, into a folder of it for each
   reconstruction.npz   object, illumination, uncertainty, positions, and how
                        they came about
   reconstruction.png   amplitude, phase, illumination and uncertainty
@@ -11,11 +11,14 @@ are given, into a folder of it for each
 with --formats also
   reconstruction_amplitude.tif, reconstruction_phase.tif, reconstruction.cxi
 and with --truth what `ptychopinn evaluate` writes: scores and a figure.
+Of several scans one that fails does not end the list; a table at the end says what became of each, and the
+exit code is 1 if any failed. --continue passes over those that are done; --shard 2/8 takes a share of the
+list, such as that of one task of a Slurm array.
 
 examples:
   ptychopinn reconstruct scan --output result
   ptychopinn reconstruct scan --model model --output out --truth scan/truth.h5
-  ptychopinn reconstruct a.npz b.npz --model model --output results
+  ptychopinn reconstruct a.npz b.npz --model model --output results --continue
   ptychopinn reconstruct frames_0001.tif --positions stage.csv \\
     --energy-eV 8800 --distance-m 2 --pixel-size-m 55e-6 --output result
 """
@@ -23,11 +26,10 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,41 +38,39 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import InferenceConfig, PyTorchExecutionConfig
-from ..errors import ConfigError
+from ..errors import Cancelled, ConfigError
 from ..formats.archive import ModelArchive, find_archive
-from ..formats.cxi import write_cxi
-from ..formats.npz import write_arrays
 from ..formats.packaged import NO_MODEL, load_model, model_record
-from ..formats.product import write_product
-from ..formats.provenance import file_record, made_by, patterns_sha256, with_provenance
-from ..formats.tiff import write_tiff
+from ..formats.provenance import file_record, made_by
 from ..io.folder_lock import sole_writer
 from ..io.preflight import require_room, require_writable
-from ..io.staging import staged
-from ..patterns.stack import Patterns
 from ..reconstruction.evaluate import ObjectFile, object_on_grid, on_common_grid, read_object
-from ..reconstruction.picture import object_figure, save_figure
 from ..reconstruction.reconstruct import reconstruct, require_fit
 from ..reconstruction.result import Reconstructed, Reconstruction
-from ..scan.product_exchange import ExportMeta, product_metadata, product_of_rawdata
+from ..scan.results import account_of_result
 from ..scan.scan import Scan, is_ptychodus_directory
-from ..scan.written import PROGRAM
-from ..scoring.scores import require_comparable, scan_box
-from .evaluate import TABLES, report_scores, unique
+from ..scoring.scores import require_comparable
+from .evaluate import report_scores, unique
+from .failures import EXIT_FAILURE, failure_of
 from .inputs import Opening, add_inputs, opening
 from .interrupt import stop_on_interrupt
+from .many_scans import BEFORE, FAILED, WRITTEN, Outcome, Shard, holds_result, outcome_lines
 from .options import CommandParser, add_settings, read_settings
-from .paragraph import say
+from .paragraph import complain, say
+from .result_files import (
+    FILES,
+    MORE_FILES,
+    PRODUCT,
+    patterns_record,
+    result_bytes,
+    result_names,
+    with_product,
+    write_results,
+)
+from .scan_parts import scan_name
 
-PRODUCT = 'product.h5'
-CALIBRATED = ('intensity', 'background', 'bad_pixels')
-"""What else belongs to an object where calibration found it."""
-MORE_FILES = {
-    'tiff': ('reconstruction_amplitude.tif', 'reconstruction_phase.tif'),
-    'cxi': ('reconstruction.cxi',),
-}
-"""What ``--formats`` adds."""
-FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
+logger = logging.getLogger('ptychopinn.commands')
+
 COMMAND = 'ptychopinn reconstruct'
 
 
@@ -106,110 +106,165 @@ def add_arguments(parser: CommandParser) -> None:
         metavar='FORMAT',
         help=f'write the result in these formats too: {", ".join(MORE_FILES)}',
     )
+    parser.add_argument(
+        '--shard',
+        type=Shard.parse,
+        metavar='I/N',
+        help='of N shares of the scans reconstruct the I-th alone, I from 1 to N; folders have the names '
+        'that they have without it',
+    )
+    parser.add_argument(
+        '--continue',
+        action='store_true',
+        dest='go_on',
+        help='pass over scans whose result is there already: of the same files by their SHA-256, by the same '
+        'model and settings; another result in its place is an error, and is left as it is',
+    )
     add_inputs(parser)
     add_settings(parser, 'reconstruct')
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Reconstruct and write the results, scan by scan."""
-    settings = read_settings(options)
-    config, execution = settings.inference(), settings.execution
-    if options.truth is not None and len(options.inputs) > 1:
-        raise ConfigError(
-            f'--truth is the object of one scan, but {len(options.inputs)} scans were given; compare each '
-            'result with its own by ptychopinn evaluate.'
+    work = _Work.of(options)
+    inputs: list[Path] = options.inputs
+    if len(inputs) == 1:
+        directories = [options.output]
+    else:
+        directories = [options.output / name for name in unique([scan_name(path) for path in inputs])]
+    places = list(zip(inputs, directories, strict=True))
+    if options.shard is not None:
+        places = options.shard.share(places)
+        if not places:
+            say(f'Of {len(inputs)} scans none is in share {options.shard.number} of {options.shard.of}.')
+    if len(inputs) == 1:
+        for path, directory in places:
+            work.reconstruct(path, directory)
+        return 0
+    outcomes = []
+    for number, (path, directory) in enumerate(places, 1):
+        logger.info('Scan %d of %d: %s', number, len(places), path)
+        outcomes.append(work.attempt(path, directory))
+    if outcomes:
+        say(*outcome_lines(outcomes))
+    return EXIT_FAILURE if any(outcome.became == FAILED for outcome in outcomes) else 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for each scan of a run."""
+
+    options: argparse.Namespace
+    opened: Opening
+    archive: ModelArchive
+    config: InferenceConfig
+    execution: PyTorchExecutionConfig
+    truth: ObjectFile | None
+    begin: ObjectFile | None
+    read: tuple[Path, ...]
+    """Files that are read, and must not be replaced."""
+    record: Mapping[str, Any]
+    """Of model and first object, for the record of each result."""
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> _Work:
+        """Read what the command line names beside the scans."""
+        settings = read_settings(options)
+        inputs: list[Path] = options.inputs
+        if options.truth is not None and len(inputs) > 1:
+            raise ConfigError(
+                f'--truth is the object of one scan, but {len(inputs)} scans were given; compare each '
+                'result with its own by ptychopinn evaluate.'
+            )
+        if options.truth is not None and options.go_on:
+            raise ConfigError(
+                '--truth scores the result that is made, and --continue may leave one as it is; score it by '
+                'ptychopinn evaluate.'
+            )
+        archive = load_model(options.model)
+        truth = None if options.truth is None else read_object(options.truth, truth=True)
+        opened = opening(options)
+        opened.require_one(inputs)
+        begin = options.start_from_object
+        trained = options.model is not None and str(options.model) != NO_MODEL
+        read = [file for path in inputs for file in opened.files(path)]
+        read += [find_archive(options.model)] if trained else []
+        read += [file for file in (options.truth, begin) if file is not None]
+        record: dict[str, Any] = {'model': model_record(options.model)}
+        if begin is not None:
+            record['start_from'] = file_record(begin)
+        if opened.said:
+            record['reading'] = opened.said
+        return cls(
+            *(options, opened, archive, settings.inference(), settings.execution, truth),
+            *(None if begin is None else read_object(begin), tuple(read), record),
         )
-    archive = load_model(options.model)
-    truth = None if options.truth is None else read_object(options.truth, truth=True)
-    opened = opening(options)
-    opened.require_one(options.inputs)
-    trained = options.model is not None and str(options.model) != NO_MODEL
-    read = [file for path in options.inputs for file in opened.files(path)]
-    read += [find_archive(options.model)] if trained else []
-    read += [file for file in (options.truth, options.start_from_object) if file is not None]
-    begin = None if options.start_from_object is None else read_object(options.start_from_object)
-    directories = _directories(options.inputs, options.output, archive, read, opened)
-    with ExitStack() as held:
-        for directory in directories:
-            held.enter_context(sole_writer(directory, COMMAND))
-        model = model_record(options.model)
-        for path, directory in zip(options.inputs, directories, strict=True):
+
+    def attempt(self, path: Path, directory: Path) -> Outcome:
+        """Reconstruct one of several scans; say what went wrong, for that does not end the list."""
+        try:
+            return self.reconstruct(path, directory)
+        except (Cancelled, BrokenPipeError):
+            raise
+        except Exception as error:
+            failure = failure_of(error, directory)
+            if failure is None:
+                raise
+            complain(f'ptychopinn reconstruct: {failure[0]}')
+        return Outcome(directory.name, FAILED)
+
+    def reconstruct(self, path: Path, directory: Path) -> Outcome:
+        """Reconstruct a scan and write its results, unless they are there and were not to be made again."""
+        options, opened = self.options, self.opened
+        if is_ptychodus_directory(directory):
+            raise ConfigError(
+                f'{directory} holds a scan, whose product.h5 would be lost; give another --output.'
+            )
+        require_writable(directory, FILES, inputs=self.read)
+        with sole_writer(directory, COMMAND):
+            if options.go_on and self._is_done(path, directory):
+                say(f'{directory} holds the result of {path} already.')
+                return Outcome(directory.name, BEFORE, account_of_result(directory / FILES[0]))
             started = datetime.now(UTC)
-            scan = _load(path, archive, opened)
-            if truth is not None:
-                _require_comparable(truth, scan)
-            require_room(directory, _result_bytes(scan), 'the results')
+            scan = self._load(path)
+            require_room(directory, result_bytes(scan), 'the results')
             assert scan.product is not None
-            first = None if begin is None else object_on_grid(begin, scan.product.grid)
-            result = run_reconstruction(scan, archive, config, execution, first)
+            first = None if self.begin is None else object_on_grid(self.begin, scan.product.grid)
+            result = run_reconstruction(scan, self.archive, self.config, self.execution, first)
             record = made_by(
                 options.words,
-                (config, execution),
-                model=model,
+                (self.config, self.execution),
                 data=map(file_record, opened.files(path)),
                 started=started,
-                **_patterns_record(scan, foreign=opened.is_foreign(path)),
+                **self.record,
+                **patterns_record(scan, foreign=opened.is_foreign(path)),
             )
             written = write_results(directory, scan, result, record, options.formats)
             if options.quiet or not sys.stdout.isatty():
                 # On a terminal the log has just said it.
                 say(*result.comments.splitlines())
             say(f'Wrote {", ".join(written)} to {directory}.')
-            if truth is not None:
-                report_scores([read_object(directory / FILES[0])], truth, scan, directory)
+            if self.truth is not None:
+                report_scores([read_object(directory / FILES[0])], self.truth, scan, directory)
+        return Outcome(directory.name, WRITTEN, result.results)
 
+    def _is_done(self, path: Path, directory: Path) -> bool:
+        names = result_names(self.options.formats)
+        files = (PRODUCT, *(name for name in names if name != PRODUCT))
+        if not any((directory / name).exists() for name in files):
+            return False
+        settings = {type(config).__name__: asdict(config) for config in (self.config, self.execution)}
+        data = [file_record(file) for file in self.opened.files(path)]
+        return holds_result(directory, files, {**self.record, 'settings': settings, 'data': data})
 
-def _directories(
-    inputs: Sequence[Path], output: Path, archive: ModelArchive, read: Sequence[Path], opened: Opening
-) -> list[Path]:
-    """Return where the results of each scan go.
-
-    Several scans are all looked at before the first is reconstructed; none is kept, for there may be many.
-    """
-    if len(inputs) == 1:
-        directories = [output]
-    else:
-        directories = [
-            output / name for name in unique([_name(_load(path, archive, opened)) for path in inputs])
-        ]
-    for directory in directories:
-        if is_ptychodus_directory(directory):
-            raise ConfigError(
-                f'{directory} holds a scan, whose product.h5 would be lost; give another --output.'
-            )
-        require_writable(directory, FILES, inputs=read)
-    return directories
-
-
-def _result_bytes(scan: Scan) -> int:
-    """Return about how much the arrays and the product of a result take."""
-    assert scan.product is not None
-    height, width = scan.grid.shape
-    # As complex in both files, with two maps in the one and one in the other.
-    pixels = height * width * (2 * 8 + 3 * 4)
-    extras = len(scan.product.extras.image) + sum(size for _, size in scan.product.extras.large)
-    return pixels + 2 * scan.product.probe.nbytes + 2 * scan.product.position_x_m.nbytes + extras
-
-
-def _load(path: Path, archive: ModelArchive, opened: Opening) -> Scan:
-    """Load a scan that the model is for, with the product that it came with or one made of it."""
-    scan = opened.load(path)
-    require_fit(archive, scan)
-    return with_product(scan)
-
-
-def with_product(scan: Scan) -> Scan:
-    """Return a scan with the product that it came with, or one made of it."""
-    if scan.product is not None:
+    def _load(self, path: Path) -> Scan:
+        """Load a scan that the model is for, with the product that it came with or one made of it."""
+        scan = self.opened.load(path)
+        require_fit(self.archive, scan)
+        scan = with_product(scan)
+        if self.truth is not None:
+            _require_comparable(self.truth, scan)
         return scan
-    return replace(scan, product=product_of_rawdata(scan.raw, ExportMeta(name=_name(scan))))
-
-
-def _name(scan: Scan) -> str:
-    """Return the name of the file or directory that holds a scan."""
-    path = scan.raw.path
-    assert path is not None
-    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _require_comparable(truth: ObjectFile, scan: Scan) -> None:
@@ -243,73 +298,3 @@ def run_reconstruction(
             if isinstance(event, Reconstructed):
                 return event.reconstruction
     raise AssertionError('a reconstruction ends with its result')
-
-
-def _patterns_record(scan: Scan, *, foreign: bool) -> dict[str, Any]:
-    """Return which patterns a result is of, unless that takes another pass over a file that says it itself.
-
-    Of files of others it may depend on the reader what they hold.
-    """
-    if isinstance(scan.raw.diffraction, Patterns) and not foreign:
-        return {}
-    return {'patterns': {'name': scan.raw.source, 'sha256': patterns_sha256(scan.raw.diffraction)}}
-
-
-def write_results(
-    directory: Path,
-    scan: Scan,
-    result: Reconstruction,
-    record: dict[str, Any],
-    formats: Sequence[str] = (),
-) -> tuple[str, ...]:
-    """Write arrays, picture and product together, in place of those of an earlier run and its scores.
-
-    `record` says how they came about (:func:`~..formats.provenance.made_by`), `formats` are names of
-    :data:`MORE_FILES`. Returns the names of the files.
-    """
-    assert scan.product is not None
-    grid = result.grid
-    x, y = scan.raw.xcoords - grid.origin_x, scan.raw.ycoords - grid.origin_y
-    if result.position_shift is not None:
-        dy, dx = result.position_shift.T
-        x, y = x + dx, y + dy
-    found = {name: getattr(result, name) for name in CALIBRATED}
-    more = tuple(name for chosen in formats for name in MORE_FILES[chosen])
-    others = (name for names in MORE_FILES.values() for name in names)
-    written = result.to_product(scan.product)
-    written = replace(written, extras=with_provenance(written.extras, record))
-    results = {**product_metadata(scan.product), **result.results, 'provenance': record}
-    with staged(directory, remove=(*TABLES, *others, f'{directory.resolve().name}.png')) as staging:
-        # The product comes first, for it is what others may be looking at.
-        product, arrays, picture = (staging.path(name) for name in (PRODUCT, *FILES[:2]))
-        write_arrays(
-            arrays,
-            {
-                'objectGuess': result.object_array,
-                'weight': result.weight,
-                'uncertainty': result.uncertainty,
-                'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
-                'xcoords': x,
-                'ycoords': y,
-                **{name: values for name, values in found.items() if values is not None},
-                '_metadata': np.array(json.dumps(results)),
-            },
-        )
-        save_figure(object_figure(result, scan_box(x, y, grid.shape)), picture)
-        write_product(product, written)
-        pixel = written.object_pixel_height_m, written.object_pixel_width_m
-        if 'tiff' in formats:
-            amplitude, phase = (staging.path(name) for name in MORE_FILES['tiff'])
-            write_tiff(
-                *(amplitude, phase, result.object_array, pixel),
-                name=written.name,
-                comments=result.comments,
-                provenance=record,
-            )
-        if 'cxi' in formats:
-            write_cxi(
-                staging.path(*MORE_FILES['cxi']),
-                written,
-                program={**PROGRAM, 'provenance': json.dumps(record)},
-            )
-    return (*FILES, *more)

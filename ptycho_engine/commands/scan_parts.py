@@ -71,6 +71,8 @@ def file_of(text: str) -> Path:
 def scan_name(path: Path) -> str:
     """Return the name of a scan: that of its folder, or of its file without the ending."""
     file = file_of(str(path))
+    if file.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(file.parent):
+        file = file.parent
     return file.resolve().name if file.is_dir() else file.stem
 
 

@@ -46,7 +46,7 @@ def require_writable(folder: Path, names: Iterable[str] = (), *, inputs: Sequenc
         raise _refusal(folder, absolute, error) from error
     for name in names:
         _require_name_free(folder / name)
-        for path in inputs:
+        for path in inputs if _is_there(folder / name) else ():
             _require_other_file(folder / name, path)
 
 

@@ -68,38 +68,29 @@ def test_bad_scans(command, npz, arrays, model, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_a_bad_scan_among_several(npz, arrays, directory, model, tmp_path, capsys):
-    """What can be seen without a run is told before the first; else what was done before stays."""
-    good, lacking = directory / 'scan.npz', npz('lacking', probeGuess=None)
-    out = tmp_path / 'out'
-    words = ['--model', model, '--output', out, '--quiet']
-    code, error = said(['reconstruct', good, lacking, *words], capsys)
+def test_a_truth_is_of_one_scan(directory, model, tmp_path, capsys):
+    good, out = directory / 'scan.npz', tmp_path / 'out'
+    words = ['reconstruct', good, '--model', model, '--output', out, '--truth', directory / 'truth.h5']
+    code, error = said([*words, good], capsys)
     assert (code, len(error.splitlines())) == (MISTAKE, 1)
-    assert "lacks 'probeGuess'" in error
-    words += ['--refine-iterations', '0']
-    code, error = said(['reconstruct', good, good, *words, '--truth', directory / 'truth.h5'], capsys)
-    assert code == MISTAKE
     assert '--truth is the object of one scan, but 2 scans were given' in error
-    assert not out.exists()
-    dark = npz('dark', diffraction=arrays['diffraction'] * 0)
-    code, error = said(['reconstruct', good, dark, good, *words], capsys)
+    code, error = said([*words, '--continue'], capsys)
     assert (code, len(error.splitlines())) == (MISTAKE, 1)
-    assert 'dark.npz' in error
-    assert [path.name for path in out.iterdir()] == ['scan-1']
-    assert (out / 'scan-1' / 'product.h5').is_file()
+    assert '--truth scores the result that is made, and --continue may leave one' in error
+    assert not out.exists()
 
 
 def test_results_do_not_go_where_a_scan_is(directory, model, tmp_path, capsys):
     scan = shutil.copytree(directory, tmp_path / 'a')
     other = shutil.copytree(directory, tmp_path / 'b')
     before = (scan / 'product.h5').read_bytes()
-    for words in (
-        ['reconstruct', scan / 'scan.npz', '--output', scan],
-        ['reconstruct', scan, other, '--output', tmp_path],
-    ):
-        code, error = said([*words, '--model', model, '--quiet'], capsys)
-        assert (code, len(error.splitlines())) == (MISTAKE, 1)
-        assert f'{scan} holds a scan, whose product.h5 would be lost' in error
+    words = ['--model', model, '--quiet']
+    code, error = said(['reconstruct', scan / 'scan.npz', '--output', scan, *words], capsys)
+    assert (code, len(error.splitlines())) == (MISTAKE, 1)
+    assert f'{scan} holds a scan, whose product.h5 would be lost' in error
+    code, error = said(['reconstruct', scan, other, '--output', tmp_path, *words], capsys)
+    assert (code, len(error.splitlines())) == (1, 2)
+    assert all(f'{each} holds a scan, whose product.h5 would be lost' in error for each in (scan, other))
     assert (scan / 'product.h5').read_bytes() == before
 
 

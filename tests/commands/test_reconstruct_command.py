@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_engine.commands import main
+from ptycho_engine.commands import main, result_files
 from ptycho_engine.commands import reconstruct as reconstruct_command
 from ptycho_engine.formats.product import read_product
 from ptycho_engine.formats.product_validation import find_violations
@@ -90,13 +90,19 @@ def test_result_02_several_scans_have_a_folder_each(directory, model, tmp_path, 
     assert len(loaded) == 1
     assert {path.name for path in out.iterdir()} == {'scan-1', directory.name, 'Scan-2'}
     sizes = {'scan-1': 49, directory.name: 49, 'Scan-2': 20}
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('Wrote')]
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.startswith('Wrote')]
     assert len(lines) == 3
     for (name, size), line in zip(sizes.items(), lines, strict=True):
         assert {path.name for path in (out / name).iterdir()} == FILES
         assert len(read_product(out / name / 'product.h5').position_x_m) == size
         assert find_violations(out / name / 'product.h5').violations == ()
         assert line.endswith(f'{out / name}.')
+    table = [line.split() for line in printed[-4:-1]]
+    assert [(cells[0], int(cells[1]), cells[-1]) for cells in table] == [
+        (name[:38], size, 'written') for name, size in sizes.items()
+    ]
+    assert printed[-1] == '3 scans: 3 written.'
 
 
 def test_result_04_a_folder_holds_the_results_of_one_run(directory, model, tmp_path, monkeypatch):
@@ -111,7 +117,7 @@ def test_result_04_a_folder_holds_the_results_of_one_run(directory, model, tmp_p
         raise OSError(28, 'No space left on device')
 
     with monkeypatch.context() as patch:
-        patch.setattr(reconstruct_command, 'write_product', full)
+        patch.setattr(result_files, 'write_product', full)
         assert (
             main(['reconstruct', str(directory), '--model', str(model), '--output', str(out), '--quiet']) == 1
         )

@@ -14,8 +14,8 @@ import pytest
 import ptycho_engine
 from ptycho_engine import MemmapDatasetBridge
 from ptycho_engine.commands import main
-from ptycho_engine.commands import reconstruct as reconstruct_command
 from ptycho_engine.commands.evaluate import unique
+from ptycho_engine.commands.result_files import patterns_record
 from ptycho_engine.commands.table import scores_table
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.formats.archive import load_archive
@@ -297,10 +297,10 @@ def test_result_11_a_result_says_how_it_came_about(directory, model, result, tmp
 def test_result_11_patterns_in_our_own_files_are_not_read_once_more(directory, monkeypatch):
     scan = Scan.from_raw(MemmapDatasetBridge(directory / 'scan.npz').raw_data)
     expected = patterns_sha256(scan.raw.diffraction)
-    record = reconstruct_command._patterns_record(scan, foreign=True)
+    record = patterns_record(scan, foreign=True)
     assert record['patterns']['sha256'] == expected
     monkeypatch.setattr(type(scan.raw.diffraction), '__getitem__', None)
-    assert reconstruct_command._patterns_record(scan, foreign=False) == {}
+    assert patterns_record(scan, foreign=False) == {}
 
 
 def test_result_12_a_product_of_another_program_says_what_it_has(directory, capsys):

@@ -70,11 +70,11 @@ def test_bad_scans(command, npz, arrays, model, tmp_path, capsys):
 
 def test_a_truth_is_of_one_scan(directory, model, tmp_path, capsys):
     good, out = directory / 'scan.npz', tmp_path / 'out'
-    words = ['reconstruct', good, '--model', model, '--output', out, '--truth', directory / 'truth.h5']
-    code, error = said([*words, good], capsys)
+    words = [good, '--model', model, '--output', out, '--truth', directory / 'truth.h5']
+    code, error = said(['reconstruct', good, *words], capsys)
     assert (code, len(error.splitlines())) == (MISTAKE, 1)
     assert '--truth is the object of one scan, but 2 scans were given' in error
-    code, error = said([*words, '--continue'], capsys)
+    code, error = said(['reconstruct', *words, '--continue'], capsys)
     assert (code, len(error.splitlines())) == (MISTAKE, 1)
     assert '--truth scores the result that is made, and --continue may leave one' in error
     assert not out.exists()

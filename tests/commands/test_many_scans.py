@@ -114,9 +114,11 @@ def test_many_03_what_is_done_is_passed_over(scans, tmp_path, capsys):
 
 
 def test_many_03_of_one_scan_too(scans, tmp_path, capsys):
+    """Under another name as well."""
     assert reconstruct(scans[0], '--output', tmp_path / 'out') == 0
     before = (tmp_path / 'out' / 'product.h5').read_bytes()
-    assert reconstruct(scans[0], '--output', tmp_path / 'out', '--continue') == 0
+    renamed = scans[0].rename(tmp_path / 'renamed.npz')
+    assert reconstruct(renamed, '--output', tmp_path / 'out', '--continue') == 0
     assert 'already' in capsys.readouterr().out
     assert (tmp_path / 'out' / 'product.h5').read_bytes() == before
     assert reconstruct(scans[1], '--output', tmp_path / 'out', '--continue') == 2

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ..io.atomic import atomic_path
 from ..scoring.scores import align, fourier_ring_correlation
 
 if TYPE_CHECKING:
+    # Matplotlib is imported where something is drawn: it takes most of the time in which a command starts.
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from .result import Reconstruction
 
 __all__ = ['comparison_figure', 'object_figure', 'save_figure']
@@ -29,6 +30,8 @@ LOG_FROM = 10.0
 
 def save_figure(figure: Figure, path: Path | str) -> None:
     """Write a figure as PNG, atomically."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with atomic_path(Path(path)) as temporary:
         FigureCanvasAgg(figure)
         figure.savefig(temporary, format='png', dpi=100)
@@ -54,6 +57,8 @@ def comparison_figure(
         Records of a training; empty where there was none.
     title : str
     """
+    from matplotlib.figure import Figure
+
     aligned = align(truth, result, box)
     t, r = aligned.truth, aligned.result
     reference = t.mean() or 1
@@ -84,6 +89,8 @@ def comparison_figure(
 
 def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
     """Show amplitude, phase and uncertainty inside the scanned box, the illumination, and the quality."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(17, 4.8), layout='constrained')
     axes = figure.subplots(1, 4)
     figure.suptitle('\n'.join(textwrap.wrap(result.comments, 150)), fontsize=10, parse_math=False)

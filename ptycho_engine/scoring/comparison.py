@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal.windows import tukey
 
 from .scores import TAPER, align, fourier_ring_correlation, ring_numbers, score_aligned
 
@@ -76,6 +75,8 @@ def half_bit_line(shape: tuple[int, ...]) -> FloatArray:
     ``(0.2071 + 1.9102 / √n) / (1.2071 + 0.9102 / √n)`` for n independent pixels of a ring (M. van Heel and
     M. Schatz, J. Struct. Biol. 151, 250, 2005, equation 17). Of a tapered image these are fewer.
     """
+    from scipy.signal.windows import tukey
+
     height, width = shape
     tapered = float((np.outer(tukey(height, TAPER), tukey(width, TAPER)) ** 2).mean())
     root = np.sqrt(np.maximum(tapered * ring_numbers(shape), 1.0))

@@ -1,4 +1,7 @@
-"""Scores of an object against a known truth (conventions in ``specs/physics.md``, QUALITY-*)."""
+"""Scores of an object against a known truth (conventions in ``specs/physics.md``, QUALITY-*).
+
+What only scores need of SciPy and scikit-image is imported where it is used, for most runs score nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import fourier_shift
-from scipy.optimize import minimize
-from scipy.signal.windows import tukey
-from skimage.metrics import structural_similarity
-from skimage.registration import phase_cross_correlation
 
 from ..errors import DataValueError
 from ..scan.scan import Scan
@@ -118,6 +117,8 @@ def align(truth: ComplexImage, result: ComplexImage, box: tuple[slice, slice]) -
     DataValueError
         If the shapes differ or the region is too small to score.
     """
+    from scipy.optimize import minimize
+
     require_comparable(truth.shape, result.shape, box)
     rows, columns = box
     target = truth[box].astype(np.complex128)
@@ -169,6 +170,9 @@ def _ramp(shape: tuple[int, ...], slope: npt.NDArray[np.float64]) -> ComplexImag
 
 def _register(target: ComplexImage, image: ComplexImage) -> tuple[float, float]:
     """Find the shift that brings `image` onto `target`, insensitive to its overall phase."""
+    from scipy.signal.windows import tukey
+    from skimage.registration import phase_cross_correlation
+
     taper = np.outer(tukey(target.shape[0], 0.3), tukey(target.shape[1], 0.3))
     a, b = (target - target.mean()) * taper, (image - image.mean()) * taper
     if not np.any(np.abs(b) > 1e-9 * max(float(np.abs(image).max()), 1e-30)):
@@ -187,6 +191,8 @@ def fourier_ring_correlation(
     Returns ring frequencies (cycles per pixel) and correlations. Means are removed and edges tapered
     (van Heel & Schatz, J. Struct. Biol. 151, 250, 2005).
     """
+    from scipy.signal.windows import tukey
+
     height, width = a.shape
     taper = np.outer(tukey(height, TAPER), tukey(width, TAPER))
     fa = np.fft.fft2((a - a.mean()) * taper)
@@ -247,6 +253,8 @@ def score_aligned(aligned: Alignment) -> Scores:
 
 
 def _ssim(truth: npt.NDArray[Any], image: npt.NDArray[Any]) -> float:
+    from skimage.metrics import structural_similarity
+
     data_range = float(np.ptp(truth)) or 1.0
     return float(structural_similarity(truth, image, data_range=data_range))
 

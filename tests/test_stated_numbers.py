@@ -91,6 +91,7 @@ STATED = [
     ('RATE-03', 'E/20 where that is 0', 'training.schedule', 'WARMUP_FRACTION', 0.05),
     ('CAL-02', 'More than 1.3 times', 'whole_scan.calibrate', 'FAR', 1.3),
     ('CAL-02', 'more than 4 times', 'whole_scan.calibrate', 'PLAINLY', 4),
+    ('CAL-02', '8 and more', 'whole_scan.calibrate', 'MANY_SUBSETS', 8),
     ('CAL-04', 'the 64 patterns nearest', 'whole_scan.coarse_search', 'SAMPLE', 64),
     ('CAL-04', '0.8 of before', 'whole_scan.coarse_search', 'OF_THE_SCAN', 0.8),
     ('CAL-07', 'more than a standard error', 'whole_scan.calibrate', 'LIKELY', 1),
@@ -114,6 +115,10 @@ STATED = [
     ('DOUBT-03', 'held-out ones above 2', 'reconstruction.report', 'FAR_HELD_OUT', 2),
     ('DOUBT-03', 'the former above 3 alone', 'reconstruction.report', 'FAR_ALONE', 3),
     ('DOUBT-03', '2 % of the counts', 'reconstruction.report', 'UNEXPLAINED', 0.02),
+    ('DOUBT-04', 'above 2e-4 of the mean', 'whole_scan.remaining', 'OF_THE_COUNTS', 2e-4),
+    ('DOUBT-04', 'has twice the power', 'whole_scan.remaining', 'PULLED_FOR_SURE', 2),
+    ('DOCTOR-06', 'up to 169 patterns', 'diagnostics.trials', 'PULLING_PATTERNS', 169),
+    ('DOCTOR-06', '36 at least', 'diagnostics.trials', 'LEAST_PULLING', 36),
     ('OPT-02', 'max(‖w‖, 1e-3)', 'backends.base', 'AGC_SMALLEST_NORM', 1e-3),
 ]
 

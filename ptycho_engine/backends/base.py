@@ -106,7 +106,22 @@ class StepResult:
     """Poisson deviance per good pixel."""
 
 
-class Backend(Protocol):
+class PhysicsBackend(Protocol):
+    """What computes the likelihood of scans."""
+
+    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
+        """Put the patterns of a scan on the device.
+
+        The result agrees with :class:`~..physics.scan_likelihood.NumpyScanPhysics` to 1e-4 relative: it cuts
+        patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes
+        as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in
+        float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,
+        ``.clip(min=array)`` and in-place addition to slices, which is all that :mod:`~..physics.descent`
+        uses.
+        """
+
+
+class Backend(PhysicsBackend, Protocol):
     """A framework that runs a network plan with the engine's physics."""
 
     name: str
@@ -145,17 +160,6 @@ class Backend(Protocol):
         -------
         (H, W) complex
             To be subtracted.
-        """
-
-    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
-        """Put the patterns of a scan on the device.
-
-        The result agrees with :class:`~..physics.scan_likelihood.NumpyScanPhysics` to 1e-4 relative: it cuts
-        patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes
-        as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in
-        float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,
-        ``.clip(min=array)`` and in-place addition to slices, which is all that :mod:`~..physics.descent`
-        uses.
         """
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:

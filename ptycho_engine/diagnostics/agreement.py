@@ -27,6 +27,9 @@ def agreement_findings(diagnosis: Diagnosis | None) -> Iterator[Finding]:
     for cause in diagnosis.causes:
         grade = Grade.WRONG if cause.clear else Grade.CAUTION
         yield Finding(grade, TOPIC, _of_cause(cause), values)
+    if diagnosis.suspected:
+        yield Finding(Grade.CAUTION, TOPIC, _of_forces(diagnosis), values)
+        return
     if diagnosis.causes and diagnosis.solved:
         return
     if not diagnosis.causes and diagnosis.near:
@@ -56,6 +59,7 @@ def agreement_values(diagnosis: Diagnosis) -> dict[str, Any]:
         'near_noise': diagnosis.near,
         'times_noise_then': _finite(diagnosis.explained),
         'near_noise_then': diagnosis.solved,
+        'suspected': list(diagnosis.suspected),
         'causes': [
             {
                 'cause': cause.key,
@@ -67,6 +71,14 @@ def agreement_values(diagnosis: Diagnosis) -> dict[str, Any]:
             for cause in diagnosis.causes
         ],
     }
+
+
+def _of_forces(diagnosis: Diagnosis) -> str:
+    return (
+        'pixels that were not used are predicted near photon noise, but what is left of the patterns is no '
+        f'noise: it pulls at {", ".join(diagnosis.suspected)}. Something of it is not as the file says, '
+        'and nothing that was tried explains it.'
+    )
 
 
 def _of_cause(cause: Cause) -> str:

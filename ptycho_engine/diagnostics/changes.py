@@ -71,7 +71,7 @@ def _of_axes(transposed: bool, rows: bool, columns: bool, array: Array) -> Array
 SHOWN_PIXELS = 3
 LARGEST_STEP = 3
 """Patterns or positions that may be too many at the beginning."""
-LEAST_ANGLE, LEAST_STRETCH = 0.3, 0.005
+LEAST_ANGLE, LEAST_STRETCH = 0.1, 0.002
 """Degrees, and part of a step, below which a map of the positions is not spoken of."""
 
 ORIENTATIONS = [
@@ -249,7 +249,7 @@ def affine_map(matrix: FloatArray) -> Change:
     if abs(scale - 1) > LEAST_STRETCH:
         parts.append(f'the steps of the scan are {1 / scale:.3f} times as long as they should be')
     if shear > 2 * LEAST_STRETCH or not parts:
-        parts.append(f'the scan axes are stretched or sheared by {100 * shear:.1f} %')
+        parts.append(f'the scan axes are stretched or sheared by {100 * shear:.2g} %')
     turned = abs(np.radians(angle)) > max(abs(scale - 1), shear)
     key = 'rotated axes' if turned else 'step scale' if abs(scale - 1) > shear / 2 else 'sheared axes'
     return _mapped_positions(matrix, key, ' and '.join(parts))

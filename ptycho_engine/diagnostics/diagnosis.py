@@ -31,6 +31,7 @@ from .changes import (
     rolled_patterns,
     with_offset,
 )
+from .forces import pulled
 from .pixels import suspects, tied_pixels
 from .trial_fit import Free, Judgement, TrialFit
 from .trials import (
@@ -117,6 +118,8 @@ class Diagnosis:
     """The ratio when all causes are undone."""
     solved: bool
     """Whether that is near noise."""
+    suspected: tuple[str, ...] = ()
+    """What forces tell to be wrong all the same, though nothing that was tried explains it (DOCTOR-06)."""
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -175,9 +178,26 @@ class _Search:
             self._reading, fit = found.reading, found.fit
             limit = self._trials.limit(fit)
         explained = fit.judge().ratio
-        if explained > limit and not np.isfinite(ratio):
+        solved = explained <= limit
+        if not solved and not np.isfinite(ratio):
             return None
-        return Diagnosis(ratio, near, tuple(causes), explained, explained <= limit)
+        suspected: tuple[str, ...] = ()
+        if solved and not causes:
+            # What undoes a cause is found roughly, and forces would tell of that.
+            causes, suspected = self._by_forces(fit.judge())
+        return Diagnosis(ratio, near, tuple(causes), explained, solved, suspected)
+
+    def _by_forces(self, judged: Judgement) -> tuple[list[Cause], tuple[str, ...]]:
+        """Return the causes that forces on the experiment lead to, and what else they pull at (DOCTOR-06)."""
+        found = pulled(self._trials.part(self._reading, self._trials.pulling))
+        causes = []
+        for correction in found.corrections:
+            if correction.part == 'positions' and found.axes is not None:
+                causes.append(self._undone(affine_map(found.axes), judged).cause)
+                continue
+            sentence = f'not as the file says: {correction.phrase}'
+            causes.append(Cause(correction.part, sentence, CALIBRATED, None, found.before, found.after))
+        return causes, found.suspected
 
     def _next(self, fit: TrialFit, limit: float) -> _Found | None:
         """Return the next cause: the first that brings the scan near noise, else the best."""
@@ -199,7 +219,7 @@ class _Search:
     ) -> Sequence[Callable[[TrialFit, Judgement], Iterator[_Found]]]:
         """Return what is looked for, the simplest first."""
         if ratio <= limit:
-            return self._centres, self._pixels, self._intensities, self._background, self._affine
+            return self._centres, self._pixels
         mild = ratio < MILD
         return (
             self._centres,

@@ -13,6 +13,7 @@ from ..scan.centring import off_probe
 from ..scan.neighbours import nearest_distances
 from ..scan.raw_data import RawData
 from .changes import Change, changed
+from .forces import pulled
 from .trial_fit import Free, TrialFit
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
     'NEAR',
     'Reading',
     'Trials',
-    'far_from_noise',
+    'disagreement',
     'is_too_little',
     'median_step',
     'off_centre',
@@ -30,6 +31,8 @@ __all__ = [
 PATTERNS, SCREENED_PATTERNS, LEAST_PATTERNS = 49, 25, 16
 """Neighbouring patterns of the part that is fitted, of one that is fitted in a hurry, and the fewest of
 either."""
+PULLING_PATTERNS, LEAST_PULLING = 169, 36
+"""The same of the part whose forces are looked at (:mod:`.forces`): the wider it is, the more axes show."""
 FEWEST_PATTERNS = 9
 """Patterns of a scan below which nothing is tried."""
 WIDEST_STEP = 1.5
@@ -72,6 +75,8 @@ class Trials:
         self.patterns, self.screened = (
             int(np.clip(count * area, LEAST_PATTERNS, count)) for count in (PATTERNS, SCREENED_PATTERNS)
         )
+        self.pulling = int(np.clip(PULLING_PATTERNS * area, LEAST_PULLING, PULLING_PATTERNS))
+        """Patterns that are looked at for forces."""
 
     def whole(self, reading: Reading) -> RawData:
         """Return the scan with the changes that read no pattern."""
@@ -85,9 +90,12 @@ class Trials:
         DataValueError
             If these patterns are dark, or the probe sends no light to the valid pixels.
         """
-        part = compact_part(self.whole(reading), count or self.patterns)
-        part = changed(part, (change for change in reading.changes if not change.whole))
-        return TrialFit(part, reading.free).run(iterations)
+        return TrialFit(self.part(reading, count or self.patterns), reading.free).run(iterations)
+
+    def part(self, reading: Reading, count: int) -> RawData:
+        """Return so many neighbouring patterns with all changes, in memory."""
+        part = compact_part(self.whole(reading), count)
+        return changed(part, (change for change in reading.changes if not change.whole))
 
     def limit(self, fit: TrialFit) -> float:
         """Return up to which ratio a fit is near noise; where need be, a simulated scan of its kind tells."""
@@ -96,21 +104,32 @@ class Trials:
         return max(NEAR, SLACK * _simulated(fit).judge().ratio)
 
 
-def far_from_noise(raw: RawData) -> float | None:
-    """Return how many times the deviance of photon noise a quick reconstruction of a scan leaves.
+def disagreement(raw: RawData) -> str:
+    """Return what speaks against a scan after a quick reconstruction; empty for nothing (DOUBT-03).
 
-    None where it is near noise, or there is too little of the scan, or no counts, to tell (DOCTOR-01).
+    Empty too where there is too little of the scan, or no counts, to tell (DOCTOR-01, DOCTOR-06).
     """
     if not raw.counted or is_too_little(raw):
-        return None
-    trials = Trials(raw)
+        return ''
+    trials, given = Trials(raw), Reading()
     try:
-        fit = trials.fit(Reading())
+        fit = trials.fit(given)
+        ratio = fit.judge().ratio
+        if ratio > trials.limit(fit):
+            return (
+                f'a quick reconstruction is far from photon noise ({ratio:.3g} times its deviance), so that '
+                'patterns, probe and positions do not agree'
+            )
+        suspected = pulled(trials.part(given, trials.pulling), 'off').suspected
     except DataValueError:
         # The middle of the scan may be dark where the rest is not.
-        return None
-    ratio = fit.judge().ratio
-    return ratio if ratio > trials.limit(fit) else None
+        return ''
+    if not suspected:
+        return ''
+    return (
+        f'what a quick reconstruction leaves of the patterns pulls at {", ".join(suspected)}, where '
+        'something is not as the file says'
+    )
 
 
 def is_too_little(raw: RawData) -> bool:

@@ -218,7 +218,7 @@ def _run(
         held_out,
         far=refinement is not None and is_far(fit.deviance, held_out, fit.noise, fit.counts),
     )
-    _warn_if_far(prepared, quality)
+    _warn_of_doubt(prepared, quality)
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
@@ -301,8 +301,9 @@ def _solve(
         fit.noise,
         solution.deviance,
         far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
+        suspected='' if math.isnan(fit.noise) else ', '.join(solution.suspected),
     )
-    _warn_if_far(prepared, quality)
+    _warn_of_doubt(prepared, quality)
     seconds = time.perf_counter() - tic
     model = 'with the learned prior' if solution.strength else 'by physics alone'
     if learned and not solution.strength:
@@ -381,8 +382,8 @@ def _fitted(
     return fitted, fit
 
 
-def _warn_if_far(prepared: ScanModel, quality: QualityReport) -> None:
-    if quality.far:
+def _warn_of_doubt(prepared: ScanModel, quality: QualityReport) -> None:
+    if quality.doubt:
         logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)
 
 

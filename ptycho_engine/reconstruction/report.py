@@ -102,12 +102,20 @@ class QualityReport:
     """Poisson deviance per pixel of those that were not fitted; NaN where all were."""
     far: bool = False
     """Whether physics was to explain the patterns down to photon noise, and is far from it."""
+    suspected: str = ''
+    """What else the forces that are left at the image tell to be wrong (CAL-10); empty for nothing."""
 
     @property
     def doubt(self) -> str:
-        """A sentence on an image that is far from what the patterns say; empty where it is not."""
-        if not self.far:
+        """A sentence on an image that is not what the patterns say; empty where nothing speaks against it."""
+        if not self.far and not self.suspected:
             return ''
+        if not self.far:
+            return (
+                f'the image is near photon noise, but what it leaves of the patterns is none: it pulls at '
+                f'{self.suspected}, where something is not as the file says; ptychopinn doctor looks for the '
+                'cause'
+            )
         found = self.deviance if math.isnan(self.held_out) else max(self.held_out, self.deviance)
         return (
             f'the image is far above photon noise ({found:.3g} where {self.noise:.2g} is noise): patterns, '
@@ -124,7 +132,7 @@ class QualityReport:
             parts.append(f'median uncertainty {self.uncertainty:.2g}')
         if self.refinement:
             parts.append(self.refinement)
-        if self.far:
+        if self.doubt:
             parts.append(self.doubt)
         return '; '.join(parts) + '.'
 
@@ -162,6 +170,7 @@ def measure_quality(
     noise: float = math.nan,
     held_out: float = math.nan,
     far: bool = False,
+    suspected: str = '',
 ) -> QualityReport:
     """Gather the figures of a result.
 
@@ -183,6 +192,8 @@ def measure_quality(
         As in :class:`QualityReport`.
     far : bool
         :func:`is_far`.
+    suspected : str
+        As in :class:`QualityReport`.
     """
     inside = weight[box]
     known = uncertainty[box][np.isfinite(uncertainty[box])]
@@ -195,4 +206,5 @@ def measure_quality(
         noise=noise,
         held_out=held_out,
         far=far,
+        suspected=suspected,
     )

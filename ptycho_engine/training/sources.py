@@ -15,7 +15,7 @@ from ..backends.base import Batch
 from ..blocks import evenly_spread
 from ..config import TrainingConfig
 from ..diagnostics.doubts import light_is_scarce, warn_of_doubts
-from ..diagnostics.trials import far_from_noise
+from ..diagnostics.trials import disagreement
 from ..errors import DataValueError
 from ..formats.origin import ScanOrigin
 from ..scan.centring import warn_if_off_centre
@@ -154,7 +154,7 @@ class MeasuredScans:
         for prepared in self._prepared:
             warn_of_doubts(prepared)
             warn_if_off_centre(prepared.scan.raw)
-            _warn_if_far(prepared)
+            _warn_of_disagreement(prepared)
 
     @property
     def reference(self) -> ScanModel:
@@ -285,15 +285,10 @@ def with_pattern_size(config: TrainingConfig, size: int) -> TrainingConfig:
     return config if config.model.of_objects else replace(config, model=replace(config.model, N=size))
 
 
-def _warn_if_far(prepared: ScanModel) -> None:
-    """Log a warning where a quick reconstruction of a scan is far from photon noise (DOUBT-03)."""
+def _warn_of_disagreement(prepared: ScanModel) -> None:
+    """Log a warning where a quick reconstruction speaks against what the file of a scan says (DOUBT-03)."""
     if prepared.scale.unit != 1 or light_is_scarce(prepared.scale):
         return
-    ratio = far_from_noise(prepared.scan.raw)
-    if ratio is not None:
-        logger.warning(
-            '%s: a quick reconstruction is far from photon noise (%.3g times its deviance), so that '
-            'patterns, probe and positions do not agree; ptychopinn doctor looks for the cause.',
-            prepared.scan.raw.source,
-            ratio,
-        )
+    words = disagreement(prepared.scan.raw)
+    if words:
+        logger.warning('%s: %s; ptychopinn doctor looks for the cause.', prepared.scan.raw.source, words)

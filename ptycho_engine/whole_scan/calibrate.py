@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Backend
+from ..backends.base import PhysicsBackend
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.calibration import ExperimentRefinement
@@ -23,7 +23,7 @@ from ..physics.detector import unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
-from .corrections import phrases
+from .corrections import Correction, corrections
 from .course import Course, Sweeps
 from .held_out import fit_and_noise
 from .paired import paired_difference
@@ -49,8 +49,9 @@ LEAST_GAIN, BY_FAR = 0.02, 0.1
 """Of what the held-out deviance is above noise, that a part must take away, and that one of more freedom must
 take away beyond another."""
 
-PLAINLY = 4.0
-"""Deviance in units of photon noise from which on an image that has only begun is wrong already."""
+PLAINLY, MANY_SUBSETS = 4.0, 8
+"""Deviance in units of photon noise from which on an image that has only begun is wrong already, and the
+subsets that it must have begun with: fewer are few steps."""
 
 TRIAL = 4, 4, 4, 2, 1
 """Subsets of each sweep with a part beside the object, before parts are compared."""
@@ -112,13 +113,19 @@ class Calibrator:
         With the scan as its file describes it.
     """
 
-    def __init__(self, course: Course, backend: Backend, config: InferenceConfig, sweeps: Sweeps) -> None:
+    def __init__(
+        self, course: Course, backend: PhysicsBackend, config: InferenceConfig, sweeps: Sweeps
+    ) -> None:
         self.course = course
         """That of the corrected scan, once it is calibrated."""
-        self.phrases: tuple[str, ...] = ()
+        self.corrections: tuple[Correction, ...] = ()
         """One for each part that was corrected."""
+        self.suspected: tuple[str, ...] = ()
+        """What the forces that are left tell to be wrong (:attr:`~.remaining.Remaining.sure`), where nothing
+        was corrected."""
         self._backend, self._config, self._sweeps = backend, config, sweeps
         self._kept: list[str] = []
+        self._forces: Remaining | None = None
         self._unsearched = set(SEARCHED)
 
     def calibrate(self) -> Generator[Event, None, None]:
@@ -129,15 +136,29 @@ class Calibrator:
             yield from first.finish()
         if 'bad_pixels' in parts and (self._unexplained(first) > FAR or anyway):
             yield from self._leave_out_pixels()
-        if not self.course.finished and not self._unexplained(self.course) > PLAINLY:
+        plainly = self.course.subsets >= MANY_SUBSETS and self._unexplained(self.course) > PLAINLY
+        if not self.course.finished and not plainly:
             yield from self.course.finish(patiently=False)
         if parts:
             state = yield from self._by_rounds(self._state(self.course), parts)
+            # Trials that did not help have left theirs there.
+            self.course.physics.set_experiment(self.course.patterns)
             if self._kept:
                 yield from self._solve_again(state)
         if not self.course.finished:
+            self._forces = None
             yield from self.course.finish()
-        self._tell(first)
+        if not self._kept:
+            self.suspected = self._suspected()
+        self.corrections = tuple(corrections(first.prepared, self.course.prepared))
+
+    def _suspected(self) -> tuple[str, ...]:
+        """Return what is surely not as the file says, by the image as it is."""
+        if self._forces is None:
+            self._forces = remaining(self.course.patterns, self.course.physics, self.course.current)
+            if self._forces.sure:
+                self._forces = self._forces.beside(self._unexplained(self.course))
+        return self._forces.sure
 
     def _unexplained(self, of: _State | Course) -> float:
         """Return the deviance that an object leaves, in units of photon noise."""
@@ -178,7 +199,9 @@ class Calibrator:
         while True:
             unexplained = self._unexplained(state)
             state.physics.set_experiment(state.patterns)
-            forces = remaining(state.patterns, state.physics, state.current, unexplained)
+            forces = self._forces = remaining(state.patterns, state.physics, state.current).beside(
+                unexplained
+            )
             tells = forces.allows if unexplained > FAR else forces.speaks_of
             worth = [option for option in left if anyway or tells(option)]
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
@@ -360,12 +383,6 @@ class Calibrator:
             self.course = again
         else:
             self._kept.clear()
-
-    def _tell(self, first: Course) -> None:
-        """Put what was corrected into words."""
-        self.phrases = tuple(phrases(first.prepared, self.course.prepared))
-        for phrase in self.phrases:
-            logger.info('Calibrated: %s.', phrase)
 
 
 def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

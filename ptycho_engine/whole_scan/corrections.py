@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,54 +12,74 @@ from ..physics.probe_changes import shifted_on_detector
 from ..scan.centring import off_probe
 from .scan_model import ScanModel
 
-__all__ = ['phrases']
+__all__ = ['Correction', 'corrections', 'linear_map']
 
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
 
 
-def phrases(before: ScanModel, after: ScanModel) -> Iterator[str]:
-    """Yield a phrase for each part of an experiment that is another after calibration."""
+@dataclass(frozen=True)
+class Correction:
+    """A part of an experiment that is another after calibration."""
+
+    part: str
+    """Of ``CALIBRATED_PARTS``."""
+    phrase: str
+
+
+def corrections(before: ScanModel, after: ScanModel) -> Iterator[Correction]:
+    """Yield one for each part of an experiment that is another after calibration."""
     masked = int((before.good & ~after.good).sum())
     if masked:
-        yield f'{masked} bad pixel{"s" if masked > 1 else ""} of the detector left out'
+        plural = 's' if masked > 1 else ''
+        yield Correction('bad_pixels', f'{masked} bad pixel{plural} of the detector left out')
     if after.background is not None:
-        yield f'a background of {after.background.mean():.3g} counts per pixel'
+        yield Correction('background', f'a background of {after.background.mean():.3g} counts per pixel')
     if after.intensity is not None:
         least, most = after.intensity.min(), after.intensity.max()
-        yield f'beam intensities from {least:.2g} to {most:.2g} of their mean'
+        yield Correction('intensities', f'beam intensities from {least:.2g} to {most:.2g} of their mean')
     if not np.array_equal(before.scan.raw.probeGuess, after.scan.raw.probeGuess):
         yield from _of_the_probe(before.illumination.probe, after.illumination.probe)
     moved = np.stack(
         [after.scan.raw.ycoords - before.scan.raw.ycoords, after.scan.raw.xcoords - before.scan.raw.xcoords]
     )
     if moved.any():
-        yield _moves(np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords]), moved)
+        place = np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords])
+        yield Correction('positions', _moves(place, moved))
 
 
-def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[str]:
+def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[Correction]:
     """Put another probe (P, N, N) into words."""
     far_field = np.fft.fftshift((np.abs(np.fft.fft2(new)) ** 2).sum(axis=0))
     back, _ = off_probe(far_field, old)
     y, x = -back[0], -back[1]
     if y or x:
-        yield f'patterns off the middle of the detector by {y} px along y, {x} px along x (a tilted probe)'
+        off = f'patterns off the middle of the detector by {y} px along y, {x} px along x (a tilted probe)'
+        yield Correction('probe', off)
     if len(old) != len(new):
-        yield f'{len(new)} incoherent modes of the probe'
+        yield Correction('modes', f'{len(new)} incoherent modes of the probe')
     else:
         old = shifted_on_detector(old, (y, x))
         likeness = abs(np.vdot(old, new)) / (np.linalg.norm(old) * np.linalg.norm(new))
-        yield f'the probe (overlap with that of the file {likeness:.2f})'
+        yield Correction('probe', f'the probe (overlap with that of the file {likeness:.2f})')
+
+
+def linear_map(
+    place: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64] | None:
+    """Return the map (2, 2) of positions (2, n) [y, x] that moves (2, n) are of; None where they are not."""
+    place = place - place.mean(axis=1, keepdims=True)
+    matrix = moved @ np.linalg.pinv(place)
+    left, all_of_it = (np.sqrt((move**2).sum(axis=0).mean()) for move in (moved - matrix @ place, moved))
+    return None if left > AXES_SHARE * all_of_it else np.eye(2) + matrix
 
 
 def _moves(place: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]) -> str:
     """Put moves (2, n) of positions [y, x] into words: those of the axes, where they are most of them."""
     length = np.sqrt((moved**2).sum(axis=0).mean())
-    place = place - place.mean(axis=1, keepdims=True)
-    matrix = moved @ np.linalg.pinv(place)
-    if np.sqrt(((moved - matrix @ place) ** 2).sum(axis=0).mean()) > AXES_SHARE * length:
+    linear = linear_map(place, moved)
+    if linear is None:
         return f'positions by {length:.2g} px (root mean square)'
-    linear = np.eye(2) + matrix
     turned = np.rad2deg(np.arctan2(linear[0, 1] - linear[1, 0], np.trace(linear)))
     rows, columns = 100 * np.linalg.norm(linear, axis=0)
     axes = f'turned by {turned:.2g}°, steps {columns:.4g} % as long along x and {rows:.4g} % along y'

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Backend
+from ..backends.base import PhysicsBackend
 from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, SweepDone
@@ -107,7 +107,7 @@ class Course:
     def __init__(
         self,
         prepared: ScanModel,
-        backend: Backend,
+        backend: PhysicsBackend,
         config: InferenceConfig,
         sweeps: Sweeps,
         held_out: npt.NDArray[np.int64] | None = None,

@@ -8,7 +8,8 @@ what is left of each pattern pulls the same way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,19 @@ UNEVEN, PULLED, PULLED_BY_FAR, MOVED = 1.2, 1.1, 1.5, 2.0
 """Of :class:`Remaining`'s numbers, from which on they are no noise. Right scans reach 1.08 for the
 intensities, 1.21 for the probe where counts are few, and 1.2 for the positions."""
 
+PULLED_FOR_SURE, OF_THE_COUNTS = 2.0, 2e-4
+"""Force on a probe, and background relative to the mean counts of a pixel, that right scans of any dose stay
+below; from 1e7 photons in a pattern on no image is found down to their noise."""
+
+IN_WORDS = {
+    'background': 'a background',
+    'intensities': 'the intensity of the beam',
+    'axes': 'the axes of the scan',
+    'probe': 'the probe',
+    'single positions': 'single positions',
+}
+"""What :attr:`Remaining.sure` speaks of."""
+
 
 @dataclass(frozen=True)
 class Remaining:
@@ -55,7 +69,13 @@ class Remaining:
     probe: float = 1.0
     """Power of the mean force on the probe, in units of what its scatter over the patterns makes of it."""
     positions: float = 1.0
-    """Power of the force on a position, median of the patterns, in units of what noise makes its mean."""
+    """Power of the force on a position, median of the patterns, in units of what photon noise makes its
+    mean."""
+    counts: float = 0.0
+    """Mean of a pixel."""
+    unexplained: float = 1.0
+    """Deviance that the object leaves, in units of photon noise, by which what it does not follow is
+    measured; at least 1."""
 
     def speaks_of(self, option: str) -> bool:
         """Return whether it tells by itself that a part of the experiment is wrong."""
@@ -64,7 +84,7 @@ class Remaining:
             'intensities': self.intensities > UNEVEN,
             'axes': self.axes < CHANCE,
             'probe': self.probe > PULLED_BY_FAR,
-            'single positions': self.positions > MOVED,
+            'single positions': self.positions > MOVED * self.unexplained,
             'modes': self.probe > PULLED_BY_FAR,
         }[option]
 
@@ -72,17 +92,28 @@ class Remaining:
         """Return whether that part may be why an image is far from noise."""
         return self.probe > PULLED if option in ('probe', 'modes') else self.speaks_of(option)
 
+    @property
+    def sure(self) -> tuple[str, ...]:
+        """What is not as the file says, though nothing was tried to make sure of it.
 
-def remaining(
-    patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike, unexplained: float
-) -> Remaining:
-    """Return the forces that are left at an object (H, W) of the device.
+        Words for one fault or more: wrong axes, for one, pull at single positions and intensities too.
+        """
+        found = {
+            'background': self.background > max(BACKGROUND_COUNTS, OF_THE_COUNTS * self.counts),
+            'intensities': self.intensities > UNEVEN * math.sqrt(self.unexplained),
+            'axes': self.speaks_of('axes'),
+            'probe': self.probe > PULLED_FOR_SURE,
+            'single positions': self.speaks_of('single positions'),
+        }
+        return tuple(IN_WORDS[option] for option, wrong in found.items() if wrong)
 
-    Parameters
-    ----------
-    unexplained : float
-        Deviance that it leaves, in units of photon noise, by which what is told from noise is measured.
-    """
+    def beside(self, unexplained: float) -> Remaining:
+        """Return the same with what the object leaves of the deviance, in units of photon noise."""
+        return replace(self, unexplained=max(unexplained, 1.0))
+
+
+def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) -> Remaining:
+    """Return the forces that are left at an object (H, W) of the device, as if it left noise alone."""
     n = len(patterns)
     if n < LEAST_PATTERNS:
         return Remaining()
@@ -105,8 +136,8 @@ def remaining(
         axes=_chance(along.reshape(n, 4)),
         axes_force=along.sum(axis=0),
         probe=SETS * float((np.abs(mean) ** 2).sum()) / max(scatter, 1e-30),
-        positions=_moved(patterns, physics.to_host(obj), indices[:LOOKED_AT], forces[:LOOKED_AT])
-        / max(unexplained, 1.0),
+        positions=_moved(patterns, physics.to_host(obj), indices[:LOOKED_AT], forces[:LOOKED_AT]),
+        counts=float((np.abs(patterns.probe) ** 2).sum()) / patterns.size**2,
     )
 
 

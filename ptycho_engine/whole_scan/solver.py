@@ -59,6 +59,8 @@ class Solution:
     """(H, W) in units of the object's amplitude (SOLVE-07); NaN where nothing was scanned."""
     calibrated: tuple[str, ...]
     """A phrase for each part of the experiment that was corrected."""
+    suspected: tuple[str, ...]
+    """What is surely not as the file says where none was (:attr:`~.remaining.Remaining.sure`)."""
     strength: float
     """Of the learned prior; 0 where it took no part in what was kept."""
     sweeps: int
@@ -125,6 +127,8 @@ def solve(
     yield from course.begin()
     calibrator = Calibrator(course, backend, config, sweeps)
     yield from calibrator.calibrate()
+    for correction in calibrator.corrections:
+        logger.info('Calibrated: %s.', correction.phrase)
     course = calibrator.course
     strength, change = 0.0, None
     if learned:
@@ -132,14 +136,13 @@ def solve(
         strength = yield from prior.choose()
         change = prior.change if strength else None
     sweeps.planned = sweeps.done
-    solution = _solution(course, calibrator.phrases, strength, change, sweeps.done, time.perf_counter() - tic)
+    solution = _solution(calibrator, strength, change, sweeps.done, time.perf_counter() - tic)
     logger.info('%s. %.1f s.', solution.sentence.capitalize(), solution.seconds)
     return solution
 
 
-def _solution(
-    course: Course, phrases: tuple[str, ...], strength: float, change: Any, sweeps: int, seconds: float
-) -> Solution:
+def _solution(calibrator: Calibrator, strength: float, change: Any, sweeps: int, seconds: float) -> Solution:
+    course = calibrator.course
     image = course.on_grid(course.current).astype(np.complex64)
     weight = course.on_grid(course.weight).astype(np.float32)
     moved = None if change is None else course.on_grid(change)
@@ -149,7 +152,8 @@ def _solution(
         object_array=image,
         weight=weight,
         uncertainty=stated_uncertainty(parts, WITH_PRIOR if strength else PHYSICS_ALONE),
-        calibrated=phrases,
+        calibrated=tuple(correction.phrase for correction in calibrator.corrections),
+        suspected=calibrator.suspected,
         strength=strength,
         sweeps=sweeps,
         still=course.still,

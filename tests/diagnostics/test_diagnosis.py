@@ -1,4 +1,4 @@
-"""What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-05)."""
+"""What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-06)."""
 
 import json
 from collections.abc import Callable
@@ -20,6 +20,9 @@ from ptycho_engine.diagnostics.findings import Grade
 from ptycho_engine.diagnostics.pixels import suspects
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
+from ptycho_engine.whole_scan.calibrate import Calibrator
+from tests.whole_scan.test_calibrate import with_stretched_axes
+from tests.whole_scan.test_refine import dense_scan
 
 SIZE, POINTS, STEP = 32, 6, 3.5
 
@@ -146,6 +149,53 @@ def test_nothing_is_said_of_a_good_scan(photons):
     found = diagnose(scan(seed=5, photons=photons))
     assert found.near
     assert not found.causes
+
+
+@pytest.fixture(scope='module')
+def dense() -> RawData:
+    return replace(dense_scan(points=9).raw, objectGuess=None)
+
+
+def test_doctor_06_what_the_deviance_does_not_show_is_told_by_the_forces(dense, tmp_path, capsys):
+    """Steps that are 2 % too long: the object follows, and all but they are well."""
+    wrong = with_stretched_axes(dense)
+    found = diagnose(wrong)
+    assert found.near
+    (cause,) = found.causes
+    assert 'the steps of the scan are 1.0' in cause.sentence
+    assert not diagnose(changed(wrong, found.changes)).causes
+    wrong.to_file(tmp_path / 'wrong.npz')
+    dense.to_file(tmp_path / 'right.npz')
+    assert main(['doctor', '--data-only', str(tmp_path / 'wrong.npz')]) == 0
+    assert 'All is well' not in capsys.readouterr().out
+    assert main(['doctor', '--data-only', str(tmp_path / 'right.npz')]) == 0
+    assert 'All is well' in capsys.readouterr().out
+
+
+def test_doctor_06_what_calibration_finds_is_told_though_no_file_holds_it(dense):
+    rng = np.random.default_rng(5)
+    counts = np.square(dense.diffraction, dtype=np.float64)
+    share = rng.uniform(0.85, 1, (len(counts), 1, 1))
+    wrong = replace(dense, diffraction=np.sqrt(rng.binomial(np.rint(counts).astype(int), share)).astype('f4'))
+    found = diagnose(wrong)
+    assert found.near
+    (cause,) = found.causes
+    assert cause.key == 'intensities'
+    assert cause.change is None
+    assert cause.after < cause.before
+    assert 'not as the file says: beam intensities from 0.9' in cause.sentence
+
+
+def test_doctor_06_what_nothing_explains_is_told_too(dense, monkeypatch):
+    monkeypatch.setattr(Calibrator, '_probably', lambda self, before, after: False)
+    found = diagnose(with_stretched_axes(dense))
+    assert found.near
+    assert not found.causes
+    assert 'the axes of the scan' in found.suspected
+    (finding,) = agreement_findings(found)
+    assert finding.grade is Grade.CAUTION
+    assert 'the axes of the scan' in finding.text
+    assert finding.values['suspected'] == list(found.suspected)
 
 
 def test_what_nothing_explains_is_never_called_well(good, monkeypatch):

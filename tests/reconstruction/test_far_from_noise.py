@@ -1,4 +1,4 @@
-"""Runs say where their image is far from photon noise (DOUBT-03)."""
+"""Runs say where their image is far from photon noise, or its file surely wrong (DOUBT-03, DOUBT-04)."""
 
 import math
 from dataclasses import replace
@@ -14,6 +14,8 @@ from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.training.sources import MeasuredScans
 from tests.conftest import small_scan
+from tests.whole_scan.test_calibrate import with_stretched_axes
+from tests.whole_scan.test_refine import dense_scan
 
 NAN = math.nan
 
@@ -52,10 +54,49 @@ def test_nothing_is_said_of_a_good_one(good, caplog):
     assert not any('photon noise' in line for line in caplog.messages)
 
 
-def test_nothing_is_claimed_of_what_is_no_count(turned):
+@pytest.fixture(scope='module')
+def dense() -> RawData:
+    return replace(dense_scan(points=9).raw, objectGuess=None)
+
+
+@pytest.fixture(scope='module')
+def stretched(dense: RawData) -> RawData:
+    """By 2 %, which the object follows: the image is near noise, and worse than it could be."""
+    return replace(with_stretched_axes(dense), source='run 8')
+
+
+def test_doubt_04_a_reconstruction_says_what_the_patterns_pull_at(dense, stretched, caplog):
+    quality = run(stretched).reconstruction.quality
+    assert not quality.far
+    assert 'the axes of the scan' in quality.suspected
+    assert quality.doubt in quality.sentence
+    (said,) = (line for line in caplog.messages if line.startswith('run 8: the image is near photon noise'))
+    assert 'pulls at ' in said
+    assert 'the axes of the scan' in said
+    right = run(dense).reconstruction
+    assert right.quality.suspected == ''
+    assert right.quality.doubt == ''
+    # Calibration has nothing to say of what it has corrected.
+    (*_, last) = reconstruct(Scan.from_raw(stretched), load_model('none'), InferenceConfig())
+    assert isinstance(last, Reconstructed)
+    assert 'the axes of the scan (' in last.reconstruction.comments
+    assert last.reconstruction.quality.suspected == ''
+
+
+def test_doubt_04_training_says_it_too(dense, stretched, caplog):
+    MeasuredScans([Scan.from_raw(dense)], TrainingConfig())
+    assert not caplog.messages
+    MeasuredScans([Scan.from_raw(stretched)], TrainingConfig())
+    (said,) = (line for line in caplog.messages if line.startswith('run 8: '))
+    assert 'pulls at ' in said
+    assert 'the axes of the scan' in said
+
+
+def test_nothing_is_claimed_of_what_is_no_count(turned, stretched):
     quality = run(replace(turned, counted=False)).reconstruction.quality
     assert math.isnan(quality.noise)
     assert not quality.far
+    assert run(replace(stretched, counted=False)).reconstruction.quality.suspected == ''
 
 
 def test_training_says_it_before_it_begins(good, turned, caplog):

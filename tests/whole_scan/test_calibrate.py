@@ -32,11 +32,11 @@ from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.centring import off_probe
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
-from ptycho_engine.whole_scan.calibrate import OPTIONS
+from ptycho_engine.whole_scan.calibrate import OPTIONS, Calibrator
 from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.paired import paired_difference
-from ptycho_engine.whole_scan.remaining import remaining
+from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
 
@@ -155,12 +155,13 @@ def forces_at_the_end(raw):
     with closing(create_backend(config.backend, CPU)) as backend:
         course = Course(ScanModel(Scan.from_raw(raw)), backend, config, Sweeps(lambda: False, None))
         list(course.descend())
-        return remaining(course.patterns, course.physics, course.current, 1.0)
+        return remaining(course.patterns, course.physics, course.current)
 
 
 def test_cal_10_a_right_scan_asks_for_nothing(right):
     forces = forces_at_the_end(right)
     assert not [option for option in OPTIONS if forces.speaks_of(option) or forces.allows(option)]
+    assert not forces.sure
     # By a margin, so that it is no chance.
     assert forces.intensities < 1.15
     assert forces.axes > 1e-2
@@ -183,6 +184,7 @@ def test_cal_10_a_right_scan_asks_for_nothing(right):
 def test_cal_10_a_wrong_part_is_told_by_the_force_on_it(right, change, option):
     forces = forces_at_the_end(change(right))
     assert forces.speaks_of(option)
+    assert IN_WORDS[option] in forces.sure
     if change is with_stretched_axes:
         # Steps must become shorter.
         assert np.trace(forces.axes_force) > 0
@@ -194,6 +196,23 @@ def test_cal_10_slightly_stretched_axes_are_found_though_the_deviance_is_near_no
     after, result = run(wrong)
     assert after < 1.05 * clean[0] < 0.95 * before
     assert 'the axes of the scan' in result.comments
+
+
+@pytest.mark.parametrize(
+    ('forces', 'sure'),
+    [
+        (Remaining(background=0.4, counts=200), ('a background',)),
+        (Remaining(background=0.4, counts=2e4), ()),
+        (Remaining(intensities=1.4, unexplained=1.1), ('the intensity of the beam',)),
+        (Remaining(intensities=1.4, unexplained=2.3), ()),
+        (Remaining(positions=3.0), ('single positions',)),
+        (Remaining(positions=3.0, unexplained=1.6), ()),
+        (Remaining(probe=1.7), ()),
+        (Remaining(probe=2.1, axes=1e-5), ('the axes of the scan', 'the probe')),
+    ],
+)
+def test_doubt_04_what_an_image_far_from_noise_leaves_is_told_less_soon(forces, sure):
+    assert forces.sure == sure
 
 
 def test_cal_10_few_patterns_say_nothing(right):
@@ -249,6 +268,20 @@ def test_cal_02_a_scan_that_is_right_stays_as_it_is(right, clean):
     assert on == pytest.approx(off, rel=0.01)
     assert result.probe is None
     assert result.position_shift is None
+
+
+def test_cal_02_what_was_tried_in_vain_leaves_nothing_behind(right, monkeypatch):
+    _, plain = run(right, calibrate='off')
+    monkeypatch.setattr(Calibrator, '_probably', lambda self, before, after: False)
+    _, result = run(right, calibrate='probe,positions,intensities')
+    np.testing.assert_array_equal(result.object_array, plain.object_array)
+
+
+def test_cal_02_a_scan_of_many_counts_is_not_judged_by_its_first_steps():
+    """Two sweeps leave 8 times the deviance of noise, though nothing is wrong."""
+    right = dense_scan(points=7, photons=1e6).raw
+    sweeps = [run(right, calibrate=words)[1].comments.split(' sweeps')[0] for words in ('off', 'auto')]
+    assert sweeps[0] == sweeps[1]
 
 
 @pytest.mark.parametrize('backend', BACKENDS[1:])

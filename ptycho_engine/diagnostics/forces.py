@@ -1,0 +1,89 @@
+"""What is wrong with a scan that is near photon noise, by the forces on its experiment (DOCTOR-06, CAL-10).
+
+Such faults hardly show in how well a scan is explained: the object follows them. A part of the scan is solved
+and, where forces are left, calibrated as a reconstruction does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import InferenceConfig
+from ..physics.likelihood import ScanPatterns, ScanPhysics
+from ..physics.scan_likelihood import NumpyScanPhysics
+from ..scan.raw_data import RawData
+from ..scan.scan import Scan
+from ..whole_scan.calibrate import Calibrator
+from ..whole_scan.corrections import Correction, linear_map
+from ..whole_scan.course import Course, Sweeps
+from ..whole_scan.held_out import fit_and_noise
+from ..whole_scan.scan_model import ScanModel
+
+__all__ = ['Pulled', 'pulled']
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a part of a scan says of its experiment."""
+
+    corrections: tuple[Correction, ...]
+    """What calibration corrected, one for each part."""
+    suspected: tuple[str, ...]
+    """What is surely not as the file says where nothing was corrected (:mod:`~..whole_scan.remaining`)."""
+    axes: npt.NDArray[np.float64] | None
+    """(2, 2) map of the positions [y, x] that was found; None where it is none, or not of all of them."""
+    before: float
+    """Held-out deviance relative to photon noise, as the file says."""
+    after: float
+    """The same with what was corrected."""
+
+
+class _NumpyBackend:
+    """Needs no framework."""
+
+    def scan_physics(self, patterns: ScanPatterns) -> ScanPhysics:
+        """Return the likelihood in NumPy."""
+        return NumpyScanPhysics(patterns)
+
+
+def pulled(part: RawData, calibrate: str = 'auto') -> Pulled:
+    """Solve a small part of a scan, in memory and without an object, and correct what its forces tell.
+
+    Parameters
+    ----------
+    calibrate : str
+        As in :class:`~..config.InferenceConfig`; 'off' to look at the forces alone.
+
+    Raises
+    ------
+    DataValueError
+        If the patterns are dark, or the probe sends no light to the valid pixels.
+    """
+    config, sweeps, backend = (
+        InferenceConfig(calibrate=calibrate),
+        Sweeps(lambda: False, None),
+        _NumpyBackend(),
+    )
+    course = Course(ScanModel(Scan.from_raw(part)), backend, config, sweeps)
+    calibrator = Calibrator(course, backend, config, sweeps)
+    for solved in (course.begin(), calibrator.calibrate()):
+        for _ in solved:
+            pass
+    found = calibrator.course
+    raw, new = course.prepared.scan.raw, found.prepared.scan.raw
+    moved = np.stack([new.ycoords - raw.ycoords, new.xcoords - raw.xcoords])
+    return Pulled(
+        calibrator.corrections,
+        calibrator.suspected,
+        linear_map(np.stack([raw.ycoords, raw.xcoords]), moved) if moved.any() else None,
+        _times_noise(course),
+        _times_noise(found),
+    )
+
+
+def _times_noise(course: Course) -> float:
+    fit = fit_and_noise(course.patterns, course.physics.to_host(course.current).astype(np.complex64))
+    return fit.deviance / fit.noise

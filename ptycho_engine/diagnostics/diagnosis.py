@@ -16,6 +16,7 @@ from scipy import fft
 
 from ..errors import DataValueError
 from ..scan.raw_data import RawData
+from ..whole_scan.remaining import LEAST_PATTERNS
 from .changes import (
     POSITIONS,
     Change,
@@ -218,8 +219,11 @@ class _Search:
         self, ratio: float, limit: float
     ) -> Sequence[Callable[[TrialFit, Judgement], Iterator[_Found]]]:
         """Return what is looked for, the simplest first."""
-        if ratio <= limit:
+        if ratio <= limit and len(self._raw) >= LEAST_PATTERNS:
             return self._centres, self._pixels
+        if ratio <= limit:
+            # Forces say nothing of so few.
+            return self._centres, self._pixels, self._intensities, self._background, self._affine
         mild = ratio < MILD
         return (
             self._centres,

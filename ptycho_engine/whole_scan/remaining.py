@@ -18,7 +18,7 @@ from scipy.special import fdtrc
 from ..physics.information import position_information
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 
-__all__ = ['Remaining', 'remaining']
+__all__ = ['LEAST_PATTERNS', 'Remaining', 'remaining']
 
 SETS = 13
 """Sets of patterns, each from all over the scan, whose scatter tells what the force on a probe is worth."""
@@ -26,7 +26,7 @@ SETS = 13
 LEAST_PATTERNS = 16
 """Fewer say nothing of their scatter."""
 
-LOOKED_AT = 96
+LOOKED_AT = 48
 """Patterns whose own positions are looked at."""
 
 CHANCE = 1e-4

@@ -275,6 +275,8 @@ def test_cal_02_what_was_tried_in_vain_leaves_nothing_behind(right, monkeypatch)
     monkeypatch.setattr(Calibrator, '_probably', lambda self, before, after: False)
     _, result = run(right, calibrate='probe,positions,intensities')
     np.testing.assert_array_equal(result.object_array, plain.object_array)
+    # What follows, the prior too, sees the experiment as the file has it.
+    assert result.quality.held_out == plain.quality.held_out
 
 
 def test_cal_02_a_scan_of_many_counts_is_not_judged_by_its_first_steps():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from ..formats.archive import ModelArchive
 from ..formats.checkpoint import Checkpoint, Progress
 from ..printable import printable
 from ..whole_scan.scan_model import ScanModel
+from .acceptance import gives_better_images
 from .schedule import Schedule
 from .simulated import with_truth
-from .sources import TrainingSource
+from .sources import BatchSource, TrainingSource
 
 __all__ = ['TrainingRun', 'check_resumable']
 
@@ -55,10 +57,25 @@ class TrainingRun:
         """Epochs since the best one."""
         self.best_loss = math.inf
         self._best_weights: dict[str, npt.NDArray[np.float32]] | None = None
+        self._started = backend.weights() if config.model.of_objects else None
 
     def judge_start(self, loss: float) -> None:
         """Take note of the loss of the weights that a run starts from: worse ones do not replace them."""
         self.best_loss, self._best_weights = loss, self.backend.weights()
+
+    def accept(self, judging: Sequence[BatchSource], stop: Callable[[], bool]) -> None:
+        """Return to the prior that the run started from if the solver makes images as good with it.
+
+        Raises
+        ------
+        Cancelled
+            If `stop` turned true.
+        """
+        scans = [scan for scan in judging if isinstance(scan, ScanModel)]
+        if self._started is None or self._best_weights is None or not scans:
+            return
+        if not gives_better_images(self.backend, scans, self._started, self._best_weights, stop):
+            self._best_weights = self._started
 
     @property
     def finished(self) -> bool:

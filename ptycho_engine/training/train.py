@@ -194,6 +194,11 @@ def _run(
         logger.info('Stopped on request in epoch %d.', stopped_in)
     elif run.stale >= run.config.early_stop_patience:
         logger.info('No better loss for %d epochs; stopped early.', run.stale)
+    if stopped_in is None and run.gained:
+        try:
+            run.accept([item.prepared for item in validation], stop)
+        except Cancelled:
+            logger.info('Stopped on request before the images with both priors were compared.')
     if not run.history:
         # The folder may hold the model of an earlier run.
         raise Cancelled('The training was stopped before its first step; no model was written.')

@@ -68,6 +68,8 @@ class Solution:
     """Whether it ended because nothing moved any more."""
     deviance: float
     """Poisson deviance per held-out pixel."""
+    held_out: npt.NDArray[np.float64]
+    """(n,) the same of each pattern."""
     seconds: float
 
     @property
@@ -158,6 +160,7 @@ def _solution(calibrator: Calibrator, strength: float, change: Any, sweeps: int,
         sweeps=sweeps,
         still=course.still,
         deviance=course.physics.held_out(course.current),
+        held_out=course.physics.held_out_each(course.current),
         seconds=seconds,
     )
 

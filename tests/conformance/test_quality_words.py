@@ -70,6 +70,7 @@ def test_of_a_solution_from_a_flat_object_the_held_out_pixels_count(strength: fl
         sweeps=91,
         still=True,
         deviance=0.4226,
+        held_out=np.full(1, 0.4226),
         seconds=1.0,
     )
     found = figures_of(comments(replace(REPORT, refinement=solution.sentence, frc50=math.nan)))

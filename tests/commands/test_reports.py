@@ -65,7 +65,17 @@ def test_result_01_and_08_the_arrays_of_a_result_say_how_they_came_about(result,
     assert results['n_patterns'] == 49
     assert results['comments'] in read_product(result / 'product.h5').comments
     assert set(results['quality']) == {
-        *('deviance', 'frc50', 'coverage', 'uncertainty', 'refinement', 'noise', 'held_out', 'far')
+        *(
+            'deviance',
+            'frc50',
+            'coverage',
+            'uncertainty',
+            'refinement',
+            'noise',
+            'held_out',
+            'far',
+            'suspected',
+        )
     }
     history = load_archive(model).history
     assert results['loss_epochs'] == [1, 2] == [record['epoch'] for record in history]

@@ -66,6 +66,7 @@ def test_of_a_solution_from_a_flat_object_the_held_out_pixels_count(strength: fl
         uncertainty=np.ones((2, 2), np.float32),
         prepared=cast(ScanModel, None),
         calibrated=('positions by 0.2 px (root mean square)',),
+        suspected=(),
         strength=strength,
         sweeps=91,
         still=True,

@@ -16,6 +16,7 @@ from ..errors import DataValueError
 from .detector_mask import Survey
 from .frame_stack import StoredStack
 from .lattice import Lattice, find_lattice, find_pixel_lattice
+from .photon_scatter import scatters_as_photons
 
 __all__ = ['DOMAINS', 'MeasurementDomain', 'Units', 'decide_units', 'domain_named']
 
@@ -143,12 +144,12 @@ def decide_units(
         if domain is None:
             logger.info('%s: integers (%s) are counts; taking square roots.', source, stack.dtype)
     else:
-        frames = _sample(stack, found)
+        frames, good = _sample(stack, found)
         exported = set(names) - {'bad_pixels', 'dataset_index'} == EXPORTED
         if domain is None and exported and 'bad_pixels' in names:
             domain = 'counts'
-        counts, roots = _lattices(frames, domain)
-        units = _decided(domain, counts, roots, found, metadata, probe_power, source)
+        lattices = _lattices(frames, good, domain)
+        units = _decided(domain, lattices, found, metadata, probe_power, source)
         if not units.counted and np.count_nonzero(frames > 0) < FEWEST:
             units = Units(units.domain)
     if nphotons is not None:
@@ -160,16 +161,18 @@ def decide_units(
 
 def _decided(
     domain: MeasurementDomain | None,
-    counts: Lattice | None,
-    roots: Lattice | None,
+    lattices: _Lattices,
     found: Survey,
     metadata: dict[str, Any],
     probe_power: float | None,
     source: str,
 ) -> Units:
     """Return the units of floats, given the lattices of them and of their squares."""
+    counts, roots, spread = lattices.counts, lattices.roots, lattices.spread
     if counts is not None and domain in (None, 'counts'):
         return _as_counts(counts)
+    if spread is not None and domain in (None, spread):
+        return _no_counts(spread, found, 'counts were spread over neighbouring pixels')
     if domain == 'counts':
         return _no_counts('counts', found, 'the values are stated to be counts, but are no whole numbers')
     if domain == 'amplitude':
@@ -286,34 +289,58 @@ def _mean(sums: npt.NDArray[np.float64]) -> float:
     return float(sums.mean()) if len(sums) else 0.0
 
 
-def _sample(stack: StoredStack, found: Survey) -> npt.NDArray[np.float64]:
-    """Return good pixels (k, m) of some lit frames."""
+def _sample(stack: StoredStack, found: Survey) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return some lit frames (k, h, w), 0 where nothing can be told, and which pixels (h, w) are good."""
     lit = np.flatnonzero(found.lit)
     height, width = stack.shape[1:]
     chosen = lit[first_to_last(len(lit), min(LOOKED_AT, max(VALUES // (height * width), 8)))]
     frames = stack[chosen].astype(np.float64)
-    good = frames.reshape(len(frames), -1) if found.bad is None else frames[:, ~found.bad]
+    good = np.ones((height, width), bool) if found.bad is None else ~found.bad
     # Below it the numbers of a float type lie on a lattice of their own.
     lowest = np.finfo(stack.dtype).tiny if stack.dtype.kind == 'f' else 0
-    return np.where(np.isfinite(good) & ((good < 0) | (good >= lowest)), good, 0)
+    return np.where(good & np.isfinite(frames) & ((frames < 0) | (frames >= lowest)), frames, 0), good
+
+
+@dataclass(frozen=True)
+class _Lattices:
+    """On what values lie, or else their squares."""
+
+    counts: Lattice | None = None
+    roots: Lattice | None = None
+    spread: MeasurementDomain | None = None
+    """What is on a lattice but does not scatter as photons do: the values, or their squares."""
 
 
 def _lattices(
-    frames: npt.NDArray[np.float64], domain: MeasurementDomain | None
-) -> tuple[Lattice | None, Lattice | None]:
-    """Return the lattices of some values (k, m), and of their squares where the values have none."""
-    every = frames.ravel()[:: max(-(-frames.size // VALUES), 1)]
-    positive = every[np.isfinite(every) & (every > 0)]
-    dim = frames[:, :: max(-(-frames.shape[1] // DIM_PIXELS), 1)]
-    if len(positive) < FEWEST or positive.min() < SMALLEST:
-        return None, None
+    frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], domain: MeasurementDomain | None
+) -> _Lattices:
+    """Return the lattices of some frames (k, h, w), whose pixels (h, w) are good."""
+    spread: MeasurementDomain | None = None
     if domain in (None, 'counts'):
-        counts = find_lattice(positive) or find_pixel_lattice(dim)
-        if counts is not None or domain == 'counts':
-            return counts, None
+        counts = _lattice(frames, good)
+        if counts is not None and scatters_as_photons(frames, good, counts):
+            return _Lattices(counts=counts)
+        spread = None if counts is None else 'counts'
+        if domain == 'counts':
+            return _Lattices(spread=spread)
     with np.errstate(over='ignore'):
-        squares, dim = np.square(positive), np.square(dim)
-    return None, (find_lattice(squares) or find_pixel_lattice(dim)) if np.isfinite(squares).all() else None
+        squares = np.square(frames)
+    roots = _lattice(squares, good) if np.isfinite(squares).all() else None
+    if roots is not None and scatters_as_photons(squares, good, roots):
+        return _Lattices(roots=roots)
+    return _Lattices(spread=spread or (None if roots is None else 'amplitude'))
+
+
+def _lattice(frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_]) -> Lattice | None:
+    """Return the lattice on which values of frames (k, h, w) lie, or those of each dim pixel."""
+    values = frames[:, good]
+    every = values.ravel()[:: max(-(-values.size // VALUES), 1)]
+    positive = every[every > 0]
+    if len(positive) < FEWEST or positive.min() < SMALLEST:
+        return None
+    return find_lattice(positive) or find_pixel_lattice(
+        values[:, :: max(-(-values.shape[1] // DIM_PIXELS), 1)]
+    )
 
 
 def _of_contract(metadata: dict[str, Any]) -> str | None:

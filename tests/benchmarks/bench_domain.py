@@ -5,8 +5,8 @@
 
 Files of amplitudes of counts times a factor: mean counts of a pattern from 1e3 to 1e6, factors from 1e-4 to
 1e2, float16 and float32, with and without bad pixels that hold anything. As many files hold what are no
-counts: noise, smooth values, counts that were turned, denoised, or lost a background of each frame. Last,
-images of normalised patterns against those of the counts themselves.
+counts: noise, smooth values, counts that were turned, zoomed, moved, binned by weights, denoised, or lost a
+background of each frame. Last, images of normalised patterns against those of the counts themselves.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ from ptycho_engine.scoring.scores import scan_box, score
 from tests.conftest import small_scan
 
 TOLERANCE = 0.01
-NOT_COUNTS = ('noise', 'smooth', 'turned', 'background', 'denoised', 'random')
+NOT_COUNTS = (
+    *('noise', 'smooth', 'turned', 'background', 'denoised', 'random'),
+    *('zoomed', 'moved', 'weighted', 'repeated'),
+)
 
 
 def write(path: Path, raw: RawData, patterns: np.ndarray, bad: np.ndarray | None = None) -> None:
     """Write a file that says nothing of its units."""
-    arrays = {'probeGuess': raw.probeGuess[0], 'xcoords': raw.xcoords, 'ycoords': raw.ycoords}
+    more = (patterns.shape[-1] - raw.N) // 2
+    arrays = {'probeGuess': np.pad(raw.probeGuess[0], more), 'xcoords': raw.xcoords, 'ycoords': raw.ycoords}
     arrays |= {} if bad is None else {'bad_pixels': bad}
     np.savez(path, diffraction=patterns, objectGuess=raw.objectGuess, **arrays)
 
@@ -71,6 +75,15 @@ def no_counts(path: Path, rng: np.random.Generator, number: int) -> str:
             values = np.clip(counts + 3 - 6 * level, 0, None)
         case 'denoised':
             values = np.clip(ndimage.gaussian_filter(counts, (0.5, 0.7, 0.7)), 0, None)
+        case 'zoomed':
+            values = ndimage.zoom(counts, (1, 2, 2), order=1, mode='nearest', grid_mode=True)
+        case 'moved':
+            part = rng.choice([0.1, 0.25, 0.5])
+            values = (1 - part) * counts + part * np.roll(counts, 1, axis=1)
+        case 'weighted':
+            values = ndimage.convolve(counts, np.outer([1, 2, 1], [1, 2, 1])[None] / 16)
+        case 'repeated':
+            values = counts.repeat(2, axis=1).repeat(2, axis=2)
         case _:
             values = rng.random(counts.shape) * counts.max()
     kind = np.float16 if number % 2 else np.float32

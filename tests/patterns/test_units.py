@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from ptycho_engine.errors import DataValueError
-from ptycho_engine.patterns.lattice import find_lattice
+from ptycho_engine.patterns.lattice import Lattice, find_lattice
+from ptycho_engine.patterns.photon_scatter import scatters_as_photons
 from ptycho_engine.patterns.units import DOMAINS
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan, load_scan
@@ -103,6 +104,52 @@ def test_npz_20_noise_and_smooth_values_are_no_counts(tmp_path, kind, dtype):
     assert found.original_domain == 'amplitude'
     np.testing.assert_array_equal(found.diffraction, values.astype(np.float32))
     assert any('no counts' in line and 'nothing is known in photons' in line for line in found.assumed)
+
+
+NEAR_BY = np.outer([1, 2, 1], [1, 2, 1])[None]
+SPREAD = {
+    'zoomed': lambda counts: ndimage.zoom(counts, (1, 2, 2), order=1, mode='nearest', grid_mode=True),
+    'zoomed by 5/4': lambda counts: ndimage.zoom(
+        counts, (1, 1.25, 1.25), order=1, mode='nearest', grid_mode=True
+    ),
+    'repeated': lambda counts: counts.repeat(2, axis=1).repeat(2, axis=2),
+    'moved by half a pixel': lambda counts: (counts + np.roll(counts, 1, axis=2)) / 2,
+    'moved by a quarter': lambda counts: 0.75 * counts + 0.25 * np.roll(counts, 1, axis=2),
+    'binned by weights': lambda counts: ndimage.convolve(counts, NEAR_BY / 16),
+    'smoothed': lambda counts: ndimage.convolve(counts, np.ones((1, 3, 3)) / 9),
+}
+
+
+@pytest.mark.parametrize('photons', [1e3, 1e5, 1e7])
+@pytest.mark.parametrize('roots', [True, False])
+@pytest.mark.parametrize('kind', SPREAD)
+def test_npz_21_counts_that_were_spread_over_pixels_are_no_counts(tmp_path, kind, roots, photons):
+    """Their lattice has a smaller step, which would be so many times the photons."""
+    raw = small_scan(5, 64, photons=photons)
+    values = SPREAD[kind](np.rint(np.square(raw.diffraction, dtype=np.float64)))
+    more = values.shape[-1] - 64
+    probe = np.pad(raw.probeGuess, ((0, 0), (more // 2, more - more // 2), (more // 2, more - more // 2)))
+    stored = 0.013 * np.sqrt(values) if roots else values
+    found = read(tmp_path, raw, stored.astype(np.float32), probeGuess=probe)
+    assert (found.original_domain, found.counted) == ('amplitude' if roots else 'counts', False)
+    assert any('spread over neighbouring pixels' in line for line in found.assumed)
+
+
+@pytest.mark.parametrize('background', [0.0, 0.1, 0.4, 1.0, 3.0])
+@pytest.mark.parametrize('photons', [1e2, 1e3, 1e5, 1e7])
+def test_npz_21_counts_scatter_as_photons(photons, background):
+    """So they do over any background, with pixels that are stuck, saturated or left out, and over frames."""
+    rng = np.random.default_rng(0)
+    raw = small_scan(5, 64, photons=photons)
+    counts = np.rint(np.square(raw.diffraction, dtype=np.float64)) + rng.poisson(background, (25, 64, 64))
+    good = np.ones((64, 64), bool)
+    assert scatters_as_photons(counts, good, Lattice(1.0))
+    assert scatters_as_photons(0.37 * counts, good, Lattice(0.37))
+    counts[:, 10, 50] = 2e5
+    assert scatters_as_photons(counts, good, Lattice(1.0))
+    assert scatters_as_photons(np.minimum(counts, np.quantile(counts, 0.99).round()), good, Lattice(1.0))
+    good[:, 30:34] = False
+    assert scatters_as_photons(counts * good, good, Lattice(1.0))
 
 
 def test_npz_14_negative_values_are_left_of_a_background_and_taken_as_0(tmp_path, raw, counts):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .compat import positions
+from .compat import metadata_values, positions
 from .loaded_model import ScanFacts
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def scan_facts(item: Any) -> ScanFacts | None:
         object_known=_varies(product),
         folder=_folder(dataset),
         name=item.get_name(),
+        far_field=metadata_values(product)['far_field'],
         sample=np.array(data.get_pattern(0)),
     )
 

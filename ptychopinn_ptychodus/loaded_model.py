@@ -61,6 +61,8 @@ class ScanFacts:
     """Where the file with the patterns lies, if it is known."""
     name: str = ''
     """The product's."""
+    far_field: bool = True
+    """Whether the detector is in the far field."""
     sample: npt.NDArray[Any] | None = None
     """(h, w) counts of the first pattern."""
 

@@ -63,6 +63,11 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True, any_size: bool = Fals
     any_size : bool
         Whether they may have a side that 'cnn' does not take.
     """
+    if not scan.far_field:
+        return (
+            'The product says Near Field, which is not modelled. Say Far Field in its Edit dialog if the '
+            'detector is there, or use a solver of Ptychodus that knows the near field.'
+        )
     height, width = scan.height, scan.width
     where = 'in the diffraction settings of Ptychodus'
     if height != width:

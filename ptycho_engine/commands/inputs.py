@@ -328,6 +328,7 @@ class Opening:
         elif self.positions_reader is None and is_hdf5_name(path) and holds(path, 'probe_position_x_m'):
             product = read_product(path)
         if product is not None:
+            product.require_far_field(str(path))
             known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
             positions = MeasuredPositions(
                 product.position_x_m, product.position_y_m, product.position_indexes

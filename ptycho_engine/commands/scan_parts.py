@@ -56,6 +56,7 @@ def parts_of(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, MeasuredP
     if not is_ptychodus_directory(path):
         raise DataValueError(f'{path}: --square is for NPZ files, Ptychodus directories and patterns alone.')
     product = read_product(path / PRODUCT_FILE)
+    product.require_far_field(str(path))
     positions = MeasuredPositions(product.position_x_m, product.position_y_m, product.position_indexes)
     known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
     patterns = with_geometry(read_patterns(path / DIFFRACTION_FILE, None), known)
@@ -133,6 +134,7 @@ def read_probe(text: str) -> MeasuredProbe:
         return MeasuredProbe(as_numbers(values, np.complex64, str(array)))
     if is_cxi_name(path) or (is_hdf5_name(path) and holds(path, 'probe_position_x_m')):
         product = (read_cxi_object if is_cxi_name(path) else read_product)(path)
+        product.require_far_field(str(path))
         return probe_of(product)
     if path.suffix.casefold() == '.npz' and 'probeGuess' in read_headers(path):
         arrays = read_arrays(path, ('probeGuess',))

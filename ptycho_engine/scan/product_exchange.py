@@ -310,6 +310,8 @@ def rawdata_of_product(
     probe = product.probe[0]
     x, y = product.positions_px()
     bundle = read_bundle(path, len(x), domain, nphotons)
+    if 'diffraction' in bundle:
+        product.require_far_field(str(path))
     own = bundle.pop('pixels', None)
     if own is not None and _counted_from_the_corner(product, *own):
         logger.info(

@@ -72,12 +72,8 @@ class Scan:
     def __post_init__(self) -> None:
         self.raw.require_patterns()
         raw = self.raw
-        if self.product is not None and not self.product.far_field:
-            raise DataValueError(
-                f'{raw.source}: far_field of the product is False, but the near field (a Fresnel or '
-                'holographic scan) is not modelled; set it to True if the detector is in the far field, or '
-                'use a solver of Ptychodus that knows the near field.'
-            )
+        if self.product is not None:
+            self.product.require_far_field(raw.source)
         height, width = (float(np.ptp(axis)) + raw.N for axis in (raw.ycoords, raw.xcoords))
         if height * width > max(MOST_PIXELS, SPARSEST * len(raw) * raw.N**2):
             raise DataValueError(
@@ -135,8 +131,9 @@ def raw_data_from_counts(
     Raises
     ------
     DataValueError
-        If the patterns are not square or do not match positions and probe.
+        If the patterns are not square, of the near field, or do not match positions and probe.
     """
+    product.require_far_field(source)
     if counts.ndim != 3 or counts.shape[1] != counts.shape[2]:
         raise DataValueError(
             f'{source}: patterns have shape {counts.shape}; expected (n, N, N), square. Crop them to a '

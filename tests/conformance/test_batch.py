@@ -207,6 +207,9 @@ def cases(
     for action in ('train', 'reconstruct'):
         write_patterns(cases.add(f'not-square-{action}', action), np.ones((64, 64, 48), np.int32))
 
+        with h5py.File(cases.add(f'near-field-{action}', action) / 'product.h5', 'r+') as file:
+            file.attrs['far_field'] = False
+
     for name, changes in {
         'unknown': {'Processing': {'Algorithm': 'PtychoPINN_PIN'}},
         'setting': {'PtychoPINNEngine': {'Accelerator': 'abacus'}},
@@ -235,6 +238,8 @@ def cases(
         pytest.param('other-size', ['64×64', '32×32'], id='API-53 model of another size'),
         pytest.param('not-square-train', ['square'], id='API-54 patterns not square, train'),
         pytest.param('not-square-reconstruct', ['square'], id='API-54 patterns not square, reconstruct'),
+        pytest.param('near-field-train', ['near field'], id='DIR-08 near field, train'),
+        pytest.param('near-field-reconstruct', ['near field'], id='DIR-08 near field, reconstruct'),
         pytest.param('unknown', ["'PtychoPINN_PIN'", 'ptychopinn_pinn'], id='API-55 unknown algorithm'),
         pytest.param('setting', ['PtychoPINNEngine.Accelerator', 'abacus'], id='API-56 bad setting'),
         pytest.param('supervised', ['no known object'], id='API-02 supervised without an object'),

@@ -107,6 +107,7 @@ def test_a_folder_is_looked_at_first(tmp_path: Path, settings: ReconstructorSett
         ({'height': 80}, 'needs square ones. Crop them to 64×64'),
         ({'height': 65, 'width': 65}, 'Crop or pad them to 64×64'),
         ({'height': 20, 'width': 20}, 'Crop or pad them to 32×32'),
+        ({'far_field': False}, 'The product says Near Field, which is not modelled'),
         ({'n': 0}, 'No pattern of the dataset has a position'),
         ({'dark': True}, 'All diffraction patterns are dark'),
         ({'finite': False}, 'NaN or infinite'),

@@ -86,6 +86,9 @@ def check_trouble(report: Report) -> None:
     assert f'Infer: {absent}' in report['infer_with_absent_model']['panel']
     assert report['absent_model'][0].startswith('Reconstruct Local: ')
     assert report['unloaded']['enabled']
+    # DIR-08.
+    assert not report['near_field']['enabled']
+    assert 'The product says Near Field, which is not modelled' in report['near_field']['why_not']
     check_wrong_data(report)
     assert report['inference_products_kept']
     assert report['stop_at_start_files'] == []

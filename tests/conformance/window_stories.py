@@ -177,6 +177,13 @@ def trouble(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.spin(0.2)
     report['unloaded'] = window.infer()
 
+    item = window.model.product_core.product_repository[window.products().index('sim')]
+    item.get_metadata_item().far_field.set_value(False)
+    window.spin(0.2)
+    report['near_field'] = window.infer()
+    item.get_metadata_item().far_field.set_value(True)
+    window.spin(0.2)
+
     report |= wrong_data(window, scan, work)
     report |= {f'inference_{key}': value for key, value in stop_inference(window, scan, work).items()}
 

@@ -7,11 +7,10 @@ of all others (NPZ-21).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, ndimage, stats
+from scipy import fft
+from scipy.special import gammaincinv
 
 from .lattice import Lattice
 
@@ -54,6 +53,9 @@ def scatters_as_photons(
 
 def _hits_single_pixels(steps: npt.NDArray[np.float64]) -> bool:
     """Return whether, where it is dark, most of what stands apart (n, h, w) is one pixel of one step."""
+    # Integers, which most patterns are, do without it.
+    from scipy import ndimage
+
     groups, count = ndimage.label(steps > 0, SAME_FRAME)
     size = np.bincount(groups.ravel(), minlength=count + 1)
     apart = int((size[1:] <= ISLAND).sum())
@@ -77,5 +79,6 @@ def _is_noisy(frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], step
     for frame in frames:
         power += np.square(np.abs(fft.fft2(frame * seen)))
     photons = step * float(frames[:, seen].sum())
-    least: Any = stats.gamma.ppf(QUIET, len(frames)) / len(frames)
+    # The power of a coefficient follows a gamma distribution, here of as many frames.
+    least = float(gammaincinv(len(frames), QUIET)) / len(frames)
     return bool(np.quantile(power, QUIET) >= TOO_QUIET * least * photons)

@@ -168,7 +168,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         options.parser.refuse(unknown[0])
     level = logging.WARNING if options.quiet else logging.INFO
     logging.basicConfig(level=level, handlers=[LogHandler()], force=True)
-    for noisy in ('matplotlib', 'lightning_fabric', 'h5py'):
+    for noisy in ('matplotlib', 'h5py'):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for line in getattr(options, 'told', []):
         logging.getLogger('ptychopinn.commands').info('%s', line)

@@ -54,7 +54,7 @@ assert not set(sys.modules) & set(blocked)
     ('blocked', 'missing', 'present', 'message'),
     [
         (
-            'torch,lightning_fabric',
+            'torch',
             'pytorch',
             'tensorflow',
             'PyTorch backend selected but torch is not installed; run: pip install torch',

@@ -27,7 +27,7 @@ print('REPORT', json.dumps({{
     'algorithms': list(api.available_reconstructors()),
     'chosen': models[1].processing_core.algorithm_parameter.get_value(),
     'untouched': original == now,
-    'loaded': [n for n in ('torch', 'tensorflow', 'keras', 'PyQt5', 'lightning_fabric') if n in sys.modules],
+    'loaded': [n for n in ('torch', 'tensorflow', 'keras', 'PyQt5') if n in sys.modules],
     'groups': [n for n in models[1].settings_registry if n.startswith('PtychoPINN')],
     'wrapped': getattr(now[2], '__wrapped__', None) is original[2],
     'readers': [x.display_name for x in models[1].plugin_registry.diffraction_file_readers],

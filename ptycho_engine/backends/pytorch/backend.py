@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
-from ...errors import BackendUnavailableError
 from ...network.plan import NetworkPlan
 from ..base import Batch, StepResult
 from ..losses import LossWeights, batch_losses, group_patches
 from ..network_backend import NetworkBackend
+from .devices import one_device, real_type
 from .network import PtychographyNetwork
 from .operations import TORCH, TorchDevice
 from .optimiser import Optimiser
 
-__all__ = ['PyTorchBackend', 'one_device', 'real_type']
+__all__ = ['PyTorchBackend']
 
 HALF_PRECISION = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
 
 
 class PyTorchBackend(NetworkBackend[Tensor, Tensor, PtychographyNetwork, Optimiser]):
-    """Runs a network plan in PyTorch on the device that Fabric chooses.
+    """Runs a network plan in PyTorch on one device.
 
     Parameters
     ----------
     execution : PyTorchExecutionConfig
-    fabric : Fabric, optional
-        This process' place among several that share each step; None for one device alone.
+    device : torch.device, optional
+        Else the first of the kind that `execution` names.
+    add_up : callable, optional
+        Returns the sum of a tensor of this process and those of the others that share each step; None for one
+        device alone.
     """
 
     name = 'pytorch'
 
-    def __init__(self, execution: PyTorchExecutionConfig, fabric: Fabric | None = None) -> None:
+    def __init__(
+        self,
+        execution: PyTorchExecutionConfig,
+        device: torch.device | None = None,
+        add_up: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self._execution = execution
-        self._fabric = fabric or one_device(execution.accelerator)
-        self._real = real_type(execution.precision, self._fabric.device)
-        super().__init__(TorchDevice(self._fabric.device, self._real))
+        self._place = one_device(execution.accelerator) if device is None else device
+        self._add_up = add_up
+        self._real = real_type(execution.precision, self._place)
+        super().__init__(TorchDevice(self._place, self._real))
 
     def build(
         self,
@@ -51,15 +58,18 @@ class PyTorchBackend(NetworkBackend[Tensor, Tensor, PtychographyNetwork, Optimis
         weights: Mapping[str, npt.NDArray[np.float32]],
     ) -> None:
         """Make the network from canonical weights."""
-        torch.use_deterministic_algorithms(self._execution.deterministic, warn_only=True)
-        network = PtychographyNetwork(plan, self._autocast).to(self._fabric.device, self._real)
+        # What torch.use_deterministic_algorithms(..., warn_only=True) sets here, without the compiler that it
+        # loads, which takes as long as PyTorch itself. Nothing reads memory that is not written first.
+        torch.set_deterministic_debug_mode('warn' if self._execution.deterministic else 'default')
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        network = PtychographyNetwork(plan, self._autocast).to(self._place, self._real)
         network.load_canonical(weights)
         self._network = network
 
     def _autocast(self) -> AbstractContextManager[object]:
-        """Return the context of the convolutions. Fabric's would turn float16 into bfloat16 on a CPU."""
+        """Return the context of the convolutions."""
         dtype = HALF_PRECISION.get(self._execution.precision)
-        return nullcontext() if dtype is None else torch.autocast(self._fabric.device.type, dtype=dtype)
+        return nullcontext() if dtype is None else torch.autocast(self._place.type, dtype=dtype)
 
     def prepare_training(self, config: TrainingConfig) -> None:
         """Make the optimiser and the losses."""
@@ -67,7 +77,7 @@ class PyTorchBackend(NetworkBackend[Tensor, Tensor, PtychographyNetwork, Optimis
         self._optimiser = Optimiser(
             self.network.named_canonical(),
             config,
-            self._fabric.device,
+            self._place,
             scale_loss=self._execution.precision == '16-mixed',
         )
 
@@ -93,17 +103,16 @@ class PyTorchBackend(NetworkBackend[Tensor, Tensor, PtychographyNetwork, Optimis
             optimiser.backward(share * loss)
             mean_loss += share * float(loss.detach())
             mean_fit += share * float(fit.detach())
-        if self._fabric.world_size > 1:
-            self._add_gradients()
+        if self._add_up is not None:
+            self._add_gradients(self._add_up)
         optimiser.step(learning_rate)
         return StepResult(mean_loss, mean_fit)
 
-    def _add_gradients(self) -> None:
+    def _add_gradients(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Give every device the sum of all gradients, which travel as one tensor."""
         parameters = [parameter for _, parameter in self.network.named_canonical()]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        total = self._fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op='sum')
-        assert isinstance(total, Tensor)
+        total = add_up(torch.cat([g.reshape(-1) for g in gradients]))
         pieces = torch.split(total, [parameter.numel() for parameter in parameters])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view(parameter.shape).contiguous(memory_format=_layout(parameter))
@@ -126,40 +135,3 @@ def _layout(parameter: Tensor) -> torch.memory_format:
     """Return the memory format of a parameter; kernels have their channels last."""
     last = parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
-
-
-def real_type(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of the numbers that physics and weights have.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If the device does not have it.
-    """
-    if precision != '64-true':
-        return torch.float32
-    if device.type == 'mps':
-        raise BackendUnavailableError(
-            "PyTorch backend selected with the precision '64-true', which the accelerator 'mps' does not "
-            "have; choose the accelerator 'cpu' or another precision."
-        )
-    return torch.float64
-
-
-def one_device(accelerator: str) -> Fabric:
-    """Return Fabric on one device of a kind.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If PyTorch finds none.
-    """
-    try:
-        # Named, for what a batch system puts into the environment is meant for jobs of several processes, and
-        # two cores asked for as two tasks would be taken for such a job.
-        return Fabric(accelerator=accelerator, devices=1, plugins=[LightningEnvironment()])
-    except RuntimeError as error:
-        raise BackendUnavailableError(
-            f'PyTorch backend selected with the accelerator {accelerator!r}, which PyTorch does '
-            "not find on this machine; choose 'auto' or 'cpu', or install a PyTorch build for it."
-        ) from error

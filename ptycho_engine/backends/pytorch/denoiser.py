@@ -13,7 +13,7 @@ from torch import Tensor
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...network.plan import NetworkPlan
 from ...simulate.noisy_images import NoisyBatch
-from .backend import one_device
+from .devices import one_device
 from .network import PtychographyNetwork
 from .optimiser import Optimiser
 
@@ -46,7 +46,7 @@ class DenoiserTraining:
     def __init__(
         self, plan: NetworkPlan, weights: Weights, config: TrainingConfig, execution: PyTorchExecutionConfig
     ) -> None:
-        self._device = one_device(execution.accelerator).device
+        self._device = one_device(execution.accelerator)
         self._network = PtychographyNetwork(plan).to(self._device)
         self._network.load_canonical(weights)
         self._average = copy.deepcopy(self._network)

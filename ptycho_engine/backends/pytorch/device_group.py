@@ -7,6 +7,7 @@ training driver, its events, its files and Ctrl-C stay in one place, and a proce
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import weakref
@@ -20,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from torch import Tensor
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
@@ -29,7 +29,8 @@ from ...network.plan import NetworkPlan
 from ...physics.likelihood import ScanPatterns, ScanPhysics
 from ...physics.scan_likelihood import ScanLikelihood
 from ..base import Batch, Illumination, StepResult
-from .backend import PyTorchBackend, one_device, real_type
+from .backend import PyTorchBackend
+from .devices import one_device, real_type
 from .operations import TorchDevice
 
 __all__ = ['DeviceGroupBackend', 'Piece']
@@ -76,12 +77,13 @@ class DeviceGroupBackend:
     name = 'pytorch'
 
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
-        self._device = one_device(execution.accelerator).device
+        self._device = one_device(execution.accelerator)
         self._real = real_type(execution.precision, self._device)
         _check_count(self._device.type, execution.devices)
-        self._alone = PyTorchBackend(execution, one_device(execution.accelerator))
+        self._alone = PyTorchBackend(execution, self._device)
         self._sent: Illumination | None = None
-        port = find_free_network_port()
+        with socket.create_server(('127.0.0.1', 0)) as free:
+            port = free.getsockname()[1]
         count = execution.devices
         self._members = [_start_member(rank, count, port) for rank in range(count)]
         # For a backend that nobody closes.

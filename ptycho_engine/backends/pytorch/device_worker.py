@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -14,9 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, distributed
 
 from ...config import PyTorchExecutionConfig, TrainingConfig
 from ...errors import EngineError
@@ -28,63 +25,28 @@ from .device_group import Piece, Weights
 __all__ = ['main']
 
 
-class _Place(ClusterEnvironment):
-    """Tells Fabric which of the processes on this machine this is; they are running already."""
-
-    def __init__(self, rank: int, count: int, port: int) -> None:
-        self._rank, self._count, self._port = rank, count, port
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return '127.0.0.1'
-
-    @property
-    def main_port(self) -> int:
-        return self._port
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self._count
-
-    def set_world_size(self, size: int) -> None:
-        """Not changed from outside."""
-
-    def global_rank(self) -> int:
-        return self._rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """Not changed from outside."""
-
-    def local_rank(self) -> int:
-        return self._rank
-
-    def node_rank(self) -> int:
-        return 0
-
-
 class _Member:
     """The methods that a message may name."""
 
-    def __init__(self, place: _Place) -> None:
-        self._place = place
+    def __init__(self, rank: int, count: int, port: int) -> None:
+        self._rank, self._count, self._port = rank, count, port
         self._illumination: Illumination | None = None
 
     def start(self, execution: PyTorchExecutionConfig, kind: str) -> None:
         """Join the other processes."""
-        count = self._place.world_size()
         if kind == 'cpu':
-            torch.set_num_threads(max(torch.get_num_threads() // count, 1))
-        strategy = DDPStrategy(cluster_environment=self._place)
-        fabric = Fabric(accelerator=kind, devices=count, strategy=strategy)
-        fabric.launch()
-        self._backend = PyTorchBackend(execution, fabric)
+            torch.set_num_threads(max(torch.get_num_threads() // self._count, 1))
+            device, transport = torch.device(kind), 'gloo'
+        else:
+            device, transport = torch.device(kind, self._rank), 'nccl'
+            torch.cuda.set_device(device)
+        distributed.init_process_group(
+            transport,
+            init_method=f'tcp://127.0.0.1:{self._port}',
+            world_size=self._count,
+            rank=self._rank,
+        )
+        self._backend = PyTorchBackend(execution, device, _added_up)
 
     def build(self, plan: NetworkPlan, weights: Weights) -> None:
         self._backend.build(plan, weights)
@@ -146,10 +108,8 @@ def main() -> None:
     """Serve the connection whose descriptor, rank, number of processes and port are the arguments."""
     descriptor, rank, count, port = map(int, sys.argv[1:5])
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    for noisy in ('lightning_fabric', 'lightning.fabric'):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     connection = Connection(descriptor)
-    member = _Member(_Place(rank, count, port))
+    member = _Member(rank, count, port)
     while True:
         try:
             method, arguments = connection.recv()
@@ -158,6 +118,12 @@ def main() -> None:
         connection.send(_answer(getattr(member, method), arguments))
     # No waiting for the others: they may be gone.
     os._exit(0)
+
+
+def _added_up(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes."""
+    distributed.all_reduce(tensor)
+    return tensor
 
 
 def _answer(method: Any, arguments: tuple[Any, ...]) -> tuple[bool, Any]:

@@ -5,7 +5,7 @@ import sys
 
 class _Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in ('torch', 'tensorflow', 'keras', 'lightning_fabric'):
+        if name.partition('.')[0] in ('torch', 'tensorflow', 'keras'):
             raise ModuleNotFoundError(f'No module named {name!r}', name=name)
         return None
 

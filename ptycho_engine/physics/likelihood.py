@@ -193,7 +193,8 @@ class ScanPhysics(DescentPhysics, Protocol):
     def curvature_along(self, obj: Any, direction: Any) -> Any:
         """Return what the curvature of the likelihood of all patterns makes of a direction (H, W) (SOLVE-08).
 
-        In units of the gradient of :meth:`evaluate`: half of Fisher's information, at most its weight.
+        In units of the gradient of :meth:`evaluate`: half of Fisher's information, at most its weight. What
+        depends on `obj` alone is kept for the next call with the same array, which must not change meanwhile.
         """
 
     def held_out(self, obj: Any) -> float:

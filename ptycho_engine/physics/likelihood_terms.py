@@ -18,10 +18,12 @@ from .probe import shift_ramp
 
 __all__ = [
     'Block',
+    'CurvedFields',
     'ExperimentTerms',
     'ObjectTerms',
     'ScanArrays',
     'curvature_terms',
+    'curved_fields',
     'experiment_terms',
     'held_out_terms',
     'object_terms',
@@ -82,6 +84,15 @@ class ObjectTerms(NamedTuple, Generic[A]):
     """(b, N, N) in counts, where it was asked for."""
 
 
+class CurvedFields(NamedTuple, Generic[A]):
+    """An object as b patterns see it, about which their curvature is taken."""
+
+    fields: A
+    """(b, P, N, N) at the detector."""
+    inverse: A
+    """(b, N, N) one over the predicted rate at fitted pixels, 0 elsewhere."""
+
+
 class ExperimentTerms(NamedTuple, Generic[A]):
     """What b patterns say about the object and the experiment."""
 
@@ -135,13 +146,21 @@ def object_terms(
     return ObjectTerms(held_out, back_projection(ops, changes, probes), illumination)
 
 
-def curvature_terms(ops: Operations[A], patches: A, direction: A, scan: ScanArrays[A], block: Block[A]) -> A:
+def curved_fields(ops: Operations[A], patches: A, scan: ScanArrays[A], block: Block[A]) -> CurvedFields[A]:
+    """Return what :func:`curvature_terms` needs of an object, whatever the direction."""
+    _, fields, _ = _predicted(ops, patches, scan, block)
+    fitted = ops.take(scan.fitted, block.sets)
+    return CurvedFields(fields, fitted / (total_intensity(ops, fields) + scan.dark_rate))
+
+
+def curvature_terms(
+    ops: Operations[A], curved: CurvedFields[A], direction: A, scan: ScanArrays[A], block: Block[A]
+) -> A:
     """Return the part (b, N, N) of each pattern in the curvature along a direction (b, N, N) (SOLVE-08)."""
-    probes, fields, _ = _predicted(ops, patches, scan, block)
+    probes = _probes(ops, scan, block)
     moved = far_field(ops, direction, probes)
-    product = ops.sum(ops.real_product(fields, moved), 1)
-    relative = product / (total_intensity(ops, fields) + scan.dark_rate)
-    back = _at_the_object(ops, fields, relative * ops.take(scan.fitted, block.sets))
+    product = ops.sum(ops.real_product(curved.fields, moved), 1)
+    back = _at_the_object(ops, curved.fields, product * curved.inverse)
     return back_projection(ops, back, probes)
 
 
@@ -218,13 +237,17 @@ def position_curvature(probe: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.stack([product.ravel() for product in products], axis=1)
 
 
+def _probes(ops: Operations[A], scan: ScanArrays[A], block: Block[A]) -> A:
+    """Return shifted probes (b, P, N, N)."""
+    if scan.probes is not None:
+        return ops.take(scan.probes, block.chosen)
+    remainder, exposure = (ops.take(a, block.chosen) for a in (scan.remainder, scan.exposure))
+    return shift_probe(ops, scan.probe, remainder, exposure)
+
+
 def _predicted(ops: Operations[A], patches: A, scan: ScanArrays[A], block: Block[A]) -> tuple[A, A, A]:
     """Return shifted probes, fields at the detector (b, P, N, N) and measured amplitudes (b, N, N)."""
-    if scan.probes is None:
-        remainder, exposure = (ops.take(a, block.chosen) for a in (scan.remainder, scan.exposure))
-        probes = shift_probe(ops, scan.probe, remainder, exposure)
-    else:
-        probes = ops.take(scan.probes, block.chosen)
+    probes = _probes(ops, scan, block)
     if block.amplitude is not None:
         amplitude = block.amplitude
     else:

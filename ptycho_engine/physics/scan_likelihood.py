@@ -17,8 +17,10 @@ from .forward import modulus_floor, shift_probe
 from .likelihood import Evaluation, ExperimentGradient, IntArray, Likelihood, Residuals, ScanPatterns
 from .likelihood_terms import (
     Block,
+    CurvedFields,
     ScanArrays,
     curvature_terms,
+    curved_fields,
     experiment_terms,
     held_out_terms,
     object_terms,
@@ -31,7 +33,8 @@ __all__ = ['Device', 'HostObjects', 'NumpyDevice', 'NumpyScanPhysics', 'Obj', 'S
 
 CACHE_BYTES = 512 << 20
 """Patterns and shifted probes are kept on the device where they need less than this, else made each time.
-Twice as much is needed while they are gathered."""
+Twice as much is needed while they are gathered, and where it suffices the fields of the object about which
+the curvature is taken are kept too: conjugate gradients ask for many directions at one object."""
 
 Obj = TypeVar('Obj', bound=Array)
 P = ParamSpec('P')
@@ -115,6 +118,9 @@ class ScanLikelihood(Generic[A, Obj]):
         self._kept = device.joined([self._loaded(c) for c in self._blocks()]) if self._keeps else None
         self._probes: A | None = None
         self._illumination: Obj | None = None
+        self._keeps_fields = 2 * needed <= CACHE_BYTES
+        self._curved_at: Obj | None = None
+        self._curved: list[CurvedFields[A]] = []
         self._take_experiment(patterns)
         self._keep_probes()
 
@@ -151,11 +157,21 @@ class ScanLikelihood(Generic[A, Obj]):
 
     def curvature_along(self, obj: Obj, direction: Obj) -> Obj:
         """Return what the curvature of the likelihood of all patterns makes of a direction (H, W)."""
-        device = self._device
+        device, size = self._device, self._patterns.size
         result = device.zeros(obj, real=False)
-        for place, block, scan in self._each():
-            patches, moved = (device.cut(a, place, self._patterns.size) for a in (obj, direction))
-            device.add(place, (result, device.run(curvature_terms, patches, moved, scan, block)))
+        known = self._curved if self._curved_at is obj else None
+        fresh = []
+        for number, (place, block, scan) in enumerate(self._each()):
+            if known is None:
+                curved = device.run(curved_fields, device.cut(obj, place, size), scan, block)
+            else:
+                curved = known[number]
+            if self._keeps_fields:
+                fresh.append(curved)
+            moved = device.cut(direction, place, size)
+            device.add(place, (result, device.run(curvature_terms, curved, moved, scan, block)))
+        if self._keeps_fields:
+            self._curved_at, self._curved = obj, fresh
         return result
 
     def held_out(self, obj: Obj) -> float:
@@ -239,7 +255,8 @@ class ScanLikelihood(Generic[A, Obj]):
             send(patterns.dark_rate),
             send(np.array(modulus_floor(patterns.probe))),
         )
-        self._illumination = None
+        self._illumination = self._curved_at = None
+        self._curved = []
 
     def _keep_probes(self) -> None:
         """Shift the probe for each pattern once and for all."""

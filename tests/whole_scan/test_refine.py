@@ -16,6 +16,7 @@ from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.events import SweepDone
 from ptycho_engine.formats.archive import ModelArchive
 from ptycho_engine.network.plan import initial_weights, training_plan
+from ptycho_engine.physics import scan_likelihood
 from ptycho_engine.physics.descent import ReferencedVariation, RegularisedPIE, TotalVariation
 from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.physics.likelihood import Evaluation, draw_held_out
@@ -200,6 +201,31 @@ def calibrated(patterns):
         intensity=rng.uniform(0.5, 1.5, len(patterns)),
         background=rng.uniform(0.5, 3, patterns.good.shape),
     )
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_solve_08_what_is_kept_for_the_curvature_belongs_to_its_object_and_experiment(backend, monkeypatch):
+    """Fields at the detector are kept from one direction to the next, where there is room for them."""
+    prepared = ScanModel(dense_scan(points=4))
+    patterns = scan_patterns(prepared, 2)
+    obj = prepared.pad(prepared.scan.raw.objectGuess.astype(np.complex64))
+    keeping = create_backend(backend).scan_physics(patterns)
+    with monkeypatch.context() as patched:
+        patched.setattr(scan_likelihood, 'CACHE_BYTES', 0)
+        making = create_backend(backend).scan_physics(patterns)
+    cuts, cut = [], keeping._device.cut
+    monkeypatch.setattr(keeping._device, 'cut', lambda *a: cuts.append(0) or cut(*a), raising=True)
+    first, second = ((o, keeping.to_device(o), making.to_device(o)) for o in (obj, obj * np.complex64(1.1)))
+    for step, (host, ours, theirs) in enumerate([first, first, second, first, first]):
+        if step == 4:
+            for physics in (keeping, making):
+                physics.set_experiment(calibrated(patterns))
+        turned = host.conj() * np.complex64(1j**step)
+        cuts.clear()
+        found = keeping.to_host(keeping.curvature_along(ours, keeping.to_device(turned)))
+        assert len(cuts) == (1 if step == 1 else 2)
+        expected = making.to_host(making.curvature_along(theirs, making.to_device(turned)))
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize('modes', [1, 2])

@@ -137,13 +137,23 @@ def solve(
         prior = _PriorTrials(course, backend, config)
         strength = yield from prior.choose()
         change = prior.change if strength else None
+        held_out = prior.deviance_at(strength)
+    else:
+        held_out = course.physics.held_out_each(course.current)
     sweeps.planned = sweeps.done
-    solution = _solution(calibrator, strength, change, sweeps.done, time.perf_counter() - tic)
+    solution = _solution(calibrator, strength, change, held_out, sweeps.done, time.perf_counter() - tic)
     logger.info('%s. %.1f s.', solution.sentence.capitalize(), solution.seconds)
     return solution
 
 
-def _solution(calibrator: Calibrator, strength: float, change: Any, sweeps: int, seconds: float) -> Solution:
+def _solution(
+    calibrator: Calibrator,
+    strength: float,
+    change: Any,
+    held_out: npt.NDArray[np.float64],
+    sweeps: int,
+    seconds: float,
+) -> Solution:
     course = calibrator.course
     image = course.on_grid(course.current).astype(np.complex64)
     weight = course.on_grid(course.weight).astype(np.float32)
@@ -159,8 +169,8 @@ def _solution(calibrator: Calibrator, strength: float, change: Any, sweeps: int,
         strength=strength,
         sweeps=sweeps,
         still=course.still,
-        deviance=course.physics.held_out(course.current),
-        held_out=course.physics.held_out_each(course.current),
+        deviance=float(held_out.mean()),
+        held_out=held_out,
         seconds=seconds,
     )
 
@@ -208,6 +218,10 @@ class _PriorTrials:
             '' if chosen else ' It does not suit this object, which stays as it was.',
         )
         return chosen
+
+    def deviance_at(self, strength: float) -> npt.NDArray[np.float64]:
+        """Return the Poisson deviance per held-out pixel of each pattern (n,) of what was kept."""
+        return self._tried[strength].deviance
 
     def _attempt(self, strength: float, *, turned: bool) -> Generator[Event, None, bool]:
         """Go on from the image of physics; return whether that is the best so far."""

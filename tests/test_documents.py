@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import ptycho_engine
 from ptycho_engine.backends.base import FRAMEWORKS
 from ptycho_engine.commands import main
 from ptycho_engine.formats.archive import load_archive
@@ -63,6 +65,28 @@ def test_the_python_examples_run(page, inside):
     assert names['obj'].shape == names['scan'].grid.shape
     if 'nepochs=20' in code:
         assert load_archive('model').config.nepochs == 1
+
+
+def test_the_site_has_pages_of_all_settings_and_of_names_that_are_public():
+    """That its links lead somewhere, `mkdocs build --strict` sees (`.ci/run`)."""
+    pytest.importorskip('mkdocs', reason="pip install '.[docs]'")
+    spec = importlib.util.spec_from_file_location('site_pages', ROOT / 'docs' / 'site_pages.py')
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    table = pages.settings_page()
+    for configuration in pages.SETTINGS.values():
+        for field in fields(configuration):
+            assert field.name == 'model' or f'| `{field.name}` |' in table, field.name
+    readme = pages.with_page_links(README.read_text(), README, 'index.md')
+    assert '](window.md)' in readme
+    assert '](docs/' not in readme
+    assert 'LICENSE' in readme
+    assert '](LICENSE)' not in readme
+    names = re.findall(r'^::: ptycho_engine\.(\S+)$', (ROOT / 'docs' / 'api.md').read_text(), re.MULTILINE)
+    assert len(names) > 8
+    for name in names:
+        module, last = name.rsplit('.', 1)
+        assert module.startswith('live.') or ptycho_engine._PUBLIC[last] == module, name
 
 
 QUICK = ['--epochs', '1', '--groups', '16']

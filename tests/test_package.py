@@ -60,9 +60,30 @@ def test_the_source_archive_makes_the_same_wheel(source, tmp_path):
     assert there == {name for name in held if name.startswith(PACKAGES) and '.dist-info/' not in name}
 
 
+def test_two_builds_are_equal_to_the_byte(tmp_path, source):
+    """Whenever and from which of both they are made."""
+    made = []
+    for number, place in enumerate((ROOT, source)):
+        for make in (build.build_wheel, build.build_sdist):
+            folder = tmp_path / f'{number}-{make.__name__}'
+            folder.mkdir()
+            made.append((folder / _within(place, make, folder)).read_bytes())
+    wheel, sdist, wheel_again, sdist_again = made
+    assert wheel == wheel_again
+    assert sdist == sdist_again
+
+
 def test_the_source_archive_holds_what_its_readme_uses(source):
     versions = ('constraints.txt', 'requirements-hashed.txt')
-    for name in (*versions, 'README.md', 'LICENSE', 'specs/demo.png', 'pyproject.toml', '.ci/run'):
+    for name in (
+        *versions,
+        'README.md',
+        'LICENSE',
+        'specs/demo.png',
+        'pyproject.toml',
+        'mkdocs.yml',
+        '.ci/run',
+    ):
         assert (source / name).is_file(), name
 
 

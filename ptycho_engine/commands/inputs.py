@@ -15,8 +15,8 @@ from typing import Any, get_args
 import numpy as np
 
 from ..diagnostics.probe_search import search_probe, uncornered
-from ..errors import ConfigError, DataFileNotFoundError
-from ..formats.cxi import is_cxi_name, read_cxi_object, read_cxi_scan
+from ..errors import ConfigError, DataFileNotFoundError, DataValueError
+from ..formats.cxi import is_cxi, read_cxi_object, read_cxi_scan
 from ..formats.measurement import (
     Geometry,
     MeasuredPatterns,
@@ -163,7 +163,7 @@ class Opening:
 
     def is_foreign(self, path: Path) -> bool:
         """Return whether a path is of no kind that :func:`~..scan.scan.load_scan` knows."""
-        return self.of_parts or is_cxi_name(path) or NamedArray.parse(path) is not None
+        return self.of_parts or is_cxi(path) or NamedArray.parse(path) is not None
 
     def require_one(self, paths: list[Path]) -> None:
         """Check that what belongs to one scan was not given for several.
@@ -256,8 +256,13 @@ class Opening:
         file = file_of(str(path))
         if not file.exists():
             raise DataFileNotFoundError(f'{file}: there is no such file.')
-        if is_cxi_name(path) and not self.of_parts:
+        if is_cxi(path) and not self.of_parts:
             patterns, positions, probe = read_cxi_scan(path)
+        elif not self.of_parts:
+            raise DataValueError(
+                f'{path} is an array of patterns alone; give their positions with --positions FILE, or '
+                '--positions FILE::KEY for an array.'
+            )
         else:
             patterns = read_patterns(path, self.reader, self._positions_file(path))
             positions, probe, theirs = self._read_positions(path, len(patterns.counts))
@@ -320,7 +325,7 @@ class Opening:
             return self._in_metres(MeasuredPositions(x, y, np.arange(len(x)))), None, Geometry()
         named = self.positions_reader or self.reader
         product = None
-        if self.positions_reader is None and is_cxi_name(path):
+        if self.positions_reader is None and is_cxi(path):
             positions = read_cxi_scan(path)[1] if path == patterns else None
             product = read_cxi_object(path) if positions is None else None
             if positions is not None:

@@ -66,7 +66,11 @@ def with_product(scan: Scan) -> Scan:
     """Return a scan with the product that it came with, or one made of it."""
     if scan.product is not None:
         return scan
-    return replace(scan, product=product_of_rawdata(scan.raw, ExportMeta(name=_name(scan))))
+    product = product_of_rawdata(scan.raw, ExportMeta(name=_name(scan)))
+    # The probe of a scan has the pixels of its object, whatever sizes are presumed where none is known.
+    width_m, height_m = product.object_pixel_width_m, product.object_pixel_height_m
+    product = replace(product, probe_pixel_width_m=width_m, probe_pixel_height_m=height_m)
+    return replace(scan, product=product)
 
 
 def _name(scan: Scan) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import as_numbers
 from ..errors import DataFileNotFoundError, DataValueError
-from ..formats.cxi import is_cxi_name, read_cxi_object
+from ..formats.cxi import is_cxi, read_cxi_object
 from ..formats.diffraction_file import DIFFRACTION_KEYS, read_diffraction_file
 from ..formats.measurement import Geometry, MeasuredPatterns, MeasuredPositions, MeasuredProbe
 from ..formats.named_array import NamedArray, as_frames
@@ -132,8 +132,8 @@ def read_probe(text: str) -> MeasuredProbe:
                 f'{array} has shape {values.shape}; expected a probe (N, N) or modes (P, N, N).'
             )
         return MeasuredProbe(as_numbers(values, np.complex64, str(array)))
-    if is_cxi_name(path) or (is_hdf5_name(path) and holds(path, 'probe_position_x_m')):
-        product = (read_cxi_object if is_cxi_name(path) else read_product)(path)
+    if is_cxi(path) or (is_hdf5_name(path) and holds(path, 'probe_position_x_m')):
+        product = (read_cxi_object if is_cxi(path) else read_product)(path)
         product.require_far_field(str(path))
         return probe_of(product)
     if path.suffix.casefold() == '.npz' and 'probeGuess' in read_headers(path):

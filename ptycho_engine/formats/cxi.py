@@ -20,8 +20,8 @@ import numpy.typing as npt
 from scipy import constants
 
 from ..blocks import Frames, block_length, blocks
-from ..errors import DataKeyError, DataValueError
-from ..formats.product import ProductData
+from ..errors import DataKeyError, DataValueError, EngineError
+from ..formats.product import ProductData, is_hdf5_name
 from ..formats.stack_files import hdf5_stack
 from ..io.damage import reading
 from ..io.hdf5 import Hdf5Group, open_hdf5
@@ -31,6 +31,7 @@ from .provenance import provenance_of_text
 
 __all__ = [
     'holds_cxi_patterns',
+    'is_cxi',
     'is_cxi_name',
     'read_cxi_object',
     'read_cxi_provenance',
@@ -58,6 +59,18 @@ MOST_VALUES = 1 << 27
 def is_cxi_name(path: Path) -> bool:
     """Return whether a file is CXI by its name."""
     return path.suffix.casefold() == '.cxi'
+
+
+def is_cxi(path: Path) -> bool:
+    """Return whether a file is CXI, by its name or by what is in it."""
+    if is_cxi_name(path) or not (is_hdf5_name(path) and path.is_file()):
+        return is_cxi_name(path)
+    try:
+        with open_hdf5(path) as file:
+            return 'cxi_version' in file
+    except EngineError:
+        # What is wrong with it is said where it is read.
+        return False
 
 
 def holds_cxi_patterns(path: Path) -> bool:

@@ -81,7 +81,8 @@ def choose_pattern_key(names: Iterable[str], source: str) -> str:
             return key
     raise DataKeyError(
         f"{source} holds no diffraction patterns: expected the key 'diffraction' (or the legacy "
-        f"'diff3d'), found {', '.join(sorted(present)) or 'nothing'}."
+        f"'diff3d'), found {', '.join(sorted(present)) or 'nothing'}. Arrays of other names are opened as "
+        f'`ptychopinn reconstruct {source}::PATTERNS --positions {source}::POSITIONS --output DIR`.'
     )
 
 
@@ -118,7 +119,8 @@ def decide_axis_order(
     """
     if len(shape) != 3:
         raise DataValueError(
-            f'{source}: patterns have {len(shape)} dimensions (shape {shape}); expected 3, (n, N, N).'
+            f'{source}: patterns have {len(shape)} dimensions (shape {shape}); expected 3, (n, N, N), or '
+            f'a grid of frames with one of {n_positions} positions for each; reshape(-1, N, N) makes them so.'
         )
     canonical = shape[0] == n_positions and shape[1] == shape[2]
     legacy = shape[2] == n_positions and shape[0] == shape[1]

@@ -22,6 +22,7 @@ from ..patterns.known_patches import KnownPatches
 from ..patterns.matching import count_frames, match_frames
 from ..patterns.stack import Patterns
 from ..patterns.units import Units, decide_units
+from .named_array import as_frames
 from .npz import (
     METADATA_CHARACTERS,
     PATTERN_KEYS,
@@ -92,6 +93,12 @@ def _read(
         stack, mask = open_patterns(patterns_file, folder)
     arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
+    if stack.ndim > 3 and math.prod(stack.shape[:-2]) == len(xcoords):
+        grid = '×'.join(map(str, stack.shape[:-2]))
+        logger.info(
+            '%s: the frames are a grid of %s; they are counted through, its last axis first.', path, grid
+        )
+        stack = as_frames(stack, str(path))
     indexes = {
         name: as_index(arrays[name], f'{path}: {name}') if name in arrays else None for name in INDEXES
     }

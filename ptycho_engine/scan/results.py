@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import as_column, as_numbers
 from ..errors import DataFileNotFoundError
-from ..formats.cxi import holds_cxi_patterns, is_cxi_name, read_cxi_object, read_cxi_provenance
+from ..formats.cxi import holds_cxi_patterns, is_cxi, read_cxi_object, read_cxi_provenance
 from ..formats.npz import METADATA_CHARACTERS, PATTERN_KEYS, parse_metadata, read_arrays, read_headers
 from ..formats.product import MOST_NUMBERS, ProductData, is_hdf5_name, read_product
 from ..formats.provenance import provenance_in_product
@@ -49,7 +49,7 @@ def is_result(path: Path) -> bool:
         return not is_ptychodus_directory(path) and any((path / name).is_file() for name in RESULT_FILES)
     if not path.is_file():
         return False
-    if is_cxi_name(path):
+    if is_cxi(path):
         return not holds_cxi_patterns(path)
     if is_hdf5_name(path):
         return path.name != 'diffraction.h5' and not holds_patterns(path) and not is_training_file(path)
@@ -70,7 +70,7 @@ def read_result(path: Path) -> ProductData:
         With a sentence that says what is wrong.
     """
     path = result_file(path)
-    if is_cxi_name(path):
+    if is_cxi(path):
         return read_cxi_object(path)
     if is_hdf5_name(path):
         return read_product(path)
@@ -106,5 +106,5 @@ def account_of_result(path: Path) -> dict[str, Any]:
     if path.suffix.casefold() == '.npz':
         most = {'_metadata': METADATA_CHARACTERS}
         return parse_metadata(read_arrays(path, (), ('_metadata',), most).get('_metadata'), str(path))
-    found = read_cxi_provenance(path) if is_cxi_name(path) else provenance_in_product(path)
+    found = read_cxi_provenance(path) if is_cxi(path) else provenance_in_product(path)
     return {} if found is None else {'provenance': found}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import DataFileNotFoundError, DataValueError
 from ..formats.diffraction_file import AssembledPatterns, read_diffraction_file
+from ..formats.foreign_scan import foreign_scan
 from ..formats.product import ProductData, is_hdf5_name, read_product
 from ..formats.training_file import is_training_file, read_training_file
 from ..formats.verification import verify_file
@@ -190,8 +191,12 @@ def load_scan(
         verify_scan(path)
     if path.is_dir():
         return _load_directory(path, domain, nphotons)
+    pair = path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent)
+    foreign = None if pair else foreign_scan(path)
+    if foreign:
+        raise DataValueError(foreign)
     if is_hdf5_name(path) and path.is_file():
-        if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_directory(path.parent):
+        if pair:
             return _load_directory(path.parent, domain, nphotons)
         return read_as_one([path], lambda: _load_hdf5(path, domain, nphotons))
     return Scan.from_raw(RawData.from_file(path, domain=domain, nphotons=nphotons))

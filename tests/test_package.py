@@ -10,9 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from ptycho_engine import __version__
 
 build = pytest.importorskip('hatchling.build', reason='pip install hatchling')
 
@@ -117,6 +120,14 @@ def _pins(text):
     pins = {canonicalize_name(name): release for name, release in lines}
     assert len(pins) == len(lines)
     return pins
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert {'cff-version', 'message', 'title', 'authors'} <= cited.keys()
+    assert cited['version'] == __version__
+    (article,) = cited['references']
+    assert article['doi'].startswith('10.')
 
 
 CONSUMER = """

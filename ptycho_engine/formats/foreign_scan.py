@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import EngineError
 from ..io.hdf5 import open_hdf5
+from ..io.regular import open_regular
 from .diffraction_file import DIFFRACTION_KEYS
 
 __all__ = ['foreign_scan']
@@ -34,7 +35,7 @@ def foreign_scan(path: Path) -> str | None:
     None for a scan of ours, and for what is not known.
     """
     try:
-        with path.open('rb') as stream:
+        with open_regular(path) as stream:
             begin = stream.read(8)
         what = _hdf5(path) if begin == HDF5 else None
     except (OSError, EngineError):

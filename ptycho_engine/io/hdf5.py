@@ -110,7 +110,8 @@ class Attributes(Mapping[str, Any]):
         self._manager = h5py.AttributeManager(_Owner(id_))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._manager)
+        with reading(f'{self._source}: the attributes cannot be read'):
+            yield from self._manager
 
     def __len__(self) -> int:
         return len(self._manager)
@@ -184,10 +185,12 @@ class Hdf5Group:
         return f'{self._file.path}: {inner!r}' if inner else str(self._file.path)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.raw)
+        with reading(f'{self.title()} cannot be read'):
+            yield from self.raw
 
     def __len__(self) -> int:
-        return len(self.raw)
+        with reading(f'{self.title()} cannot be read'):
+            return len(self.raw)
 
     def __contains__(self, name: object) -> bool:
         """Whether the group holds such a link, wherever that leads; groups on the way are followed."""

@@ -411,3 +411,16 @@ def test_hdf_07_attributes_are_short(tmp_path):
         for name in ('many', 'lists'):
             with pytest.raises(DataValueError, match=name):
                 file.attrs[name]
+
+
+def test_a_group_whose_names_cannot_be_read_is_told(tmp_path):
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file['x'] = np.arange(3)
+    data = bytearray(path.read_bytes())
+    # Where the free space of the names begins, after signature, version and size.
+    place = data.index(b'HEAP') + 16
+    data[place : place + 8] = (12345).to_bytes(8, 'little')
+    path.write_bytes(data)
+    with pytest.raises(DataValueError, match=r'a\.h5.* cannot be read'), open_hdf5(path) as file:
+        list(file)

@@ -108,21 +108,6 @@ class ProductData:
         set_(self, 'object_layer_spacing_m', np.asarray(self.object_layer_spacing_m, dtype=np.float64))
         set_(self, 'loss_epochs', np.asarray(self.loss_epochs, dtype=np.int64))
         set_(self, 'loss_values', np.asarray(self.loss_values, dtype=np.float64))
-
-    def require_far_field(self, source: str) -> None:
-        """Check that the detector is in the far field (DIR-08).
-
-        Raises
-        ------
-        DataValueError
-            If it is in the near field.
-        """
-        if not self.far_field:
-            raise DataValueError(
-                f'{source}: far_field of the product is False, but the near field (a Fresnel or holographic '
-                'scan) is not modelled; set it to True if the detector is in the far field, or use a solver '
-                'of Ptychodus that knows the near field.'
-            )
         n = len(self.position_indexes)
         if len(self.position_x_m) != n or len(self.position_y_m) != n:
             raise ProductError(
@@ -141,6 +126,21 @@ class ProductData:
                     f'The product "{self.name}" has {name} = {getattr(self, name)}; expected a positive '
                     'length in metres.'
                 )
+
+    def require_far_field(self, source: str) -> None:
+        """Check that the detector is in the far field (DIR-08).
+
+        Raises
+        ------
+        DataValueError
+            If it is in the near field.
+        """
+        if not self.far_field:
+            raise DataValueError(
+                f'{source}: far_field of the product is False, but the near field (a Fresnel or holographic '
+                'scan) is not modelled; set it to True if the detector is in the far field, or use a solver '
+                'of Ptychodus that knows the near field.'
+            )
 
     def _validate_modes_and_layers(self, n: int) -> None:
         layers, modes = len(self.object_array), len(self.probe)

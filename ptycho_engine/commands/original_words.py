@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.files import SECTIONS, checked_sections, read_values
+from ..config.files import SECTIONS, checked_sections, names_of, read_values
 from ..upstream.settings import SettingRow, TranslatedSettings, is_of_the_original, translate_settings
 from ..upstream.vocabulary import ADJUSTED, DROPPED, FILES, ONLY_CNN, SWITCHES, TRANSLATIONS, plain_name
 
@@ -130,11 +130,7 @@ def restate(words: Sequence[str], parser: argparse.ArgumentParser, command: str)
 
 
 def _in_settings(name: str) -> bool:
-    return name in DROPPED or name in TRANSLATIONS or any(name in _fields(s) for s in SECTIONS)
-
-
-def _fields(section: str) -> set[str]:
-    return set(SECTIONS[section].__dataclass_fields__)  # type: ignore[attr-defined]
+    return name in DROPPED or name in TRANSLATIONS or any(name in names_of(section) for section in SECTIONS)
 
 
 def _is_theirs(name: str, text: str) -> bool:

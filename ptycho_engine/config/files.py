@@ -13,6 +13,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,6 +30,7 @@ __all__ = [
     'SECTIONS',
     'checked_sections',
     'load_config',
+    'names_of',
     'read_sections',
     'read_values',
     'save_config',
@@ -137,6 +139,12 @@ def checked_sections(values: Section, path: str, used: Iterable[str] = ()) -> di
             raise ConfigError(f'{path}: there is no setting {name!r}{_nearest(name, known)}')
         sections[owner] |= _checked(SECTIONS[owner], {name: value}, path)
     return sections
+
+
+@cache
+def names_of(section: str) -> frozenset[str]:
+    """Return the names of the settings of a section of :data:`SECTIONS`; a nested section is none."""
+    return frozenset(_fields(SECTIONS[section]))
 
 
 def _fields(cls: type) -> dict[str, FieldInfo]:

@@ -168,8 +168,8 @@ class _Search:
             self._reading, fit = found.reading, found.fit
             ratio, near, limit = float('inf'), False, NEAR
         else:
-            fit = self._trials.fit(self._reading)
-            ratio, limit = fit.judge().ratio, self._trials.limit(fit)
+            fit, limit = self._trials.as_given()
+            ratio = fit.judge().ratio
             near = ratio <= limit
         while len(causes) < ROUNDS:
             found = self._next(fit, limit)

@@ -33,6 +33,8 @@ PATTERNS, SCREENED_PATTERNS, LEAST_PATTERNS = 49, 25, 16
 either."""
 PULLING_PATTERNS, LEAST_PULLING = 169, 36
 """The same of the part whose forces are looked at (:mod:`.forces`): the wider it is, the more axes show."""
+MORE_PATTERNS = 36
+"""Patterns that are fitted where fewer do not come near noise."""
 FEWEST_PATTERNS = 9
 """Patterns of a scan below which nothing is tried."""
 WIDEST_STEP = 1.5
@@ -46,7 +48,7 @@ EMPTY = 0.01
 
 NEAR = 1.25
 """Held-out deviance relative to photon noise up to which a scan is near noise, whatever it is."""
-SLACK = 1.25
+SLACK = 1.3
 """The same relative to that of a simulated scan of its kind."""
 
 
@@ -103,6 +105,25 @@ class Trials:
             return NEAR
         return max(NEAR, SLACK * _simulated(fit).judge().ratio)
 
+    def as_given(self) -> tuple[TrialFit, float]:
+        """Return the fit of the scan as it is, and up to which ratio that is near noise.
+
+        Few large patterns may hold each other too little to tell; more are then tried before it is called
+        far from noise.
+
+        Raises
+        ------
+        DataValueError
+            As for :meth:`fit`.
+        """
+        fit = self.fit(Reading())
+        limit = self.limit(fit)
+        if fit.judge().ratio <= limit or self.patterns >= MORE_PATTERNS:
+            return fit, limit
+        larger = self.fit(Reading(), count=MORE_PATTERNS)
+        larger_limit = self.limit(larger)
+        return (larger, larger_limit) if larger.judge().ratio <= larger_limit else (fit, limit)
+
 
 def disagreement(raw: RawData) -> str:
     """Return what speaks against a scan after a quick reconstruction; empty for nothing (DOUBT-03).
@@ -113,9 +134,9 @@ def disagreement(raw: RawData) -> str:
         return ''
     trials, given = Trials(raw), Reading()
     try:
-        fit = trials.fit(given)
+        fit, limit = trials.as_given()
         ratio = fit.judge().ratio
-        if ratio > trials.limit(fit):
+        if ratio > limit:
             return (
                 f'a quick reconstruction is far from photon noise ({ratio:.3g} times its deviance), so that '
                 'patterns, probe and positions do not agree'

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..config.describe import describe
-from ..config.files import SECTIONS
+from ..config.files import SECTIONS, names_of
 from ..config.model import ModelConfig
 from ..errors import ConfigError
 from .vocabulary import (
@@ -74,12 +72,7 @@ def is_of_the_original(values: Mapping[str, Any]) -> bool:
     return any(plain_name(name) in _ITS_OWN for name in dict(_flat(values)))
 
 
-@cache
-def _names(section: str) -> set[str]:
-    return {info.name for info in describe(SECTIONS[section])}
-
-
-_ITS_OWN = {*DROPPED, *TRANSLATIONS, *FILES}.difference(*map(_names, SECTIONS))
+_ITS_OWN = {*DROPPED, *TRANSLATIONS, *FILES}.difference(*map(names_of, SECTIONS))
 
 
 def translate_settings(values: Mapping[str, Any], *, architecture: str | None = None) -> TranslatedSettings:
@@ -135,7 +128,7 @@ def _flat(values: Mapping[str, Any], section: str = '') -> Iterator[tuple[str, A
 
 
 def _section_of(name: str) -> str | None:
-    return next((section for section in TRAINING if name in _names(section)), None)
+    return next((section for section in TRAINING if name in names_of(section)), None)
 
 
 def _meaning(name: str, value: Any, network: str) -> tuple[dict[str, Any], str]:

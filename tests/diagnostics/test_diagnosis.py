@@ -21,6 +21,7 @@ from ptycho_engine.diagnostics.pixels import suspects
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
 from ptycho_engine.whole_scan.calibrate import Calibrator
+from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
 from tests.whole_scan.test_calibrate import with_stretched_axes
 from tests.whole_scan.test_refine import dense_scan
 
@@ -196,6 +197,12 @@ def test_doctor_06_what_nothing_explains_is_told_too(dense, monkeypatch):
     assert finding.grade is Grade.CAUTION
     assert 'the axes of the scan' in finding.text
     assert finding.values['suspected'] == list(found.suspected)
+
+
+@pytest.mark.parametrize('seed', [18, 27])
+def test_doctor_01_few_large_patterns_raise_no_alarm(seed):
+    """Of 96×96 pixels the first part has 21, which are too few to tell."""
+    assert not cries_wolf(diagnose(clean_recipe(seed).simulate()))
 
 
 def test_what_nothing_explains_is_never_called_well(good, monkeypatch):

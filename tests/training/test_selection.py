@@ -112,8 +112,8 @@ def test_cache_02_training_and_reconstruction_share_it(tmp_path, monkeypatch, sw
     def forbidden(*args, **kwargs):
         raise AssertionError('a tree was built')
 
-    # The quick look at whether a scan is far from noise asks for distances of its own.
-    monkeypatch.setattr(sources, '_warn_if_far', lambda prepared: None)
+    # The quick look at whether a scan agrees with itself asks for distances of its own.
+    monkeypatch.setattr(sources, '_warn_of_disagreement', lambda prepared: None)
     monkeypatch.setattr(neighbours, 'cKDTree', forbidden)
     np.testing.assert_array_equal(MeasuredScans([scan], config).training(1)[0].groups, first)
     assert len(drawn(scan, n_subsample=20, seed=3)) == 15

@@ -40,6 +40,7 @@ QUALITY = {
     'leftOut': pvaccess.UINT,
     'dropped': pvaccess.UINT,
     'unseen': pvaccess.DOUBLE,
+    'error': pvaccess.DOUBLE,
     'gain': pvaccess.DOUBLE,
     'growth': pvaccess.DOUBLE,
     'enough': pvaccess.BOOLEAN,
@@ -265,7 +266,7 @@ class LiveProcessor(AdImageProcessor):  # type: ignore[misc]
     def _publish_quality(self) -> None:
         said: dict[str, Any] = {'dropped': self._queue.dropped, 'message': self._failure}
         if self._session is not None:
-            counts, quality = self._session.counts, self._session.curve.quality()
+            counts, quality = self._session.counts, self._session.quality
             said |= {
                 'frames': counts.frames,
                 'used': counts.used,
@@ -273,6 +274,7 @@ class LiveProcessor(AdImageProcessor):  # type: ignore[misc]
                 'waiting': self._session.waiting + len(self._queue),
                 'leftOut': counts.left_out,
                 'unseen': quality.unseen,
+                'error': quality.error,
                 'gain': quality.gain,
                 'growth': quality.growth,
                 'enough': quality.enough,

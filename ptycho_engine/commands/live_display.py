@@ -86,12 +86,12 @@ def progress_line(session: LiveSession, rate: float, behind: int) -> str:
     ):
         if number:
             parts.append(f'{number} {what}')
-    return ', '.join([*parts, session.curve.quality().sentence])
+    return ', '.join([*parts, session.quality.sentence])
 
 
 def _standing(session: LiveSession, rate: float, behind: int) -> dict[str, Any]:
     """Return what the page shows beside images."""
-    counts, quality = session.counts, session.curve.quality()
+    counts, quality = session.counts, session.quality
     return {
         'name': session.source,
         'frames': counts.frames,
@@ -102,6 +102,7 @@ def _standing(session: LiveSession, rate: float, behind: int) -> dict[str, Any]:
         'left_out': counts.left_out,
         'lost': counts.lost,
         'unseen': finite(quality.unseen),
+        'error': finite(quality.error),
         'gain': finite(quality.gain),
         'enough': quality.enough,
         'curve': curve_view(session.curve),

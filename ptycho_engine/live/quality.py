@@ -16,15 +16,12 @@ KNOWN = 0.9
 """Part of the light of a frame that falls where the object was illuminated before: of the others nothing can
 be predicted, and they count as new area."""
 
-LEAST_POINTS = 12
-"""Points of the curve from which on its slope is told."""
+LAST = 0.1
+"""Part of the frames that tells how well unseen ones are predicted, and how the area grows."""
 
-NEXT = 0.1
-"""Gain is expected of so many more frames, relative to those there are."""
-
-GROWING = 0.02
-"""Relative growth of the illuminated area over the last tenth of the frames above which a scan still goes
-on to where nothing is known."""
+GROWING = 0.05
+"""Relative growth of the illuminated area over these above which a scan still goes on to where nothing is
+known."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,21 @@ class UnseenPoint:
 
 @dataclass(frozen=True)
 class LiveQuality:
-    """How good a live image is, in the judgement of frames that were not in it."""
+    """How good a live image is, in the judgement of frames that were not in it and of its uncertainty."""
 
     unseen: float
     """Deviance of the last batches in units of photon noise: 1 where they are predicted as well as any could
     be; NaN as long as all frames lie on new area."""
-    gain: float
-    """By how much this is expected to fall with a tenth more frames; NaN as long as it cannot be told."""
     growth: float
     """Relative growth of the illuminated area over the last tenth of the frames."""
+    error: float
+    """Stated uncertainty of the scanned region, relative to the root mean square of the object; NaN as long
+    as there are too few frames to tell."""
+    gain: float
+    """By which part this is expected to fall with a tenth more frames; NaN as long as it cannot be told."""
     enough: bool
-    """Whether that gain is below the photon noise of the frames that tell it, and the area hardly grows."""
+    """Whether more frames better the image but by their photon noise (:class:`~.settling.Settling`), and the
+    area hardly grows."""
 
     @property
     def sentence(self) -> str:
@@ -70,9 +71,14 @@ class LiveQuality:
         if math.isnan(self.unseen):
             return 'all on new area'
         words = f'unseen frames at {self.unseen:.2f}× noise'
+        if math.isnan(self.error):
+            return words
+        words = f'{words}, error about {100 * self.error:.2g} %'
         if self.enough:
             return f'{words}, enough'
-        return words if math.isnan(self.gain) else f'{words}, a tenth more gains {max(self.gain, 0.0):.3f}'
+        if math.isnan(self.gain):
+            return words
+        return f'{words}, a tenth more lowers it by {100 * self.gain:.0f} %'
 
 
 @dataclass
@@ -85,35 +91,21 @@ class UnseenCurve:
         """Take the next batch."""
         self.points.append(point)
 
-    def quality(self) -> LiveQuality:
-        """Return what the second half of the frames says."""
-        told = [p for p in self.points if p.known]
-        if not told:
-            return LiveQuality(math.nan, math.nan, 1.0, False)
-        frames = self.points[-1].frames
-        grown = sum(p.new_area for p in self.points if p.frames >= (1 - NEXT) * frames)
-        growth = grown / max(sum(p.new_area for p in self.points), grown, 1e-9)
-        recent = told[-max(len(told) // 10, 4) :]
-        unseen = 1 + float(np.average([p.excess for p in recent], weights=[p.known for p in recent]))
-        late = [p for p in told if p.frames >= frames / 2]
-        if len(late) < LEAST_POINTS:
-            return LiveQuality(unseen, math.nan, growth, False)
-        slope, error = _slope(late)
-        step = math.log(1 + NEXT)
-        # A mean deviance per pixel of photon noise varies by the root of two over their number.
-        noise = math.sqrt(2 / sum(p.pixels for p in late))
-        enough = growth < GROWING and (error - slope) * step < noise
-        return LiveQuality(unseen, -slope * step, growth, bool(enough))
+    @property
+    def unseen(self) -> float:
+        """Deviance of the last batches in units of photon noise; NaN where there are none on known area."""
+        told = [point for point in self.points if point.known]
+        recent = told[-max(round(LAST * len(told)), 4) :]
+        if not recent:
+            return math.nan
+        known = [point.known for point in recent]
+        return 1 + float(np.average([point.excess for point in recent], weights=known))
 
-
-def _slope(points: list[UnseenPoint]) -> tuple[float, float]:
-    """Return the slope of the excess over the logarithm of the number of frames, and its standard error."""
-    x = np.log([p.frames for p in points])
-    y = np.array([p.excess for p in points])
-    root = np.sqrt([p.known for p in points])
-    design = np.stack([np.ones_like(x), x], axis=1) * root[:, None]
-    solution, *_ = np.linalg.lstsq(design, y * root, rcond=None)
-    residual = y * root - design @ solution
-    variance = float(residual @ residual) / max(len(x) - 2, 1)
-    covariance = variance * np.linalg.pinv(design.T @ design)
-    return float(solution[1]), float(np.sqrt(covariance[1, 1]))
+    @property
+    def growth(self) -> float:
+        """Relative growth of the illuminated area over the last tenth of the frames."""
+        if not self.points:
+            return 1.0
+        since = (1 - LAST) * self.points[-1].frames
+        grown = sum(point.new_area for point in self.points if point.frames >= since)
+        return grown / max(sum(point.new_area for point in self.points), grown, 1e-9)

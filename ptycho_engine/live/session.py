@@ -35,6 +35,8 @@ from .canvas import Rectangle
 from .image import BATCH, LiveImage
 from .intake import Counts, Intake
 from .kept_frames import Domain, KeptFrames
+from .quality import LiveQuality
+from .settling import Settling
 from .snapshot import Snapshot
 
 __all__ = ['LiveSession', 'open_session']
@@ -141,6 +143,7 @@ class LiveSession:
             probe, grid, self._frames, self._intake, self._backend, config.refine_smoothing, strength, source
         )
         self.curve = self._image.curve
+        self._settling = Settling()
         self._waiting: list[int] = []
         self._rng = np.random.default_rng([config.seed, 5])
 
@@ -161,6 +164,11 @@ class LiveSession:
     def size(self) -> int:
         """Side N of a frame in pixels."""
         return int(self._probe.shape[-1])
+
+    @property
+    def quality(self) -> LiveQuality:
+        """How good the image is, and whether it is good enough."""
+        return self._settling.quality(self.curve)
 
     @property
     def unplaced(self) -> int:
@@ -249,24 +257,7 @@ class LiveSession:
         self._take_in(1 if all_placed else BATCH)
         if not self._image.used:
             raise DataValueError(f'{self._source}: no frame with a position has come yet.')
-        placed = self._intake.position[self._image.used]
-        y, x = placed.T
-        grid = self._grid or ObjectGrid.around_scan(x, y, self.size)
-        top, left = round(grid.origin_y), round(grid.origin_x)
-        part = Rectangle(top, left, top + grid.height, left + grid.width)
-        if self._grid is not None:
-            part = Rectangle(0, 0, *grid.shape)
-        obj, weight = self._image.canvas.window(part)
-        return Snapshot(
-            object_array=obj * np.float32(self._image.scale),
-            weight=weight,
-            grid=grid,
-            position=placed,
-            quality=self.curve.quality(),
-            counts=replace(self.counts),
-            probe_scale=self._image.scale,
-            brightest=self._image.brightest,
-        )
+        return self._shot()
 
     def scan(self) -> Scan:
         """Return the kept frames with a position as a scan of its own.
@@ -327,6 +318,27 @@ class LiveSession:
                 return event.reconstruction
         raise AssertionError('a reconstruction ends with its result')
 
+    def _shot(self) -> Snapshot:
+        """Return the image of the frames that are in it."""
+        placed = self._intake.position[self._image.used]
+        y, x = placed.T
+        grid = self._grid or ObjectGrid.around_scan(x, y, self.size)
+        top, left = round(grid.origin_y), round(grid.origin_x)
+        part = Rectangle(top, left, top + grid.height, left + grid.width)
+        if self._grid is not None:
+            part = Rectangle(0, 0, *grid.shape)
+        obj, weight = self._image.canvas.window(part)
+        return Snapshot(
+            object_array=obj * np.float32(self._image.scale),
+            weight=weight,
+            grid=grid,
+            position=placed,
+            quality=self.quality,
+            counts=replace(self.counts),
+            probe_scale=self._image.scale,
+            brightest=self._image.brightest,
+        )
+
     def _numbers(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]] | None, count: int) -> list[int]:
         if indices is None:
             first = int(self._intake.index.max(initial=-1)) + 1
@@ -362,3 +374,5 @@ class LiveSession:
             batch, self._waiting = np.array(self._waiting[:count]), self._waiting[count:]
             self._image.take_in(batch)
             self.counts.used = len(self._image.used)
+            if self._settling.due(self.counts.used):
+                self._settling.look(self._shot())

@@ -20,6 +20,7 @@ from ptycho_engine.commands import main
 from ptycho_engine.commands.live_display import progress_line
 from ptycho_engine.formats.product import read_product
 from ptycho_engine.live.quality import UnseenCurve
+from ptycho_engine.live.settling import Settling
 from ptycho_engine.scoring.scores import scan_box, score
 from tests.conftest import small_scan
 
@@ -232,7 +233,7 @@ def test_live_13_the_progress_line_says_how_it_stands():
     class Stub:
         counts = type('C', (), {'used': 120, 'frames': 130, 'left_out': 3, 'lost': 7})
         waiting, unplaced = 3, 5
-        curve = UnseenCurve()
+        quality = Settling().quality(UnseenCurve())
 
     line = progress_line(Stub, 51.4, 4)
     assert line.split(', ') == [

@@ -1,6 +1,7 @@
 """A live session (clauses LIVE-01 to LIVE-07 of specs/live.md)."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ptycho_engine.formats.packaged import NO_MODEL, load_model, of_objects
 from ptycho_engine.live import frame_store
 from ptycho_engine.live.quality import UnseenCurve, UnseenPoint
 from ptycho_engine.live.session import open_session
+from ptycho_engine.live.settling import Look, Settling
 from ptycho_engine.physics.geometry import ObjectGrid
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
@@ -222,23 +224,81 @@ def point(frames, excess, *, new_area=0.0):
     return UnseenPoint(frames, 1 + excess, 1.0, 8, new_area, 8 * 4096)
 
 
-def test_live_06_enough_is_where_the_curve_is_flat_to_its_noise():
-    rng = np.random.default_rng(0)
-    falling, flat, growing = UnseenCurve(), UnseenCurve(), UnseenCurve()
+def curve_of(excess, new_area):
+    curve = UnseenCurve()
     for frames in range(8, 1600, 8):
-        noise = 0.005 * rng.normal()
-        falling.add(point(frames, 100 / frames + noise, new_area=0.001))
-        flat.add(point(frames, 0.3 * math.exp(-frames / 100) + noise, new_area=8 if frames < 300 else 0))
-        growing.add(point(frames, noise, new_area=1.0))
-    found = falling.quality()
-    # (100 / 1600) (1 - 1 / 1.1), a little more as the slope is that of the second half.
-    assert found.gain == pytest.approx(0.008, rel=0.4)
-    assert not found.enough
-    assert flat.quality().enough
-    assert flat.quality().unseen == pytest.approx(1, abs=0.01)
-    assert not growing.quality().enough
-    assert growing.quality().growth == pytest.approx(0.1, abs=0.01)
-    assert math.isnan(UnseenCurve().quality().unseen)
+        curve.add(point(frames, excess(frames), new_area=new_area(frames)))
+    return curve
+
+
+def test_live_06_unseen_frames_and_the_area_are_those_of_the_last_tenth():
+    flat = curve_of(lambda n: 0.3 if n < 1400 else 0.1, lambda n: 8 if n < 300 else 0)
+    assert flat.unseen == pytest.approx(1.1)
+    assert flat.growth == 0
+    assert curve_of(lambda n: 0, lambda n: 1.0).growth == pytest.approx(0.1, abs=0.01)
+    assert math.isnan(UnseenCurve().unseen)
+
+
+def settling_of(error, change, growing=0.0):
+    """Return looks at images with such errors and changes."""
+    settling = Settling()
+    for frames in 16 * 1.1 ** np.arange(20):
+        settling.looks.append(Look(round(frames), float(error(frames)), float(change(frames))))
+    return settling.quality(curve_of(lambda n: 0.1, lambda n: growing))
+
+
+def test_live_06_enough_is_where_the_error_falls_but_by_photon_noise_and_the_image_is_as_good_as_it_says():
+    by_noise = settling_of(lambda n: n**-0.5, lambda n: n**-0.5)
+    assert by_noise.gain == pytest.approx(1 - 1.1**-0.5, rel=0.02)
+    assert by_noise.enough
+    assert by_noise.error == pytest.approx((16 * 1.1**19) ** -0.5, rel=0.01)
+    assert 'error about 10 %, enough' in by_noise.sentence
+    closing = settling_of(lambda n: n**-1.5, lambda n: n**-1.5)
+    assert not closing.enough
+    assert 'a tenth more lowers it by 13 %' in closing.sentence
+    assert not settling_of(lambda n: n**-0.5, lambda n: 2 * n**-0.5).enough
+    assert not settling_of(lambda n: n**-0.5, lambda n: n**-0.5, growing=1.0).enough
+    few = Settling()
+    few.looks = [Look(16, 0.3, 0.1), Look(24, 0.3, 0.1)]
+    assert math.isnan(few.quality(UnseenCurve()).gain)
+    assert not few.quality(UnseenCurve()).enough
+
+
+def test_live_06_a_scan_that_has_covered_its_area_says_enough_and_one_on_its_way_does_not(raw):
+    """Over and over the same area, in any order; row after row."""
+    again = small_scan(points=16, size=32, step=2.0, photons=1e5)
+    order = np.random.default_rng(4).permutation(len(again))
+    live = session(again)
+    said = []
+    for start in range(0, len(order), 8):
+        part = order[start : start + 8]
+        live.push(again.diffraction[part], places(again, part), part)
+        live.improve()
+        said.append(live.quality.enough)
+    assert not any(said[:3])
+    assert all(said[-8:])
+    assert live.quality.error == pytest.approx(nrmse(again, live.snapshot().object_array), rel=0.6)
+    rows = session(raw)
+    for start in range(0, len(raw), 8):
+        part = np.arange(start, min(start + 8, len(raw)))
+        rows.push(raw.diffraction[part], places(raw, part), part)
+        assert not rows.quality.enough
+
+
+def test_live_06_a_change_is_told_where_the_grid_has_grown(raw):
+    """Of the same image, turned by a phase and a ramp, none; of new area, all of it."""
+    live = session(raw, grid=None)
+    live.push(raw.diffraction[:45], places(raw, slice(0, 45)), np.arange(45))
+    shot = live.snapshot()
+    settling = Settling()
+    settling.look(replace(shot, position=shot.position[:34]))
+    turn = 1.1 * np.exp(1j * (0.7 + 0.01 * np.arange(shot.grid.width)))
+    settling.look(replace(shot, object_array=(shot.object_array * turn).astype(np.complex64)))
+    assert math.isnan(settling.looks[0].change)
+    assert settling.looks[1].change < 1e-4
+    live.push(raw.diffraction[45:], places(raw, slice(45, 81)), np.arange(45, 81))
+    settling.look(live.snapshot())
+    assert settling.looks[2].change > 0.05
 
 
 def test_live_07_frames_beyond_the_budget_are_on_disk_and_count_alike(raw, whole, monkeypatch):

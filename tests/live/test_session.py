@@ -1,4 +1,4 @@
-"""A live session (clauses LIVE-01 to LIVE-07 of specs/live.md)."""
+"""A live session (clauses LIVE-01 to LIVE-09 and LIVE-17 of specs/live.md)."""
 
 import math
 from dataclasses import replace
@@ -247,7 +247,7 @@ def settling_of(error, change, growing=0.0):
     return settling.quality(curve_of(lambda n: 0.1, lambda n: growing))
 
 
-def test_live_06_enough_is_where_the_error_falls_but_by_photon_noise_and_the_image_is_as_good_as_it_says():
+def test_live_17_enough_is_where_the_error_falls_but_by_photon_noise_and_the_image_is_as_good_as_it_says():
     by_noise = settling_of(lambda n: n**-0.5, lambda n: n**-0.5)
     assert by_noise.gain == pytest.approx(1 - 1.1**-0.5, rel=0.02)
     assert by_noise.enough
@@ -264,7 +264,7 @@ def test_live_06_enough_is_where_the_error_falls_but_by_photon_noise_and_the_ima
     assert not few.quality(UnseenCurve()).enough
 
 
-def test_live_06_a_scan_that_has_covered_its_area_says_enough_and_one_on_its_way_does_not(raw):
+def test_live_17_a_scan_that_has_covered_its_area_says_enough_and_one_on_its_way_does_not(raw):
     """Over and over the same area, in any order; row after row."""
     again = small_scan(points=16, size=32, step=2.0, photons=1e5)
     order = np.random.default_rng(4).permutation(len(again))
@@ -285,7 +285,7 @@ def test_live_06_a_scan_that_has_covered_its_area_says_enough_and_one_on_its_way
         assert not rows.quality.enough
 
 
-def test_live_06_a_change_is_told_where_the_grid_has_grown(raw):
+def test_live_17_a_change_is_told_where_the_grid_has_grown(raw):
     """Of the same image, turned by a phase and a ramp, none; of new area, all of it."""
     live = session(raw, grid=None)
     live.push(raw.diffraction[:45], places(raw, slice(0, 45)), np.arange(45))

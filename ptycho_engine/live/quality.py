@@ -19,10 +19,6 @@ be predicted, and they count as new area."""
 LAST = 0.1
 """Part of the frames that tells how well unseen ones are predicted, and how the area grows."""
 
-GROWING = 0.05
-"""Relative growth of the illuminated area over these above which a scan still goes on to where nothing is
-known."""
-
 
 @dataclass(frozen=True)
 class UnseenPoint:
@@ -62,8 +58,7 @@ class LiveQuality:
     gain: float
     """By which part this is expected to fall with a tenth more frames; NaN as long as it cannot be told."""
     enough: bool
-    """Whether more frames better the image but by their photon noise (:class:`~.settling.Settling`), and the
-    area hardly grows."""
+    """Whether more frames better the image but by their photon noise (:class:`~.settling.Settling`)."""
 
     @property
     def sentence(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..whole_scan.ramp import with_ramp_of
-from .quality import GROWING, LAST, LiveQuality, UnseenCurve
+from .quality import LAST, LiveQuality, UnseenCurve
 from .snapshot import Snapshot
 
 __all__ = ['Look', 'Settling']
@@ -27,6 +27,10 @@ FITTED, LEAST_FITTED = 1.6, 3
 
 COMPARED = 1.3
 """Factor in frames over which the image is compared with itself."""
+
+LIT, GROWING = 0.1, 0.05
+"""Of the largest illumination so far: what has more counts as area. Growth of that area, over the same
+factor in frames, above which a scan still goes on to where little is known."""
 
 HELD = 2
 """Looks in a row that must say the same."""
@@ -49,6 +53,8 @@ class Look:
     change: float
     """Root mean square of the difference to the image of ``COMPARED`` times fewer frames, but for a phase
     ramp and a factor; NaN where there is none."""
+    growth: float
+    """Part of the illuminated area that was not yet illuminated then; 1 where there is no such image."""
 
 
 class Settling:
@@ -75,7 +81,8 @@ class Settling:
             return
         old = [image for image in self._images if len(image.position) * COMPARED <= frames]
         change = _change(old[-1], shot) / size if old else math.nan
-        self.looks.append(Look(frames, float(np.sqrt(squares.mean())) / size, change))
+        growth = 1 - _area(old[-1]) / max(_area(shot), 1) if old else 1.0
+        self.looks.append(Look(frames, float(np.sqrt(squares.mean())) / size, change, growth))
         # None that is older will be compared again.
         self._images = [*old[-1:], *self._images[len(old) :], shot]
 
@@ -91,10 +98,18 @@ class Settling:
 
     @property
     def settled(self) -> bool:
-        """Whether the image gets no better but by photon noise."""
+        """Whether the image gets no better but by photon noise, and the scan stays where it was."""
         last = range(max(len(self.looks) - HELD, 0), len(self.looks))
-        return len(last) == HELD and all(
-            self._power(at) < FASTEST and self.looks[at].change < STILL * self.looks[at].error for at in last
+        return len(last) == HELD and all(map(self._settled, last))
+
+    def quality(self, curve: UnseenCurve) -> LiveQuality:
+        """Return what unseen frames and the looks at the image say."""
+        return LiveQuality(
+            unseen=curve.unseen,
+            growth=curve.growth,
+            error=self.error,
+            gain=1 - (1 + LAST) ** -self.power,
+            enough=self.settled,
         )
 
     def _power(self, at: int) -> float:
@@ -105,16 +120,14 @@ class Settling:
         frames, error = (np.log([getattr(look, name) for look in fitted]) for name in ('frames', 'error'))
         return -float(np.polyfit(frames, error, 1)[0])
 
-    def quality(self, curve: UnseenCurve) -> LiveQuality:
-        """Return what unseen frames and the looks at the image say."""
-        growth = curve.growth
-        return LiveQuality(
-            unseen=curve.unseen,
-            growth=growth,
-            error=self.error,
-            gain=1 - (1 + LAST) ** -self.power,
-            enough=self.settled and growth < GROWING,
-        )
+    def _settled(self, at: int) -> bool:
+        look = self.looks[at]
+        return self._power(at) < FASTEST and look.change < STILL * look.error and look.growth < GROWING
+
+
+def _area(shot: Snapshot) -> int:
+    """Return the number of illuminated pixels."""
+    return int((shot.weight > LIT * shot.weight.max()).sum())
 
 
 def _change(old: Snapshot, new: Snapshot) -> float:

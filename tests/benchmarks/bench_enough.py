@@ -76,7 +76,7 @@ def bend(frames, error):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument('seeds', nargs='*', type=int, default=list(range(101, 111)))
+    parser.add_argument('seeds', nargs='*', type=int, default=list(range(201, 211)))
     torch.set_num_threads(1)
     ratios = []
     for seed in parser.parse_args().seeds:

@@ -243,8 +243,8 @@ def settling_of(error, change, growing=0.0):
     """Return looks at images with such errors and changes."""
     settling = Settling()
     for frames in 16 * 1.1 ** np.arange(20):
-        settling.looks.append(Look(round(frames), float(error(frames)), float(change(frames))))
-    return settling.quality(curve_of(lambda n: 0.1, lambda n: growing))
+        settling.looks.append(Look(round(frames), float(error(frames)), float(change(frames)), growing))
+    return settling.quality(curve_of(lambda n: 0.1, lambda n: 0))
 
 
 def test_live_17_enough_is_where_the_error_falls_but_by_photon_noise_and_the_image_is_as_good_as_it_says():
@@ -257,9 +257,9 @@ def test_live_17_enough_is_where_the_error_falls_but_by_photon_noise_and_the_ima
     assert not closing.enough
     assert 'a tenth more lowers it by 13 %' in closing.sentence
     assert not settling_of(lambda n: n**-0.5, lambda n: 2 * n**-0.5).enough
-    assert not settling_of(lambda n: n**-0.5, lambda n: n**-0.5, growing=1.0).enough
+    assert not settling_of(lambda n: n**-0.5, lambda n: n**-0.5, growing=0.1).enough
     few = Settling()
-    few.looks = [Look(16, 0.3, 0.1), Look(24, 0.3, 0.1)]
+    few.looks = [Look(16, 0.3, 0.1, 0.0), Look(24, 0.3, 0.1, 0.0)]
     assert math.isnan(few.quality(UnseenCurve()).gain)
     assert not few.quality(UnseenCurve()).enough
 
@@ -278,10 +278,10 @@ def test_live_17_a_scan_that_has_covered_its_area_says_enough_and_one_on_its_way
     assert not any(said[:3])
     assert all(said[-8:])
     assert live.quality.error == pytest.approx(nrmse(again, live.snapshot().object_array), rel=0.6)
-    rows = session(raw)
-    for start in range(0, len(raw), 8):
-        part = np.arange(start, min(start + 8, len(raw)))
-        rows.push(raw.diffraction[part], places(raw, part), part)
+    rows = session(again)
+    for start in range(0, len(again), 8):
+        part = np.arange(start, start + 8)
+        rows.push(again.diffraction[part], places(again, part), part)
         assert not rows.quality.enough
 
 
@@ -299,6 +299,8 @@ def test_live_17_a_change_is_told_where_the_grid_has_grown(raw):
     live.push(raw.diffraction[45:], places(raw, slice(45, 81)), np.arange(45, 81))
     settling.look(live.snapshot())
     assert settling.looks[2].change > 0.05
+    assert settling.looks[1].growth == 0
+    assert 0.2 < settling.looks[2].growth < 0.7
 
 
 def test_live_07_frames_beyond_the_budget_are_on_disk_and_count_alike(raw, whole, monkeypatch):

@@ -73,7 +73,7 @@ class LiveQuality:
             return f'{words}, enough'
         if math.isnan(self.gain):
             return words
-        return f'{words}, a tenth more lowers it by {100 * self.gain:.0f} %'
+        return f'{words}, a tenth more lowers it by {100 * max(self.gain, 0):.0f} %'
 
 
 @dataclass

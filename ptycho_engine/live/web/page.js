@@ -111,7 +111,7 @@ function show(state) {
   byId('lag').textContent = state.rate ? `${state.waiting} (${number(state.waiting / state.rate, 2)} s)` : state.waiting;
   for (const id of ['unplaced', 'left_out', 'lost']) byId(id).textContent = state[id];
   byId('unseen').textContent = state.unseen === null ? '–' : `${number(state.unseen)}× noise`;
-  for (const id of ['error', 'gain']) byId(id).textContent = state[id] === null ? '–' : `${number(100 * state[id], 2)} %`;
+  for (const id of ['error', 'gain']) byId(id).textContent = state[id] === null ? '–' : `${number(100 * Math.max(state[id], 0), 2)} %`;
   document.title = `${state.used} frames${state.enough ? ', enough' : ''} – PtychoPINN live`;
   showCurve(state.curve);
   for (const figure of document.querySelectorAll('figure[data-image]')) {

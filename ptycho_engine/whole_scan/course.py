@@ -42,9 +42,14 @@ NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4
 """Patterns that fall on a pixel from which on steps of Newton's kind are taken, and the subsets of the sweep
 before them where the rule for dense scans asks for fewer. With fewer patterns momentum goes further."""
 
-NEWTON_STEPS, NEWTON_ITERATIONS = 2, 12
-"""Steps of Newton's kind on a dense scan, and the iterations of conjugate gradients in each, which cost as
-much as sweeps."""
+NEWTON_STEPS, MOST_STEPS, NEWTON_ITERATIONS = 6, 12, 4
+"""Steps of Newton's kind on a dense scan at least and at most, and the iterations of conjugate gradients in
+each, which cost as much as sweeps. Many short steps go further than a few that are taken to their end, as
+their model holds near an object only."""
+
+NEWTON_GAINS = 2e-3
+"""Part of the held-out deviance that a step must take away for more than the least of them to follow:
+incoherent modes hold the slow phase so weakly that it takes long."""
 
 SETTLING_SWEEPS = 3
 """Sweeps with the exact total variation after them."""
@@ -193,7 +198,7 @@ class Course:
         self.begin_at(image)
         start = self.current
         self.go_on_from(start, self.variation)
-        if not (yield from self._by_newton(1)):
+        if not (yield from self._by_newton(NEWTON_STEPS // 2)):
             self.go_on_from(start, self.variation)
             for _ in range(SETTLING_SWEEPS):
                 yield from self.sweep()
@@ -234,14 +239,18 @@ class Course:
     def _by_newton(self, steps: int = NEWTON_STEPS) -> Generator[Event, None, bool]:
         """Take steps of Newton's kind; return False where held-out pixels are against it."""
         obj, smoothing = self.descent.current, self._config.refine_smoothing
-        count = len(self.patterns)
-        before, sweeps = self.physics.held_out(obj), self._sweeps
+        sweeps = self._sweeps
+        reached: list[float] = []
         unneeded = self._most_sweeps - self._taken - steps * (NEWTON_ITERATIONS + 1) - SETTLING_SWEEPS
         sweeps.planned -= unneeded
-        for _ in range(steps):
+        while True:
             sweeps.may_go_on()
-            step = NewtonStep(self.physics, obj, self.weight, smoothing, self.gain, count)
+            step = NewtonStep(self.physics, obj, self.weight, smoothing, self.gain, len(self.patterns))
             value = self._per_pixel(step.held_out)
+            reached.append(value)
+            taken = len(reached) - 1
+            if taken == MOST_STEPS or (taken >= steps and not value < (1 - NEWTON_GAINS) * reached[-2]):
+                break
             for _ in range(NEWTON_ITERATIONS):
                 yield from self._swept(value)
                 sweeps.may_go_on()
@@ -249,7 +258,7 @@ class Course:
             obj = step.reached
             self.descent.current = obj
             yield from self._swept(value)
-        if not self.physics.held_out(obj) <= before:
+        if not reached[-1] <= reached[0]:
             sweeps.planned += unneeded
             return False
         self.go_on_from(obj, self.variation)

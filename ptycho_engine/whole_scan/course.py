@@ -42,10 +42,13 @@ NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4
 """Patterns that fall on a pixel from which on steps of Newton's kind are taken, and the subsets of the sweep
 before them where the rule for dense scans asks for fewer. With fewer patterns momentum goes further."""
 
-NEWTON_STEPS, MOST_STEPS, NEWTON_ITERATIONS = 6, 12, 4
+NEWTON_STEPS, MOST_STEPS, NEWTON_ITERATIONS = 5, 12, 4
 """Steps of Newton's kind on a dense scan at least and at most, and the iterations of conjugate gradients in
 each, which cost as much as sweeps. Many short steps go further than a few that are taken to their end, as
 their model holds near an object only."""
+
+LAST_STEPS = 3
+"""Of these from an image that is near the end."""
 
 NEWTON_GAINS = 2e-3
 """Part of the held-out deviance that a step must take away for more than the least of them to follow:
@@ -198,7 +201,7 @@ class Course:
         self.begin_at(image)
         start = self.current
         self.go_on_from(start, self.variation)
-        if not (yield from self._by_newton(NEWTON_STEPS // 2)):
+        if not (yield from self._by_newton(LAST_STEPS)):
             self.go_on_from(start, self.variation)
             for _ in range(SETTLING_SWEEPS):
                 yield from self.sweep()

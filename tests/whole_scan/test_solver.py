@@ -89,8 +89,8 @@ def test_solve_08_and_13_a_dense_scan_takes_steps_of_newtons_kind(dense):
     """A golden number: it pins their number, their iterations and the gain of the slow phase in them."""
     events, result = run(dense, load_model(NO_MODEL))
     found = scored(dense, result)
-    # Half as many iterations make 2 % of difference, two steps less 1.5 %, a tenth of the gain 1.3 %; rounding
-    # far less.
+    # Half as many iterations make 2 % of difference, two steps less 1.5 %, a tenth of the gain 1.3 %;
+    # rounding far less.
     assert found.nrmse == pytest.approx(DENSE_NRMSE, rel=0.004)
     sweeps = [event for event in events if isinstance(event, SweepDone)]
     assert len(sweeps) == 4 + NEWTON_STEPS * (NEWTON_ITERATIONS + 1) + SETTLING_SWEEPS

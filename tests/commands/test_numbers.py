@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_engine.commands import main, reconstruct
+from ptycho_engine.commands import main, result_files
 from ptycho_engine.diagnostics.diagnosis import _Search
 from ptycho_engine.reconstruction.picture import save_figure
 from tests.conftest import small_scan
@@ -187,7 +187,7 @@ def images_only(monkeypatch) -> None:
             axes.set_axis_off()
         save_figure(figure, path)
 
-    monkeypatch.setattr(reconstruct, 'save_figure', save)
+    monkeypatch.setattr(result_files, 'save_figure', save)
 
 
 @pytest.fixture(scope='module')

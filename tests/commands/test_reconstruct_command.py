@@ -52,7 +52,7 @@ def test_result_03_an_npz_scan_gets_a_product(bare, model, capsys):
             np.testing.assert_array_equal(file['scan_index'], np.arange(49) % 2)
     assert product.comments == f'estimated pixel sizes\n{results["comments"]}'
     assert product.loss_values.tolist() == results['loss_values']
-    assert (product.object_pixel_width_m, product.probe_pixel_width_m) == (5.0e-8, 1.25e-7)
+    assert (product.object_pixel_width_m, product.probe_pixel_width_m) == (5.0e-8, 5.0e-8)
 
 
 @pytest.mark.ptychodus

@@ -85,7 +85,7 @@ def check_finite(values: npt.NDArray[Any], name: str) -> None:
         If it does.
     """
     if not all_finite(values):
-        raise DataValueError(f'{name} holds NaN or infinite values; mend them, or leave the array out.')
+        raise DataValueError(f'{name} holds NaN or infinite values; correct them, or leave the array out.')
 
 
 def require_finite_result(

@@ -32,7 +32,7 @@ OUT_OF_MEMORY = ('MemoryError', 'OutOfMemoryError', 'ResourceExhaustedError', "c
 
 
 class EngineError(Exception):
-    """A mistake that the user can mend; its text is the sentence to show.
+    """A mistake that the user can correct; its text is the sentence to show.
 
     Names and values of files that it quotes are shown as :func:`~.printable.printable` does.
     """

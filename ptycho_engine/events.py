@@ -13,9 +13,9 @@ __all__ = [
     'BatchDone',
     'EpochDone',
     'Event',
+    'IterationDone',
     'ModelSaved',
     'PatchesDone',
-    'SweepDone',
 ]
 
 
@@ -83,12 +83,12 @@ class PatchesDone(Event):
 
 
 @dataclass(frozen=True)
-class SweepDone(Event):
-    """One sweep of the refinement over all patterns is done."""
+class IterationDone(Event):
+    """One iteration of the refinement over all patterns is done."""
 
-    sweep: int
+    iteration: int
     """Sweep just finished, from 1."""
-    n_sweeps: int
-    """Sweeps at most."""
+    n_iterations: int
+    """Iterations at most."""
     held_out_deviance: float
     """Poisson deviance per pixel of the pixels that are not fitted; NaN where a start was given up."""

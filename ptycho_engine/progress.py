@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .events import BatchDone, EpochDone, Event, PatchesDone, SweepDone
+from .events import BatchDone, EpochDone, Event, IterationDone, PatchesDone
 
-__all__ = ['Pace', 'show_progress']
+__all__ = ['RateLimiter', 'show_progress']
 
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}'
 
@@ -20,7 +20,7 @@ PREVIEW_SHARE = 0.1
 """Part of the time that making and showing what there is so far may take."""
 
 
-class Pace:
+class RateLimiter:
     """When the state of a run is shown: at once, then every half second, or less often where it is costly."""
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ def show_progress(events: Iterator[Event], enabled: bool) -> Iterator[Event]:
                 case PatchesDone():
                     title = f'reconstructing, {event.done}/{event.total} patterns'
                     _advance(bar, title, event.done / event.total)
-                case SweepDone():
+                case IterationDone():
                     title = f'refining, held-out deviance {event.held_out_deviance:.4g}'
-                    _advance(bar, title, event.sweep / event.n_sweeps)
+                    _advance(bar, title, event.iteration / event.n_iterations)
                 case _:
                     pass
             yield event

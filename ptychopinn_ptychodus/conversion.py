@@ -30,7 +30,7 @@ class Outcome:
     """What a reconstruction brings, in a form that travels between processes."""
 
     object_array: npt.NDArray[np.complex64]
-    """(H, W) complex64 object on the grid and in the gauge of the input product."""
+    """(H, W) complex64 object on the grid and in the scale of the input product."""
     losses: tuple[tuple[int, float], ...] = ()
     """(epoch, deviance per pixel) of the training that made the model."""
     comments: str = ''

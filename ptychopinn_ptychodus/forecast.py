@@ -85,20 +85,20 @@ def inference_forecast(
     where = computes_on(config.backend, execution.accelerator)
     if model.of_objects:
         return _solution_forecast(model, config, execution, scan, speeds)
-    sweeps = config.refine_iterations
-    line = f'{scan.n} patterns' + (f', then at most {sweeps} refinement iterations' if sweeps else '')
+    iterations = config.refine_iterations
+    line = f'{scan.n} patterns' + (f', then at most {iterations} refinement iterations' if iterations else '')
     modes = 1 if scan.probe is None else len(scan.probe)
     network = (model.config.model, config, execution, modes)
     start = speeds.seconds(start_key(*network))
     rest = max(scan.n - config.batch_size * model.config.model.gridsize**2, 0)
     pattern = speeds.seconds(inference_key(*network)) if rest else 0.0
-    sweep = speeds.seconds(refinement_key(scan.width, config, execution, modes)) if sweeps else 0.0
-    if start is None or pattern is None or sweep is None:
+    iteration = speeds.seconds(refinement_key(scan.width, config, execution, modes)) if iterations else 0.0
+    if start is None or pattern is None or iteration is None:
         machine = speeds.machine()
         if machine is None:
             return f'{line}; how long that takes on this {where} is measured in the first run.'
         return f'{line}: {_roughly(guessed_inference(model.config.model, config, scan.n, machine), where)}.'
-    seconds = start + rest * pattern + scan.n * sweeps * sweep
+    seconds = start + rest * pattern + scan.n * iterations * iteration
     return f'{line}: about {spoken_time(seconds)} on this {where}.'
 
 

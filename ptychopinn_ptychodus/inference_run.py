@@ -103,9 +103,9 @@ class InferenceRun:
                     case ('patches', count, total):
                         self._note_start(time.monotonic() - started)
                         self._show(predicting * count / total)
-                    case ('sweep', sweep, sweeps):
+                    case ('iteration', iteration, iterations):
                         self._note_start(time.monotonic() - started)
-                        self._show(predicting + (1 - predicting) * sweep / sweeps)
+                        self._show(predicting + (1 - predicting) * iteration / iterations)
                     case ('speed', key, seconds):
                         self._session.speeds.note(key, seconds)
                     case ('partial', image):

@@ -258,8 +258,8 @@ class LiveProcessor(AdImageProcessor):  # type: ignore[misc]
     def _publish_image(self) -> None:
         shot = self._session.snapshot()
         inside = shot.object_array[shot.box]
-        upright = shot.object_array * np.exp(-1j * np.angle(inside.mean(dtype=np.complex128) or 1))
-        for name, image in (('amplitude', np.abs(upright)), ('phase', np.angle(upright))):
+        phase_aligned = shot.object_array * np.exp(-1j * np.angle(inside.mean(dtype=np.complex128) or 1))
+        for name, image in (('amplitude', np.abs(phase_aligned)), ('phase', np.angle(phase_aligned))):
             record = AdImageUtility.generateNtNdArray2D(shot.counts.used, image.astype(np.float32))
             self.pvaServer.update(f'{self.options.prefix}:{name}', record)
 

@@ -45,7 +45,7 @@ class TrainingMeter:
 
 
 class InferenceMeter:
-    """Seconds per pattern of network and solution, and per pattern and sweep of the refinement."""
+    """Seconds per pattern of network and solution, and per pattern and iteration of the refinement."""
 
     def __init__(
         self, model: ModelConfig, config: InferenceConfig, execution: PyTorchExecutionConfig, scan: Scan
@@ -57,7 +57,7 @@ class InferenceMeter:
         self._refinement = refinement_key(scan.raw.N, config, execution, modes)
         self._n = len(scan.raw)
         self._first: tuple[int, float] | None = None
-        self._done = self._sweeps = 0
+        self._done = self._iterations = 0
         self._predicted = self._refined = time.perf_counter()
 
     def patches(self, done: int) -> None:
@@ -67,9 +67,9 @@ class InferenceMeter:
             # The first batch takes longer; the parent measures it with the start of the process.
             self._first = done, self._predicted
 
-    def sweep(self, number: int) -> None:
-        """Take note of a sweep that is done."""
-        self._refined, self._sweeps = time.perf_counter(), number
+    def iterate(self, number: int) -> None:
+        """Take note of an iteration that is done."""
+        self._refined, self._iterations = time.perf_counter(), number
         if self._solves and number == 1:
             # The first takes longer, as the first batch of a network does.
             self._predicted = self._refined
@@ -77,10 +77,10 @@ class InferenceMeter:
     def speeds(self) -> Iterator[Speed]:
         """Yield what was measured; to be called when the result is there."""
         if self._solves:
-            if self._sweeps > 1:
+            if self._iterations > 1:
                 yield self._solution, (time.perf_counter() - self._predicted) / self._n
             return
         if self._first is not None and self._done > self._first[0]:
             yield self._network, (self._predicted - self._first[1]) / (self._done - self._first[0])
-        if self._sweeps:
-            yield self._refinement, (self._refined - self._predicted) / (self._sweeps * self._n)
+        if self._iterations:
+            yield self._refinement, (self._refined - self._predicted) / (self._iterations * self._n)

@@ -53,7 +53,7 @@ class ScanReader(DiffractionFileReader):
             energy, distance = product.photon_energy_eV, product.detector_distance_m
             # Of a file that does not say its lengths a size would contradict those that the product has.
             pixel_m = detector_pixels(Scan(raw, product.grid, product)) or (0.0, 0.0)
-            scan = AssembledPatterns(counts, np.arange(len(counts)), ~raw.good, pixel_m[1], pixel_m[0])
+            scan = AssembledPatterns(counts, np.arange(len(counts)), ~raw.valid, pixel_m[1], pixel_m[0])
         patterns = np.asarray(scan.counts[:])
         number, height, width = patterns.shape
         pixel = (scan.detector_pixel_width_m, scan.detector_pixel_height_m)

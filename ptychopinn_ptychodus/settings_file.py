@@ -84,7 +84,8 @@ def read_settings(path: Path) -> SettingsFile:
 
 def _refusal(path: Path, reason: str) -> ConfigError:
     return ConfigError(
-        f'{printable(path)} cannot be followed: {reason}. Mend that, or delete the file to use the defaults.'
+        f'{printable(path)} cannot be followed: {reason}. Correct that, or '
+        'delete the file to use the defaults.'
     )
 
 

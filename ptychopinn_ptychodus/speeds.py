@@ -115,7 +115,7 @@ def start_key(
 
 
 def refinement_key(size: int, config: InferenceConfig, execution: PyTorchExecutionConfig, modes: int) -> str:
-    """Return the key of the seconds that one sweep of the refinement takes for each pattern."""
+    """Return the key of the seconds that one iteration of the refinement takes for each pattern."""
     where = computes_on(config.backend, execution.accelerator)
     return '/'.join(['sweep', config.backend, where, config.refine_method, f'N{size}', f'p{modes}'])
 

@@ -231,13 +231,13 @@ def run_training(supervisor: Supervisor, channel: Channel) -> None:
 
 
 def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
-    """Messages: ``patches``, ``sweep``, ``partial``, ``speed``; then ``result`` or ``failed``."""
+    """Messages: ``patches``, ``iteration``, ``partial``, ``speed``; then ``result`` or ``failed``."""
     task: ReconstructJob
     task, patterns = supervisor.receive_job()
     assert patterns is not None
     stop = _StopFlag(supervisor)
     with _failures(channel):
-        from ptycho_engine.events import PatchesDone, SweepDone
+        from ptycho_engine.events import IterationDone, PatchesDone
         from ptycho_engine.formats.packaged import load_model
         from ptycho_engine.formats.provenance import patterns_sha256
         from ptycho_engine.reconstruction.reconstruct import reconstruct
@@ -257,9 +257,9 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
                 case PatchesDone():
                     meter.patches(event.done)
                     channel.put(('patches', event.done, event.total))
-                case SweepDone():
-                    meter.sweep(event.sweep)
-                    channel.put(('sweep', event.sweep, event.n_sweeps))
+                case IterationDone():
+                    meter.iterate(event.iteration)
+                    channel.put(('iteration', event.iteration, event.n_iterations))
                 case PartialObject() if task.partial_objects and _is_finite(event.reconstruction):
                     channel.put(('partial', live_image(np.asarray(event.reconstruction.object_array))))
                 case Reconstructed():

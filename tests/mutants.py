@@ -91,11 +91,11 @@ MUTANTS = (
     Mutant('physics/descent.py', 'step = curvature / 8', 'step = curvature / 4', (EARLY,)),
     Mutant('physics/descent.py', 'REFERENCED_FACTOR = 2.0', 'REFERENCED_FACTOR = 1.0', (REFINE,)),
     Mutant('physics/descent.py', 'moved) > 0:', 'moved) < 0:', (EARLY,)),
-    Mutant('physics/descent.py', 'self.turning * self._gain)', 'self._gain)', (EARLY,)),
+    Mutant('physics/descent.py', 'self.phase_gain * self._gain)', 'self._gain)', (EARLY,)),
     Mutant('physics/descent.py', '(self._momentum - 1) / grown', 'self._momentum / grown', (EARLY,)),
-    Mutant('physics/slow_phase.py', 'LARGEST_GAIN = 15.0', 'LARGEST_GAIN = 5.0', (EARLY,)),
-    Mutant('physics/slow_phase.py', '(2 * np.pi) ** 2 * squared', 'np.pi**2 * squared', (EARLY,)),
-    Mutant('physics/slow_phase.py', 'return max(variance, 1.0)', 'return max(variance, 1e3)', (EARLY,)),
+    Mutant('physics/preconditioner.py', 'LARGEST_GAIN = 15.0', 'LARGEST_GAIN = 5.0', (EARLY,)),
+    Mutant('physics/preconditioner.py', '(2 * np.pi) ** 2 * squared', 'np.pi**2 * squared', (EARLY,)),
+    Mutant('physics/preconditioner.py', 'return max(variance, 1.0)', 'return max(variance, 1e3)', (EARLY,)),
     Mutant(
         'physics/newton.py',
         'PHASE_GAIN = 3.0',
@@ -131,7 +131,7 @@ MUTANTS = (
     # The learned prior as a step, and as a network.
     Mutant('physics/learned_prior.py', 'VARIATION_FACTOR = 2.0', 'VARIATION_FACTOR = 1.0', (EARLY,)),
     Mutant('physics/learned_prior.py', 'DETAIL_PX = 4.0', 'DETAIL_PX = 5.0', (EARLY,)),
-    Mutant('physics/learned_prior.py', 'SLOW_PX = 1.5', 'SLOW_PX = 2.0', (EARLY,)),
+    Mutant('physics/learned_prior.py', 'LOW_PASS_PX = 1.5', 'LOW_PASS_PX = 2.0', (EARLY,)),
     Mutant('physics/learned_prior.py', 'DARK = 0.05', 'DARK = 0.5', (EARLY,)),
     Mutant(
         'physics/learned_prior.py',
@@ -141,8 +141,8 @@ MUTANTS = (
     ),
     Mutant(
         'physics/learned_prior.py',
-        'if self._turned else self._unturned',
-        'if not self._turned else self._unturned',
+        'if self._turned else self._with_phase_of',
+        'if not self._turned else self._with_phase_of',
         (EARLY,),
     ),
     Mutant(f'{TORCH}/network.py', '0.5 * deviation.log()', '5.0 * deviation.log()', (EARLY, RECORDED)),
@@ -154,19 +154,19 @@ MUTANTS = (
         (EARLY, RECORDED),
     ),
     # The rules of the whole scan.
-    Mutant('whole_scan/course.py', 'TURNED_SWEEPS = 60', 'TURNED_SWEEPS = 50', (ENDING,)),
-    Mutant('whole_scan/course.py', 'MOST_SWEEPS = 150', 'MOST_SWEEPS = 140', (ENDING,)),
-    Mutant('whole_scan/course.py', 'STILL = 4e-4', 'STILL = 5e-4', (ENDING,)),
-    Mutant('whole_scan/course.py', 'SPARSE_PATIENCE = 3', 'SPARSE_PATIENCE = 2', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'PHASE_GAIN_ITERATIONS = 60', 'PHASE_GAIN_ITERATIONS = 50', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'MOST_ITERATIONS = 150', 'MOST_ITERATIONS = 140', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'STILL = 4e-4', 'STILL = 5e-4', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'SPARSE_PATIENCE = 3', 'SPARSE_PATIENCE = 2', (ENDING,)),
     Mutant(
-        'whole_scan/course.py',
+        'whole_scan/solver.py',
         'NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4',
         'NEWTON_OVERLAP, LEAST_SUBSETS = 40.0, 4',
         (ENDING,),
     ),
-    Mutant('whole_scan/course.py', 'SETTLING_SWEEPS = 3', 'SETTLING_SWEEPS = 1', (NUMBERS,)),
-    Mutant('whole_scan/course.py', 'self.descent.change < STILL', 'self.descent.change > STILL', (ENDING,)),
-    Mutant('whole_scan/solver.py', 'PRIOR_SWEEPS = 8', 'PRIOR_SWEEPS = 6', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'SETTLING_ITERATIONS = 3', 'SETTLING_ITERATIONS = 1', (NUMBERS,)),
+    Mutant('whole_scan/solver.py', 'self.descent.change < STILL', 'self.descent.change > STILL', (ENDING,)),
+    Mutant('whole_scan/solver.py', 'PRIOR_ITERATIONS = 8', 'PRIOR_ITERATIONS = 6', (ENDING,)),
     Mutant('whole_scan/solver.py', 'STRENGTHS = 0.25, 0.4', 'STRENGTHS = 0.25, 0.8', (ENDING, RECORDED)),
     Mutant('whole_scan/solver.py', 'WEAKEST = 0.15', 'WEAKEST = 0.3', (ENDING,)),
     Mutant('whole_scan/solver.py', 'UNDECIDED = 1.0', 'UNDECIDED = 100.0', (ENDING, RECORDED)),
@@ -216,7 +216,7 @@ MUTANTS = (
     # Training.
     Mutant('backends/losses.py', 'fit / (1 + per_pixel)', 'fit / (2 + per_pixel)', (LOSSES,)),
     Mutant('physics/losses.py', 'LABEL_SOFTNESS**2', 'LABEL_SOFTNESS', (LOSSES,)),
-    Mutant('training/physics_images.py', 'JUDGED_FRACTION = 0.05', 'JUDGED_FRACTION = 0.1', (NUMBERS,)),
+    Mutant('training/physics_images.py', 'HELD_OUT_FRACTION = 0.05', 'HELD_OUT_FRACTION = 0.1', (NUMBERS,)),
     Mutant('training/physics_images.py', '1 + (epoch - 1) % LOOKS', '1', (IMAGES,)),
     Mutant('training/subscan.py', 'WIDTH = 2.5', 'WIDTH = 4.0', (IMAGES,)),
     Mutant(
@@ -356,7 +356,7 @@ def main() -> int:
         place = copied(Path(folder))
         tests = sorted({name for mutant in chosen.values() for name in mutant.tests})
         if not passes(place, tests):
-            print('The tests fail without any fault; mend them first.')
+            print('The tests fail without any fault; correct them first.')
             return 2
         for number, mutant in chosen.items():
             tic = time.perf_counter()

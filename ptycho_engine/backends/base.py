@@ -45,14 +45,14 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class Illumination:
-    """The known probe of one scan in the engine's gauge, its detector mask and its input scale.
+    """The known probe of one scan in the engine's scale, its detector mask and its input scale.
 
     Compared by identity, so that a backend can keep what it derived from the last one.
     """
 
     probe: npt.NDArray[np.complex64]
     """(P, N, N) incoherent modes, in the square root of counts."""
-    good: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
     """(N, N) True where the detector is to be trusted."""
     input_scale: float
     """Factor from measured amplitude to the input of 'cnn' (:class:`~..physics.scaling.ScaleRecord`)."""
@@ -60,7 +60,7 @@ class Illumination:
     def on_device(self, ops: Operations[A], send: Callable[[npt.NDArray[Any]], A]) -> Optics[A]:
         """Return what a device needs of it; `send` puts an array there."""
         scale = send(np.array(self.input_scale))
-        return Optics.of(ops, send(self.probe), send(self.good), scale)
+        return Optics.of(ops, send(self.probe), send(self.valid), scale)
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Batch:
     filled from around them, for the input of 'cnn', and take no part in physics and losses."""
     corner: npt.NDArray[np.int64]
     """(B, C, 2) [row, column] of each patch on the object."""
-    remainder: npt.NDArray[np.float32]
+    subpixel_shift: npt.NDArray[np.float32]
     """(B, C, 2) sub-pixel [dy, dx]."""
     extent: int
     """Side in pixels of a square that holds any group of the pass that the batch is part of. The common
     objects of 'prior' are sized from it, so that a group does not depend on those beside it."""
     labels: npt.NDArray[np.complex64] | None = None
-    """(B, C, N, N) known object patches in the engine's gauge."""
+    """(B, C, N, N) known object patches in the engine's scale."""
     looks: npt.NDArray[np.float32] | None = None
     """(K, B, F, side, side) the common object of each group as physics left it, seen at K levels of noise
     (:data:`~..network.denoiser.LOOKS`). What 'prior' makes of each is judged by itself."""
@@ -89,7 +89,7 @@ class Batch:
     """(B, side, side) known object of each group's canvas; where there is one, it is the label of all that
     the scan lit, not of the group's own patches alone. Only with `looks`."""
     judged: npt.NDArray[np.bool_] | None = None
-    """(B, C, N, N) pixels that losses of the patterns look at, zero frequency at N//2; None for all good
+    """(B, C, N, N) pixels that losses of the patterns look at, zero frequency at N//2; None for all valid
     ones."""
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class StepResult:
     loss: float
     """Weighted loss that training descends."""
     deviance: float
-    """Poisson deviance per good pixel."""
+    """Poisson deviance per valid pixel."""
 
 
 class PhysicsBackend(Protocol):
@@ -113,9 +113,9 @@ class PhysicsBackend(Protocol):
         """Put the patterns of a scan on the device.
 
         The result agrees with :class:`~..physics.scan_likelihood.NumpyScanPhysics` to 1e-4 relative: it cuts
-        patches on whole pixels, multiplies them by the probe shifted by each remainder, adds incoherent modes
-        as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance in
-        float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,
+        patches on whole pixels, multiplies them by the probe shifted by each subpixel_shift, adds incoherent
+        modes as intensities, leaves bad and held-out pixels out of the gradient, and sums held-out deviance
+        in float64. Arrays it hands out support operators, ``.real``, ``.imag``, ``.sum()``, ``.max()``,
         ``.clip(min=array)`` and in-place addition to slices, which is all that :mod:`~..physics.descent`
         uses.
         """
@@ -143,7 +143,7 @@ class Backend(PhysicsBackend, Protocol):
         """Return the losses without learning."""
 
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
-        """Return object patches (B, C, N, N) in the engine's gauge."""
+        """Return object patches (B, C, N, N) in the engine's scale."""
 
     def denoise(self, obj: Any, deviation: Any) -> Any:
         """Return the noise that a network of 'prior' sees in a whole object.

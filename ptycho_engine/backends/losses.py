@@ -54,7 +54,7 @@ class GroupBatch(NamedTuple, Generic[A]):
     """(B, C, N, N) measured, zero frequency at N//2."""
     start: A
     """(B, C, 2) [row, column] of each patch on the canvas of its group."""
-    remainder: A
+    subpixel_shift: A
     """(B, C, 2)."""
     side: Any
     """Of the canvas."""
@@ -94,7 +94,7 @@ class GroupBatch(NamedTuple, Generic[A]):
         return cls(
             amplitude=send(batch.amplitude),
             start=send(start),
-            remainder=send(batch.remainder),
+            subpixel_shift=send(batch.subpixel_shift),
             side=count(side),
             labels=optional(batch.labels),
             looks=looks,
@@ -129,7 +129,7 @@ class TrainableNetwork(Protocol[A]):
 def probes_of(ops: Operations[A], network: TrainableNetwork[A], batch: GroupBatch[A], optics: Optics[A]) -> A:
     """Return the probe (B*C, P, N, N), as trained, at the sub-pixel shift of each pattern."""
     probe = corrected_probe(ops, optics, network.probe_correction)
-    return shift_probe(ops, probe, ops.reshape(batch.remainder, (-1, 2)))
+    return shift_probe(ops, probe, ops.reshape(batch.subpixel_shift, (-1, 2)))
 
 
 def group_patches(
@@ -200,23 +200,23 @@ def _losses_of_patches(
     size = batch.amplitude.shape[-1]
     each = (-1, size, size)
     amplitude = ops.to_corner(ops.reshape(batch.amplitude, each))
-    good = optics.good
+    valid = optics.valid
     if batch.judged is not None:
-        good = ops.both(good, ops.to_corner(ops.reshape(batch.judged, each)))
+        valid = ops.both(valid, ops.to_corner(ops.reshape(batch.judged, each)))
     counts = amplitude * amplitude
     flat = ops.reshape(patches, each)
     rate = total_intensity(ops, far_field(ops, flat, probes))
     if network.log_scale is not None:
         rate = rate * ops.exp(2 * network.log_scale)[0]
-    fit = deviance_per_pixel(ops, counts, rate, good)
+    fit = deviance_per_pixel(ops, counts, rate, valid)
     illumination = ops.detached(total_intensity(ops, probes))
     loss = 0 * optics.peak
     if weights.likelihood > 0:
-        mask = ops.cast(good, counts)
+        mask = ops.cast(valid, counts)
         per_pixel = ops.sum(counts * mask, PIXELS) / ops.sum(mask, PIXELS)
         loss = loss + weights.likelihood * ops.mean(fit / (1 + per_pixel))
     if weights.amplitude > 0:
-        loss = loss + weights.amplitude * ops.mean(amplitude_error(ops, amplitude, rate, good))
+        loss = loss + weights.amplitude * ops.mean(amplitude_error(ops, amplitude, rate, valid))
     if batch.labels is not None and batch.truth is None and weights.labels > 0:
         # Patches that share an object share its phase.
         merges = network.plan.merges

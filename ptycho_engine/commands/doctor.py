@@ -10,7 +10,7 @@ the exit code is 1.
 examples:
   ptychopinn doctor
   ptychopinn doctor scan.npz
-  ptychopinn doctor scan.npz --fix mended.npz
+  ptychopinn doctor scan.npz --fix corrected.npz
   ptychopinn doctor --data-only --json scans/
 """
 
@@ -35,8 +35,8 @@ MARK_WIDTH, TOPIC_WIDTH = 8, 15
 LAST_WORDS = {
     Grade.FINE: 'All is well.',
     Grade.CAUTION: 'Nothing would stop a run; mind the cautions above.',
-    Grade.WRONG: 'A run would go through, but its image would be wrong; mend what is marked WRONG above.',
-    Grade.STOP: 'Mend what is marked STOP above.',
+    Grade.WRONG: 'A run would go through, but its image would be wrong; correct what is marked WRONG above.',
+    Grade.STOP: 'Correct what is marked STOP above.',
 }
 
 

@@ -40,9 +40,9 @@ class InferenceConfig:
     """Keep the neighbours of the scan in a file beside it, for the next run, when gridsize > 1."""
 
     refine_iterations: int = 25
-    """Sweeps of physics over all patterns after the network, at most; 0 leaves the network's image. Both the
-    network's image and a flat one are tried as a start, and what best predicts pixels that were not fitted is
-    kept."""
+    """Iterations of physics over all patterns after the network, at most; 0 leaves the network's image. Both
+    the network's image and a flat one are tried as a start, and what best predicts pixels that were not
+    fitted is kept."""
     refine_method: str = 'accelerated'
     """'accelerated': Poisson likelihood, momentum, total variation. 'rpie': regularised PIE, which fits the
     noise sooner."""

@@ -69,7 +69,7 @@ class ModelConfig:
     with the package. 'cnn': PtychoPINN's encoder with two decoders, which sees the patterns only; for
     comparison. 'physics', which is not trained, has no network."""
     object_big: bool = True
-    """Let the patterns of a group work on one object. False leaves each pattern of 'cnn' its own patch; the
+    """Let the patterns of a group share one object. False leaves each pattern of 'cnn' its own patch; the
     prior always learns on one, and False lets known patches differ in phase. Of no effect at gridsize 1."""
     amp_activation: str = 'sigmoid'
     """Amplitude head: 'sigmoid' is bounded by probe_scale, 'softplus' and 'relu' are not negative, 'swish'

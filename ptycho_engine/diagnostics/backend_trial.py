@@ -25,7 +25,7 @@ __all__ = ['main']
 DEVICES = ('cpu', 'cuda', 'mps')
 DISTRIBUTIONS = {'pytorch': ('torch',), 'tensorflow': ('tensorflow', 'tensorflow-cpu')}
 SIZE = 32
-PROBE, GOOD = np.ones((1, SIZE, SIZE), np.complex64), np.ones((SIZE, SIZE), bool)
+PROBE, VALID = np.ones((1, SIZE, SIZE), np.complex64), np.ones((SIZE, SIZE), bool)
 
 
 def main(backend: str) -> None:
@@ -71,7 +71,7 @@ def _patterns() -> ScanPatterns:
     amplitude, corner = np.ones((1, SIZE, SIZE), np.float32), np.zeros((1, 2), np.int64)
     return ScanPatterns(
         probe=PROBE,
-        good=GOOD,
+        valid=VALID,
         placement=PatchPlacement(corner, np.zeros((1, 2))),
         shape=(SIZE, SIZE),
         amplitude=lambda indices: amplitude[indices],

@@ -286,15 +286,15 @@ class _Search:
         yield self._undone(change, judged)
 
     def _pixels(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
-        tied = tied_pixels(fit.counts, fit.good, TIED)
+        tied = tied_pixels(fit.counts, fit.valid, TIED)
         if tied.any():
             yield self._without(fit, tied, judged, saturated=True)
-        mask = np.zeros_like(fit.good)
+        mask = np.zeros_like(fit.valid)
         found: _Found | None = None
         for _ in range(PIXEL_ROUNDS):
             # A fit that was not shown a pixel tells whether it is innocent.
             predicted = (found.fit if found else fit).predicted()
-            more = suspects(fit.counts, predicted, fit.good)
+            more = suspects(fit.counts, predicted, fit.valid)
             if (more == mask).all() or not more.any():
                 mask = more
                 break

@@ -46,7 +46,7 @@ def warn_of_doubts(prepared: ScanModel) -> None:
     Raises
     ------
     DataValueError
-        If the scan holds no counts, or the probe sends no light to its good pixels.
+        If the scan holds no counts, or the probe has no intensity on its valid pixels.
     """
     for text in find_doubts(prepared).values():
         logger.warning('%s: %s', prepared.scan.raw.source, text)
@@ -58,7 +58,7 @@ def find_doubts(prepared: ScanModel) -> dict[str, str]:
     Raises
     ------
     DataValueError
-        If the scan holds no counts, or the probe sends no light to its good pixels.
+        If the scan holds no counts, or the probe has no intensity on its valid pixels.
     """
     scan, scale = prepared.scan, prepared.scale
     outside, off = positions_off(scan)
@@ -93,7 +93,7 @@ def _of_light(scale: ScaleRecord) -> str:
 def _of_patterns(prepared: ScanModel) -> str:
     raw = prepared.scan.raw
     chosen = first_to_last(len(raw), LOOKED_AT)
-    values = prepared.amplitude(chosen)[:, prepared.good]
+    values = prepared.amplitude(chosen)[:, prepared.valid]
     counts = np.square(values, dtype=np.float64)
     totals = counts.sum(axis=1)
     lit = totals > EMPTY * totals.mean()

@@ -18,8 +18,8 @@ from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from ..whole_scan.calibrate import Calibrator
 from ..whole_scan.corrections import Correction, linear_map
-from ..whole_scan.course import Course, Sweeps
 from ..whole_scan.held_out import fit_and_noise
+from ..whole_scan.object_solver import IterationCount, ObjectSolver
 from ..whole_scan.scan_model import ScanModel
 
 __all__ = ['Pulled', 'pulled']
@@ -60,30 +60,30 @@ def pulled(part: RawData, calibrate: str = 'auto') -> Pulled:
     Raises
     ------
     DataValueError
-        If the patterns are dark, or the probe sends no light to the valid pixels.
+        If the patterns are dark, or the probe has no intensity on the valid pixels.
     """
-    config, sweeps, backend = (
+    config, iterations, backend = (
         InferenceConfig(calibrate=calibrate),
-        Sweeps(lambda: False, None),
+        IterationCount(lambda: False, None),
         _NumpyBackend(),
     )
-    course = Course(ScanModel(Scan.from_raw(part)), backend, config, sweeps)
-    calibrator = Calibrator(course, backend, config, sweeps)
-    for solved in (course.begin(), calibrator.calibrate()):
+    solver = ObjectSolver(ScanModel(Scan.from_raw(part)), backend, config, iterations)
+    calibrator = Calibrator(solver, backend, config, iterations)
+    for solved in (solver.begin(), calibrator.calibrate()):
         for _ in solved:
             pass
-    found = calibrator.course
-    raw, new = course.prepared.scan.raw, found.prepared.scan.raw
+    found = calibrator.solver
+    raw, new = solver.prepared.scan.raw, found.prepared.scan.raw
     moved = np.stack([new.ycoords - raw.ycoords, new.xcoords - raw.xcoords])
     return Pulled(
         calibrator.corrections,
         calibrator.suspected,
         linear_map(np.stack([raw.ycoords, raw.xcoords]), moved) if moved.any() else None,
-        _times_noise(course),
+        _times_noise(solver),
         _times_noise(found),
     )
 
 
-def _times_noise(course: Course) -> float:
-    fit = fit_and_noise(course.patterns, course.physics.to_host(course.current).astype(np.complex64))
+def _times_noise(solver: ObjectSolver) -> float:
+    fit = fit_and_noise(solver.patterns, solver.physics.to_host(solver.current).astype(np.complex64))
     return fit.deviance / fit.noise

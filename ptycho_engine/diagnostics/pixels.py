@@ -28,7 +28,7 @@ FEW = 0.01
 """Part of the valid pixels that may spoil all others so that most look wrong."""
 
 
-def dead_pixels(total: FloatArray, predicted: FloatArray, good: Mask) -> Mask:
+def dead_pixels(total: FloatArray, predicted: FloatArray, valid: Mask) -> Mask:
     """Return the pixels (N, N) that are dark in all patterns though there is light.
 
     Parameters
@@ -37,32 +37,32 @@ def dead_pixels(total: FloatArray, predicted: FloatArray, good: Mask) -> Mask:
         Counts summed over patterns.
     predicted : (N, N) float
         What a fit predicts for them.
-    good : (N, N) bool
+    valid : (N, N) bool
         Pixels that are taken for valid.
     """
-    return np.asarray(good & (total == 0) & (predicted > CERTAIN))
+    return np.asarray(valid & (total == 0) & (predicted > CERTAIN))
 
 
-def suspects(counts: FloatArray, predicted: FloatArray, good: Mask) -> Mask:
+def suspects(counts: FloatArray, predicted: FloatArray, valid: Mask) -> Mask:
     """Return the pixels (N, N) that are far off in all patterns, for what others are.
 
     Parameters
     ----------
     counts, predicted : (n, N, N) float
         Of the same patterns.
-    good : (N, N) bool
+    valid : (N, N) bool
     """
     lam = predicted.astype(np.float64) + BACKGROUND
     k = counts.astype(np.float64)
     excess = (2 * (xlogy(k, k / lam) - (k - lam)) - noise_deviance(predicted)).sum(axis=0)
-    relative = np.where(good, excess / (k.sum(axis=0) + lam.sum(axis=0)), 0)
+    relative = np.where(valid, excess / (k.sum(axis=0) + lam.sum(axis=0)), 0)
     # Relative to its counts the deviance of a pixel is the square of its relative error.
-    lit = good & (k.sum(axis=0) > CERTAIN)
+    lit = valid & (k.sum(axis=0) > CERTAIN)
     usual = float(np.median(np.maximum(relative[lit], 0))) if lit.any() else 0.0
-    found = good & (excess > SIGMAS * np.sqrt(2 * len(k))) & (relative > STANDS_OUT * usual + 0.1)
-    found |= dead_pixels(k.sum(axis=0), lam.sum(axis=0), good)
-    if found.sum() > MOST * good.sum():
-        return _worst(np.where(good, excess, 0), int(FEW * good.sum()))
+    found = valid & (excess > SIGMAS * np.sqrt(2 * len(k))) & (relative > STANDS_OUT * usual + 0.1)
+    found |= dead_pixels(k.sum(axis=0), lam.sum(axis=0), valid)
+    if found.sum() > MOST * valid.sum():
+        return _worst(np.where(valid, excess, 0), int(FEW * valid.sum()))
     return np.asarray(found)
 
 
@@ -77,9 +77,9 @@ def _worst(excess: FloatArray, most: int) -> Mask:
     return mask.reshape(excess.shape)
 
 
-def tied_pixels(counts: FloatArray, good: Mask, tied: int) -> Mask:
+def tied_pixels(counts: FloatArray, valid: Mask, tied: int) -> Mask:
     """Return the pixels (N, N) at the largest value of all in a pattern in which `tied` and more are."""
-    largest = float(counts[:, good].max())
-    at = (counts >= largest * (1 - 1e-6)) & good
+    largest = float(counts[:, valid].max())
+    at = (counts >= largest * (1 - 1e-6)) & valid
     several = at.sum(axis=(1, 2)) >= tied
     return np.asarray(at[several].any(axis=0))

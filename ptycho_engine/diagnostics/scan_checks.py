@@ -76,8 +76,8 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
     Raises
     ------
     DataValueError
-        If the patterns hold NaN or negative values or no counts, or `Y` NaN, or the probe sends no light to
-        the good pixels.
+        If the patterns hold NaN or negative values or no counts, or `Y` NaN, or the probe has no intensity on
+        the valid pixels.
     """
     raw = scan.raw
     prepared = ScanModel(scan)
@@ -88,7 +88,7 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
         for part in blocks(len(raw), block_length(raw.N)):
             raw.Y[part]
     yield _content(scan)
-    yield from _assumed(raw) if raw.assumed else _units(amplitude, raw.good)
+    yield from _assumed(raw) if raw.assumed else _units(amplitude, raw.valid)
     yield from _light(prepared, amplitude)
     yield from _probe(prepared)
     yield from _places(scan)
@@ -130,8 +130,8 @@ def _assumed(raw: RawData) -> Iterator[Finding]:
         yield Finding(Grade.FINE if raw.counted else Grade.CAUTION, 'units', line)
 
 
-def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> Iterator[Finding]:
-    values = amplitude[:, good]
+def _units(amplitude: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> Iterator[Finding]:
+    values = amplitude[:, valid]
     bright = values[values > 1.5]
     if bright.size and bool((bright == np.rint(bright)).all()):
         yield Finding(
@@ -151,7 +151,7 @@ def _units(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> I
 
 def _light(prepared: ScanModel, amplitude: npt.NDArray[np.float32]) -> Iterator[Finding]:
     raw = prepared.scan.raw
-    counts = np.square(amplitude, dtype=np.float64) * raw.good
+    counts = np.square(amplitude, dtype=np.float64) * raw.valid
     totals = counts.sum(axis=(1, 2))
     median = float(np.median(totals))
     yield Finding(
@@ -160,8 +160,8 @@ def _light(prepared: ScanModel, amplitude: npt.NDArray[np.float32]) -> Iterator[
         f'{median:.3g} counts in a pattern (median; {totals.min():.3g} to {totals.max():.3g}), '
         f'{counts.max():.3g} in the brightest pixel.',
     )
-    if not raw.good.any():
-        yield Finding(Grade.STOP, 'bad pixels', 'every pixel is marked as bad; mend bad_pixels.')
+    if not raw.valid.any():
+        yield Finding(Grade.STOP, 'bad pixels', 'every pixel is marked as bad; correct bad_pixels.')
     # Raises where all are dark.
     scarce = light_is_scarce(prepared.scale)
     empty = int((totals <= EMPTY * median).sum())

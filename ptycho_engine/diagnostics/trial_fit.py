@@ -23,9 +23,9 @@ from ..physics.likelihood import Evaluation, Likelihood, draw_held_out
 from ..physics.likelihood_terms import residual_factor
 from ..physics.noise import noise_deviance
 from ..physics.operations import NUMPY
+from ..physics.preconditioner import illumination_variance, phase_preconditioner
 from ..physics.probe import fourier_shift, mode_intensity
 from ..physics.scaling import measure_scale
-from ..physics.slow_phase import illumination_variance, slow_phase_gain
 from ..scan.raw_data import RawData
 
 __all__ = ['Free', 'Judgement', 'TrialFit']
@@ -83,7 +83,7 @@ class TrialFit:
     Raises
     ------
     DataValueError
-        If the patterns are dark, or the probe sends no light to the valid pixels.
+        If the patterns are dark, or the probe has no intensity on the valid pixels.
     """
 
     def __init__(self, raw: RawData, free: Collection[Free] = (), seed: int = 0) -> None:
@@ -95,14 +95,14 @@ class TrialFit:
         measured = fft.ifftshift(amplitude, axes=(-2, -1)) / np.float32(scale.unit)
         self.counts = np.square(measured)
         """(n, N, N) measured."""
-        self.probe = (raw.probeGuess.astype(np.complex128) * scale.gauge).astype(np.complex64)
+        self.probe = (raw.probeGuess.astype(np.complex128) * scale.probe_factor).astype(np.complex64)
         """(P, N, N) that a flat object of amplitude 1 predicts the mean counts with."""
         self._amplitude = measured
-        self.good = fft.ifftshift(raw.good)
+        self.valid = fft.ifftshift(raw.valid)
         """(N, N) valid pixels."""
-        held = draw_held_out(raw.good, HELD_OUT_FRACTION, seed)
+        held = draw_held_out(raw.valid, HELD_OUT_FRACTION, seed)
         self._held = held[np.arange(n) % len(held)]
-        self._fitted = np.broadcast_to(self.good, self.counts.shape).copy()
+        self._fitted = np.broadcast_to(self.valid, self.counts.shape).copy()
         np.put_along_axis(self._fitted.reshape(n, -1), self._held, False, axis=1)
         self._x, self._y = raw.xcoords.copy(), raw.ycoords.copy()
         self._margin = 0
@@ -121,7 +121,7 @@ class TrialFit:
         self._place()
         self.weight = np.zeros(self.shape, np.float32)
         self._add(self.weight, self._illumination)
-        gain = slow_phase_gain(illumination_variance(self.probe), self.shape).astype(np.complex64)
+        gain = phase_preconditioner(illumination_variance(self.probe), self.shape).astype(np.complex64)
         flat = np.ones(self.shape, np.complex64)
         self._descent = AcceleratedDescent(self, flat, smoothing_prior(self.weight, SMOOTHING), gain)
         self._done = 0
@@ -144,8 +144,8 @@ class TrialFit:
         """Take so many iterations over all patterns."""
         everything = np.arange(len(self.counts))
         for _ in range(iterations):
-            self._descent.turning = max(0.0, 1 - self._done / TURNED_ITERATIONS)
-            self._descent.sweep([everything])
+            self._descent.phase_gain = max(0.0, 1 - self._done / TURNED_ITERATIONS)
+            self._descent.iterate([everything])
             self._done += 1
             if self._done > SETTLED and self.free:
                 self._refine()
@@ -200,8 +200,8 @@ class TrialFit:
         placement = place_patches(self._x - self._origin[1], self._y - self._origin[0], self._size)
         corner = np.clip(placement.corner, 0, np.array(self.shape) - self._size)
         self._corner = corner
-        remainder = placement.remainder + (placement.corner - corner)
-        self._probes = fourier_shift(self.probe[None], remainder[:, None]).astype(np.complex64)
+        subpixel_shift = placement.subpixel_shift + (placement.corner - corner)
+        self._probes = fourier_shift(self.probe[None], subpixel_shift[:, None]).astype(np.complex64)
         self._illumination = mode_intensity(self._probes)
 
     def _cut(self, obj: Any) -> Any:
@@ -298,8 +298,10 @@ class TrialFit:
     def _refine_probe(self) -> None:
         obj = self._descent.judged
         patches = self._cut(obj)
-        remainder = place_patches(self._x - self._origin[1], self._y - self._origin[0], self._size).remainder
-        back = fourier_shift(patches.conj()[:, None] * self._changes, -remainder[:, None])
+        subpixel_shift = place_patches(
+            self._x - self._origin[1], self._y - self._origin[0], self._size
+        ).subpixel_shift
+        back = fourier_shift(patches.conj()[:, None] * self._changes, -subpixel_shift[:, None])
         weight = (np.abs(patches) ** 2).sum(axis=0)
         step = back.sum(axis=0) / step_curvature(weight, float(weight.max()))
         self._probe_move = MOMENTUM * self._probe_move - step

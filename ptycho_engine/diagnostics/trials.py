@@ -90,7 +90,7 @@ class Trials:
         Raises
         ------
         DataValueError
-            If these patterns are dark, or the probe sends no light to the valid pixels.
+            If these patterns are dark, or the probe has no intensity on the valid pixels.
         """
         return TrialFit(self.part(reading, count or self.patterns), reading.free).run(iterations)
 
@@ -185,7 +185,7 @@ def _simulated(fit: TrialFit) -> TrialFit:
 
 def off_centre(part: RawData) -> tuple[int, int]:
     """Return by how many [rows, columns] patterns must be rolled to lie where the probe's far field does."""
-    counts = np.square(part.diffraction, dtype=np.float64).mean(axis=0) * part.good
+    counts = np.square(part.diffraction, dtype=np.float64).mean(axis=0) * part.valid
     return off_probe(counts, part.probeGuess)[0]
 
 

@@ -21,7 +21,7 @@ class ScanOrigin:
     """Of the file or directory, without the directories above it, which are nobody else's business."""
     patterns: int
     mean_counts: float
-    """Mean over patterns of the counts in good pixels."""
+    """Mean over patterns of the counts in valid pixels."""
     step_px: float | None
     """Median distance from a position to its nearest neighbour; None for a single pattern."""
     identity: str

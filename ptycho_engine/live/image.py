@@ -45,7 +45,7 @@ SPREAD = 2
 LIT = 0.05
 """Of the largest illumination of one frame: a pixel with less is not known."""
 
-GAUGE_DRIFT = 0.1
+SCALE_DRIFT = 0.1
 """Relative change of the mean counts beyond which object and probe are scaled anew."""
 
 
@@ -96,13 +96,13 @@ class LiveImage:
         self._power = math.nan
 
     @property
-    def brightest(self) -> float:
+    def peak_illumination(self) -> float:
         """Largest illumination of one frame, in counts."""
         return float(mode_intensity(self._probe).max()) * self.scale**2
 
     def take_in(self, slots: npt.NDArray[np.int64]) -> None:
         """Take in placed frames by their slots (b,)."""
-        self._hold_gauge()
+        self._hold_scale()
         corner = self.placement(slots).corner
         for group in near_groups(corner, SPREAD * self.size):
             members = slots[group]
@@ -123,7 +123,7 @@ class LiveImage:
             y, x = y - self._grid.origin_y, x - self._grid.origin_x
         return place_patches(x, y, self.size)
 
-    def _hold_gauge(self) -> None:
+    def _hold_scale(self) -> None:
         """Scale probe and object so that a flat object predicts the mean counts so far."""
         if math.isnan(self.scale):
             first = self._frames.patterns()[np.arange(min(len(self._frames), BATCH))]
@@ -131,14 +131,16 @@ class LiveImage:
             self._power = scale.mean_counts / scale.probe_scale**2
             self.scale = scale.probe_scale
         q = math.sqrt(self._frames.mean_counts / self._power)
-        if abs(q / self.scale - 1) > GAUGE_DRIFT / 2:
+        if abs(q / self.scale - 1) > SCALE_DRIFT / 2:
             self.canvas.scale(self.scale / q)
             self.scale = q
 
     def _illumination(self, placement: PatchPlacement) -> npt.NDArray[np.float32]:
         """Return the illumination (b, N, N) of frames, in counts."""
         probe = self._probe.astype(np.complex128) * self.scale
-        return mode_intensity(fourier_shift(probe[None], placement.remainder[:, None])).astype(np.float32)
+        return mode_intensity(fourier_shift(probe[None], placement.subpixel_shift[:, None])).astype(
+            np.float32
+        )
 
     def _in_window(
         self, slots: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]
@@ -149,9 +151,9 @@ class LiveImage:
         stack = self._frames.patterns()
         patterns = ScanPatterns(
             probe=(self._probe.astype(np.complex128) * self.scale).astype(np.complex64),
-            good=~self._frames.bad,
+            valid=~self._frames.bad,
             placement=PatchPlacement(
-                placement.corner - np.array([window.top, window.left]), placement.remainder
+                placement.corner - np.array([window.top, window.left]), placement.subpixel_shift
             ),
             shape=window.shape,
             amplitude=lambda chosen: stack[slots[chosen]],

@@ -336,7 +336,7 @@ class LiveSession:
             quality=self.quality,
             counts=replace(self.counts),
             probe_scale=self._image.scale,
-            brightest=self._image.brightest,
+            peak_illumination=self._image.peak_illumination,
         )
 
     def _numbers(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]] | None, count: int) -> list[int]:

@@ -22,7 +22,7 @@ class Snapshot:
     """The image as it is."""
 
     object_array: npt.NDArray[np.complex64]
-    """(H, W) on :attr:`grid`, in the gauge of the session's probe."""
+    """(H, W) on :attr:`grid`, in the scale of the session's probe."""
     weight: npt.NDArray[np.float32]
     """(H, W) illumination in counts; 0 where nothing was measured."""
     grid: ObjectGrid
@@ -33,7 +33,7 @@ class Snapshot:
     counts: Counts
     probe_scale: float
     """Of :attr:`object_array`: its amplitude is about so much."""
-    brightest: float
+    peak_illumination: float
     """Largest illumination of one frame, in counts."""
 
     @property
@@ -45,6 +45,6 @@ class Snapshot:
     def uncertainty(self) -> npt.NDArray[np.float32]:
         """Return how far the object (H, W) may be off, in its own units (SOLVE-07); NaN in the dark."""
         obj = (self.object_array / np.float32(self.probe_scale)).astype(np.complex64)
-        overlap = overlap_of(self.weight, self.brightest)
+        overlap = overlap_of(self.weight, self.peak_illumination)
         parts = squared_parts(obj, None, self.weight, overlap, self.box)
         return stated_uncertainty(parts, PHYSICS_ALONE) * np.float32(self.probe_scale)

@@ -50,10 +50,10 @@ def image_views(
     known = weight > LIT * weight.max()
     scanned = known & (inside > 0)
     scanned = scanned if scanned.any() else known
-    upright = obj * np.exp(-1j * np.angle(obj[scanned].sum(dtype=np.complex128) or 1))
+    phase_aligned = obj * np.exp(-1j * np.angle(obj[scanned].sum(dtype=np.complex128) or 1))
     return {
-        'amplitude': picture(np.abs(upright), known, scanned),
-        'phase': picture(np.angle(upright), known, scanned),
+        'amplitude': picture(np.abs(phase_aligned), known, scanned),
+        'phase': picture(np.angle(phase_aligned), known, scanned),
         'illumination': picture(weight, weight > 0, weight > 0, low=0.0),
     }
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from ..backends.base import Backend
 from ..physics.descent import AcceleratedDescent, Proximal, TotalVariation
-from ..physics.learned_prior import LearnedPrior, detail_gain, slow_gain
+from ..physics.learned_prior import LearnedPrior, high_pass_gain, low_pass_gain
 from ..physics.likelihood import Evaluation, Likelihood, ScanPatterns, ScanPhysics
 from ..physics.newton import NewtonStep
-from ..physics.slow_phase import illumination_variance, slow_phase_gain
+from ..physics.preconditioner import illumination_variance, phase_preconditioner
 
 __all__ = ['improve_window']
 
@@ -53,7 +53,7 @@ class HeldPhysics:
         """(h, w) illumination of all frames, in counts."""
         self.share = own / (self.light + TINY)
         """(h, w) part of it that is of the frames that take part."""
-        self._upright = obj / (abs(obj) + TINY)
+        self._phasor = obj / (abs(obj) + TINY)
 
     def filtered(self, values: Any, gain: Any) -> Any:
         """Return real values (h, w) whose Fourier transform was multiplied by `gain` (h, w)."""
@@ -72,9 +72,9 @@ class HeldPhysics:
 
     def _held(self, moved: Any) -> Any:
         """Return the gradient of the parabola where the object has moved so far (h, w)."""
-        turned = moved * self._upright.conj()
+        turned = moved * self._phasor.conj()
         held = turned.real + 1j * self._physics.filtered(turned.imag, self._firm)
-        return HELD * self._others * self._upright * held
+        return HELD * self._others * self._phasor * held
 
 
 def improve_window(
@@ -107,7 +107,7 @@ def improve_window(
     """
     physics = backend.scan_physics(patterns)
     start = physics.to_device(obj)
-    slow = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
+    slow = phase_preconditioner(illumination_variance(patterns.probe), patterns.shape)
     gain, firm = (physics.to_device(values.astype(np.complex64)) for values in (slow, 1 / (1 + slow)))
     light = physics.to_device(weight.astype(np.complex64)).real
     held = HeldPhysics(physics, start, light, firm, len(patterns))
@@ -122,8 +122,8 @@ def improve_window(
             _learned_prior(backend, physics, held.light, smoothing, strength, patterns.shape), held.share**0.5
         )
     descent = AcceleratedDescent(held, step.reached, prior, gain)
-    descent.turning = 0.0
-    descent.sweep([np.arange(len(patterns))])
+    descent.phase_gain = 0.0
+    descent.iterate([np.arange(len(patterns))])
     return np.asarray(physics.to_host(descent.current), np.complex64)
 
 
@@ -150,8 +150,8 @@ def _learned_prior(
         light,
         smoothing,
         backend.denoise,
-        through(detail_gain(shape)),
-        through(slow_gain(shape)),
+        through(high_pass_gain(shape)),
+        through(low_pass_gain(shape)),
         strength,
-        turned=False,
+        phase_update=False,
     )

@@ -44,9 +44,9 @@ class Survey:
     bad: npt.NDArray[np.bool_] | None
     """(h, w) True where a pixel is bad; None where there are none and no mask was given."""
     negative: bool
-    """Whether good pixels hold negative numbers, as left by a background that was taken off."""
+    """Whether valid pixels hold negative numbers, as left by a background that was taken off."""
     totals: npt.NDArray[np.float64]
-    """(n,) sum over the good pixels of each frame, and"""
+    """(n,) sum over the valid pixels of each frame, and"""
     squares: npt.NDArray[np.float64]
     """(n,) that of their squares."""
     told: tuple[str, ...]
@@ -142,20 +142,20 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
         If the mask is not of the size of the patterns, or not of numbers; or patterns cannot be read.
     """
     given = None if mask is None else _single(mask, stack.shape[1:], f'{source}: bad_pixels')
-    good = np.ones(stack.shape[1:], bool) if given is None else ~given
+    valid = np.ones(stack.shape[1:], bool) if given is None else ~given
     extremes = _Extremes(stack.shape[1:])
     totals, squares = np.zeros(len(stack)), np.zeros(len(stack))
     for part in blocks(len(stack), block_length(max(stack.shape[1:]))):
         values = stack[part]
         extremes.add(values)
-        clean = _clean(values, good)
+        clean = _clean(values, valid)
         totals[part] = clean.sum(axis=1, dtype=np.float64)
         with np.errstate(over='ignore'):
             squares[part] = np.einsum('ij,ij->i', clean, clean, dtype=np.float64)
-    bad, told = _marked(extremes, good, stack, source)
+    bad, told = _marked(extremes, valid, stack, source)
     for line in told:
         logger.info('%s: %s', source, line)
-    least, most = (float(values[good & ~bad].min(initial=0)) for values in (extremes.least, -extremes.most))
+    least, most = (float(values[valid & ~bad].min(initial=0)) for values in (extremes.least, -extremes.most))
     integers = stack.dtype.kind in 'iu'
     negative = 0 < -least <= MOST_NEGATIVE * -most
     found = bad if given is None else bad | given
@@ -164,9 +164,9 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
     )
 
 
-def _clean(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """Return the good pixels (k, m) of frames, 0 where they hold no count."""
-    chosen = values[:, good]
+def _clean(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Return the valid pixels (k, m) of frames, 0 where they hold no count."""
+    chosen = values[:, valid]
     if chosen.dtype.kind == 'f':
         return np.where(np.isfinite(chosen) & (chosen > 0), chosen, 0).astype(np.float64)
     whole = chosen.astype(np.float64)
@@ -176,9 +176,9 @@ def _clean(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.NDArray
 
 
 def _marked(
-    extremes: _Extremes, good: npt.NDArray[np.bool_], stack: StoredStack, source: str
+    extremes: _Extremes, valid: npt.NDArray[np.bool_], stack: StoredStack, source: str
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Return the marked pixels (h, w) among the good ones, and a sentence for each kind of mark."""
+    """Return the marked pixels (h, w) among the valid ones, and a sentence for each kind of mark."""
     kinds = {
         f'hold {np.iinfo(stack.dtype).max}, the largest value of {stack.dtype}, with which detectors mark '
         'what is no count'
@@ -186,16 +186,16 @@ def _marked(
         else '': extremes.largest,
         'hold NaN or infinite values': extremes.missing,
         'hold the same mark of a detector in all patterns': (
-            extremes.constant_marks(stack.dtype.kind) if len(stack) > 1 else np.zeros(good.shape, bool)
+            extremes.constant_marks(stack.dtype.kind) if len(stack) > 1 else np.zeros(valid.shape, bool)
         ),
     }
     if stack.dtype.kind == 'i':
         negative = extremes.least < 0
         if negative.mean() <= SCATTERED:
             kinds['hold negative numbers, with which detectors mark what is no count'] = negative
-    bad, told = np.zeros(good.shape, bool), []
+    bad, told = np.zeros(valid.shape, bool), []
     for what, found in kinds.items():
-        new = found & good & ~bad
+        new = found & valid & ~bad
         count = np.count_nonzero(new)
         if count and (found is extremes.largest or found.mean() <= MOST_MARKED):
             bad |= new

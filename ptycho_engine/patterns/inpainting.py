@@ -11,9 +11,9 @@ __all__ = ['Inpainter', 'filled_counts']
 
 
 class Inpainter:
-    """Fills the bad pixels of patterns with the smoothest continuation of the good ones around them.
+    """Fills the bad pixels of patterns with the smoothest continuation of the valid ones around them.
 
-    Each bad pixel becomes the mean of its neighbours: Laplace's equation with the good pixels around a hole
+    Each bad pixel becomes the mean of its neighbours: Laplace's equation with the valid pixels around a hole
     as boundary values, and no flux at the edge of the detector. The equations of a mask are factorised once,
     and a batch then costs one sparse solution.
 
@@ -25,11 +25,11 @@ class Inpainter:
 
     def __init__(self, bad: npt.NDArray[np.bool_]) -> None:
         self._bad = np.flatnonzero(bad)
-        self._good = np.flatnonzero(~bad)
+        self._valid = np.flatnonzero(~bad)
         self.needed = 0 < len(self._bad) < bad.size
         if self.needed:
             laplacian = _grid_laplacian(bad.shape)[self._bad]
-            self._to_boundary = laplacian[:, self._good].tocsr()
+            self._to_boundary = laplacian[:, self._valid].tocsr()
             self._solver = splu(laplacian[:, self._bad].tocsc())
 
     def fill(self, amplitude: npt.NDArray[np.float32]) -> None:
@@ -37,7 +37,7 @@ class Inpainter:
         if not self.needed:
             return
         flat = amplitude.reshape(-1, amplitude.shape[-2] * amplitude.shape[-1])
-        boundary = self._to_boundary @ flat[:, self._good].T.astype(np.float64)
+        boundary = self._to_boundary @ flat[:, self._valid].T.astype(np.float64)
         flat[:, self._bad] = np.maximum(self._solver.solve(-boundary), 0).T
 
 

@@ -34,7 +34,7 @@ FEWEST_FRAMES = 4
 
 
 def scatters_as_photons(
-    frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], lattice: Lattice
+    frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], lattice: Lattice
 ) -> bool:
     """Return whether numbers may be counts times the step of their lattice; True where nothing tells.
 
@@ -42,13 +42,13 @@ def scatters_as_photons(
     ----------
     frames : ndarray
         (n, h, w) values on the lattice.
-    good : ndarray
+    valid : ndarray
         (h, w) valid pixels.
     lattice : Lattice
         Of the values.
     """
-    steps = np.rint((frames - lattice.offset) / lattice.step) * good
-    return _hits_single_pixels(steps) and _is_noisy(np.where(steps > 0, frames, 0), good, lattice.step)
+    steps = np.rint((frames - lattice.offset) / lattice.step) * valid
+    return _hits_single_pixels(steps) and _is_noisy(np.where(steps > 0, frames, 0), valid, lattice.step)
 
 
 def _hits_single_pixels(steps: npt.NDArray[np.float64]) -> bool:
@@ -65,17 +65,17 @@ def _hits_single_pixels(steps: npt.NDArray[np.float64]) -> bool:
     return bool(np.count_nonzero(single) >= ALONE * apart)
 
 
-def _is_noisy(frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], step: float) -> bool:
+def _is_noisy(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], step: float) -> bool:
     """Return whether frames (n, h, w) have at all frequencies the power that photon noise has.
 
     The expected power of independent counts times s is ``s * sum(I)`` at each frequency beside that of the
     image, whatever the image, and whatever pixels are left out.
     """
     # Saturated pixels and stuck ones have no noise.
-    seen = good & (frames.max(axis=0) < frames.max(initial=0.0)) & (np.ptp(frames, axis=0) > 0)
+    seen = valid & (frames.max(axis=0) < frames.max(initial=0.0)) & (np.ptp(frames, axis=0) > 0)
     if len(frames) < FEWEST_FRAMES or not seen.any():
         return True
-    power = np.zeros(good.shape)
+    power = np.zeros(valid.shape)
     for frame in frames:
         power += np.square(np.abs(fft.fft2(frame * seen)))
     photons = step * float(frames[:, seen].sum())

@@ -97,7 +97,7 @@ class Patterns(LazyFrames[np.float32]):
     Raises
     ------
     DataValueError
-        When patterns are read that hold negative, NaN or infinite values in good pixels.
+        When patterns are read that hold negative, NaN or infinite values in valid pixels.
     """
 
     dtype = np.dtype(np.float32)
@@ -207,7 +207,7 @@ def check_amplitudes(values: npt.NDArray[np.float32], source: str, what: str = '
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataValueError(
             f'{source}: diffraction holds NaN or infinite values, or such beyond single precision (3.4e38); '
-            'mark those pixels in bad_pixels or mend them.'
+            'mark those pixels in bad_pixels or correct them.'
         )
     if low < 0:
         raise DataValueError(

@@ -144,11 +144,11 @@ def decide_units(
         if domain is None:
             logger.info('%s: integers (%s) are counts; taking square roots.', source, stack.dtype)
     else:
-        frames, good = _sample(stack, found)
+        frames, valid = _sample(stack, found)
         exported = set(names) - {'bad_pixels', 'dataset_index'} == EXPORTED
         if domain is None and exported and 'bad_pixels' in names:
             domain = 'counts'
-        lattices = _lattices(frames, good, domain)
+        lattices = _lattices(frames, valid, domain)
         units = _decided(domain, lattices, found, metadata, probe_power, source)
         if not units.counted and np.count_nonzero(frames > 0) < FEWEST:
             units = Units(units.domain)
@@ -295,10 +295,10 @@ def _sample(stack: StoredStack, found: Survey) -> tuple[npt.NDArray[np.float64],
     height, width = stack.shape[1:]
     chosen = lit[first_to_last(len(lit), min(LOOKED_AT, max(VALUES // (height * width), 8)))]
     frames = stack[chosen].astype(np.float64)
-    good = np.ones((height, width), bool) if found.bad is None else ~found.bad
+    valid = np.ones((height, width), bool) if found.bad is None else ~found.bad
     # Below it the numbers of a float type lie on a lattice of their own.
     lowest = np.finfo(stack.dtype).tiny if stack.dtype.kind == 'f' else 0
-    return np.where(good & np.isfinite(frames) & ((frames < 0) | (frames >= lowest)), frames, 0), good
+    return np.where(valid & np.isfinite(frames) & ((frames < 0) | (frames >= lowest)), frames, 0), valid
 
 
 @dataclass(frozen=True)
@@ -312,28 +312,28 @@ class _Lattices:
 
 
 def _lattices(
-    frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], domain: MeasurementDomain | None
+    frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], domain: MeasurementDomain | None
 ) -> _Lattices:
     """Return the lattices of some frames (k, h, w), whose pixels (h, w) are good."""
     spread: MeasurementDomain | None = None
     if domain in (None, 'counts'):
-        counts = _lattice(frames, good)
-        if counts is not None and scatters_as_photons(frames, good, counts):
+        counts = _lattice(frames, valid)
+        if counts is not None and scatters_as_photons(frames, valid, counts):
             return _Lattices(counts=counts)
         spread = None if counts is None else 'counts'
         if domain == 'counts':
             return _Lattices(spread=spread)
     with np.errstate(over='ignore'):
         squares = np.square(frames)
-    roots = _lattice(squares, good) if np.isfinite(squares).all() else None
-    if roots is not None and scatters_as_photons(squares, good, roots):
+    roots = _lattice(squares, valid) if np.isfinite(squares).all() else None
+    if roots is not None and scatters_as_photons(squares, valid, roots):
         return _Lattices(roots=roots)
     return _Lattices(spread=spread or (None if roots is None else 'amplitude'))
 
 
-def _lattice(frames: npt.NDArray[np.float64], good: npt.NDArray[np.bool_]) -> Lattice | None:
+def _lattice(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -> Lattice | None:
     """Return the lattice on which values of frames (k, h, w) lie, or those of each dim pixel."""
-    values = frames[:, good]
+    values = frames[:, valid]
     every = values.ravel()[:: max(-(-values.size // VALUES), 1)]
     positive = every[every > 0]
     if len(positive) < FEWEST or positive.min() < SMALLEST:

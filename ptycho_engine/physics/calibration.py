@@ -17,7 +17,7 @@ __all__ = ['ExperimentRefinement']
 IntArray = npt.NDArray[np.int64]
 
 MOMENTUM = 0.9
-"""Of one step a sweep: single steps are short, as the object has learned the errors."""
+"""Of one step an iteration: single steps are short, as the object has learned the errors."""
 
 POSITION_GAIN = 8.0
 """Times the Gauss-Newton step of a position at a fixed object. The object follows, so that more is gained."""
@@ -36,7 +36,7 @@ STIFFNESS = 1e-3
 
 
 class ExperimentRefinement:
-    """Moves what is refined of an experiment on, one step after each sweep of the object.
+    """Moves what is refined of an experiment on, one step after each iteration of the object.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class ExperimentRefinement:
     def _move_axes(
         self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64], indices: IntArray
     ) -> None:
-        place = self._start.corner + self._start.remainder
+        place = self._start.corner + self._start.subpixel_shift
         place = place - place.mean(axis=0)
         seen = place[indices]
         slope = np.einsum('jd,jc->dc', force, seen).ravel()
@@ -164,9 +164,9 @@ class ExperimentRefinement:
     def _place(self, move: npt.NDArray[np.float64]) -> None:
         """Move positions by (n, 2), but none too far from where it began, and their mean not at all."""
         old, farthest = self.patterns.placement, FARTHEST_MOVE * self.patterns.size
-        away = np.clip(old.remainder + move - self._start.remainder, -farthest, farthest)
-        remainder = self._start.remainder + away - away.mean(axis=0)
-        self.patterns = replace(self.patterns, placement=PatchPlacement(old.corner, remainder))
+        away = np.clip(old.subpixel_shift + move - self._start.subpixel_shift, -farthest, farthest)
+        subpixel_shift = self._start.subpixel_shift + away - away.mean(axis=0)
+        self.patterns = replace(self.patterns, placement=PatchPlacement(old.corner, subpixel_shift))
 
 
 def _gauss_newton(

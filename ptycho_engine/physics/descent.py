@@ -52,7 +52,7 @@ Proximal = Callable[[Any, Any], Any]
 class Descent(Protocol):
     """An object on its way."""
 
-    def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
+    def iterate(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
         """Step once for each subset of the patterns; return the held-out deviance, summed on the way."""
 
     @property
@@ -61,7 +61,7 @@ class Descent(Protocol):
 
     @property
     def judged(self) -> Any:
-        """The object (H, W) that the last subset of the last sweep was compared with."""
+        """The object (H, W) that the last subset of the last iteration was compared with."""
 
 
 def real_product(a: Any, b: Any) -> float:
@@ -175,7 +175,7 @@ class AcceleratedDescent:
     The step of a pixel is the reciprocal of the illumination it got; momentum starts afresh when it points
     uphill (Beck & Teboulle, SIAM J. Imaging Sci. 2, 183, 2009; O'Donoghue & Candès, Found. Comput. Math. 15,
     715, 2015; subsets: Kim, Ramani & Fessler, IEEE Trans. Med. Imaging 34, 167, 2015). Steps of the whole
-    scan move the slow phase further (:func:`~.slow_phase.slow_phase_gain`).
+    scan move the low-frequency phase further (:func:`~.preconditioner.phase_preconditioner`).
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class AcceleratedDescent:
     prior : Proximal, optional
         None for the likelihood alone.
     gain : (H, W) complex
-        :func:`~.slow_phase.slow_phase_gain`, on the device.
+        :func:`~.preconditioner.phase_preconditioner`, on the device.
     """
 
     def __init__(self, physics: DescentPhysics, start: Any, prior: Proximal | None, gain: Any) -> None:
@@ -195,8 +195,8 @@ class AcceleratedDescent:
         self.judged: Any = start
         """The object (H, W) at which the last gradient was taken, ahead of the step before it."""
         self.prior = prior
-        self.turning = 1.0
-        """Part of the gain of the slow phase with which the next steps turn it."""
+        self.phase_gain = 1.0
+        """Part of the gain of the low-frequency phase with which the next steps turn it."""
         self._ahead = start
         self._gain = gain
         self._momentum = 1.0
@@ -210,7 +210,7 @@ class AcceleratedDescent:
         power = (weight * (moved.real**2 + moved.imag**2)).sum()
         return math.sqrt(float(power / weight.sum()))
 
-    def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
+    def iterate(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
         """Step once for each subset of the patterns."""
         held_out = 0.0
         for subset in subsets:
@@ -224,11 +224,11 @@ class AcceleratedDescent:
         curvature = step_curvature(weight, largest)
         step = gradient / curvature
         following = self._ahead - step
-        if whole and self.turning > 0:
+        if whole and self.phase_gain > 0:
             scanned = weight / (weight + WEAKEST_STEP * largest)
             power = self._ahead.real**2 + self._ahead.imag**2
             phase = scanned * (self._ahead.conj() * step).imag / (power + WEAKEST_STEP)
-            turn = self._physics.filtered(phase, self.turning * self._gain)
+            turn = self._physics.filtered(phase, self.phase_gain * self._gain)
             # A unit factor close to exp(-i turn) that needs no exponential.
             following = following * ((1 - 0.5j * turn) / (1 + 0.5j * turn))
         if self.prior is not None:
@@ -250,21 +250,21 @@ class RegularisedPIE:
     Maiden, Johnson & Li, Optica 4, 736, 2017. The patterns of a subset are applied together.
     """
 
-    def __init__(self, physics: ScanPhysics, start: Any, brightest: float) -> None:
+    def __init__(self, physics: ScanPhysics, start: Any, peak_illumination: float) -> None:
         self._physics = physics
         self.current: Any = start
         """The object (H, W) after the last step."""
         self.judged: Any = start
         """The object (H, W) before it."""
-        self._brightest = brightest
+        self._peak = peak_illumination
 
-    def sweep(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
+    def iterate(self, subsets: Sequence[npt.NDArray[np.int64]]) -> float:
         """Step once for each subset of the patterns."""
         held_out = 0.0
         for subset in subsets:
             found = self._physics.evaluate(self.current, subset, 'amplitude')
             held_out += found.held_out
-            curvature = (1 - RPIE_ALPHA) * found.weight + RPIE_ALPHA * self._brightest
+            curvature = (1 - RPIE_ALPHA) * found.weight + RPIE_ALPHA * self._peak
             self.judged = self.current
             self.current = self.current - found.gradient / curvature
         return held_out

@@ -49,7 +49,7 @@ def draw_counts(
     placement = place_patches(x, y, size)
     intensity = np.empty((len(x), size, size))
     for part in blocks(len(x), block_length(size, len(probe))):
-        at = PatchPlacement(placement.corner[part], placement.remainder[part])
+        at = PatchPlacement(placement.corner[part], placement.subpixel_shift[part])
         try:
             patches = cut_patches(obj, at, size)
         except IndexError:
@@ -57,7 +57,7 @@ def draw_counts(
                 f'Some of the {len(x)} positions put the {size}-pixel probe over the edge of the object of '
                 f'{obj.shape[1]}×{obj.shape[0]} pixels; move them inside or enlarge the object.'
             ) from None
-        intensity[part] = predict_intensity(patches, probe, at.remainder)
+        intensity[part] = predict_intensity(patches, probe, at.subpixel_shift)
     mean = intensity.sum(axis=(1, 2)).mean()
     if not mean > 0:
         raise DataValueError('With this object and probe no light comes through; give others.')

@@ -1,6 +1,6 @@
 """The forward model over a table of operations, and its exact form in NumPy.
 
-``I = sum_p |FFT2(P_p(. - remainder) O_patch)|^2 / N^2``, incoherent modes added as intensities. Functions
+``I = sum_p |FFT2(P_p(. - shift) O_patch)|^2 / N^2``, incoherent modes added as intensities. Functions
 that take a table (:class:`~.operations.Operations`) keep zero frequency at index 0 of the detector: measured
 patterns are shifted once on entry, fields never. Those of NumPy alone have it in the middle, as patterns are
 stored.
@@ -46,12 +46,12 @@ MODULUS_FLOOR = 1e-6
 speak of; keeps the modulus constraint differentiable. Relative, so that the dose does not matter."""
 
 
-def shift_probe(ops: Operations[A], probe: A, remainder: A, exposure: A | None = None) -> A:
-    """Return modes (P, N, N) at each sub-pixel remainder [dy, dx] (n, 2): (n, P, N, N).
+def shift_probe(ops: Operations[A], probe: A, subpixel_shift: A, exposure: A | None = None) -> A:
+    """Return modes (P, N, N) at each sub-pixel shift [dy, dx] (n, 2): (n, P, N, N).
 
     `exposure` (n,) multiplies them, the square root of the intensity of each exposure.
     """
-    ramp = shift_ramp(ops, probe.shape[-2:], remainder)
+    ramp = shift_ramp(ops, probe.shape[-2:], subpixel_shift)
     if exposure is not None:
         ramp = ops.scaled(ramp, exposure[:, None, None])
     return ops.ifft2(ops.fft2(probe) * ramp[:, None])
@@ -72,8 +72,8 @@ def back_projection(ops: Operations[A], changes: A, probes: A) -> A:
     return ops.sum(ops.conj(probes) * changes, 1)
 
 
-def deviance_per_pixel(ops: Operations[A], counts: A, rate: A, good: A) -> A:
-    """Return the Poisson deviance of each pattern (n,) per good pixel; `good` is (N, N) or (n, N, N).
+def deviance_per_pixel(ops: Operations[A], counts: A, rate: A, valid: A) -> A:
+    """Return the Poisson deviance of each pattern (n,) per valid pixel; `valid` is (N, N) or (n, N, N).
 
     ``2 (k log(k / rate) - (k - rate))`` averaged over pixels: 0 for a perfect prediction, about 1 when the
     residual is photon noise at more than a few counts per pixel (McCullagh & Nelder, *Generalized Linear
@@ -87,7 +87,7 @@ def deviance_per_pixel(ops: Operations[A], counts: A, rate: A, good: A) -> A:
     near = k * (u - ops.log1p(ops.least(u, -0.5)))
     apart = k * ops.log(k / rate) - (k - rate)
     term = 2 * ops.where(counts > 0, ops.where(u > -0.5, near, apart), rate)
-    mask = ops.cast(good, term)
+    mask = ops.cast(valid, term)
     return ops.sum(term * mask, PIXELS) / ops.sum(mask, PIXELS)
 
 
@@ -96,7 +96,7 @@ def modulus_floor(probe: ComplexArray) -> float:
     return float(MODULUS_FLOOR * mode_intensity(probe).mean())
 
 
-def predict_intensity(patches: ComplexArray, probe: ComplexArray, remainder: FloatArray) -> FloatArray:
+def predict_intensity(patches: ComplexArray, probe: ComplexArray, subpixel_shift: FloatArray) -> FloatArray:
     """Predict diffraction intensities in counts.
 
     Parameters
@@ -105,7 +105,7 @@ def predict_intensity(patches: ComplexArray, probe: ComplexArray, remainder: Flo
         Object patches on whole object pixels.
     probe : (P, N, N) complex
         Incoherent modes, in units of the square root of counts.
-    remainder : (n, 2) float
+    subpixel_shift : (n, 2) float
         Sub-pixel [dy, dx] of each position (:func:`~.geometry.place_patches`).
 
     Returns
@@ -113,7 +113,7 @@ def predict_intensity(patches: ComplexArray, probe: ComplexArray, remainder: Flo
     (n, N, N) float
         Zero frequency at N//2.
     """
-    probes = shift_probe(NUMPY, probe, np.asarray(remainder, np.float64))
+    probes = shift_probe(NUMPY, probe, np.asarray(subpixel_shift, np.float64))
     return NUMPY.to_middle(total_intensity(NUMPY, far_field(NUMPY, patches, probes)))
 
 
@@ -132,6 +132,6 @@ def cut_patches(obj: ComplexArray, placement: PatchPlacement, size: int) -> Comp
     return np.asarray(windows[corner[:, 0], corner[:, 1]])
 
 
-def deviance(counts: FloatArray, rate: FloatArray, good: npt.NDArray[np.bool_]) -> FloatArray:
+def deviance(counts: FloatArray, rate: FloatArray, valid: npt.NDArray[np.bool_]) -> FloatArray:
     """Return :func:`deviance_per_pixel` of patterns (n, N, N) in float64: (n,)."""
-    return deviance_per_pixel(NUMPY, np.asarray(counts, np.float64), np.asarray(rate, np.float64), good)
+    return deviance_per_pixel(NUMPY, np.asarray(counts, np.float64), np.asarray(rate, np.float64), valid)

@@ -2,7 +2,7 @@
 
 Positions are object-pixel coordinates of the patch centre, ``x`` along columns and ``y`` along rows, and the
 centre of an N-pixel patch is at index (N - 1)/2, as in Ptychodus 1.6 and later. A patch is cut on whole
-pixels; the sub-pixel remainder, in [-0.5, 0.5), shifts the probe inside the patch. That is the forward
+pixels; the sub-pixel shift, in [-0.5, 0.5), shifts the probe inside the patch. That is the forward
 model of Ptychodus itself, and it never interpolates the object.
 """
 
@@ -51,11 +51,11 @@ def pixel_to_world(
 
 @dataclass(frozen=True)
 class PatchPlacement:
-    """Whole-pixel corners and sub-pixel remainders of n patches."""
+    """Whole-pixel corners and sub-pixel shifts of n patches."""
 
     corner: IntArray
     """(n, 2) [row, column] of the first pixel of each patch on the object."""
-    remainder: FloatArray
+    subpixel_shift: FloatArray
     """(n, 2) [dy, dx] by which the probe is shifted inside its patch, in [-0.5, 0.5) px."""
 
 

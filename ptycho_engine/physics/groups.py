@@ -27,7 +27,7 @@ class Optics(NamedTuple, Generic[A]):
 
     probe: A
     """(P, N, N) complex incoherent modes in the engine's scale."""
-    good: A
+    valid: A
     """(N, N) bool, valid pixels, zero frequency at index 0."""
     peak: A
     """() largest value of the unshifted illumination."""
@@ -35,10 +35,10 @@ class Optics(NamedTuple, Generic[A]):
     """() factor from measured amplitude to the input of 'cnn'."""
 
     @classmethod
-    def of(cls, ops: Operations[A], probe: A, good: A, input_scale: A) -> Optics[A]:
-        """Derive what follows from the probe; `good` has zero frequency in the middle."""
+    def of(cls, ops: Operations[A], probe: A, valid: A, input_scale: A) -> Optics[A]:
+        """Derive what follows from the probe; `valid` has zero frequency in the middle."""
         peak = ops.largest(ops.sum(ops.abs2(probe), 0))
-        return cls(probe, ops.to_corner(good), peak, input_scale)
+        return cls(probe, ops.to_corner(valid), peak, input_scale)
 
 
 def corrected_probe(ops: Operations[A], optics: Optics[A], correction: A | None) -> A:

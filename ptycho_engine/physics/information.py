@@ -24,16 +24,18 @@ def position_information(
     ``sum dλ/da dλ/db / λ``: the covariance of the derivatives of ``λ - k log λ`` where k are photons at the
     rate λ, which an object (H, W) predicts.
     """
-    placement = PatchPlacement(patterns.placement.corner[indices], patterns.placement.remainder[indices])
+    placement = PatchPlacement(patterns.placement.corner[indices], patterns.placement.subpixel_shift[indices])
     patches = patterns.exposure[indices, None, None] * cut_patches(obj, placement, patterns.size)
     frequency = -2j * np.pi * np.fft.fftfreq(patterns.size)
     spectrum = fft.fft2(patterns.probe)
     sideways = fft.ifft2(spectrum * frequency[:, None]), fft.ifft2(spectrum * frequency)
     field, *moved = (
-        fft.fft2(fourier_shift(wave[None], placement.remainder[:, None]) * patches[:, None], norm='ortho')
+        fft.fft2(
+            fourier_shift(wave[None], placement.subpixel_shift[:, None]) * patches[:, None], norm='ortho'
+        )
         for wave in (patterns.probe, *sideways)
     )
     rate = (np.abs(field) ** 2).sum(axis=1) + patterns.dark_rate
-    valid = fft.ifftshift(patterns.good)
+    valid = fft.ifftshift(patterns.valid)
     slope = np.stack([2 * (np.conj(field) * each).real.sum(axis=1) for each in moved], axis=1)
     return np.asarray(np.einsum('jayx,jbyx,jyx->jab', slope, slope, valid / rate), dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .descent import TotalVariation
 
-__all__ = ['LearnedPrior', 'detail_gain', 'noise_told', 'slow_gain']
+__all__ = ['LearnedPrior', 'high_pass_gain', 'low_pass_gain', 'noise_told']
 
 LEAST_NOISE, MOST_NOISE = 0.005, 1.0
 """It has been trained on noise of this range, relative to an amplitude of 1."""
@@ -25,7 +25,7 @@ DETAIL_PX = 4.0
 """Standard deviation in pixels of a Gaussian: a change of the object that varies over more is left to the
 patterns and to total variation."""
 
-SLOW_PX = 1.5
+LOW_PASS_PX = 1.5
 """Standard deviation in pixels of a Gaussian: phase that varies over more is left to the patterns alone. They
 hold it so weakly that a little of the error of a prior in each step adds up."""
 
@@ -33,15 +33,15 @@ DARK = 0.05
 """Light, relative to the brightest pixel, below which the phase is not averaged."""
 
 
-def slow_gain(shape: tuple[int, int], width: float = SLOW_PX) -> npt.NDArray[np.float64]:
+def low_pass_gain(shape: tuple[int, int], width: float = LOW_PASS_PX) -> npt.NDArray[np.float64]:
     """Return the transfer of a Gaussian of a width in pixels, (H, W) over FFT frequencies."""
     squared = np.fft.fftfreq(shape[0])[:, None] ** 2 + np.fft.fftfreq(shape[1])[None, :] ** 2
     return np.asarray(np.exp(-2 * (np.pi * width) ** 2 * squared))
 
 
-def detail_gain(shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+def high_pass_gain(shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return what is taken of a change of the object, (H, W) over FFT frequencies: its details."""
-    return 1 - slow_gain(shape, DETAIL_PX)
+    return 1 - low_pass_gain(shape, DETAIL_PX)
 
 
 def noise_told(strength: float, curvature: Any) -> Any:
@@ -50,7 +50,8 @@ def noise_told(strength: float, curvature: Any) -> Any:
 
 
 class LearnedPrior:
-    """The mean of two steps, that of total variation and that of a denoiser of objects, without slow phase.
+    """The mean of two steps, that of total variation and that of a denoiser of objects, without
+    low-frequency phase.
 
     A denoiser may stand for the proximal step of a prior (Venkatakrishnan, Bouman & Wohlberg, IEEE GlobalSIP
     2013); the mean of two such steps stands for the proximal average of both priors.
@@ -63,12 +64,12 @@ class LearnedPrior:
         Strength of total variation alone (:class:`~.descent.TotalVariation`).
     denoise : callable
         Returns the noise (H, W) of an object (H, W), given its standard deviation (H, W).
-    details, slow : callable
-        Return values (H, W) filtered by :func:`detail_gain` and by :func:`slow_gain`.
+    high_pass, low_pass : callable
+        Return values (H, W) filtered by :func:`high_pass_gain` and by :func:`low_pass_gain`.
     strength : float
         Noise that the denoiser is told of, in units of the photon noise ``1 / sqrt curvature`` of a pixel.
-    turned : bool
-        Whether total variation may turn the slow phase; the denoiser never does.
+    phase_update : bool
+        Whether total variation may change the low-frequency phase; the denoiser never does.
     """
 
     def __init__(
@@ -76,32 +77,32 @@ class LearnedPrior:
         weight: Any,
         smoothing: float,
         denoise: Callable[[Any, Any], Any],
-        details: Callable[[Any], Any],
-        slow: Callable[[Any], Any],
+        high_pass: Callable[[Any], Any],
+        low_pass: Callable[[Any], Any],
         strength: float,
         *,
-        turned: bool,
+        phase_update: bool,
     ) -> None:
         self._variation = TotalVariation(weight, VARIATION_FACTOR * smoothing) if smoothing > 0 else None
         self._light = weight / weight.max()
         self._denoise = denoise
-        self._details = details
-        self._slow = slow
+        self._high_pass = high_pass
+        self._low_pass = low_pass
         self._strength = strength
-        self._turned = turned
+        self._phase_update = phase_update
 
     def __call__(self, z: Any, curvature: Any) -> Any:
         """Return the object (H, W) for `z` (H, W) and the curvature (H, W) of the step that led there."""
         deviation = noise_told(self._strength, curvature)
-        denoised = z - self._details(self._denoise(z, deviation))
-        if self._turned:
-            denoised = self._unturned(denoised, z)
+        denoised = z - self._high_pass(self._denoise(z, deviation))
+        if self._phase_update:
+            denoised = self._with_phase_of(denoised, z)
         if self._variation is not None:
             denoised = 0.5 * (self._variation(z, curvature) + denoised)
-        return denoised if self._turned else self._unturned(denoised, z)
+        return denoised if self._phase_update else self._with_phase_of(denoised, z)
 
-    def _unturned(self, obj: Any, z: Any) -> Any:
-        """Return an object (H, W) with the slow phase of another, where there is light."""
+    def _with_phase_of(self, obj: Any, z: Any) -> Any:
+        """Return an object (H, W) with the low-frequency phase of another, where there is light."""
         turn = obj * z.conj()
-        turn = self._slow(self._light * turn / (abs(turn) + TINY) + DARK)
+        turn = self._low_pass(self._light * turn / (abs(turn) + TINY) + DARK)
         return obj * (turn.conj() / (abs(turn) + TINY))

@@ -42,17 +42,17 @@ class ScanPatterns:
     """All patterns of a scan, as the refinement of an object sees them."""
 
     probe: npt.NDArray[np.complex64]
-    """(P, N, N) incoherent modes in the engine's gauge."""
-    good: npt.NDArray[np.bool_]
+    """(P, N, N) incoherent modes in the engine's scale."""
+    valid: npt.NDArray[np.bool_]
     """(N, N) True where the detector is to be trusted, zero frequency at N//2."""
     placement: PatchPlacement
-    """Corners (n, 2) on the canvas, none negative, and remainders (n, 2)."""
+    """Corners (n, 2) on the canvas, none negative, and sub-pixel shifts (n, 2)."""
     shape: tuple[int, int]
     """(H, W) of the canvas, which holds every patch whole."""
     amplitude: Callable[[IntArray], npt.NDArray[np.float32]]
     """Reads the amplitudes (b, N, N) of some patterns, zero frequency at N//2."""
     held_out: npt.NDArray[np.int64]
-    """(K, h) flat indices, zero frequency at index 0, of the good pixels that are not fitted."""
+    """(K, h) flat indices, zero frequency at index 0, of the valid pixels that are not fitted."""
     intensity: npt.NDArray[np.float64] | None = None
     """(n,) relative intensity of the beam in each exposure; None where it is 1 in all."""
     background: npt.NDArray[np.float64] | None = None
@@ -67,7 +67,7 @@ class ScanPatterns:
         return int(self.probe.shape[-1])
 
     @cached_property
-    def brightest(self) -> float:
+    def peak_illumination(self) -> float:
         """Largest value of the illumination, in counts."""
         return float(mode_intensity(self.probe).max())
 
@@ -92,15 +92,15 @@ class ScanPatterns:
         return np.asarray(fft.ifftshift(self.background) + BACKGROUND)
 
 
-def draw_held_out(good: npt.NDArray[np.bool_], fraction: float, seed: int) -> npt.NDArray[np.int64]:
-    """Choose the pixels that judge a refinement: ``HELD_OUT_SETS`` sets of equally many good ones (REF-04).
+def draw_held_out(valid: npt.NDArray[np.bool_], fraction: float, seed: int) -> npt.NDArray[np.int64]:
+    """Choose the pixels that judge a refinement: ``HELD_OUT_SETS`` sets of equally many valid ones (REF-04).
 
     Parameters
     ----------
-    good : (N, N) bool
+    valid : (N, N) bool
         Trusted pixels, zero frequency at N//2.
     fraction : float
-        Part of the good pixels in each set; at least one pixel is taken.
+        Part of the valid pixels in each set; at least one pixel is taken.
     seed : int
 
     Returns
@@ -108,7 +108,7 @@ def draw_held_out(good: npt.NDArray[np.bool_], fraction: float, seed: int) -> np
     (K, h) int64
         Flat indices into a pattern with zero frequency at index 0.
     """
-    pixels = np.flatnonzero(fft.ifftshift(good))
+    pixels = np.flatnonzero(fft.ifftshift(valid))
     count = max(round(fraction * len(pixels)), 1)
     rng = np.random.default_rng([seed, 4])
     return np.stack([rng.choice(pixels, count, replace=False) for _ in range(HELD_OUT_SETS)]).astype(np.int64)
@@ -213,4 +213,4 @@ class ScanPhysics(DescentPhysics, Protocol):
         """Return the Poisson gradient by the object and by the experiment of the given patterns."""
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
-        """Take the probe (as many modes), remainders, intensities and background of `patterns`."""
+        """Take the probe (as many modes), sub-pixel shifts, intensities and background of `patterns`."""

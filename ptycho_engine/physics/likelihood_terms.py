@@ -48,7 +48,7 @@ class ScanArrays(NamedTuple, Generic[A]):
     """(n, P, N, N) shifted, of the exposures; None where they are made for each block."""
     probe: A
     """(P, N, N)."""
-    remainder: A
+    subpixel_shift: A
     """(n, 2) sub-pixel shifts."""
     exposure: A
     """(n,) factors of the probe."""
@@ -199,7 +199,7 @@ def experiment_terms(
     held_out = _held_out_deviance(ops, own, amplitude, scan, block)
     exposure = ops.take(scan.exposure, block.chosen)[:, None, None]
     size = patches.shape[-1]
-    ramp = shift_ramp(ops, (size, size), -ops.take(scan.remainder, block.chosen))
+    ramp = shift_ramp(ops, (size, size), -ops.take(scan.subpixel_shift, block.chosen))
     waves = ops.fft2(ops.conj(patches)[:, None] * changes) * ops.scaled(ramp, exposure)[:, None]
     sideways = ops.sum(ops.imag(ops.conj(ops.fft2(scan.probe)) * waves), 1)
     slope = (-2 * np.pi) * ops.frequencies(size, rate)
@@ -241,8 +241,8 @@ def _probes(ops: Operations[A], scan: ScanArrays[A], block: Block[A]) -> A:
     """Return shifted probes (b, P, N, N)."""
     if scan.probes is not None:
         return ops.take(scan.probes, block.chosen)
-    remainder, exposure = (ops.take(a, block.chosen) for a in (scan.remainder, scan.exposure))
-    return shift_probe(ops, scan.probe, remainder, exposure)
+    subpixel_shift, exposure = (ops.take(a, block.chosen) for a in (scan.subpixel_shift, scan.exposure))
+    return shift_probe(ops, scan.probe, subpixel_shift, exposure)
 
 
 def _predicted(ops: Operations[A], patches: A, scan: ScanArrays[A], block: Block[A]) -> tuple[A, A, A]:

@@ -24,9 +24,9 @@ TINY = 1e-12
 """Keeps a phase of nothing from a division by zero."""
 
 
-def amplitude_error(ops: Operations[A], amplitude: A, rate: A, good: A) -> A:
+def amplitude_error(ops: Operations[A], amplitude: A, rate: A, valid: A) -> A:
     """Return the mean absolute error of amplitudes relative to the mean amplitude, of each pattern (n,)."""
-    mask = ops.cast(good, amplitude)
+    mask = ops.cast(valid, amplitude)
     difference = ops.abs(ops.sqrt(rate + BACKGROUND) - amplitude) * mask
     scale = ops.least(ops.sum(amplitude * mask, PIXELS), BACKGROUND)
     return ops.sum(difference, PIXELS) / scale

@@ -15,8 +15,8 @@ from .likelihood import DescentPhysics
 __all__ = ['NewtonPhysics', 'NewtonStep']
 
 PHASE_GAIN = 3.0
-"""Factor of the gain of the slow phase in the preconditioner. Conjugate gradients choose their own lengths,
-so that too much of it costs nothing."""
+"""Factor of the gain of the low-frequency phase in the preconditioner. Conjugate gradients choose their own
+lengths, so that too much of it costs nothing."""
 
 SMOOTH_EDGE = 0.5
 """Difference of neighbours, in units of photon noise, below which total variation is taken as a square."""
@@ -49,7 +49,7 @@ class NewtonStep:
     smoothing : float or (H, W) float
         Strength of total variation (:class:`~.descent.TotalVariation`); 0 for none.
     gain : (H, W) complex
-        :func:`~.slow_phase.slow_phase_gain`, on the device.
+        :func:`~.preconditioner.phase_preconditioner`, on the device.
     count : int
         Patterns of the scan.
     """
@@ -106,7 +106,8 @@ class NewtonStep:
         return divergence(self._edges * rows, self._edges * columns)
 
     def _conditioned(self, residual: Any) -> Any:
-        """Apply the preconditioner: the reciprocal curvature of pixels, and more for the slow phase."""
+        """Apply the preconditioner: the reciprocal curvature of pixels, and more for the low-frequency
+        phase."""
         scaled = self._scale * residual
         phase = self._physics.filtered((self._turning.conj() * scaled).imag, self._gain)
         return self._scale * (scaled + 1j * self._turning * phase)

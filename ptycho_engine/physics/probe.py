@@ -52,8 +52,8 @@ def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.c
     stack = as_numbers(array, np.complex64, name)
     if not np.isfinite(stack).all():
         raise DataValueError(
-            f'{name} holds NaN or infinite values, or such beyond single precision (3.4e38); mend the probe '
-            'first.'
+            f'{name} holds NaN or infinite values, or such beyond single precision (3.4e38); correct '
+            'the probe first.'
         )
     if not np.any(stack):
         raise DataValueError(

@@ -1,8 +1,8 @@
-"""The gauge: one record that ties network units, probe and counts together.
+"""The scale: one record that ties network units, probe and counts together.
 
 Ptychography fixes probe and object only up to a factor. The engine multiplies the probe by ``q`` so that
 the flat object of amplitude 1 predicts the mean measured counts; the object's amplitude is then about 1.
-A result is returned in the gauge of the given probe, object times ``q``.
+A result is returned in the scale of the given probe, object times ``q``.
 
 Numbers that no detector counts are taken for relative ones: divided by a unit before anything is computed of
 them, so that their squares stay within single precision. The object does not depend on it.
@@ -47,7 +47,7 @@ class ScaleRecord:
     probe_scale: float
     """``q``: the given probe times q predicts the measured counts with an object of amplitude 1."""
     mean_counts: float
-    """Mean over patterns of the counts in good pixels."""
+    """Mean over patterns of the counts in valid pixels."""
     input_scale: float
     """``sqrt((N/2)^2 / mean sum A^2)``: factor from measured amplitude to network input."""
     unit: float = 1.0
@@ -55,7 +55,7 @@ class ScaleRecord:
     from the scan and is kept nowhere."""
 
     @property
-    def gauge(self) -> float:
+    def probe_factor(self) -> float:
         """Factor from the given probe to that of the engine."""
         return self.probe_scale / self.unit
 
@@ -83,28 +83,28 @@ def measure_scale(
     Raises
     ------
     DataValueError
-        If the good pixels hold no counts, the probe sends no light to them, or the object would not be
+        If the valid pixels hold no counts, the probe has no intensity on them, or the object would not be
         within single precision in the units of the probe.
     """
-    good = np.ones(amplitude.shape[-2:], bool) if bad_pixels is None else ~bad_pixels
+    valid = np.ones(amplitude.shape[-2:], bool) if bad_pixels is None else ~bad_pixels
     total = brightest = 0.0
     for part in blocks(len(amplitude), block_length(amplitude.shape[-1])):
-        block = np.asarray(amplitude[part])[:, good]
+        block = np.asarray(amplitude[part])[:, valid]
         total += float(np.einsum('ij,ij->', block, block, dtype=np.float64))
         brightest = max(brightest, float(block.max(initial=0)) ** 2)
     mean_counts = total / max(len(amplitude), 1)
     # Squares of a probe in the smallest or the largest numbers of single precision need double.
     waves = probe.astype(np.complex128)
     far_field = np.fft.fftshift(np.fft.fft2(waves, norm='ortho'), axes=(-2, -1))
-    predicted = float((np.abs(far_field) ** 2).sum(axis=0)[good].sum())
+    predicted = float((np.abs(far_field) ** 2).sum(axis=0)[valid].sum())
     if not mean_counts > 0:
         raise DataValueError(
-            'The diffraction patterns hold no counts in their good pixels; check the data and the '
+            'The diffraction patterns hold no counts in their valid pixels; check the data and the '
             'bad-pixel mask.'
         )
     if not predicted > 0:
         raise DataValueError(
-            'The probe sends no light to the good pixels; check the probe and the bad-pixel mask.'
+            'The probe has no intensity on the valid detector pixels; check the probe and the bad-pixel mask.'
         )
     n = amplitude.shape[-1]
     probe_scale = float(np.sqrt(mean_counts / predicted))

@@ -106,8 +106,8 @@ class ScanLikelihood(Generic[A, Obj]):
         self._device = device
         self._patterns = patterns
         self._step = max(block_length(patterns.size, len(patterns.probe)) // device.block_divisor, 1)
-        good = fft.ifftshift(patterns.good).reshape(1, -1)
-        fitted = np.repeat(good, len(patterns.held_out), axis=0).astype(device.real)
+        valid = fft.ifftshift(patterns.valid).reshape(1, -1)
+        fitted = np.repeat(valid, len(patterns.held_out), axis=0).astype(device.real)
         np.put_along_axis(fitted, patterns.held_out, 0, axis=1)
         # Repeated, so that those of neighbouring patterns are neighbours too.
         again = np.arange(self._step + len(fitted)) % len(fitted)
@@ -238,7 +238,7 @@ class ScanLikelihood(Generic[A, Obj]):
         )
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
-        """Take the probe, remainders, intensities and background of `patterns` from now on."""
+        """Take the probe, sub-pixel shifts, intensities and background of `patterns` from now on."""
         moved = not self._patterns.lit_as(patterns)
         self._patterns = patterns
         self._take_experiment(patterns)
@@ -250,7 +250,7 @@ class ScanLikelihood(Generic[A, Obj]):
         send = self._device.send
         self._experiment = (
             send(patterns.probe),
-            send(patterns.placement.remainder),
+            send(patterns.placement.subpixel_shift),
             send(patterns.exposure),
             send(patterns.dark_rate),
             send(np.array(modulus_floor(patterns.probe))),
@@ -262,10 +262,10 @@ class ScanLikelihood(Generic[A, Obj]):
         """Shift the probe for each pattern once and for all."""
         self._seen = 0
         if self._keeps:
-            probe, remainder, exposure, *_ = self._experiment
+            probe, subpixel_shift, exposure, *_ = self._experiment
             take, select, run = self._device.ops.take, self._device.selection, self._device.run
             parts = [
-                run(shift_probe, probe, take(remainder, part), take(exposure, part))
+                run(shift_probe, probe, take(subpixel_shift, part), take(exposure, part))
                 for part in map(select, self._blocks())
             ]
             self._probes = self._device.joined(parts)

@@ -17,7 +17,7 @@ from ..config import InferenceConfig
 from ..errors import Cancelled
 from ..events import Event, PatchesDone
 from ..io.mapping import scratch_array
-from ..progress import Pace
+from ..progress import RateLimiter
 from ..scan.grouping import covering_groups, group_coverage
 from ..scan.scan import Scan
 from ..whole_scan.scan_model import ScanModel
@@ -38,7 +38,7 @@ MEMORY_LIMIT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network makes of a scan, in the engine's gauge."""
+    """What the network makes of a scan, in the engine's scale."""
 
     object_array: npt.NDArray[np.complex64]
     """(H, W) object; 1 where nothing was scanned."""
@@ -50,7 +50,7 @@ class Prediction:
     """Cycles per pixel up to which two halves of the scan give the same image; NaN where unknown."""
 
     def result(self, prepared: ScanModel) -> Reconstruction:
-        """Return the reconstruction in the gauge of the scan's own probe, not yet judged."""
+        """Return the reconstruction in the scale of the scan's own probe, not yet judged."""
         scale = np.float32(prepared.scale.probe_scale)
         return Reconstruction(
             object_array=self.object_array * scale,
@@ -86,7 +86,7 @@ def predict_groups(
     agreement = PatchAgreement(prepared.scan.grid.shape)
     odd = np.repeat(np.arange(len(groups)) % 2 == 1, groups.shape[1])
     covered = np.zeros(len(prepared), bool)
-    pace = Pace()
+    limiter = RateLimiter()
     filled = 0
     for batch in prepared.batches(groups, config.batch_size):
         _check(stop)
@@ -102,7 +102,9 @@ def predict_groups(
         agreement.add(weighted, weight, corner, odd[part])
         covered[members[part]] = True
         yield PatchesDone(int(covered.sum()), len(prepared))
-        yield from pace.show(lambda: PartialObject(_prediction(preview, agreement, np.nan).result(prepared)))
+        yield from limiter.show(
+            lambda: PartialObject(_prediction(preview, agreement, np.nan).result(prepared))
+        )
     return _assemble(prepared, patches, members, odd, preview.weight, agreement, box, stop)
 
 

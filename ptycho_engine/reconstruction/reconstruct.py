@@ -47,8 +47,8 @@ logger = logging.getLogger('ptychopinn.reconstruct')
 BACKEND_SHOWN = 40
 """Characters of what an archive calls its backend."""
 
-JUDGED_PATTERNS = 512
-JUDGED_PIXELS = 512 * 128**2
+HELD_OUT_PATTERNS = 512
+HELD_OUT_PIXELS = 512 * 128**2
 """At most so many patterns and pixels are compared with the prediction; enough for three digits."""
 
 NOISE_PATTERNS = 32
@@ -93,7 +93,7 @@ def reconstruct(
 
     Yields
     ------
-    PatchesDone, PartialObject, SweepDone
+    PatchesDone, PartialObject, IterationDone
         As they come.
     Reconstructed
         Last, with the :class:`~.result.Reconstruction`.
@@ -281,14 +281,14 @@ def _solve(
         None,
     )
     probe, shift = _corrected(scan, found.scan)
-    masked = not np.array_equal(scan.raw.good, found.scan.raw.good)
+    masked = not np.array_equal(scan.raw.valid, found.scan.raw.valid)
     result = replace(
         result,
         probe=probe,
         position_shift=shift,
         intensity=found.intensity,
         background=found.background,
-        bad_pixels=~found.scan.raw.good if masked else None,
+        bad_pixels=~found.scan.raw.valid if masked else None,
     )
     warn_if_off_centre(found.scan.raw)
     quality = measure_quality(
@@ -325,7 +325,7 @@ def _solve(
 def _beginning(
     prepared: ScanModel, begin: npt.NDArray[np.complexfloating[Any, Any]]
 ) -> npt.NDArray[np.complex64]:
-    """Return an object to begin at (H, W) in the engine's gauge, as bright as the counts are."""
+    """Return an object to begin at (H, W) in the engine's scale, as bright as the counts are."""
     shape = prepared.scan.grid.shape
     if begin.shape != shape or not all_finite(begin) or not np.any(begin):
         raise DataValueError(
@@ -361,11 +361,11 @@ def _fitted(
     object_array: npt.NDArray[np.complex64],
     probe: npt.NDArray[np.complex64] | None,
     position_shift: npt.NDArray[np.float64] | None = None,
-    judged: int = JUDGED_PATTERNS,
+    judged: int = HELD_OUT_PATTERNS,
 ) -> tuple[Reconstruction, Fit]:
     """Return `result` with an object times the factor that makes the counts right, and how well it fits.
 
-    `probe`, in the engine's gauge, and `position_shift` belong to the object; None where they are the scan's.
+    `probe`, in the engine's scale, and `position_shift` belong to the object; None where they are the scan's.
     """
     calibrated = prepared.calibrated(probe, position_shift)
     fit = judge_fit(calibrated, object_array, judged)
@@ -390,7 +390,7 @@ def _warn_of_doubt(prepared: ScanModel, quality: QualityReport) -> None:
 def _refined_so_far(
     result: Reconstruction, prepared: ScanModel, obj: npt.NDArray[np.complex64]
 ) -> PartialObject:
-    """Return `result` with the object (H, W), in the engine's gauge, of a refinement that goes on."""
+    """Return `result` with the object (H, W), in the engine's scale, of a refinement that goes on."""
     return PartialObject(replace(result, object_array=obj * np.float32(prepared.scale.probe_scale)))
 
 
@@ -404,38 +404,38 @@ def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
 
 
 def judge_fit(
-    prepared: ScanModel, object_array: npt.NDArray[np.complex64], most: int = JUDGED_PATTERNS
+    prepared: ScanModel, object_array: npt.NDArray[np.complex64], most: int = HELD_OUT_PATTERNS
 ) -> Fit:
     """Return the factor that makes the predicted total counts right, and how well they are predicted then.
 
     On scans of more than `most` patterns an evenly spread part of them is judged.
     """
     raw = prepared.scan.raw
-    chosen = evenly_spread(len(raw), most_patterns(most, JUDGED_PIXELS, raw.N))
+    chosen = evenly_spread(len(raw), most_patterns(most, HELD_OUT_PIXELS, raw.N))
     dark = np.float32(0) if prepared.background is None else prepared.background.astype(np.float32)
     padded = prepared.pad(object_array / np.float32(prepared.scale.probe_scale))
-    good = prepared.good
+    valid = prepared.valid
     probe = prepared.illumination.probe
     rate = np.empty((len(chosen), raw.N, raw.N), np.float32)
     count = np.empty_like(rate)
     for part in blocks(len(chosen), block_length(raw.N, len(probe))):
         members = chosen[part]
-        remainder = prepared.placement.remainder[members]
-        rate[part] = predict_intensity(prepared.cut(padded, members), probe, remainder)
+        subpixel_shift = prepared.placement.subpixel_shift[members]
+        rate[part] = predict_intensity(prepared.cut(padded, members), probe, subpixel_shift)
         if prepared.intensity is not None:
             rate[part] *= prepared.intensity[members, None, None].astype(np.float32)
         count[part] = np.square(prepared.amplitude(members))
-    own = (count - dark)[:, good].sum(dtype=np.float64)
-    factor = max(own, 0.0) / max(rate[:, good].sum(dtype=np.float64), 1e-30)
+    own = (count - dark)[:, valid].sum(dtype=np.float64)
+    factor = max(own, 0.0) / max(rate[:, valid].sum(dtype=np.float64), 1e-30)
     rate = rate * np.float32(factor) + dark
-    values = [deviance(count[part], rate[part], good) for part in blocks(len(chosen), block_length(raw.N))]
+    values = [deviance(count[part], rate[part], valid) for part in blocks(len(chosen), block_length(raw.N))]
     noise = math.nan
     if raw.counted and prepared.scale.unit == 1:
         few = evenly_spread(len(chosen), NOISE_PATTERNS)
-        noise = float(noise_deviance(rate[few][:, good]).mean())
+        noise = float(noise_deviance(rate[few][:, valid]).mean())
     return Fit(
         factor=float(np.sqrt(factor)),
         deviance=float(np.concatenate(values).mean()),
         noise=noise,
-        counts=float(count[:, good].mean()),
+        counts=float(count[:, valid].mean()),
     )

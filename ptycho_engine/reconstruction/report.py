@@ -87,7 +87,7 @@ class QualityReport:
     """Figures of a result that need no truth."""
 
     deviance: float
-    """Poisson deviance per good pixel; about 1 at the noise, less where most pixels are dark."""
+    """Poisson deviance per valid pixel; about 1 at the noise, less where most pixels are dark."""
     frc50: float
     """Cycles per pixel up to which the network's images of odd and even groups agree; NaN if unknown."""
     coverage: float

@@ -25,13 +25,14 @@ class Reconstruction:
     """The object of a scan and how it was obtained."""
 
     object_array: npt.NDArray[np.complex64]
-    """(H, W) complex object on the scan's grid, in the gauge of the scan's own probe."""
+    """(H, W) complex object on the scan's grid, in the scale of the scan's own probe."""
     weight: npt.NDArray[np.float32]
     """(H, W) illumination that went into each pixel, in counts; 0 where nothing was scanned."""
     grid: ObjectGrid
     uncertainty: npt.NDArray[np.float32]
     """(H, W) standard deviation in units of the object's amplitude: of overlapping predictions, or after a
-    refinement of the patterns' own wishes; NaN where nothing was scanned."""
+    refinement its standard error from the scatter of the gradients of single patterns; NaN where nothing was
+    scanned."""
     deviance: float = float('nan')
     """Poisson deviance per pixel of the patterns that the object predicts."""
     n_patterns: int = 0
@@ -46,7 +47,7 @@ class Reconstruction:
     quality: QualityReport | None = None
     """Figures that need no truth; None while the object is still being made."""
     probe: npt.NDArray[np.complex64] | None = None
-    """(P, N, N) probe that belongs to the object, in the scan's gauge; None where it is the scan's own."""
+    """(P, N, N) probe that belongs to the object, in the scan's scale; None where it is the scan's own."""
     position_shift: npt.NDArray[np.float64] | None = None
     """(n, 2) [dy, dx] in pixels that a refinement added to the positions; None where it added nothing."""
     intensity: npt.NDArray[np.float64] | None = None

@@ -1,7 +1,7 @@
 """Phase synchronisation: one unit factor per patch, so that overlapping patches agree.
 
 A diffraction pattern does not fix the global phase of its patch; averaging patches of different phase
-destroys slow phase. The best factors are the leading eigenvector of the matrix of overlap products
+destroys low-frequency phase. The best factors are the leading eigenvector of the matrix of overlap products
 (angular synchronisation; Singer, Appl. Comput. Harmon. Anal. 30, 20, 2011).
 """
 

@@ -46,7 +46,7 @@ def centre_of_mass(image: npt.NDArray[np.floating]) -> tuple[float, float]:
 def off_probe(
     counts: npt.NDArray[np.floating],
     probe: npt.NDArray[np.complex64],
-    good: npt.NDArray[np.bool_] | None = None,
+    valid: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[tuple[int, int], float]:
     """Return by how many [rows, columns] patterns must be rolled to lie where the probe's far field does.
 
@@ -57,13 +57,13 @@ def off_probe(
     counts : (N, N) float
         Mean pattern, 0 in bad pixels.
     probe : (P, N, N) complex
-    good : (N, N) bool, optional
+    valid : (N, N) bool, optional
         Pixels of the far field that are compared; None for all.
     """
     field = np.fft.fft2(probe.astype(np.complex128))
     expected = np.fft.fftshift((np.abs(field) ** 2).sum(axis=0))
-    if good is not None:
-        expected = np.where(good, expected, 0)
+    if valid is not None:
+        expected = np.where(valid, expected, 0)
     found, wanted = (np.fft.fft2(np.sqrt(values)) for values in (counts, expected))
     correlation = np.fft.ifft2(wanted * found.conj()).real
     row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)
@@ -106,8 +106,8 @@ def warn_if_off_centre(raw: RawData) -> tuple[float, float]:
     Zero frequency belongs at index N//2. There is no warning where the far field of the probe is off in the
     same way, because then probe and patterns agree.
     """
-    good = raw.good
-    light = mean_counts(raw) * good
+    valid = raw.valid
+    light = mean_counts(raw) * valid
     if not light.any():
         return 0.0, 0.0
     # A hot pixel is no light: what lies around it tells.
@@ -118,7 +118,7 @@ def warn_if_off_centre(raw: RawData) -> tuple[float, float]:
     tolerance = TOLERANCE_PX + ERRORS * _error(light * min(len(raw), LOOKED_AT), found)
     if not _warn_if_cornered(raw, light) and np.hypot(*off) > tolerance:
         far_field = np.fft.fftshift(np.fft.fft2(raw.probeGuess.astype(np.complex128)), axes=(-2, -1))
-        expected = centre_of_mass((np.abs(far_field) ** 2).sum(axis=0) * good)
+        expected = centre_of_mass((np.abs(far_field) ** 2).sum(axis=0) * valid)
         if np.hypot(found[0] - expected[0], found[1] - expected[1]) > tolerance:
             logger.warning(
                 '%s: the patterns are off centre: their light lies around row %.1f, column %.1f instead of '

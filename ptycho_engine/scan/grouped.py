@@ -140,7 +140,7 @@ def _labels(
         placement = place_patches(positions[0][indices.ravel()], positions[1][indices.ravel()], width)
         margin = overhang(placement.corner, obj.shape, width)
         padded = np.pad(obj, margin, mode='edge')
-        moved = PatchPlacement(placement.corner + margin, placement.remainder)
+        moved = PatchPlacement(placement.corner + margin, placement.subpixel_shift)
         patches = cut_patches(padded, moved, width).reshape(*indices.shape, width, width)
     else:
         return None

@@ -129,7 +129,7 @@ class RawData:
             )
 
     @property
-    def good(self) -> npt.NDArray[np.bool_]:
+    def valid(self) -> npt.NDArray[np.bool_]:
         """(N, N) True where the detector is to be trusted: all of it where no bad pixels are known."""
         return np.ones((self.N, self.N), bool) if self.bad_pixels is None else ~self.bad_pixels
 

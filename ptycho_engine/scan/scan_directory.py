@@ -43,7 +43,7 @@ def write_scan_directory(directory: Path, scan: Scan) -> None:
     patterns = AssembledPatterns(
         counts=CountStack(raw.diffraction),
         indexes=product.position_indexes,
-        bad_pixels=~raw.good,
+        bad_pixels=~raw.valid,
         detector_pixel_width_m=far / product.object_pixel_width_m,
         detector_pixel_height_m=far / product.object_pixel_height_m,
     )

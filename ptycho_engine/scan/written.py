@@ -86,7 +86,7 @@ def write_scan_as(path: Path, scan: Scan) -> None:
             path,
             product,
             CountStack(scan.raw.diffraction),
-            ~scan.raw.good,
+            ~scan.raw.valid,
             detector_pixels(scan),
             program=PROGRAM,
         )

@@ -57,7 +57,7 @@ def write_scan(
     patterns = AssembledPatterns(
         counts=counts.astype(smallest_type),
         indexes=np.arange(len(raw)),
-        bad_pixels=~raw.good,
+        bad_pixels=~raw.valid,
         detector_pixel_width_m=detector_pixel_m,
         detector_pixel_height_m=detector_pixel_m,
     )
@@ -75,7 +75,7 @@ def write_scan(
         probe=raw.probeGuess,
         probe_pixel_width_m=pixel_size_m,
         probe_pixel_height_m=pixel_size_m,
-        probe_photon_count=float(counts[:, raw.good].sum(axis=1).mean()),
+        probe_photon_count=float(counts[:, raw.valid].sum(axis=1).mean()),
         position_x_m=x_m,
         position_y_m=y_m,
         position_indexes=np.arange(len(raw)),

@@ -1,4 +1,4 @@
-"""A simulated scan from a list of wishes: what `ptychopinn simulate` offers, for Python too."""
+"""A simulated scan from a specification: what `ptychopinn simulate` offers, for Python too."""
 
 from __future__ import annotations
 

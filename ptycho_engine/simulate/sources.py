@@ -38,7 +38,7 @@ def read_object(path: Path) -> npt.NDArray[np.complex64]:
         raise DataValueError(f'{path}: the object has shape {array.shape}; expected (H, W).')
     obj: npt.NDArray[np.complex64] = as_numbers(array, np.complex64, f'{path}: the object')
     if not np.isfinite(obj).all():
-        raise DataValueError(f'{path}: the object holds NaN or infinite values; mend it first.')
+        raise DataValueError(f'{path}: the object holds NaN or infinite values; correct it first.')
     return obj
 
 

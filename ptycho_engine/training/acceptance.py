@@ -46,7 +46,7 @@ def gives_better_images(
     started, trained : mapping of str to ndarray
         Canonical weights.
     stop : callable
-        Asked before each sweep.
+        Asked before each iteration.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from ..whole_scan.scan_model import ScanModel
 
 __all__ = ['Contrast', 'measured_contrast']
 
-JUDGED_PATTERNS, JUDGED_PIXELS = 64, 1 << 24
+HELD_OUT_PATTERNS, HELD_OUT_PIXELS = 64, 1 << 24
 """Patterns of the scan that are looked at, evenly spread, and at most so many pixels of them."""
 
 OBJECTS, POINTS = 4, 4
@@ -70,11 +70,11 @@ def measured_contrast(template: ScanModel, photons: float) -> Contrast | None:
         that has none.
     """
     raw = template.scan.raw
-    most = most_patterns(JUDGED_PATTERNS, JUDGED_PIXELS, raw.N, fewest=2)
+    most = most_patterns(HELD_OUT_PATTERNS, HELD_OUT_PIXELS, raw.N, fewest=2)
     amplitude = template.amplitude(evenly_spread(len(raw), most))
     if len(amplitude) < 2 or (amplitude == amplitude[0]).all():
         return None
-    good = template.good
+    valid = template.valid
     exponents = [_exponent(raw.N, seed) for seed in range(OBJECTS)]
 
     def simulated(absorption: float, phase: float) -> tuple[float, float]:
@@ -90,11 +90,11 @@ def measured_contrast(template: ScanModel, photons: float) -> Contrast | None:
                 rng=rng,
                 bad_pixels=raw.bad_pixels,
             )
-            found.append(_differences(np.asarray(scan.diffraction[np.arange(POINTS**2)]), good))
+            found.append(_differences(np.asarray(scan.diffraction[np.arange(POINTS**2)]), valid))
         brightness, pattern = np.sqrt(np.mean(np.square(found), axis=0))
         return float(brightness), float(pattern)
 
-    brightness, pattern = _differences(amplitude, good)
+    brightness, pattern = _differences(amplitude, valid)
     # The phase does not change how bright a pattern is.
     absorption = _where(lambda value: simulated(value, 0.0)[0], ABSORPTIONS, brightness)
     phase = _where(lambda value: simulated(absorption, value)[1], PHASES, pattern)
@@ -108,13 +108,13 @@ def _exponent(size: int, seed: int) -> npt.NDArray[np.complex64]:
     return np.asarray(np.log(make_object('composite', (side, side), rng, absorption=1.0, phase=1.0)))
 
 
-def _differences(amplitude: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def _differences(amplitude: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """Return how much patterns (n, N, N) differ in brightness and in form.
 
     The relative standard deviation of their counts without that of photons, and one minus the mean
     correlation of the amplitudes of two patterns far apart.
     """
-    values = amplitude[:, good].astype(np.float64)
+    values = amplitude[:, valid].astype(np.float64)
     counts = np.square(values).sum(axis=1)
     brightness = np.sqrt(max(counts.var() - counts.mean(), 0)) / max(counts.mean(), 1e-30)
     unit = values / np.sqrt(np.maximum(counts, 1e-30))[:, None]

@@ -16,7 +16,7 @@ from ..config import TrainingConfig
 from ..errors import Cancelled
 from ..events import BatchDone
 from .schedule import Schedule
-from .sources import Drawn, GroupedScan
+from .sources import GroupedScan, ReadyOrSampled
 
 __all__ = ['TrainingPass', 'training_pass', 'validation_pass']
 
@@ -62,7 +62,7 @@ class TrainingPass:
 
 def training_pass(
     backend: Backend,
-    grouped: Sequence[Drawn],
+    grouped: Sequence[ReadyOrSampled],
     bring: Bring,
     config: TrainingConfig,
     schedule: Schedule,
@@ -127,7 +127,7 @@ def validation_pass(
     return mean.value()
 
 
-def _at_once(grouped: Sequence[Drawn], rng: np.random.Generator) -> list[list[Drawn]]:
+def _at_once(grouped: Sequence[ReadyOrSampled], rng: np.random.Generator) -> list[list[ReadyOrSampled]]:
     """Return the scans in lists of ``SCANS_AT_ONCE``, mixed where there are more."""
     order = range(len(grouped)) if len(grouped) <= SCANS_AT_ONCE else rng.permutation(len(grouped))
     mixed = [grouped[number] for number in order]
@@ -135,7 +135,7 @@ def _at_once(grouped: Sequence[Drawn], rng: np.random.Generator) -> list[list[Dr
 
 
 def _all_gathered(
-    plans: Sequence[tuple[Sequence[Drawn], Sequence[Step]]], bring: Bring, workers: int
+    plans: Sequence[tuple[Sequence[ReadyOrSampled], Sequence[Step]]], bring: Bring, workers: int
 ) -> Iterator[list[Batch]]:
     """Yield the batches of each step of all plans, the scans of a plan made ready before its first."""
     for scans, steps in plans:
@@ -143,7 +143,7 @@ def _all_gathered(
 
 
 def _steps(
-    grouped: Sequence[Drawn], batch_size: int, accum_steps: int, rng: np.random.Generator
+    grouped: Sequence[ReadyOrSampled], batch_size: int, accum_steps: int, rng: np.random.Generator
 ) -> list[Step]:
     """Cut groups into shuffled batches of one scan each, and batches into steps.
 

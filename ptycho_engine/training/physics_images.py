@@ -20,13 +20,13 @@ from ..network.plan import NetworkPlan
 from ..physics.descent import step_curvature
 from ..physics.learned_prior import noise_told
 from ..physics.likelihood import draw_held_out
-from ..whole_scan.course import Course, Sweeps
+from ..whole_scan.object_solver import IterationCount, ObjectSolver
 from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.solver import STRENGTHS
 from .sources import GroupedScan
 
 __all__ = [
-    'JUDGED_FRACTION',
+    'HELD_OUT_FRACTION',
     'LOOKS',
     'VALIDATION_SEED',
     'PhysicsImage',
@@ -34,8 +34,8 @@ __all__ = [
     'physics_image',
 ]
 
-JUDGED_FRACTION = 0.05
-"""Part of the good pixels that the physics is not shown, so that fitting noise does not pay."""
+HELD_OUT_FRACTION = 0.05
+"""Part of the valid pixels that the physics is not shown, so that fitting noise does not pay."""
 
 LOOKS = 4
 """Choices of these pixels, taken in turn from epoch to epoch: the prior would learn those of one choice by
@@ -50,10 +50,10 @@ class PhysicsImage:
     """What physics and total variation make of a scan, on a canvas that holds every patch whole."""
 
     object_array: npt.NDArray[np.complex64]
-    """(H, W) in the engine's gauge."""
+    """(H, W) in the engine's scale."""
     weight: npt.NDArray[np.float32]
     """(H, W) illumination in counts."""
-    brightest: float
+    peak_illumination: float
     """Largest value of the illumination of one pattern, in counts."""
     held_out: npt.NDArray[np.int64]
     """(K, h) pixels that were not shown to it (:class:`~..physics.likelihood.ScanPatterns`)."""
@@ -65,21 +65,22 @@ class PhysicsImage:
 
 
 def physics_image(prepared: ScanModel, backend: Backend, seed: int, stop: Callable[[], bool]) -> PhysicsImage:
-    """Solve by physics alone, ``JUDGED_FRACTION`` of the good pixels, chosen by a seed, being kept from it.
+    """Solve by physics alone, ``HELD_OUT_FRACTION`` of the valid pixels, chosen by a seed, being kept from
+    it.
 
     Raises
     ------
     Cancelled
         If `stop` turned true.
     """
-    held_out = draw_held_out(prepared.good, JUDGED_FRACTION, seed)
-    course = Course(prepared, backend, InferenceConfig(seed=seed), Sweeps(stop, None), held_out)
-    for _ in course.descend():
+    held_out = draw_held_out(prepared.valid, HELD_OUT_FRACTION, seed)
+    solver = ObjectSolver(prepared, backend, InferenceConfig(seed=seed), IterationCount(stop, None), held_out)
+    for _ in solver.descend():
         pass
     return PhysicsImage(
-        object_array=course.physics.to_host(course.current).astype(np.complex64),
-        weight=course.physics.to_host(course.weight).astype(np.float32),
-        brightest=course.patterns.brightest,
+        object_array=solver.physics.to_host(solver.current).astype(np.complex64),
+        weight=solver.physics.to_host(solver.weight).astype(np.float32),
+        peak_illumination=solver.patterns.peak_illumination,
         held_out=held_out,
     )
 
@@ -94,7 +95,7 @@ class PhysicsImages:
     plan : NetworkPlan
         Of any architecture but 'prior', groups stay as they are.
     stop : callable
-        Asked before each sweep over a scan.
+        Asked before each iteration over a scan.
     """
 
     def __init__(self, backend: Backend, plan: NetworkPlan, stop: Callable[[], bool]) -> None:
@@ -154,7 +155,7 @@ class _SeenScan:
     def _looks(self) -> npt.NDArray[np.float32]:
         """(K, F, H, W) what the prior sees of the whole scan."""
         image = self.image
-        light = image.weight / image.brightest
+        light = image.weight / image.peak_illumination
         seen = [
             [image.object_array.real, image.object_array.imag, noise_told(strength, image.curvature), light]
             for strength in self.strengths

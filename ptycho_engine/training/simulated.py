@@ -21,7 +21,7 @@ from ..whole_scan.scan_model import ScanModel
 from .contrast import Contrast, measured_contrast
 from .identity import combined, scan_identity, scan_origin
 from .selection import Selection, draw_seed, select_patterns
-from .sources import DrawnScan, GroupedScan
+from .sources import GroupedScan, SampledScan
 from .subscan import GROUPS_OF_PART, draw_part
 
 __all__ = ['UNKNOWN', 'ObjectVariety', 'SimulatedScans', 'with_truth']
@@ -173,7 +173,7 @@ class SimulatedScans:
     def _n_groups(self) -> int:
         return self._config.n_groups or sum(len(template) for template in self._templates)
 
-    def training(self, epoch: int) -> list[DrawnScan]:
+    def training(self, epoch: int) -> list[SampledScan]:
         """Draw fresh objects for this epoch, for every template and of the families whose turn it is."""
         n_groups, n_templates = self._n_groups, len(self._templates)
         count = max(round(n_groups / GROUPS_OF_PART), n_templates)
@@ -204,7 +204,7 @@ class SimulatedScans:
             for number, family in enumerate(families)
         ]
 
-    def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> DrawnScan:
+    def _object(self, family: str, template: int, n_groups: int, key: tuple[int, int]) -> SampledScan:
         """Scan an object at a part of a template's positions and draw groups from these."""
         config = self._config
         raw, whole = self._templates[template].scan.raw, self._selections[template].training
@@ -214,7 +214,7 @@ class SimulatedScans:
             scan = Scan.from_raw(self._scan(family, template, part.members, (config.seed, *key)))
             return ScanModel(scan, config.model, has_truth=True)
 
-        return DrawnScan(make, part.groups)
+        return SampledScan(make, part.groups)
 
     def _scan(self, family: str, template: int, near: npt.NDArray[np.int64], key: tuple[int, ...]) -> RawData:
         """Simulate a part of a template on a new object."""

@@ -27,7 +27,7 @@ from .identity import combined, scan_origin
 from .selection import draw_seed, draw_validation, select_patterns
 from .subscan import GROUPS_OF_PART, WHOLE_PIXELS, Part, draw_part
 
-__all__ = ['BatchSource', 'Drawn', 'DrawnScan', 'GroupedScan', 'MeasuredScans', 'TrainingSource']
+__all__ = ['BatchSource', 'GroupedScan', 'MeasuredScans', 'ReadyOrSampled', 'SampledScan', 'TrainingSource']
 
 logger = logging.getLogger('ptychopinn.train')
 
@@ -72,7 +72,7 @@ class GroupedScan:
 
 
 @dataclass(frozen=True)
-class DrawnScan:
+class SampledScan:
     """Groups of a scan that is made when their turn comes, so that not all of an epoch are in memory."""
 
     make: Callable[[], ScanModel]
@@ -84,7 +84,7 @@ class DrawnScan:
         return GroupedScan(self.make(), self.groups)
 
 
-Drawn = GroupedScan | DrawnScan
+ReadyOrSampled = GroupedScan | SampledScan
 
 
 class TrainingSource(Protocol):
@@ -105,7 +105,7 @@ class TrainingSource(Protocol):
     def origins(self) -> tuple[ScanOrigin, ...]:
         """What the model is to say that it was trained on."""
 
-    def training(self, epoch: int) -> Sequence[Drawn]:
+    def training(self, epoch: int) -> Sequence[ReadyOrSampled]:
         """Return the training groups of an epoch (from 1); they follow from the seed and the epoch alone."""
 
     def validation(self) -> list[GroupedScan]:
@@ -171,12 +171,12 @@ class MeasuredScans:
         """The scans, in their order."""
         return tuple(map(scan_origin, self._prepared))
 
-    def training(self, epoch: int) -> list[Drawn]:
+    def training(self, epoch: int) -> list[ReadyOrSampled]:
         """Draw this epoch's groups, shared among the scans by their size."""
         config = self._config
         total = sum(len(selection.training) for selection in self._selections)
         wanted = total if config.n_groups is None else config.n_groups
-        grouped: list[Drawn] = []
+        grouped: list[ReadyOrSampled] = []
         seen: list[npt.NDArray[np.integer[Any]]] = []
         for number, (prepared, selection) in enumerate(zip(self._prepared, self._selections, strict=True)):
             share = max(round(wanted * len(selection.training) / total), 1)
@@ -256,9 +256,9 @@ def _draw_parts(
     ]
 
 
-def _drawn(prepared: ScanModel, part: Part) -> DrawnScan:
+def _drawn(prepared: ScanModel, part: Part) -> SampledScan:
     """Return a part of a scan as something to train on."""
-    return DrawnScan(partial(prepared.part, part.members), part.groups)
+    return SampledScan(partial(prepared.part, part.members), part.groups)
 
 
 def _varies(scan: Scan) -> bool:

@@ -139,11 +139,11 @@ def pattern_correlations(raw: RawData) -> npt.NDArray[np.float64]:
     assert patches is not None
     placement = place_patches(raw.xcoords, raw.ycoords, raw.N)
     probe = raw.probeGuess.astype(np.complex128)
-    good = raw.good
+    valid = raw.valid
     found = np.empty(len(raw))
     for i in range(len(raw)):
-        rate = predict_intensity(patches[i : i + 1, :, :, 0], probe, placement.remainder[i : i + 1])[0]
-        found[i] = np.corrcoef(np.sqrt(rate[good]), raw.diffraction[i : i + 1][0][good])[0, 1]
+        rate = predict_intensity(patches[i : i + 1, :, :, 0], probe, placement.subpixel_shift[i : i + 1])[0]
+        found[i] = np.corrcoef(np.sqrt(rate[valid]), raw.diffraction[i : i + 1][0][valid])[0, 1]
     return found
 
 

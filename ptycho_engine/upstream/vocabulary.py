@@ -145,7 +145,7 @@ DROPPED: dict[str, str] = {
     'verbose': 'the log always says all',
     'console_level': 'the log always says all, and --quiet only what is wrong',
     'profile': 'each setting is stated by itself',
-    'object_layout': 'the patterns of a group always work on one object',
+    'object_layout': 'the patterns of a group always share one object',
     'training_canvas': 'the canvas is as large as the positions need',
     'training_patch_weighting': 'patches are always weighted by their illumination',
     **dict.fromkeys(OF_STUDIES, 'it is for the study scripts of the original'),

@@ -24,8 +24,8 @@ from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
 from .corrections import Correction, corrections
-from .course import Course, Sweeps
 from .held_out import fit_and_noise
+from .object_solver import IterationCount, ObjectSolver
 from .paired import paired_difference
 from .remaining import BACKGROUND_COUNTS, Remaining, remaining
 from .scan_model import ScanModel
@@ -54,13 +54,13 @@ PLAINLY, MANY_SUBSETS = 4.0, 8
 subsets that it must have begun with: fewer are few steps."""
 
 TRIAL = 4, 4, 4, 2, 1
-"""Subsets of each sweep with a part beside the object, before parts are compared."""
+"""Subsets of each iteration with a part beside the object, before parts are compared."""
 
 REFINED = (4,) * 8 + (2,) * 3 + (1,) * 4
-"""Subsets of the sweeps of a round with all parts that were kept."""
+"""Subsets of the iterations of a round with all parts that were kept."""
 
 WITHOUT_SUBSETS = 3
-"""Times as many sweeps where the scan is too sparse for subsets."""
+"""Times as many iterations where the scan is too sparse for subsets."""
 
 MOMENTUM, PROBE_GAIN = 0.85, 2.0
 """Of the experiment, from one subset to the next (:class:`~..physics.calibration.ExperimentRefinement`)."""
@@ -94,7 +94,7 @@ before they are compared."""
 class _State:
     """A model of the experiment and the object that belongs to it."""
 
-    course: Course
+    solver: ObjectSolver
     """Whose canvas they lie on."""
     patterns: ScanPatterns
     physics: ScanPhysics
@@ -105,92 +105,96 @@ class _State:
 
 
 class Calibrator:
-    """Brings a course that has begun to its end, and corrects the experiment on the way.
+    """Brings a solver that has begun to its end, and corrects the experiment on the way.
 
     Parameters
     ----------
-    course : Course
+    solver : ObjectSolver
         With the scan as its file describes it.
     """
 
     def __init__(
-        self, course: Course, backend: PhysicsBackend, config: InferenceConfig, sweeps: Sweeps
+        self,
+        solver: ObjectSolver,
+        backend: PhysicsBackend,
+        config: InferenceConfig,
+        iterations: IterationCount,
     ) -> None:
-        self.course = course
+        self.solver = solver
         """That of the corrected scan, once it is calibrated."""
         self.corrections: tuple[Correction, ...] = ()
         """One for each part that was corrected."""
         self.suspected: tuple[str, ...] = ()
         """What the forces that are left tell to be wrong (:attr:`~.remaining.Remaining.sure`), where nothing
         was corrected."""
-        self._backend, self._config, self._sweeps = backend, config, sweeps
+        self._backend, self._config, self._count = backend, config, iterations
         self._kept: list[str] = []
         self._forces: Remaining | None = None
         self._unsearched = set(SEARCHED)
 
     def calibrate(self) -> Generator[Event, None, None]:
         """Go on to the end, and correct the experiment where the patterns are not explained."""
-        parts, first = self._config.calibrated_parts, self.course
+        parts, first = self._config.calibrated_parts, self.solver
         anyway = self._config.calibrates_anyway
         if not parts or first.subsets == 1:
             yield from first.finish()
         if 'bad_pixels' in parts and (self._unexplained(first) > FAR or anyway):
             yield from self._leave_out_pixels()
-        plainly = self.course.subsets >= MANY_SUBSETS and self._unexplained(self.course) > PLAINLY
-        if not self.course.finished and not plainly:
-            yield from self.course.finish(patiently=False)
+        plainly = self.solver.subsets >= MANY_SUBSETS and self._unexplained(self.solver) > PLAINLY
+        if not self.solver.finished and not plainly:
+            yield from self.solver.finish(patiently=False)
         if parts:
-            state = yield from self._by_rounds(self._state(self.course), parts)
+            state = yield from self._by_rounds(self._state(self.solver), parts)
             # Trials that did not help have left theirs there.
-            self.course.physics.set_experiment(self.course.patterns)
+            self.solver.physics.set_experiment(self.solver.patterns)
             if self._kept:
                 yield from self._solve_again(state)
-        if not self.course.finished:
+        if not self.solver.finished:
             self._forces = None
-            yield from self.course.finish()
+            yield from self.solver.finish()
         if not self._kept:
             self.suspected = self._suspected()
-        self.corrections = tuple(corrections(first.prepared, self.course.prepared))
+        self.corrections = tuple(corrections(first.prepared, self.solver.prepared))
 
     def _suspected(self) -> tuple[str, ...]:
         """Return what is surely not as the file says, by the image as it is."""
         if self._forces is None:
-            self._forces = remaining(self.course.patterns, self.course.physics, self.course.current)
+            self._forces = remaining(self.solver.patterns, self.solver.physics, self.solver.current)
             if self._forces.sure:
-                self._forces = self._forces.beside(self._unexplained(self.course))
+                self._forces = self._forces.beside(self._unexplained(self.solver))
         return self._forces.sure
 
-    def _unexplained(self, of: _State | Course) -> float:
+    def _unexplained(self, of: _State | ObjectSolver) -> float:
         """Return the deviance that an object leaves, in units of photon noise."""
         fit = fit_and_noise(of.patterns, of.physics.to_host(of.current).astype(np.complex64))
         self._noise = fit.noise
         return fit.unexplained
 
-    def _state(self, course: Course) -> _State:
-        obj = course.current
-        return _State(course, course.patterns, course.physics, obj, course.physics.held_out_each(obj))
+    def _state(self, solver: ObjectSolver) -> _State:
+        obj = solver.current
+        return _State(solver, solver.patterns, solver.physics, obj, solver.physics.held_out_each(obj))
 
     def _leave_out_pixels(self) -> Generator[Event, None, None]:
         """Mask pixels that no model explains, where the others are explained better without them."""
-        course = self.course
-        flat = course.physics.to_device(np.ones(course.patterns.shape, np.complex64))
-        bad = unexplained_pixels(course.physics.residuals(course.current), course.physics.residuals(flat))
+        solver = self.solver
+        flat = solver.physics.to_device(np.ones(solver.patterns.shape, np.complex64))
+        bad = unexplained_pixels(solver.physics.residuals(solver.current), solver.physics.residuals(flat))
         if not bad.any():
             return
-        raw = course.prepared.scan.raw
+        raw = solver.prepared.scan.raw
         patterns = replace(
-            course.patterns,
-            good=course.patterns.good & ~bad,
-            held_out=_without(course.patterns.held_out, bad),
+            solver.patterns,
+            valid=solver.patterns.valid & ~bad,
+            held_out=_without(solver.patterns.held_out, bad),
         )
-        before = self._backend.scan_physics(patterns).held_out_each(course.current)
-        prepared = course.prepared.of_experiment(course.patterns, ~raw.good | bad)
-        again = Course(prepared, self._backend, self._config, self._sweeps, patterns.held_out)
+        before = self._backend.scan_physics(patterns).held_out_each(solver.current)
+        prepared = solver.prepared.of_experiment(solver.patterns, ~raw.valid | bad)
+        again = ObjectSolver(prepared, self._backend, self._config, self._count, patterns.held_out)
         yield from again.begin()
         if again.subsets == 1:
             yield from again.finish()
         if paired_difference(before, again.physics.held_out_each(again.current)).score < -LIKELY:
-            self.course = again
+            self.solver = again
 
     def _by_rounds(self, state: _State, parts: tuple[str, ...]) -> Generator[Event, None, _State]:
         """Keep the part that helps most, again and again, until none does or noise is reached."""
@@ -304,8 +308,8 @@ class Calibrator:
     def _refined(
         self, state: _State, options: list[str], subsets: tuple[int, ...]
     ) -> Generator[Event, None, _State]:
-        """Sweep with some parts of the experiment moving beside the object."""
-        course, patterns, physics = state.course, state.patterns, state.physics
+        """Iterate with some parts of the experiment moving beside the object."""
+        solver, patterns, physics = state.solver, state.patterns, state.physics
         physics.set_experiment(patterns)
         experiment = ExperimentRefinement(
             physics,
@@ -319,39 +323,39 @@ class Calibrator:
             probe_gain=PROBE_GAIN,
         )
         moving = experiment if options else physics
-        descent = AcceleratedDescent(moving, state.current, course.variation, course.gain)
-        descent.turning = 0.0
-        if course.subsets == 1:
+        descent = AcceleratedDescent(moving, state.current, solver.variation, solver.gain)
+        descent.phase_gain = 0.0
+        if solver.subsets == 1:
             subsets = (1,) * (WITHOUT_SUBSETS * len(subsets))
         rng, pixels = np.random.default_rng(self._config.seed), len(patterns) * patterns.held_out.shape[1]
         for count in subsets:
-            self._sweeps.may_go_on()
+            self._count.may_go_on()
             order = rng.permutation(len(patterns)) if count > 1 else np.arange(len(patterns))
-            value = descent.sweep(np.array_split(order, count)) / pixels
-            yield from self._sweeps.swept(value, lambda: course.on_grid(descent.current))
+            value = descent.iterate(np.array_split(order, count)) / pixels
+            yield from self._count.one_more(value, lambda: solver.on_grid(descent.current))
         found = descent.current
-        return _State(course, experiment.patterns, physics, found, physics.held_out_each(found))
+        return _State(solver, experiment.patterns, physics, found, physics.held_out_each(found))
 
     def _searched(
         self, state: _State, options: list[str], forces: Remaining
     ) -> Generator[Event, None, dict[str, _State]]:
         """Return the state that the best coarse change leads to, by its option, where one helps."""
 
-        def course_of(prepared: ScanModel) -> Course:
-            return Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
+        def solver_of(prepared: ScanModel) -> ObjectSolver:
+            return ObjectSolver(prepared, self._backend, self._config, self._count, state.patterns.held_out)
 
         if not options:
             return {}
-        best = yield from best_change(state.course, state.patterns, options, forces.axes_force, course_of)
+        best = yield from best_change(state.solver, state.patterns, options, forces.axes_force, solver_of)
         if best is None:
             return {}
         self._unsearched.remove(best.part)
-        course = course_of(state.course.prepared.of_experiment(changed(state.patterns, best)))
-        yield from course.start()
-        return {best.part: self._state(course)}
+        solver = solver_of(state.solver.prepared.of_experiment(changed(state.patterns, best)))
+        yield from solver.start()
+        return {best.part: self._state(solver)}
 
     def _to_the_end(self, state: _State) -> Generator[Event, None, _State]:
-        """Sweep on with all that was kept until little changes."""
+        """Go on with all that was kept until little changes."""
         for _ in range(MOST_ROUNDS):
             further = yield from self._refined(state, self._kept, REFINED)
             gone = float(state.deviance.mean() - further.deviance.mean())
@@ -363,24 +367,24 @@ class Calibrator:
 
     def _solve_again(self, state: _State) -> Generator[Event, None, None]:
         """Go on to the end as if the file had said what was found."""
-        prepared = state.course.prepared.of_experiment(state.patterns)
-        again = Course(prepared, self._backend, self._config, self._sweeps, state.patterns.held_out)
-        self._sweeps.planned += again.longest
+        prepared = state.solver.prepared.of_experiment(state.patterns)
+        again = ObjectSolver(prepared, self._backend, self._config, self._count, state.patterns.held_out)
+        self._count.planned += again.longest
         if again.subsets > 1:
             # Its scale may be another, as background and bad pixels are not the object's.
             factor = np.linalg.norm(state.patterns.probe) / np.linalg.norm(again.patterns.probe)
-            image = state.course.on_grid(state.current) * np.float32(factor)
+            image = state.solver.on_grid(state.current) * np.float32(factor)
             yield from again.resume(image.astype(np.complex64))
         else:
             yield from again.descend()
-        before = self.course.physics
-        before.set_experiment(self.course.patterns)
-        first = before.held_out_each(self.course.current)
+        before = self.solver.physics
+        before.set_experiment(self.solver.patterns)
+        first = before.held_out_each(self.solver.current)
         found = again.physics.held_out_each(again.current)
         # Held-out pixels hardly see a small error of a few numbers, of which all others have told.
         enough = LIKELY if FEW_NUMBERS.issuperset(self._kept) else -SURE
         if paired_difference(first, found).score < enough:
-            self.course = again
+            self.solver = again
         else:
             self._kept.clear()
 

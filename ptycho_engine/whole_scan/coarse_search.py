@@ -14,8 +14,8 @@ from ..events import Event
 from ..physics.likelihood import ScanPatterns
 from ..physics.probe_changes import defocused, shifted_on_detector
 from ..scan.centring import off_probe
-from .course import Course
 from .held_out import scan_patterns
+from .object_solver import ObjectSolver
 from .scan_model import ScanModel
 
 __all__ = ['SEARCHED', 'Found', 'best_change', 'changed']
@@ -69,10 +69,10 @@ def changed(patterns: ScanPatterns, found: Found) -> ScanPatterns:
         y, x = found.change
         return replace(patterns, probe=shifted_on_detector(patterns.probe, (round(y), round(x))))
     placement = patterns.placement
-    place = placement.corner + placement.remainder
+    place = placement.corner + placement.subpixel_shift
     place = place - place.mean(axis=0)
     moved = place @ _linear_change(found.change).T
-    return replace(patterns, placement=replace(placement, remainder=placement.remainder + moved))
+    return replace(patterns, placement=replace(placement, subpixel_shift=placement.subpixel_shift + moved))
 
 
 def _linear_change(change: Change) -> npt.NDArray[np.float64]:
@@ -83,17 +83,17 @@ def _linear_change(change: Change) -> npt.NDArray[np.float64]:
 
 
 def best_change(
-    course: Course,
+    solver: ObjectSolver,
     patterns: ScanPatterns,
     options: Sequence[str],
     axes_force: npt.NDArray[np.float64],
-    course_of: Callable[[ScanModel], Course],
+    solver_of: Callable[[ScanModel], ObjectSolver],
 ) -> Generator[Event, None, Found | None]:
-    """Return the change that explains a sample best after a few sweeps from a flat object; None for none.
+    """Return the change that explains a sample best after a few iterations from a flat object; None for none.
 
     Parameters
     ----------
-    course : Course
+    solver : ObjectSolver
         Of the whole scan.
     patterns : ScanPatterns
         Its patterns with the experiment as it is now.
@@ -101,18 +101,18 @@ def best_change(
         Keys of ``SEARCHED``. The one that the best coarse change is of is looked at more finely.
     axes_force : (2, 2) float
         Of the image that was found (:class:`~.remaining.Remaining`): axes are first moved the other way only.
-    course_of : callable
-        Makes a course of a sample, with the held-out pixels of the whole scan.
+    solver_of : callable
+        Makes a solver of a sample, with the held-out pixels of the whole scan.
     """
-    sample = course.prepared.of_experiment(patterns).part(_middle(patterns, SAMPLE))
+    sample = solver.prepared.of_experiment(patterns).part(_middle(patterns, SAMPLE))
     plain = scan_patterns(sample, None)
-    least = OF_THE_SCAN * min(course.overlap, SHARED)
+    least = OF_THE_SCAN * min(solver.overlap, SHARED)
     reached: dict[Found | None, float] = {}
 
     def attempt(found: Found | None) -> Generator[Event, None, None]:
         if found not in reached:
             experiment = plain if found is None else changed(plain, found)
-            trial = course_of(sample.of_experiment(experiment))
+            trial = solver_of(sample.of_experiment(experiment))
             reached[found] = math.inf
             if trial.overlap >= least:
                 yield from trial.start()
@@ -142,7 +142,7 @@ def best_change(
 def _tilt(patterns: ScanPatterns) -> Change:
     """Return by how many pixels [y, x] the mean pattern lies off the probe's far field."""
     mean = np.square(patterns.amplitude(np.arange(len(patterns))), dtype=np.float64).mean(axis=0)
-    back, _ = off_probe(np.where(patterns.good, mean, 0), patterns.probe, patterns.good)
+    back, _ = off_probe(np.where(patterns.valid, mean, 0), patterns.probe, patterns.valid)
     return -back[0], -back[1]
 
 
@@ -151,6 +151,6 @@ def _middle(patterns: ScanPatterns, most: int) -> npt.NDArray[np.int64]:
 
     They overlap as those of the whole scan do, which is what tells focus and axes.
     """
-    place = patterns.placement.corner + patterns.placement.remainder
+    place = patterns.placement.corner + patterns.placement.subpixel_shift
     away = np.linalg.norm(place - np.median(place, axis=0), axis=1)
     return np.sort(np.argsort(away, kind='stable')[:most])

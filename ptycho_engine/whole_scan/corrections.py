@@ -29,7 +29,7 @@ class Correction:
 
 def corrections(before: ScanModel, after: ScanModel) -> Iterator[Correction]:
     """Yield one for each part of an experiment that is another after calibration."""
-    masked = int((before.good & ~after.good).sum())
+    masked = int((before.valid & ~after.valid).sum())
     if masked:
         plural = 's' if masked > 1 else ''
         yield Correction('bad_pixels', f'{masked} bad pixel{plural} of the detector left out')

@@ -19,7 +19,7 @@ from .scan_model import ScanModel
 __all__ = ['HELD_OUT_FRACTION', 'Fit', 'fit_and_noise', 'is_near', 'scan_patterns']
 
 HELD_OUT_FRACTION = 0.02
-"""Part of the good pixels that judges and is not fitted."""
+"""Part of the valid pixels that judges and is not fitted."""
 
 LEAST_NOISE, MOST_NOISE, EXPLAINED = 0.8, 1.05, 0.01
 """A network's object is near the best there is, so that no other start is worth its time, if its held-out
@@ -51,20 +51,20 @@ def scan_patterns(
     held_out : (K, h) int, optional
         Flat indices of the pixels that are held out, zero frequency at index 0; None to draw them.
     """
-    good, margin = prepared.good, prepared.margin
+    valid, margin = prepared.valid, prepared.margin
     height, width = (-(-(side + 2 * margin) // multiple) * multiple for side in prepared.scan.grid.shape)
 
     def amplitude(chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return np.where(good, prepared.amplitude(chosen), np.float32(0))
+        return np.where(valid, prepared.amplitude(chosen), np.float32(0))
 
     if held_out is None:
         held_out = (
-            np.empty((1, 0), np.int64) if seed is None else draw_held_out(good, HELD_OUT_FRACTION, seed)
+            np.empty((1, 0), np.int64) if seed is None else draw_held_out(valid, HELD_OUT_FRACTION, seed)
         )
     return ScanPatterns(
         probe=prepared.illumination.probe,
-        good=good,
-        placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.remainder),
+        valid=valid,
+        placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.subpixel_shift),
         shape=(height, width),
         amplitude=amplitude,
         held_out=np.empty((1, 0), np.int64) if held_out is None else held_out,
@@ -113,9 +113,11 @@ def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit
     sums = np.zeros((2, 4))
     for part in blocks(len(chosen), block_length(patterns.size, len(patterns.probe))):
         members = chosen[part]
-        placement = PatchPlacement(patterns.placement.corner[members], patterns.placement.remainder[members])
+        placement = PatchPlacement(
+            patterns.placement.corner[members], patterns.placement.subpixel_shift[members]
+        )
         patches = patterns.exposure[members, None, None] * cut_patches(obj, placement, patterns.size)
-        rate = predict_intensity(patches, patterns.probe, placement.remainder) + dark
+        rate = predict_intensity(patches, patterns.probe, placement.subpixel_shift) + dark
         counts = np.square(patterns.amplitude(members), dtype=np.float64)
         held = np.zeros((len(members), patterns.size**2), bool)
         np.put_along_axis(held, patterns.held_out[members % len(patterns.held_out)], True, axis=1)
@@ -124,7 +126,7 @@ def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit
         each = 2 * (xlogy(counts, counts / expected) - (counts - expected))
         # The likelihood's own background is in what is predicted, not in the counts.
         noise = noise_deviance(rate) + 2 * (BACKGROUND - rate * np.log1p(BACKGROUND / np.maximum(rate, TINY)))
-        for row, where in zip(sums, (held, patterns.good & ~held), strict=True):
+        for row, where in zip(sums, (held, patterns.valid & ~held), strict=True):
             row += [where.sum(), each[where].sum(), noise[where].sum(), counts[where].sum()]
     (held_mean, fitted_mean) = sums[:, 1:] / np.maximum(sums[:, :1], 1)
     return Fit(*map(float, (*held_mean, *fitted_mean[:2])))

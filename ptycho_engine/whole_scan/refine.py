@@ -20,12 +20,12 @@ import numpy.typing as npt
 from ..backends.base import Backend
 from ..config import InferenceConfig
 from ..errors import Cancelled
-from ..events import Event, SweepDone
+from ..events import Event, IterationDone
 from ..physics.calibration import ExperimentRefinement
 from ..physics.descent import AcceleratedDescent, Descent, RegularisedPIE, smoothing_prior
 from ..physics.likelihood import ScanPatterns, ScanPhysics
-from ..physics.slow_phase import illumination_variance, slow_phase_gain
-from ..progress import Pace
+from ..physics.preconditioner import illumination_variance, phase_preconditioner
+from ..progress import RateLimiter
 from .held_out import is_near, scan_patterns
 from .ramp import with_ramp_of
 from .scan_model import ScanModel, on_grid
@@ -35,7 +35,7 @@ from .subsets import (
     fewer_subsets,
     most_subsets,
     overlap_of,
-    subsets_in_sweep,
+    subsets_in_iteration,
 )
 from .uncertainty import standard_error
 
@@ -47,30 +47,33 @@ RPIE_PATTERNS = 16
 """Patterns that rPIE applies together."""
 
 PATIENCE = 20
-"""Sweeps over the whole scan without a better held-out deviance after which refinement ends."""
+"""Iterations over the whole scan without a better held-out deviance after which refinement ends."""
 
 GENTLE = 0.1
-"""Factor of the gain of the slow phase (REF-03) from a network's object on scans that are not dense: what
-turns the slow phase of a good object there is noise."""
+"""Factor of the gain of the low-frequency phase (REF-03) from a network's object on scans that are not
+dense: what turns the low-frequency phase of a good object there is noise."""
 
 BETTER = 1e-4
 """Relative fall of the held-out deviance that counts."""
 
 NETWORK, FLAT = 'network', 'flat'
-BELIEVED = 'network (its edges believed)'
+EDGE_PRESERVING = 'network (with the edge-preserving prior)'
 """Name of the run whose total variation is half that of the difference to the network's object."""
-TURNED = 'network (its slow phase turned)', 'network (its edges believed, its slow phase turned)'
-"""Names of these two runs with the whole gain of the slow phase."""
+FULL_UPDATE = (
+    'network (with the full low-frequency update)',
+    'network (with the edge-preserving prior and the full low-frequency update)',
+)
+"""Names of these two runs with the whole gain of the low-frequency phase."""
 CLEARLY = 1e-3
 """By how much lower the held-out deviance of those must be: these pixels hardly see how much noise there is
-in a slow phase, but do see a wrong one, unless patterns hardly overlap."""
+in a low-frequency phase, but do see a wrong one, unless patterns hardly overlap."""
 
 FEW_COUNTS = 600.0
 """Where fewer counts fall on a pixel, a mean of the refined object and the network's is tried."""
 
 AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5, 0.8, 1.0), (0.1, 0.4, 0.7, 1.0)
 """Of the refined object in that mean; the held-out pixels choose. A network may lack what varies slowly in
-the phase, which refinement mends, and may know details better than few counts do."""
+the phase, which refinement corrects, and may know details better than few counts do."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ class Refinement:
     """An object after refinement and how it came about."""
 
     object_array: npt.NDArray[np.complex64]
-    """(H, W) complex64 on the scan's grid, in the engine's gauge."""
+    """(H, W) complex64 on the scan's grid, in the engine's scale."""
     probe: npt.NDArray[np.complex64] | None
-    """(P, N, N) refined probe in the engine's gauge; None where it is the scan's."""
+    """(P, N, N) refined probe in the engine's scale; None where it is the scan's."""
     position_shift: npt.NDArray[np.float64] | None
     """(n, 2) [dy, dx] in pixels that the refinement added to the positions; None where it added nothing."""
     uncertainty: npt.NDArray[np.float32]
-    """(H, W) standard error in units of the object's amplitude, engine's gauge; NaN where nothing was
+    """(H, W) standard error in units of the object's amplitude, engine's scale; NaN where nothing was
     scanned."""
     start: str
     """'network' or 'flat': the start that went on."""
@@ -92,8 +95,8 @@ class Refinement:
     """Whether the refined object is better than the network's on the held-out pixels."""
     averaged: bool
     """Whether the object is the mean of the refined one and the network's."""
-    sweeps: int
-    """Sweeps of the start that went on."""
+    iterations: int
+    """Iterations of the start that went on."""
     deviance_before: float
     """Poisson deviance per held-out pixel of the network's object."""
     deviance_after: float
@@ -108,7 +111,8 @@ class Refinement:
             return f'refinement did not improve on the network and was dropped ({change})'
         mean = ', averaged with the network' if self.averaged else ''
         return (
-            f'refined by {self.sweeps} sweeps from the {self.start} start{mean} ({change}){self._calibrated}'
+            f'refined by {self.iterations} iterations from the {self.start} start{mean} '
+            f'({change}){self._calibrated}'
         )
 
     @property
@@ -138,8 +142,8 @@ class _Best:
 
 
 @dataclass(frozen=True)
-class _Course:
-    """What every sweep of a refinement needs."""
+class _Refinement:
+    """What every iteration of a refinement needs."""
 
     prepared: ScanModel
     patterns: ScanPatterns
@@ -147,7 +151,7 @@ class _Course:
     config: InferenceConfig
     stop: Callable[[], bool]
     preview: Callable[[npt.NDArray[np.complex64]], Event] | None
-    pace: Pace = field(default_factory=Pace)
+    limiter: RateLimiter = field(default_factory=RateLimiter)
 
     @property
     def accelerated(self) -> bool:
@@ -159,18 +163,18 @@ class _Course:
         """Pixels that judge."""
         return int(len(self.patterns) * self.patterns.held_out.shape[1])
 
-    def sweep(self, run: DescentRun, number: int) -> tuple[float, Any]:
-        """Do one sweep; return the held-out deviance per pixel, and the object it belongs to or None."""
+    def iterate(self, run: DescentRun, number: int) -> tuple[float, Any]:
+        """Do one iteration; return the held-out deviance per pixel, and the object it belongs to or None."""
         if self.stop():
             raise Cancelled('The refinement was stopped.')
-        total, obj = run.sweep(number, len(self.patterns), self.config.seed)
+        total, obj = run.iterate(number, len(self.patterns), self.config.seed)
         return total / self.judged, obj
 
     def show(self, run: DescentRun) -> Iterator[Event]:
         """Yield now and then what the preview makes of a run."""
         if self.preview is not None:
             preview = self.preview
-            yield from self.pace.show(
+            yield from self.limiter.show(
                 lambda: preview(
                     on_grid(self.physics.to_host(run.current), self.prepared).astype(np.complex64)
                 )
@@ -185,14 +189,14 @@ def refine(
     stop: Callable[[], bool],
     preview: Callable[[npt.NDArray[np.complex64]], Event] | None = None,
 ) -> Generator[Event, None, Refinement]:
-    """Refine an object (H, W), given in the engine's gauge on the scan's grid.
+    """Refine an object (H, W), given in the engine's scale on the scan's grid.
 
     Yields
     ------
-    SweepDone
-        After every sweep.
+    IterationDone
+        After every iteration.
     Event
-        Now and then what `preview` makes of the object (H, W) as it is, in the engine's gauge.
+        Now and then what `preview` makes of the object (H, W) as it is, in the engine's scale.
 
     Raises
     ------
@@ -202,33 +206,33 @@ def refine(
     tic = time.perf_counter()
     patterns = scan_patterns(prepared, config.seed)
     physics = backend.scan_physics(patterns)
-    course = _Course(prepared, patterns, physics, config, stop, preview)
+    refinement = _Refinement(prepared, patterns, physics, config, stop, preview)
     padded = prepared.pad(start)
     warm = physics.to_device(padded)
     first = physics.evaluate(warm, np.arange(len(patterns)), 'poisson')
-    before = first.held_out / course.judged
+    before = first.held_out / refinement.judged
     light, learned = physics.to_host(first.weight), bool((padded != 1).any())
-    overlap = overlap_of(light, patterns.brightest)
-    starts, most = _starts(course, padded, warm, first.weight, overlap=overlap, learned=learned)
+    overlap = overlap_of(light, patterns.peak_illumination)
+    starts, most = _starts(refinement, padded, warm, first.weight, overlap=overlap, learned=learned)
     best = _Best(warm, before if math.isfinite(before) else math.inf, patterns)
     trial = 0
     if len(starts) > 1:
-        trial = _trial_length(config.refine_iterations, most if course.accelerated else 1)
-        chosen, run = yield from _trial(course, starts, trial, best)
+        trial = _trial_length(config.refine_iterations, most if refinement.accelerated else 1)
+        chosen, run = yield from _trial(refinement, starts, trial, best)
     else:
         chosen, run = NETWORK, starts[NETWORK]()
     experiment = ExperimentRefinement(
         physics, patterns, probe=config.refine_probe, positions=config.refine_positions
     )
-    sweeps = yield from _go_on(course, run, trial, experiment, best)
-    if sweeps == trial and (config.refine_probe or config.refine_positions):
+    iterations = yield from _go_on(refinement, run, trial, experiment, best)
+    if iterations == trial and (config.refine_probe or config.refine_positions):
         logger.warning(
-            'It took all %d sweeps to choose a start, so that probe and positions are as they were; give '
+            'It took all %d iterations to choose a start, so that probe and positions are as they were; give '
             'more refine_iterations.',
-            sweeps,
+            iterations,
         )
-    averaged, scarce = False, overlap * patterns.brightest < FEW_COUNTS
-    if learned and scarce and course.accelerated and chosen != FLAT:
+    averaged, scarce = False, overlap * patterns.peak_illumination < FEW_COUNTS
+    if learned and scarce and refinement.accelerated and chosen != FLAT:
         # Where refinement did not help, what it ended with still errs in another way.
         refined, found = best.obj, best.patterns
         if refined is warm:
@@ -238,17 +242,17 @@ def refine(
         if value < (1 - BETTER) * best.value:
             averaged, best = True, _Best(mean, value, found)
     kept, found = best.obj is not warm, best.patterns
-    moved = found.placement.remainder - patterns.placement.remainder
+    moved = found.placement.subpixel_shift - patterns.placement.subpixel_shift
     physics.set_experiment(found)
     result = Refinement(
         object_array=on_grid(physics.to_host(best.obj), prepared).astype(np.complex64),
-        probe=found.probe if kept and config.refine_probe and sweeps > trial else None,
-        position_shift=moved if kept and config.refine_positions and sweeps > trial else None,
+        probe=found.probe if kept and config.refine_probe and iterations > trial else None,
+        position_shift=moved if kept and config.refine_positions and iterations > trial else None,
         uncertainty=standard_error(physics, best.obj, prepared),
         start=FLAT if chosen == FLAT else NETWORK,
         kept=kept,
         averaged=averaged,
-        sweeps=sweeps,
+        iterations=iterations,
         deviance_before=before,
         deviance_after=best.value if kept else before,
         seconds=time.perf_counter() - tic,
@@ -258,7 +262,7 @@ def refine(
 
 
 def _starts(
-    course: _Course,
+    refinement: _Refinement,
     padded: npt.NDArray[np.complex64],
     warm: Any,
     weight: Any,
@@ -279,24 +283,24 @@ def _starts(
     learned : bool
         Whether that object is a network's, and not flat.
     """
-    patterns, physics, config = course.patterns, course.physics, course.config
-    gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
+    patterns, physics, config = refinement.patterns, refinement.physics, refinement.config
+    gain = phase_preconditioner(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
     full = physics.to_device(gain)
 
     def descent(obj: Any, turn: Any = full, reference: Any | None = None) -> Descent:
-        if not course.accelerated:
-            return RegularisedPIE(physics, obj, patterns.brightest)
+        if not refinement.accelerated:
+            return RegularisedPIE(physics, obj, patterns.peak_illumination)
         prior = smoothing_prior(weight, config.refine_smoothing, reference)
         return AcceleratedDescent(physics, obj, prior, turn)
 
-    sweeps = config.refine_iterations
-    if course.accelerated:
+    iterations = config.refine_iterations
+    if refinement.accelerated:
         most = most_subsets(overlap, len(patterns))
-        planned, near = sweeps, fewer_subsets(most)
+        planned, near = iterations, fewer_subsets(most)
     else:
-        # rPIE takes a few patterns at a time to the end: for it every sweep is within the first third.
+        # rPIE takes a few patterns at a time to the end: for it every iteration is within the first third.
         most = near = -(-len(patterns) // RPIE_PATTERNS)
-        planned = 3 * sweeps
+        planned = 3 * iterations
 
     def from_network(method: Callable[[Any], Descent]) -> Callable[[], DescentRun]:
         return lambda: DescentRun(method, warm, planned, near)
@@ -306,14 +310,17 @@ def _starts(
         return DescentRun(descent, flat, planned, most)
 
     starts = {NETWORK: from_network(descent)}
-    if course.accelerated and most == 1 and learned:
+    if refinement.accelerated and most == 1 and learned:
         gentle = partial(descent, turn=physics.to_device(np.complex64(GENTLE) * gain))
         # Of few patterns a good network knows the edges better than they do.
-        starts = {NETWORK: from_network(gentle), BELIEVED: from_network(partial(gentle, reference=warm))}
+        starts = {
+            NETWORK: from_network(gentle),
+            EDGE_PRESERVING: from_network(partial(gentle, reference=warm)),
+        }
         if overlap >= SPARSE_OVERLAP:
-            starts[TURNED[0]] = from_network(descent)
-            starts[TURNED[1]] = from_network(partial(descent, reference=warm))
-    if course.accelerated and is_near(patterns, padded):
+            starts[FULL_UPDATE[0]] = from_network(descent)
+            starts[FULL_UPDATE[1]] = from_network(partial(descent, reference=warm))
+    if refinement.accelerated and is_near(patterns, padded):
         logger.info("The network's object predicts the held-out pixels well enough; no flat start is tried.")
     else:
         starts[FLAT] = from_flat
@@ -321,9 +328,9 @@ def _starts(
 
 
 def _trial(
-    course: _Course, starts: Mapping[str, Callable[[], DescentRun]], length: int, best: _Best
+    refinement: _Refinement, starts: Mapping[str, Callable[[], DescentRun]], length: int, best: _Best
 ) -> Generator[Event, None, tuple[str, DescentRun]]:
-    """Let each run do some sweeps; offer the best of them and return it and its name.
+    """Let each run do some iterations; offer the best of them and return it and its name.
 
     One after the other, for each holds several objects: only the best is kept.
     """
@@ -332,22 +339,22 @@ def _trial(
     for name, begin in starts.items():
         run = begin()
         for number in range(1, length + 1):
-            lowest = float(np.nanmin([course.sweep(run, number)[0], lowest]))
+            lowest = float(np.nanmin([refinement.iterate(run, number)[0], lowest]))
             done += 1
             if done % len(starts) == 0:
-                yield SweepDone(done // len(starts), course.config.refine_iterations, lowest)
-            yield from course.show(ahead or run)
-        reached[name] = course.physics.held_out(run.current)
+                yield IterationDone(done // len(starts), refinement.config.refine_iterations, lowest)
+            yield from refinement.show(ahead or run)
+        reached[name] = refinement.physics.held_out(run.current)
         if ahead is None or _judged(name, reached[name]) < _judged(chosen, reached[chosen]):
             chosen, ahead = name, run
     assert ahead is not None
     logger.info(
-        'After %d sweeps the held-out deviance is %s; the %s start goes on.',
+        'After %d iterations the held-out deviance is %s; the %s start goes on.',
         length,
         ', '.join(f'{_in_words(value)} from the {name} start' for name, value in reached.items()),
         chosen,
     )
-    best.offer(ahead.current, reached[chosen], course.patterns)
+    best.offer(ahead.current, reached[chosen], refinement.patterns)
     return chosen, ahead
 
 
@@ -359,26 +366,27 @@ def _judged(name: str, value: float) -> float:
     """Return the held-out deviance by which a run is chosen."""
     if math.isnan(value):
         return math.inf
-    return value * (1 + CLEARLY) if name in TURNED else value
+    return value * (1 + CLEARLY) if name in FULL_UPDATE else value
 
 
 def _go_on(
-    course: _Course, run: DescentRun, done: int, experiment: ExperimentRefinement, best: _Best
+    refinement: _Refinement, run: DescentRun, done: int, experiment: ExperimentRefinement, best: _Best
 ) -> Generator[Event, None, int]:
-    """Do the sweeps that are left after `done`, as long as they help; return how many there were in all."""
-    physics, config = course.physics, course.config
+    """Do the iterations that are left after `done`, as long as they help; return how many there were in
+    all."""
+    physics, config = refinement.physics, refinement.config
     calibrates = config.refine_probe or config.refine_positions
     stale = 0
     for number in range(done + 1, config.refine_iterations + 1):
         done = number
-        value, obj = course.sweep(run, number)
+        value, obj = refinement.iterate(run, number)
         if calibrates:
             experiment.step(run.current)
-        if calibrates or not course.accelerated:
+        if calibrates or not refinement.accelerated:
             obj = run.current
             value = physics.held_out(obj)
-        yield SweepDone(number, config.refine_iterations, value)
-        yield from course.show(run)
+        yield IterationDone(number, config.refine_iterations, value)
+        yield from refinement.show(run)
         if obj is None:
             continue
         stale = 0 if best.offer(obj, value, experiment.patterns) else stale + 1
@@ -408,7 +416,12 @@ def _mean(physics: ScanPhysics, refined: Any, warm: Any, light: npt.NDArray[np.f
     return min(means, key=lambda pair: pair[1])
 
 
-def _trial_length(sweeps: int, most: int) -> int:
-    """Sweeps that both starts get: until subsets are gone, since their noise would hide the difference."""
-    alone = next(s for s in range(1, sweeps + 1) if s == sweeps or subsets_in_sweep(s, sweeps, most) == 1)
-    return max(alone, math.ceil(sweeps / 3))
+def _trial_length(iterations: int, most: int) -> int:
+    """Iterations that both starts get: until subsets are gone, since their noise would hide the
+    difference."""
+    alone = next(
+        s
+        for s in range(1, iterations + 1)
+        if s == iterations or subsets_in_iteration(s, iterations, most) == 1
+    )
+    return max(alone, math.ceil(iterations / 3))

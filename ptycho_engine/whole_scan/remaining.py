@@ -122,7 +122,7 @@ def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) 
     found = [physics.experiment_gradient(obj, indices) for indices in sets]
     indices = np.concatenate(sets)
     forces = np.concatenate([each.force for each in found])
-    place = patterns.placement.corner + patterns.placement.remainder
+    place = patterns.placement.corner + patterns.placement.subpixel_shift
     along = forces[:, :, None] * (place - place.mean(axis=0))[indices][:, None]
     intensity = np.concatenate([each.intensity_force for each in found])
     bent = np.concatenate([each.intensity_curvature for each in found])

@@ -1,4 +1,4 @@
-"""A scan made ready for a backend: gauge, placement, illumination and batches of groups."""
+"""A scan made ready for a backend: scale, placement, illumination and batches of groups."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEAST_OWN = 0.01
 
 @dataclass(frozen=True)
 class ScanModel:
-    """One scan in the engine's gauge; arrays are made when first used."""
+    """One scan in the engine's scale; arrays are made when first used."""
 
     scan: Scan
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -57,7 +57,7 @@ class ScanModel:
         Raises
         ------
         DataValueError
-            If the good pixels hold no counts, or the probe sends no light to them.
+            If the valid pixels hold no counts, or the probe has no intensity on them.
         """
         if self.known_scale is not None:
             return self.known_scale
@@ -75,12 +75,12 @@ class ScanModel:
         if self.background is None:
             return scale
         # An object of amplitude 1 predicts what is beyond the background.
-        own = 1 - float(self.background[self.good].sum()) * scale.unit**2 / scale.mean_counts
+        own = 1 - float(self.background[self.valid].sum()) * scale.unit**2 / scale.mean_counts
         return replace(scale, probe_scale=scale.probe_scale * math.sqrt(max(own, LEAST_OWN)))
 
     @cached_property
     def probe(self) -> npt.NDArray[np.complex64]:
-        """(P, N, N) the probe in the scan's own gauge, as the model takes it: smoothed, masked, corrected."""
+        """(P, N, N) the probe in the scan's own scale, as the model takes it: smoothed, masked, corrected."""
         probe = condition_probe(self.scan.raw.probeGuess, self.model)
         return probe if self.probe_correction is None else correct_probe(probe, self.probe_correction)
 
@@ -91,16 +91,16 @@ class ScanModel:
         return place_patches(raw.xcoords - grid.origin_x, raw.ycoords - grid.origin_y, raw.N)
 
     @cached_property
-    def good(self) -> npt.NDArray[np.bool_]:
+    def valid(self) -> npt.NDArray[np.bool_]:
         """(N, N) True where the detector is to be trusted."""
-        return self.scan.raw.good
+        return self.scan.raw.valid
 
     @cached_property
     def illumination(self) -> Illumination:
-        """The probe in the engine's gauge and the mask."""
+        """The probe in the engine's scale and the mask."""
         scale = self.scale
-        probe = (self.probe.astype(np.complex128) * scale.gauge).astype(np.complex64)
-        return Illumination(probe, self.good, scale.input_scale * scale.unit)
+        probe = (self.probe.astype(np.complex128) * scale.probe_factor).astype(np.complex64)
+        return Illumination(probe, self.valid, scale.input_scale * scale.unit)
 
     def amplitude(self, chosen: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """Return the amplitudes (..., N, N) of some patterns, in the units in which the engine counts."""
@@ -125,7 +125,7 @@ class ScanModel:
             illumination=self.illumination,
             amplitude=self.with_bad_filled(self.amplitude(groups)),
             corner=self.placement.corner[groups],
-            remainder=self.placement.remainder[groups].astype(np.float32),
+            subpixel_shift=self.placement.subpixel_shift[groups].astype(np.float32),
             extent=self.extent(groups) if extent is None else extent,
             labels=self._labels(groups) if self.has_truth else None,
         )
@@ -137,7 +137,7 @@ class ScanModel:
 
     @cached_property
     def _inpainter(self) -> Inpainter:
-        return Inpainter(~self.good)
+        return Inpainter(~self.valid)
 
     def batches(self, groups: npt.NDArray[np.int32], batch_size: int) -> Iterator[Batch]:
         """Yield consecutive batches of groups."""
@@ -147,11 +147,11 @@ class ScanModel:
 
     def stitching_weights(self, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return the illumination (n, N, N), in counts, at the positions of the given patterns."""
-        probe, remainder = self.illumination.probe, self.placement.remainder[indices]
+        probe, subpixel_shift = self.illumination.probe, self.placement.subpixel_shift[indices]
         weights = np.empty((len(indices), *probe.shape[-2:]), np.float32)
         # In blocks, because the shifted probes are complex128 and have a mode axis.
         for part in blocks(len(indices), block_length(probe.shape[-1], len(probe))):
-            weights[part] = mode_intensity(fourier_shift(probe[None], remainder[part, None]))
+            weights[part] = mode_intensity(fourier_shift(probe[None], subpixel_shift[part, None]))
         return weights
 
     def calibrated(
@@ -161,11 +161,11 @@ class ScanModel:
     ) -> ScanModel:
         """Return the scan, on its grid, with another probe and moved positions; None leaves what there is.
 
-        `probe` (P, N, N) is in the engine's gauge, `position_shift` (n, 2) is [dy, dx] in pixels.
+        `probe` (P, N, N) is in the engine's scale, `position_shift` (n, 2) is [dy, dx] in pixels.
         """
         raw = self.scan.raw
         if probe is not None:
-            own = (probe.astype(np.complex128) / self.scale.gauge).astype(np.complex64)
+            own = (probe.astype(np.complex128) / self.scale.probe_factor).astype(np.complex64)
             raw = replace(raw, probeGuess=own)
         if position_shift is not None:
             dy, dx = position_shift.T
@@ -185,7 +185,7 @@ class ScanModel:
         Its scales are measured anew, as they depend on the bad pixels (N, N) and the background. The probe is
         left as it is where it is that of the scan.
         """
-        shift = patterns.placement.remainder - self.placement.remainder
+        shift = patterns.placement.subpixel_shift - self.placement.subpixel_shift
         same = np.array_equal(patterns.probe, self.illumination.probe)
         found = self.calibrated(None if same else patterns.probe, shift if shift.any() else None)
         raw = found.scan.raw
@@ -234,7 +234,7 @@ class ScanModel:
     ) -> npt.NDArray[np.complex64]:
         """Cut the patches (n, N, N) of the given patterns from an object that :meth:`pad` returned."""
         corner = self.placement.corner[indices] + self.margin
-        placement = PatchPlacement(corner, self.placement.remainder[indices])
+        placement = PatchPlacement(corner, self.placement.subpixel_shift[indices])
         return cut_patches(padded, placement, self.scan.raw.N)
 
     def _labels(self, groups: npt.NDArray[np.int32]) -> npt.NDArray[np.complex64]:
@@ -247,7 +247,7 @@ class ScanModel:
 
     @cached_property
     def padded_truth(self) -> npt.NDArray[np.complex64] | None:
-        """The scan's object in the engine's gauge as :meth:`pad` returns it; None where patches are known."""
+        """The scan's object in the engine's scale as :meth:`pad` returns it; None where patches are known."""
         raw = self.scan.raw
         if raw.Y is not None or raw.objectGuess is None:
             return None

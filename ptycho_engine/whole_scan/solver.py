@@ -19,10 +19,10 @@ from ..backends.base import Backend
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.descent import Proximal
-from ..physics.learned_prior import LearnedPrior, detail_gain, slow_gain
+from ..physics.learned_prior import LearnedPrior, high_pass_gain, low_pass_gain
 from ..scoring.scores import scanned_box
 from .calibrate import Calibrator
-from .course import Course, Sweeps
+from .object_solver import IterationCount, ObjectSolver
 from .paired import paired_difference
 from .scan_model import ScanModel
 from .uncertainty import PHYSICS_ALONE, WITH_PRIOR, squared_parts, stated_uncertainty
@@ -31,12 +31,12 @@ __all__ = ['STRENGTHS', 'Solution', 'solve']
 
 logger = logging.getLogger('ptychopinn.solve')
 
-PRIOR_SWEEPS = 8
-"""Sweeps with the learned prior after physics alone, at each strength that is tried."""
+PRIOR_ITERATIONS = 8
+"""Iterations with the learned prior after physics alone, at each strength that is tried."""
 
 STRENGTHS = 0.25, 0.4
 """Of the learned prior (:class:`~..physics.learned_prior.LearnedPrior`); the better one is tried with total
-variation of the slow phase too."""
+variation of the low-frequency phase too."""
 
 WEAKEST = 0.15
 """Strength that is tried where that is best: objects unlike those of the training want less of the prior."""
@@ -52,7 +52,7 @@ class Solution:
     prepared: ScanModel
     """The scan as the object explains it: as it was calibrated."""
     object_array: npt.NDArray[np.complex64]
-    """(H, W) on the scan's grid, in the gauge of :attr:`prepared`."""
+    """(H, W) on the scan's grid, in the scale of :attr:`prepared`."""
     weight: npt.NDArray[np.float32]
     """(H, W) illumination in counts."""
     uncertainty: npt.NDArray[np.float32]
@@ -63,7 +63,7 @@ class Solution:
     """What is surely not as the file says where none was (:attr:`~.remaining.Remaining.sure`)."""
     strength: float
     """Of the learned prior; 0 where it took no part in what was kept."""
-    sweeps: int
+    iterations: int
     still: bool
     """Whether it ended because nothing moved any more."""
     deviance: float
@@ -80,7 +80,10 @@ class Solution:
             means = f'physics and the learned prior at strength {self.strength:g}'
         ended = 'until nothing moved' if self.still else 'which still moved a little'
         calibrated = f'; calibrated: {", ".join(self.calibrated)}' if self.calibrated else ''
-        return f'{self.sweeps} sweeps of {means}, {ended} (held-out deviance {self.deviance:.4g}){calibrated}'
+        return (
+            f'{self.iterations} iterations of {means}, {ended} (held-out deviance {self.deviance:.4g})'
+            f'{calibrated}'
+        )
 
 
 def solve(
@@ -100,17 +103,17 @@ def solve(
     backend : Backend
         Built for 'prior' where the learned prior takes part.
     preview : callable, optional
-        Makes an event of the object (H, W) as it is, in the engine's gauge.
+        Makes an event of the object (H, W) as it is, in the engine's scale.
     learned : bool
         Whether the learned prior takes part; total variation alone otherwise.
     begin : (H, W) complex64, optional
-        Object to begin at, in the engine's gauge; a flat one without it. Where calibration changes the scan,
+        Object to begin at, in the engine's scale; a flat one without it. Where calibration changes the scan,
         what it finds is solved from a flat object all the same.
 
     Yields
     ------
-    SweepDone
-        After every sweep.
+    IterationDone
+        After every iteration.
     Event
         Now and then what `preview` makes of the object.
 
@@ -120,28 +123,28 @@ def solve(
         If `stop` turned true.
     """
     tic = time.perf_counter()
-    sweeps = Sweeps(stop, preview)
-    course = Course(prepared, backend, config, sweeps)
+    iterations = IterationCount(stop, preview)
+    solver = ObjectSolver(prepared, backend, config, iterations)
     if begin is not None:
-        course.begin_at(begin)
-    prior_sweeps = (len(STRENGTHS) + 2) * course.patience * PRIOR_SWEEPS if learned else 0
-    sweeps.planned = course.longest + prior_sweeps
-    yield from course.begin()
-    calibrator = Calibrator(course, backend, config, sweeps)
+        solver.begin_at(begin)
+    prior_iterations = (len(STRENGTHS) + 2) * solver.patience * PRIOR_ITERATIONS if learned else 0
+    iterations.planned = solver.longest + prior_iterations
+    yield from solver.begin()
+    calibrator = Calibrator(solver, backend, config, iterations)
     yield from calibrator.calibrate()
     for correction in calibrator.corrections:
         logger.info('Calibrated: %s.', correction.phrase)
-    course = calibrator.course
+    solver = calibrator.solver
     strength, change = 0.0, None
     if learned:
-        prior = _PriorTrials(course, backend, config)
+        prior = _PriorTrials(solver, backend, config)
         strength = yield from prior.choose()
         change = prior.change if strength else None
         held_out = prior.deviance_at(strength)
     else:
-        held_out = course.physics.held_out_each(course.current)
-    sweeps.planned = sweeps.done
-    solution = _solution(calibrator, strength, change, held_out, sweeps.done, time.perf_counter() - tic)
+        held_out = solver.physics.held_out_each(solver.current)
+    iterations.planned = iterations.done
+    solution = _solution(calibrator, strength, change, held_out, iterations.done, time.perf_counter() - tic)
     logger.info('%s. %.1f s.', solution.sentence.capitalize(), solution.seconds)
     return solution
 
@@ -151,24 +154,24 @@ def _solution(
     strength: float,
     change: Any,
     held_out: npt.NDArray[np.float64],
-    sweeps: int,
+    iterations: int,
     seconds: float,
 ) -> Solution:
-    course = calibrator.course
-    image = course.on_grid(course.current).astype(np.complex64)
-    weight = course.on_grid(course.weight).astype(np.float32)
-    moved = None if change is None else course.on_grid(change)
-    parts = squared_parts(image, moved, weight, course.overlap, scanned_box(course.prepared.scan))
+    solver = calibrator.solver
+    image = solver.on_grid(solver.current).astype(np.complex64)
+    weight = solver.on_grid(solver.weight).astype(np.float32)
+    moved = None if change is None else solver.on_grid(change)
+    parts = squared_parts(image, moved, weight, solver.overlap, scanned_box(solver.prepared.scan))
     return Solution(
-        prepared=course.prepared,
+        prepared=solver.prepared,
         object_array=image,
         weight=weight,
         uncertainty=stated_uncertainty(parts, WITH_PRIOR if strength else PHYSICS_ALONE),
         calibrated=tuple(correction.phrase for correction in calibrator.corrections),
         suspected=calibrator.suspected,
         strength=strength,
-        sweeps=sweeps,
-        still=course.still,
+        iterations=iterations,
+        still=solver.still,
         deviance=float(held_out.mean()),
         held_out=held_out,
         seconds=seconds,
@@ -188,29 +191,32 @@ class _Tried:
 class _PriorTrials:
     """Goes on from an image of physics with the learned prior (SOLVE-03, SOLVE-04, SOLVE-09, SOLVE-10)."""
 
-    def __init__(self, course: Course, backend: Backend, config: InferenceConfig) -> None:
-        self._course, self._backend, self._config = course, backend, config
-        self._plain = course.current
-        self._tried = {0.0: _Tried(self._plain, course.physics.held_out_each(self._plain))}
-        shape = course.patterns.shape
-        self._details, self._slow = self._filter(detail_gain(shape)), self._filter(slow_gain(shape))
+    def __init__(self, solver: ObjectSolver, backend: Backend, config: InferenceConfig) -> None:
+        self._solver, self._backend, self._config = solver, backend, config
+        self._plain = solver.current
+        self._tried = {0.0: _Tried(self._plain, solver.physics.held_out_each(self._plain))}
+        shape = solver.patterns.shape
+        self._high_pass, self._low_pass = (
+            self._filter(high_pass_gain(shape)),
+            self._filter(low_pass_gain(shape)),
+        )
         self.change: Any = None
         """(H, W) modulus of what the prior changed at the first strength."""
 
     def choose(self) -> Generator[Event, None, float]:
         """Go on from the best image in the judgement of held-out pixels; return its strength, 0 for none."""
         for strength in STRENGTHS:
-            yield from self._attempt(strength, turned=False)
+            yield from self._attempt(strength, phase_update=False)
         self.change = abs(self._tried[STRENGTHS[0]].obj - self._plain)
-        if (yield from self._attempt(self._best() or STRENGTHS[0], turned=True)):
-            yield from self._attempt(WEAKEST, turned=True)
+        if (yield from self._attempt(self._best() or STRENGTHS[0], phase_update=True)):
+            yield from self._attempt(WEAKEST, phase_update=True)
         chosen = self._best()
         if not self._score(chosen) < -UNDECIDED and all(abs(self._score(s)) < UNDECIDED for s in self._tried):
             # Nothing is decided: the weakest one is the careful choice.
             if WEAKEST not in self._tried:
-                yield from self._attempt(WEAKEST, turned=True)
+                yield from self._attempt(WEAKEST, phase_update=True)
             chosen = WEAKEST if self._score(WEAKEST) < UNDECIDED else 0.0
-        self._course.descent.current = self._tried[chosen].obj
+        self._solver.descent.current = self._tried[chosen].obj
         each = (f'{image.deviance.mean():.4g} at {strength:g}' for strength, image in self._tried.items())
         logger.info(
             'Held-out deviance by the strength of the learned prior: %s.%s',
@@ -223,20 +229,20 @@ class _PriorTrials:
         """Return the Poisson deviance per held-out pixel of each pattern (n,) of what was kept."""
         return self._tried[strength].deviance
 
-    def _attempt(self, strength: float, *, turned: bool) -> Generator[Event, None, bool]:
+    def _attempt(self, strength: float, *, phase_update: bool) -> Generator[Event, None, bool]:
         """Go on from the image of physics; return whether that is the best so far."""
-        course, smoothing = self._course, self._config.refine_smoothing
+        solver, smoothing = self._solver, self._config.refine_smoothing
         prior = LearnedPrior(
-            course.weight,
+            solver.weight,
             smoothing,
             self._backend.denoise,
-            self._details,
-            self._slow,
+            self._high_pass,
+            self._low_pass,
             strength,
-            turned=turned,
+            phase_update=phase_update,
         )
         obj = yield from self._with_prior(prior)
-        found = course.physics.held_out_each(obj)
+        found = solver.physics.held_out_each(obj)
         better = bool(found.mean() < min(image.deviance.mean() for image in self._tried.values()))
         if strength not in self._tried or found.mean() < self._tried[strength].deviance.mean():
             self._tried[strength] = _Tried(obj, found)
@@ -244,10 +250,10 @@ class _PriorTrials:
 
     def _with_prior(self, prior: Proximal) -> Generator[Event, None, Any]:
         """Return what a prior makes of the image of physics (H, W)."""
-        self._course.go_on_from(self._plain, prior)
-        for _ in range(self._course.patience * PRIOR_SWEEPS):
-            yield from self._course.sweep()
-        return self._course.current
+        self._solver.go_on_from(self._plain, prior)
+        for _ in range(self._solver.patience * PRIOR_ITERATIONS):
+            yield from self._solver.iterate()
+        return self._solver.current
 
     def _best(self) -> float:
         return min(self._tried, key=lambda strength: float(self._tried[strength].deviance.mean()))
@@ -257,7 +263,7 @@ class _PriorTrials:
 
     def _filter(self, gain: npt.NDArray[np.float64]) -> Callable[[Any], Any]:
         """Return what multiplies the Fourier transform of complex values (H, W) by a gain (H, W)."""
-        physics = self._course.physics
+        physics = self._solver.physics
         on_device = physics.to_device(gain.astype(np.complex64))
         return lambda values: (
             physics.filtered(values.real, on_device) + 1j * physics.filtered(values.imag, on_device)

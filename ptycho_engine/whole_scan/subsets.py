@@ -17,7 +17,7 @@ __all__ = [
     'fewer_subsets',
     'most_subsets',
     'overlap_of',
-    'subsets_in_sweep',
+    'subsets_in_iteration',
 ]
 
 SPARSE_OVERLAP = 1.2
@@ -36,14 +36,14 @@ DENSE_OVERLAP = 8.0
 MOST_SUBSETS = 32
 
 NEAR_DIVISOR = 4
-"""A start that is near the object already takes so many times fewer subsets: their noise would undo its slow
-phase before the whole scan mends it again."""
+"""A start that is near the object already takes so many times fewer subsets: their noise would undo its
+low-frequency phase before the whole scan corrects it again."""
 
 RUNAWAY = 2.0
 """A run whose held-out deviance grows by this factor starts again without subsets."""
 
 
-def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
+def overlap_of(weight: npt.NDArray[Any], peak_illumination: float) -> float:
     """Return how many patterns fall on a pixel where the scan is densest.
 
     A quarter of the light falls where more do. A part of a scan, of which more is edge, has about the overlap
@@ -53,10 +53,10 @@ def overlap_of(weight: npt.NDArray[Any], brightest: float) -> float:
     ----------
     weight : (H, W) float
         Illumination of the whole scan, in counts.
-    brightest : float
+    peak_illumination : float
         Largest illumination of one pattern.
     """
-    relative = np.ravel(weight) / brightest
+    relative = np.ravel(weight) / peak_illumination
     light, edges = np.histogram(
         relative, bins=OVERLAP_BINS, range=(0, float(relative.max())), weights=relative
     )
@@ -83,21 +83,21 @@ def fewer_subsets(most: int) -> int:
     return max(most // NEAR_DIVISOR, 1)
 
 
-def subsets_in_sweep(sweep: int, sweeps: int, most: int) -> int:
-    """Return how many subsets a sweep (from 1) is cut into: `most` for a third of them, then half as many
-    in each, down to one, so that the end is without the noise of subsets (REF-12)."""
-    beyond = sweep - math.ceil(sweeps / 3)
+def subsets_in_iteration(iteration: int, iterations: int, most: int) -> int:
+    """Return how many subsets an iteration (from 1) is cut into: `most` for a third of them, then half as
+    many in each, down to one, so that the end is without the noise of subsets (REF-12)."""
+    beyond = iteration - math.ceil(iterations / 3)
     return max(most >> max(beyond, 0), 1)
 
 
 class DescentRun:
     """One start and how far it has come."""
 
-    def __init__(self, make: Callable[[Any], Descent], start: Any, sweeps: int, most: int) -> None:
+    def __init__(self, make: Callable[[Any], Descent], start: Any, iterations: int, most: int) -> None:
         self._make = make
         self._start = start
         self._descent = make(start)
-        self._sweeps = sweeps
+        self._iterations = iterations
         self._most = most
         self._first = math.inf
 
@@ -106,11 +106,11 @@ class DescentRun:
         """The object (H, W) after the last step, on the device."""
         return self._descent.current
 
-    def sweep(self, number: int, n: int, seed: int) -> tuple[float, Any]:
-        """Do one sweep; return the sum of the held-out deviance, and the object it belongs to or None."""
-        count = subsets_in_sweep(number, self._sweeps, self._most)
+    def iterate(self, number: int, n: int, seed: int) -> tuple[float, Any]:
+        """Do one iteration; return the sum of the held-out deviance, and the object it belongs to or None."""
+        count = subsets_in_iteration(number, self._iterations, self._most)
         order = np.random.default_rng([seed, number]).permutation(n)
-        total = self._descent.sweep(np.array_split(order, min(count, n)))
+        total = self._descent.iterate(np.array_split(order, min(count, n)))
         if math.isinf(self._first):
             self._first = total
         if not total <= RUNAWAY * self._first and self._most > 1:

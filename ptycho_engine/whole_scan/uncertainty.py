@@ -73,7 +73,7 @@ def squared_parts(
     Parameters
     ----------
     obj : (H, W) complex
-        In the engine's gauge: its amplitude is about 1.
+        In the engine's scale: its amplitude is about 1.
     change : (H, W) float, optional
         Modulus of what the learned prior changed; None where it took no part.
     weight : (H, W) float
@@ -138,7 +138,7 @@ def _low_frequency_phase(
     mean = slow / np.maximum(light, np.finfo(np.float32).tiny)
     inside = np.zeros_like(light)
     inside[box] = light[box]
-    upright = with_ramp_of(np.ones_like(mean), mean, inside)
-    common = complex((inside * upright).sum(dtype=np.complex128))
-    upright = upright * np.exp(-1j * np.angle(common))
-    return np.asarray(np.angle(upright) * np.abs(upright), dtype=np.float64)
+    phase_aligned = with_ramp_of(np.ones_like(mean), mean, inside)
+    common = complex((inside * phase_aligned).sum(dtype=np.complex128))
+    phase_aligned = phase_aligned * np.exp(-1j * np.angle(common))
+    return np.asarray(np.angle(phase_aligned) * np.abs(phase_aligned), dtype=np.float64)

@@ -63,7 +63,7 @@ def patterns_of(patches, batch):
     """Yield (amplitude, predicted counts, light) of each pattern by the reference."""
     probe = batch.illumination.probe.astype(complex)
     for index in np.ndindex(batch.amplitude.shape[:2]):
-        moved = optics.moved(probe, *batch.remainder[index].astype(float))
+        moved = optics.moved(probe, *batch.subpixel_shift[index].astype(float))
         amplitude = batch.amplitude[index].astype(float)
         yield amplitude, optics.rate(patches[index], moved), optics.light(moved)
 
@@ -77,7 +77,7 @@ def lights_of(patches, batch):
 def test_fwd_02_and_loss_02_the_deviance_is_divided_in_training_and_logged_whole(backend_name):
     """0.01 counts are added to a rate, and 1 + mean counts per pixel divide the loss."""
     result, patches, batch = computed(backend_name, nll_weight=1.0)
-    good = batch.illumination.good
+    good = batch.illumination.valid
     each = [
         (optics.deviance(a**2, r, good), (a[good] ** 2).mean()) for a, r, _ in patterns_of(patches, batch)
     ]
@@ -88,7 +88,7 @@ def test_fwd_02_and_loss_02_the_deviance_is_divided_in_training_and_logged_whole
 @pytest.mark.parametrize('backend_name', BACKENDS)
 def test_loss_03_the_amplitude_error_is_relative_to_the_sum_of_amplitudes(backend_name):
     result, patches, batch = computed(backend_name, mae_weight=1.0)
-    good = batch.illumination.good
+    good = batch.illumination.valid
     each = [optics.amplitude_error(a, r, good) for a, r, _ in patterns_of(patches, batch)]
     assert result.loss == pytest.approx(np.mean(each), rel=1e-5)
 

@@ -193,11 +193,13 @@ def test_fwd_04_predicted_intensities_and_deviance_are_those_of_the_reference(na
     if PROBE_CORRECTION in weights:
         probe = correct_probe(probe, weights[PROBE_CORRECTION])
     flat = patches.reshape(-1, *patches.shape[-2:]).astype(complex)
-    rate = ref.predict_intensity(flat, probe.astype(complex), batch.remainder.reshape(-1, 2).astype(float))
+    rate = ref.predict_intensity(
+        flat, probe.astype(complex), batch.subpixel_shift.reshape(-1, 2).astype(float)
+    )
     if INTENSITY_SCALE in weights:
         rate = rate * np.exp(2 * float(weights[INTENSITY_SCALE][0]))
     counts = batch.amplitude.reshape(flat.shape).astype(float) ** 2
-    good = np.broadcast_to(batch.illumination.good, counts.shape)
+    good = np.broadcast_to(batch.illumination.valid, counts.shape)
     if batch.judged is not None:
         good = good & batch.judged.reshape(counts.shape)
     expected = np.mean([ref.deviance(*each) for each in zip(counts, rate, good, strict=True)])

@@ -59,15 +59,15 @@ def test_fwd_04_torch_matches_the_reference_in_value_and_gradient(modes, size):
     counts = raw.diffraction.astype(float) ** 2
     probe = raw.probeGuess.astype(complex)
 
-    probes = [optics.moved(probe, *remainder) for remainder in placement.remainder]
+    probes = [optics.moved(probe, *subpixel_shift) for subpixel_shift in placement.subpixel_shift]
     expected_rate = np.array([optics.rate(*each) for each in zip(patches, probes, strict=True)])
     expected = [optics.deviance(k, rate, good) for k, rate in zip(counts, expected_rate, strict=True)]
     gradients = [optics.deviance_gradient(*each, good) for each in zip(patches, probes, counts, strict=True)]
     expected_gradient = np.array(gradients)
 
     tensor = torch.tensor(patches, dtype=torch.complex64, requires_grad=True)
-    remainder = torch.tensor(placement.remainder, dtype=torch.float32)
-    probes = ref.shift_probe(TORCH, torch.tensor(raw.probeGuess), remainder)
+    subpixel_shift = torch.tensor(placement.subpixel_shift, dtype=torch.float32)
+    probes = ref.shift_probe(TORCH, torch.tensor(raw.probeGuess), subpixel_shift)
     rate = ref.total_intensity(TORCH, ref.far_field(TORCH, tensor, probes))
     measured = torch.fft.ifftshift(torch.tensor(counts, dtype=torch.float32), dim=(-2, -1))
     mask = torch.fft.ifftshift(torch.tensor(good))
@@ -98,7 +98,7 @@ def test_fwd_03_group_merge_matches_the_reference():
     patches = rng.standard_normal((2, 4, 64, 64)) + 1j * rng.standard_normal((2, 4, 64, 64))
     corner = prepared.placement.corner[groups]
     probe = prepared.illumination.probe.astype(complex)
-    moved = [[optics.moved(probe, *r) for r in group] for group in prepared.placement.remainder[groups]]
+    moved = [[optics.moved(probe, *r) for r in group] for group in prepared.placement.subpixel_shift[groups]]
     lights = np.array([[optics.light(p) for p in group] for group in moved])
     window = lights / optics.light(probe).max() + 1e-3
     expected = np.stack([optics.merged(*each) for each in zip(patches, window, corner, strict=True)])
@@ -130,7 +130,7 @@ def test_gau_03_ten_times_the_dose_gives_the_same_object():
     raw = small_scan(points=3, photons=1e6)
     placement = place_patches(raw.xcoords, raw.ycoords, raw.N)
     patches = ref.cut_patches(raw.objectGuess, placement, raw.N)
-    rate = ref.predict_intensity(patches, raw.probeGuess.astype(complex), placement.remainder)
+    rate = ref.predict_intensity(patches, raw.probeGuess.astype(complex), placement.subpixel_shift)
     raw = replace(raw, diffraction=np.sqrt(rate))
     louder = Scan.from_raw(
         replace(raw, diffraction=raw.diffraction * np.sqrt(10), probeGuess=raw.probeGuess * np.sqrt(10))

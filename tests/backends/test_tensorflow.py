@@ -59,7 +59,7 @@ def test_fwd_04_values_and_gradients_are_those_of_the_reference(size, modes):
     good = rng.random((size, size)) > 0.02
     counts = raw.diffraction.astype(float) ** 2
     probe = raw.probeGuess.astype(complex)
-    moved = [optics.moved(probe, *remainder) for remainder in placement.remainder]
+    moved = [optics.moved(probe, *subpixel_shift) for subpixel_shift in placement.subpixel_shift]
     expected_rate = np.array([optics.rate(*each) for each in zip(patches, moved, strict=True)])
     expected = [optics.deviance(k, rate, good) for k, rate in zip(counts, expected_rate, strict=True)]
     gradients = [optics.deviance_gradient(*each, good) for each in zip(patches, moved, counts, strict=True)]
@@ -67,8 +67,8 @@ def test_fwd_04_values_and_gradients_are_those_of_the_reference(size, modes):
 
     variable = tf.Variable(patches.astype(np.complex64))
     with tf.GradientTape() as tape:
-        remainder = tf.constant(placement.remainder, tf.float32)
-        probes = ref.shift_probe(TENSORFLOW, tf.constant(raw.probeGuess), remainder)
+        subpixel_shift = tf.constant(placement.subpixel_shift, tf.float32)
+        probes = ref.shift_probe(TENSORFLOW, tf.constant(raw.probeGuess), subpixel_shift)
         rate = ref.total_intensity(TENSORFLOW, ref.far_field(TENSORFLOW, variable, probes))
         measured = tf.signal.ifftshift(tf.constant(counts, tf.float32), axes=(-2, -1))
         mask = tf.signal.ifftshift(tf.constant(good))
@@ -142,7 +142,7 @@ def test_back_05_scans_share_their_graphs():
 
     def use(points, fraction):
         scan = ScanModel(Scan.from_raw(small_scan(points=points, size=32)))
-        patterns = scan_patterns(scan, 0, held_out=draw_held_out(scan.good, fraction, 0))
+        patterns = scan_patterns(scan, 0, held_out=draw_held_out(scan.valid, fraction, 0))
         physics = backend.scan_physics(patterns)
         flat = physics.to_device(np.ones(patterns.shape, np.complex64))
         physics.held_out(flat)

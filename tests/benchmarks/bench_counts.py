@@ -10,7 +10,7 @@ operations
     the low-frequency phase, and how many of them wait for the device: each is a launch on a GPU.
 memory
     Largest resident memory of a process that reconstructs, beyond that of one with a few patterns. It is
-    reached in the first sweeps, after which the run is stopped.
+    reached in the first iterations, after which the run is stopped.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
-from ptycho_engine.events import SweepDone
+from ptycho_engine.events import IterationDone
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.physics.scan_likelihood import ScanLikelihood
 from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
-from ptycho_engine.whole_scan.course import Course, Sweeps
+from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.benchmarks.outside_scenes import ROWS, make_scene
 
@@ -133,13 +133,13 @@ def operations_of_an_iteration(scan: Scan) -> tuple[int, int, int]:
     """Return patterns, and operations and waits of one iteration over the whole scan, after the first one."""
     backend = create_backend('pytorch', PyTorchExecutionConfig(accelerator='cpu'))
     prepared = ScanModel(scan, load_model(None).config.model)
-    course = Course(prepared, backend, InferenceConfig(), Sweeps(lambda: False, None))
-    everything = [np.arange(len(course.patterns))]
-    course.descent.sweep(everything)
+    solver = ObjectSolver(prepared, backend, InferenceConfig(), IterationCount(lambda: False, None))
+    everything = [np.arange(len(solver.patterns))]
+    solver.descent.iterate(everything)
     with Operations() as operations:
-        course.descent.sweep(everything)
+        solver.descent.iterate(everything)
     found = operations.found
-    return len(course.patterns), found.total(), found[WAITS]
+    return len(solver.patterns), found.total(), found[WAITS]
 
 
 def print_passes(rows: Sequence[str]) -> None:
@@ -186,8 +186,8 @@ def write_large(path: Path, n: int) -> tuple[int, int]:
             return n
 
         def __getitem__(self, part: slice) -> npt.NDArray[np.float32]:
-            where = PatchPlacement(placement.corner[part], placement.remainder[part])
-            rate = predict_intensity(cut_patches(truth, where, SIZE), probe, where.remainder)
+            where = PatchPlacement(placement.corner[part], placement.subpixel_shift[part])
+            rate = predict_intensity(cut_patches(truth, where, SIZE), probe, where.subpixel_shift)
             return np.sqrt(np.rint(rate)).astype(np.float32)
 
     arrays = {'probeGuess': probe, 'objectGuess': np.ones_like(truth), 'xcoords': x, 'ycoords': y}
@@ -196,7 +196,7 @@ def write_large(path: Path, n: int) -> tuple[int, int]:
 
 
 def peak_of(path: Path) -> None:
-    """Reconstruct the first sweeps of a scan; print the largest memory of this process in MB as JSON."""
+    """Reconstruct the first iterations of a scan; print the largest memory of this process in MB as JSON."""
     from ptycho_engine.errors import Cancelled
     from ptycho_engine.scan.scan import load_scan
 
@@ -206,7 +206,7 @@ def peak_of(path: Path) -> None:
     )
     with suppress(Cancelled):
         for event in run:
-            done += isinstance(event, SweepDone)
+            done += isinstance(event, IterationDone)
     status = Path('/proc/self/status').read_text()
     (line,) = (line for line in status.splitlines() if line.startswith('VmHWM'))
     print(json.dumps(int(line.split()[1]) / 1024))

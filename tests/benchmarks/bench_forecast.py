@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'conformance'))
 from scan_maker import simulated_scan
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_engine.events import BatchDone, EpochDone, PatchesDone, SweepDone
+from ptycho_engine.events import BatchDone, EpochDone, IterationDone, PatchesDone
 from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.reconstruction.reconstruct import reconstruct
@@ -63,21 +63,21 @@ def main() -> None:
         for event in reconstruct(scan, archive, InferenceConfig(refine_iterations=25)):
             if isinstance(event, PatchesDone):
                 network_s = time.process_time() - begin
-            elif isinstance(event, SweepDone):
-                sweeps, refined_s = event.sweep, time.process_time() - begin
+            elif isinstance(event, IterationDone):
+                iterations, refined_s = event.iteration, time.process_time() - begin
             elif isinstance(event, Reconstructed):
-                per_sweep = (refined_s - network_s) / sweeps / len(scan.raw)
+                per_iteration = (refined_s - network_s) / iterations / len(scan.raw)
                 print(
                     size,
                     network,
-                    f'network {network_s:.2f} s, iteration {per_sweep * 1e3:.3f} ms per pattern',
+                    f'network {network_s:.2f} s, iteration {per_iteration * 1e3:.3f} ms per pattern',
                 )
     for size, grid in ((64, 8), (64, 20), (128, 8)):
         scan = Scan.from_raw(simulated_scan(size=size, grid=grid))
         for model in (NO_MODEL, None):
             begin = time.process_time()
             for event in reconstruct(scan, load_model(model)):
-                if isinstance(event, SweepDone) and event.sweep == 1:
+                if isinstance(event, IterationDone) and event.iteration == 1:
                     begin = time.process_time()
             per_pattern = (time.process_time() - begin) / len(scan.raw)
             print(size, len(scan.raw), f'solution, model {model}: {per_pattern:.4f} s per pattern')

@@ -56,8 +56,8 @@ def write_all(folder: Path, n: int, ways: list[str]) -> None:
     placement = place_patches(x, y, SIZE)
 
     def counts(part: slice) -> np.ndarray:
-        where = type(placement)(placement.corner[part], placement.remainder[part])
-        rate = predict_intensity(cut_patches(truth, where, SIZE), probe, where.remainder)
+        where = type(placement)(placement.corner[part], placement.subpixel_shift[part])
+        rate = predict_intensity(cut_patches(truth, where, SIZE), probe, where.subpixel_shift)
         return np.random.default_rng(part.start).poisson(rate).astype(np.float64)
 
     class Amplitude:

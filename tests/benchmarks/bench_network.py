@@ -4,7 +4,7 @@
 
 "FFT share" is the time of two Fourier transforms of each pattern, by SciPy, relative to a prediction; it
 compares runs on different machines. The first step holds what a framework does once, such as laying out
-its graph. What the prior costs is in the sweeps of ``bench_prior.py``.
+its graph. What the prior costs is in the iterations of ``bench_prior.py``.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def measure(backend_name: str, size: int, gridsize: int, scale: int) -> str:
     )
 
 
-def sweep_speed(backend_name: str, size: int) -> float:
-    """Return patterns per second of one gradient of a whole scan, which is a sweep of refinement."""
+def iteration_speed(backend_name: str, size: int) -> float:
+    """Return patterns per second of one gradient of a whole scan, which is an iteration of refinement."""
     patterns = scan_patterns(prepared_scan(size, points=23), 0)
     backend = create_backend(backend_name, PyTorchExecutionConfig(accelerator='cpu'))
     physics = backend.scan_physics(patterns)
@@ -109,7 +109,7 @@ def main() -> None:
         for backend_name in options.backends:
             print(measure(backend_name, *case), flush=True)
     for backend_name in options.backends:
-        speeds = ', '.join(f'{sweep_speed(backend_name, size):.0f} at N = {size}' for size in (64, 128))
+        speeds = ', '.join(f'{iteration_speed(backend_name, size):.0f} at N = {size}' for size in (64, 128))
         print(f'Sweep of refinement by {backend_name}: {speeds} patterns/s.', flush=True)
 
 

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument('--groups', type=int, default=512)
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--refine', type=int, default=0, help='sweeps after the network (default: none)')
+    parser.add_argument('--refine', type=int, default=0, help='iterations after the network (default: none)')
     parser.add_argument('--rate', type=float, help='learning rate (default: as the configuration)')
     parser.add_argument('--set', nargs='*', default=[], metavar='NAME=VALUE', help='model fields, as Python')
     parser.add_argument('--output', type=Path, help='keep the model and the picture here')

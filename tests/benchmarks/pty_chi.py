@@ -1,8 +1,9 @@
 """Pty-chi (PyPI ``ptychi``) on our scans, a yardstick for benchmarks: known probe and positions, one thread.
 
-Its forward model is ours: the object is cut on whole pixels and the probe shifted by the remainder through
-the Fourier shift theorem. Three conventions differ. Positions are (y, x) relative to index (n − 1) / 2 of an
-even side; its FFT is not normalised, so that the probe is divided by N; counts are taken, not amplitudes.
+Its forward model is ours: the object is cut on whole pixels and the probe shifted by the subpixel_shift
+through the Fourier shift theorem. Three conventions differ. Positions are (y, x) relative to index (n − 1) /
+2 of an even side; its FFT is not normalised, so that the probe is divided by N; counts are taken, not
+amplitudes.
 """
 
 from __future__ import annotations

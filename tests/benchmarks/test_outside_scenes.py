@@ -25,7 +25,7 @@ def test_the_package_predicts_their_counts(kind):
     scene = make_scene(kind, SETS['tuning'][0], '24px-1e5')
     placement = place_patches(scene.x, scene.y, SIZE)
     patches = cut_patches(scene.truth, placement, SIZE)
-    predicted = predict_intensity(patches, scene.probe[None], placement.remainder)
+    predicted = predict_intensity(patches, scene.probe[None], placement.subpixel_shift)
     expected = intensities(scene.truth, scene.probe, scene.x, scene.y)
     np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-4 * expected.max())
     assert scene.counts.sum(axis=(1, 2)).mean() == pytest.approx(1e5, rel=2e-3)

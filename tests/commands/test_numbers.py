@@ -65,7 +65,7 @@ class Fault:
 
 
 RELATIVE = 'more than any detector counts'
-SINGLE, DARK, FAR = 'beyond single precision', 'no counts in their good pixels', 'beyond 1e+09 object pixels'
+SINGLE, DARK, FAR = 'beyond single precision', 'no counts in their valid pixels', 'beyond 1e+09 object pixels'
 FEW, PLACE, SCARCE = 'patterns only', 'within half a pixel of one place', 'so little light'
 NOT_FINITE = 'NaN or infinite'
 

@@ -194,7 +194,7 @@ def test_doctor_prints_every_finding_and_its_verdict(directory, tmp_path, capsys
     assert main(['doctor', '--data-only', str(tmp_path / 'none.npz'), '--quiet']) == 1
     text = capsys.readouterr().out
     assert 'STOP' in text
-    assert 'Mend what is marked STOP' in text
+    assert 'Correct what is marked STOP' in text
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_forecast_tells_what_is_wrong(settings: ReconstructorSettings, speeds: S
 
 
 def test_inference_forecast(settings: ReconstructorSettings, speeds: SpeedBook, tmp_path: Path) -> None:
-    """API-66: start, patterns beyond the first batch, and sweeps."""
+    """API-66: start, patterns beyond the first batch, and iterations."""
     model = LoadedModel.open(write_model(tmp_path / 'm.zip', np.ones((1, 64, 64))))
     config, execution = settings.inference_config(), settings.execution_config()
     network = (model.config.model, config, execution, 1)
@@ -130,7 +130,7 @@ def test_inference_forecast(settings: ReconstructorSettings, speeds: SpeedBook, 
     speeds.note(inference_key(*network), 0.01)
     speeds.note(refinement_key(64, config, execution, 1), 1e-3)
     line = inference_forecast(settings, model, SCAN, speeds).replace('\N{NO-BREAK SPACE}', ' ')
-    # 5 s + 465 patterns + 25 sweeps of 529 patterns.
+    # 5 s + 465 patterns + 25 iterations of 529 patterns.
     assert line == '529 patterns, then at most 25 refinement iterations: about 23 s on this CPU.'
     assert '32×32 patterns' not in line
     small = ScanFacts(529, 32, 32)
@@ -163,9 +163,9 @@ def test_the_meter_of_a_solution_measures_what_its_forecast_reads(settings: Reco
     scan = Scan.from_raw(simulated_scan(grid=3))
     model, config, execution = packaged_prior().config.model, InferenceConfig(), settings.execution_config()
     meter = InferenceMeter(model, config, execution, scan)
-    meter.sweep(1)
+    meter.iterate(1)
     assert list(meter.speeds()) == []
-    meter.sweep(2)
+    meter.iterate(2)
     ((key, seconds),) = meter.speeds()
     assert key == solution_key(model, 64, config, execution, 1)
     assert seconds > 0
@@ -185,7 +185,7 @@ def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings)
     inference = InferenceMeter(known.model, settings.inference_config(), execution, scan)
     inference.patches(4)
     inference.patches(9)
-    inference.sweep(2)
+    inference.iterate(2)
     keys = dict(inference.speeds())
     assert set(keys) == {
         inference_key(known.model, settings.inference_config(), execution, 1),
@@ -331,7 +331,7 @@ def test_model_and_data_are_compared(tmp_path: Path) -> None:
     model = LoadedModel.open(write_model(tmp_path / 'm.zip', probe))
     facts = ScanFacts(9, 64, 64, probe)
     assert model.remark(facts) is None
-    # The same probe in another gauge is the same probe.
+    # The same probe in another scale is the same probe.
     assert model.remark(replace(facts, probe=probe * (3 - 4j))) is None
     assert 'overlaps with it by' in (model.remark(replace(facts, probe=probe[::-1].copy())) or '')
     assert '1 instead of 2 modes' in (model.remark(replace(facts, probe=probe[:1])) or '')

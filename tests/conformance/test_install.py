@@ -159,7 +159,7 @@ def test_doctor_sees_the_plugin_and_the_algorithms(python: Run) -> None:
 
 
 def test_doctor_stops_at_a_missing_plugin_file(python: Run) -> None:
-    """API-09: the file is looked for where Ptychodus looks, and the way to mend it is named."""
+    """API-09: the file is looked for where Ptychodus looks, and the way to correct it is named."""
     run = python(
         '-c',
         'import sys; from ptychopinn_ptychodus import commands; commands.PLUGIN_FILE = "not_there.py"; '

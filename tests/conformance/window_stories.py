@@ -310,7 +310,7 @@ def button(window: Window, text: str) -> Any:
 
 
 def presets(window: Window) -> dict[str, list[int]]:
-    """Choose each preset as a user does; return epochs and sweeps, and what is shown after a change."""
+    """Choose each preset as a user does; return epochs and iterations, and what is shown after a change."""
     from PyQt5.QtWidgets import QComboBox
 
     combo = next(item for item in window.panel().findChildren(QComboBox) if item.findText('best') >= 0)

@@ -292,7 +292,7 @@ def test_only_pixels_that_stand_out_are_suspects(good):
 
 def test_cfg_15_doctor_grades_prints_json_and_writes_a_repaired_scan(good, tmp_path, capsys):
     """Exit code 1 where the image would be wrong or a run would end; the repaired scan is near noise."""
-    spoiled, mended = tmp_path / 'spoiled.npz', tmp_path / 'mended.npz'
+    spoiled, mended = tmp_path / 'spoiled.npz', tmp_path / 'corrected.npz'
     SPOILED['flipud'][0](good).to_file(spoiled)
     assert main(['doctor', '--data-only', '--json', str(spoiled)]) == 1
     told = json.loads(capsys.readouterr().out)

@@ -205,7 +205,7 @@ def read_linked(path: Path, samples: Samples, place: str) -> str:
 
 def _linked_scan(folder: Path) -> str:
     raw = load_scan(folder).raw
-    amplitude, good = raw.diffraction[:], raw.good
+    amplitude, good = raw.diffraction[:], raw.valid
     with h5py.File(folder / 'diffraction.h5') as file:
         expected = np.sqrt(file['patterns'][()].astype(np.float32))
     if len(amplitude) == len(expected):

@@ -7,8 +7,8 @@ from ptycho_engine.live.canvas import Canvas, Rectangle
 from ptycho_engine.live.neighbours import KEPT, Neighbours, near_groups
 from ptycho_engine.live.window import HeldPhysics
 from ptycho_engine.physics.newton import NewtonStep
+from ptycho_engine.physics.preconditioner import illumination_variance, phase_preconditioner
 from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
-from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.scan_model import ScanModel
@@ -25,7 +25,7 @@ def reached(patterns, others):
     physics = NumpyScanPhysics(patterns)
     flat = np.ones(patterns.shape, np.complex64)
     own = physics.evaluate(flat, np.arange(len(patterns)), 'poisson').weight
-    slow = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
+    slow = phase_preconditioner(illumination_variance(patterns.probe), patterns.shape)
     held = HeldPhysics(physics, flat, own + others * own, 1 / (1 + slow), len(patterns))
     step = NewtonStep(held, flat, held.light, 0.0, slow, len(patterns))
     for _ in range(8):

@@ -55,7 +55,7 @@ def test_npz_11_the_largest_value_of_an_integer_type_is_a_bad_pixel(
     assert np.argwhere(found.bad_pixels).tolist() == [[0, 0], [3, 4], [3, 5], [3, 6], [20, 9]]
     patterns = np.asarray(found.diffraction)
     assert not patterns[:, found.bad_pixels].any()
-    np.testing.assert_allclose(patterns[:, found.good] ** 2, counts[:, found.good], rtol=1e-6)
+    np.testing.assert_allclose(patterns[:, found.valid] ** 2, counts[:, found.valid], rtol=1e-6)
     (line,) = (text for text in caplog.messages if 'largest value' in text)
     assert line.startswith(f'{tmp_path / "x.npz"}: 4 pixels hold {largest}, the largest value of {dtype}')
 
@@ -110,7 +110,7 @@ def test_npz_11_a_simulated_count_is_never_written_as_a_mark(tmp_path, raw):
     amplitude[5, 6, 7] = np.sqrt(65535)
     write_scan(tmp_path / 'scan', replace(raw, diffraction=amplitude), name='scan', settings='')
     scan = load_scan(tmp_path / 'scan')
-    assert scan.raw.good.all()
+    assert scan.raw.valid.all()
     assert scan.raw.diffraction[5, 6, 7] ** 2 == pytest.approx(65535)
 
 
@@ -128,7 +128,7 @@ def test_npz_11_a_mark_in_all_patterns_is_a_bad_pixel_of_floats_too(tmp_path, ca
             found = RawData.from_file(tmp_path / f'{name}.npz')
         assert np.argwhere(found.bad_pixels).tolist() == [[3, 4], [3, 5], [3, 6]]
         assert found.counted
-        np.testing.assert_allclose(found.diffraction[:, found.good] ** 2, counts[:, found.good], rtol=1e-4)
+        np.testing.assert_allclose(found.diffraction[:, found.valid] ** 2, counts[:, found.valid], rtol=1e-4)
         assert any('3 pixels hold' in line and 'taken as bad' in line for line in found.assumed)
     assert caplog.text.count('3 pixels hold') == 2
 

@@ -370,7 +370,7 @@ def test_mem_05_what_is_wrong_with_labels_is_said_when_they_are_read(tmp_path):
         lambda: RawData.from_file(path),
         lambda: [*examine_scan(Scan.from_raw(lazy))],
     ):
-        with pytest.raises(DataValueError, match=r'x\.npz: Y holds NaN or infinite values; mend them'):
+        with pytest.raises(DataValueError, match=r'x\.npz: Y holds NaN or infinite values; correct them'):
             read()
     np.savez(path, **arrays, Y=labels[0])
     with pytest.raises(DataValueError, match=r'x\.npz: Y has shape \(32, 32\); expected \(n, N, N\)'):

@@ -56,7 +56,7 @@ def test_ref_08_a_position_moves_by_8_times_the_step_at_most_0_8_px_and_not_far(
     refinement = ExperimentRefinement(physics, patterns, positions=True)
 
     def moved():
-        return physics.patterns.placement.remainder - patterns.placement.remainder
+        return physics.patterns.placement.subpixel_shift - patterns.placement.subpixel_shift
 
     refinement.step(None)
     # Of a mean that stays.

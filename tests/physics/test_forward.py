@@ -18,19 +18,19 @@ from tests.conftest import small_scan
 
 def patches_of(raw, count=6):
     placement = place_patches(raw.xcoords[:count], raw.ycoords[:count], raw.N)
-    return cut_patches(raw.objectGuess, placement, raw.N).astype(complex), placement.remainder
+    return cut_patches(raw.objectGuess, placement, raw.N).astype(complex), placement.subpixel_shift
 
 
 @pytest.mark.parametrize('modes', [1, 3])
 def test_fwd_01_energy_is_kept_and_modes_add_as_intensities(modes):
     raw = small_scan(points=3, modes=modes)
-    patches, remainder = patches_of(raw)
+    patches, subpixel_shift = patches_of(raw)
     probe = raw.probeGuess.astype(complex)
-    intensity = predict_intensity(patches, probe, remainder)
-    waves = shift_probe(NUMPY, probe, remainder) * patches[:, None]
+    intensity = predict_intensity(patches, probe, subpixel_shift)
+    waves = shift_probe(NUMPY, probe, subpixel_shift) * patches[:, None]
     energy = mode_intensity(waves).sum(axis=(1, 2))
     np.testing.assert_allclose(intensity.sum(axis=(1, 2)), energy, rtol=1e-12)
-    apart = sum(predict_intensity(patches, mode[None], remainder) for mode in probe)
+    apart = sum(predict_intensity(patches, mode[None], subpixel_shift) for mode in probe)
     np.testing.assert_allclose(intensity, apart, rtol=1e-9, atol=1e-12)
 
 
@@ -51,7 +51,7 @@ def test_geo_03_a_shift_moves_towards_larger_indices():
 
 
 def test_geo_03_moving_the_probe_equals_moving_the_object_the_other_way():
-    """A band-limited object shows that the remainder has the right sign."""
+    """A band-limited object shows that the subpixel_shift has the right sign."""
     rng = np.random.default_rng(0)
     spectrum = np.zeros((64, 64), complex)
     spectrum[:6, :6] = rng.standard_normal((6, 6)) + 1j * rng.standard_normal((6, 6))
@@ -75,7 +75,7 @@ def test_fwd_03_merging_patches_that_agree_changes_nothing(raw):
     placement = place_patches(raw.xcoords[:4], raw.ycoords[:4], raw.N)
     patches = cut_patches(raw.objectGuess, placement, raw.N)[None].astype(complex)
     probe = raw.probeGuess.astype(complex)
-    probes = shift_probe(NUMPY, probe, placement.remainder)
+    probes = shift_probe(NUMPY, probe, placement.subpixel_shift)
     window = group_window(NUMPY, probes, mode_intensity(probe).max())[None]
     start = placement.corner - placement.corner.min(axis=0)
     canvas = Canvas(NUMPY, start[None], raw.N, int(start.max()) + raw.N)

@@ -16,9 +16,9 @@ coordinate = st.floats(-1e4, 1e4)
 def test_geo_01_and_03_corner_plus_remainder_is_the_patch_start(x, y, size):
     placed = place_patches([x], [y], size)
     start = np.array([y, x]) - (size - 1) / 2
-    np.testing.assert_allclose(placed.corner[0] + placed.remainder[0], start, atol=1e-9)
-    assert np.all(placed.remainder >= -0.5)
-    assert np.all(placed.remainder < 0.5 + 1e-12)
+    np.testing.assert_allclose(placed.corner[0] + placed.subpixel_shift[0], start, atol=1e-9)
+    assert np.all(placed.subpixel_shift >= -0.5)
+    assert np.all(placed.subpixel_shift < 0.5 + 1e-12)
 
 
 @given(

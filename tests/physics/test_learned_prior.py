@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptycho_engine.physics.learned_prior import LearnedPrior, detail_gain, noise_told, slow_gain
+from ptycho_engine.physics.learned_prior import LearnedPrior, high_pass_gain, low_pass_gain, noise_told
 
 SHAPE = (48, 96)
 
@@ -12,17 +12,17 @@ def filtered(gain):
     return lambda values: np.fft.ifft2(np.fft.fft2(values) * gain)
 
 
-def step(noise, z, *, turned=False, smoothing=0.0, light=None):
+def step(noise, z, *, phase_update=False, smoothing=0.0, light=None):
     """Return what the prior makes of z if the denoiser sees that noise."""
     weight = np.full(SHAPE, 1e4) if light is None else light
     prior = LearnedPrior(
         weight,
         smoothing,
         lambda obj, deviation: noise,
-        filtered(detail_gain(SHAPE)),
-        filtered(slow_gain(SHAPE)),
+        filtered(high_pass_gain(SHAPE)),
+        filtered(low_pass_gain(SHAPE)),
         0.25,
-        turned=turned,
+        phase_update=phase_update,
     )
     return prior(z, weight)
 
@@ -58,7 +58,9 @@ def test_details_of_the_amplitude_are_taken(period, kept):
 
 def test_total_variation_turns_the_slow_phase_only_where_it_may():
     steep = np.exp(0.5j * wave(24))
-    held, free = (step(np.zeros(SHAPE), steep, turned=turned, smoothing=30.0) for turned in (False, True))
+    held, free = (
+        step(np.zeros(SHAPE), steep, phase_update=turned, smoothing=30.0) for turned in (False, True)
+    )
     change = [np.abs(np.angle(found * steep.conj())).max() for found in (held, free)]
     assert change[0] < 0.5 * change[1]
     assert change[1] > 0.005
@@ -71,6 +73,6 @@ def test_without_light_no_phase_is_averaged():
     phase = np.random.default_rng(1).uniform(-np.pi, np.pi, SHAPE)
     z = np.where(weight > 1, 1, np.exp(1j * phase))
     noise = z - z * np.exp(0.3j)
-    denoised = z - filtered(detail_gain(SHAPE))(noise)
+    denoised = z - filtered(high_pass_gain(SHAPE))(noise)
     turn = np.angle(step(noise, z, light=weight) * denoised.conj())
     assert np.abs(turn[:, 60:84]).max() < 0.01

@@ -31,7 +31,7 @@ def scaled(counts: float, probe: float) -> RawData:
 
 
 def image(raw: RawData) -> tuple[np.ndarray, ScanModel]:
-    """Return what some sweeps of physics make of a flat object, in the gauge of the scan's own probe."""
+    """Return what some iterations of physics make of a flat object, in the scale of the scan's own probe."""
     prepared = ScanModel(Scan.from_raw(raw))
     patterns = scan_patterns(prepared, None)
     physics = NumpyScanPhysics(patterns)
@@ -39,7 +39,7 @@ def image(raw: RawData) -> tuple[np.ndarray, ScanModel]:
     flat = physics.to_device(np.ones(patterns.shape, np.complex64))
     descent = AcceleratedDescent(physics, flat, None, np.zeros(patterns.shape, np.complex64))
     for _ in range(4):
-        descent.sweep([everything])
+        descent.iterate([everything])
     return physics.to_host(descent.current) * np.float32(prepared.scale.probe_scale), prepared
 
 

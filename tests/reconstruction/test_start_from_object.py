@@ -30,15 +30,15 @@ def scan():
 
 def run(scan, **more):
     events = list(reconstruct(scan, load_model('none'), OFF, **more))
-    return sum(type(event).__name__ == 'SweepDone' for event in events), events[-1].reconstruction
+    return sum(type(event).__name__ == 'IterationDone' for event in events), events[-1].reconstruction
 
 
 def test_solve_15_a_good_object_shortens_the_way(scan):
     """Up to a factor; and a start that is wrong does not spoil the image."""
     truth, box = scan.raw.objectGuess, scanned_box(scan)
-    sweeps, flat = run(scan)
+    iterations, flat = run(scan)
     fewer, found = run(scan, begin=3e-3j * truth)
-    assert fewer < sweeps
+    assert fewer < iterations
     assert score(truth, found.object_array, box).nrmse < score(truth, flat.object_array, box).nrmse
     assert 'begun at an object that was given' in found.comments
     assert 'begun at' not in flat.comments

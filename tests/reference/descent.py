@@ -26,7 +26,7 @@ class Measured:
     """(P, N, N) complex."""
     corner: np.ndarray
     """(n, 2) [row, column] of each patch on the canvas."""
-    remainder: np.ndarray
+    subpixel_shift: np.ndarray
     """(n, 2) by what the probe is moved inside each patch."""
     fitted: np.ndarray
     """(n, N, N) bool: neither bad nor held out."""
@@ -39,7 +39,7 @@ class Measured:
         direction, illumination = np.zeros(self.shape, complex), np.zeros(self.shape)
         for number, (row, column) in enumerate(self.corner):
             window = np.s_[row : row + size, column : column + size]
-            probe = moved(self.probe, *self.remainder[number])
+            probe = moved(self.probe, *self.subpixel_shift[number])
             field = to_detector(probe * obj[window])
             ratio = self.counts[number] / (light(field) + DARK)
             factor = (1 - np.minimum(ratio, 2 * np.sqrt(ratio))) / 2
@@ -119,7 +119,7 @@ class Learned:
     """The mean of total variation of twice the strength and of a denoiser, phase held (SOLVE-03).
 
     `denoise` returns the noise (H, W) of an object (H, W) whose standard deviation it is told; `turned` says
-    whether total variation may turn the low-frequency phase.
+    whether total variation may change the low-frequency phase.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ def amplitude_error(amplitude: np.ndarray, predicted: np.ndarray, looked_at: np.
     return float(difference[looked_at].sum() / amplitude[looked_at].sum())
 
 
-def label_weights(lights: np.ndarray, corners: np.ndarray, brightest: float) -> np.ndarray:
+def label_weights(lights: np.ndarray, corners: np.ndarray, peak_illumination: float) -> np.ndarray:
     """Return the weights (C, N, N) of the labels of patches that share an object (LOSS-04).
 
     Parameters
@@ -92,7 +92,7 @@ def label_weights(lights: np.ndarray, corners: np.ndarray, brightest: float) -> 
         Illumination of each patch.
     corners : (C, 2) int
         [row, column] of each.
-    brightest : float
+    peak_illumination : float
         Largest illumination of the probe.
     """
     size = lights.shape[-1]
@@ -101,7 +101,7 @@ def label_weights(lights: np.ndarray, corners: np.ndarray, brightest: float) -> 
     for own, (row, column) in zip(lights, start, strict=True):
         total[row : row + size, column : column + size] += own
     whole = [total[row : row + size, column : column + size] for row, column in start]
-    return lights / (np.stack(whole) + 0.05 * brightest)
+    return lights / (np.stack(whole) + 0.05 * peak_illumination)
 
 
 def label_error(found: np.ndarray, known: np.ndarray, weight: np.ndarray) -> float:

@@ -82,7 +82,7 @@ def test_grouped_03_labels_lie_at_the_positions_of_their_patterns(noiseless):
         rows = grouped['nn_indices'][:, channel]
         placement = place_patches(noiseless.xcoords[rows], noiseless.ycoords[rows], 64)
         rate = predict_intensity(
-            grouped['Y'][..., channel], noiseless.probeGuess.astype(complex), placement.remainder
+            grouped['Y'][..., channel], noiseless.probeGuess.astype(complex), placement.subpixel_shift
         )
         measured = grouped['diffraction'][..., channel]
         assert np.corrcoef(np.sqrt(rate).ravel(), measured.ravel())[0, 1] > 0.9999

@@ -41,8 +41,8 @@ def misfit(scan: Scan) -> float:
     prepared = ScanModel(scan)
     indices = np.arange(len(scan.raw))
     patches = prepared.cut(prepared.pad(scan.raw.objectGuess), indices)
-    rate = predict_intensity(patches, scan.raw.probeGuess, prepared.placement.remainder)
-    return float(deviance(np.square(scan.raw.diffraction[:]), rate, prepared.good).mean())
+    rate = predict_intensity(patches, scan.raw.probeGuess, prepared.placement.subpixel_shift)
+    return float(deviance(np.square(scan.raw.diffraction[:]), rate, prepared.valid).mean())
 
 
 @pytest.mark.parametrize('size', [32, 40, 48, 64])
@@ -208,7 +208,7 @@ def test_pre_06_the_network_sees_filled_pixels_and_the_loss_does_not():
     prepared = ScanModel(scan)
     batch = prepared.batch(np.arange(4, dtype=np.int32)[:, None])
     assert (batch.amplitude[..., mask] > 0).any()
-    assert not batch.illumination.good[mask].any()
+    assert not batch.illumination.valid[mask].any()
     assert not np.any(scan.raw.diffraction[:, mask])
     hidden = np.square(scan.raw.diffraction[:, ~mask]).sum() / 9
     assert prepared.scale.mean_counts == pytest.approx(hidden, rel=1e-5)

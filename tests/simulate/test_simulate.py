@@ -60,7 +60,7 @@ def test_fwd_01_counts_follow_the_exact_forward_model():
     raw = small_scan(points=4, photons=1e7, modes=2)
     placement = place_patches(raw.xcoords, raw.ycoords, raw.N)
     patches = cut_patches(raw.objectGuess, placement, raw.N)
-    rate = predict_intensity(patches, raw.probeGuess.astype(complex), placement.remainder)
+    rate = predict_intensity(patches, raw.probeGuess.astype(complex), placement.subpixel_shift)
     counts = raw.diffraction.astype(float) ** 2
     np.testing.assert_allclose(counts, np.rint(counts), atol=0.05)
     assert counts.sum(axis=(1, 2)).mean() == pytest.approx(1e7, rel=1e-3)
@@ -82,9 +82,9 @@ def test_simulated_patterns_are_those_of_ptychodus(run1084):
 
     obj, probe = run1084['objectGuess'], run1084['probeGuess']
     x, y = run1084['xcoords'], run1084['ycoords']
-    # Ptychodus rounds corners down, we round to the nearest; where the remainder is positive they agree,
+    # Ptychodus rounds corners down, we round to the nearest; where the subpixel_shift is positive they agree,
     # elsewhere the same exit wave lies one pixel further in its frame and only its rim differs.
-    same = (place_patches(x, y, 64).remainder >= 0).all(axis=1)
+    same = (place_patches(x, y, 64).subpixel_shift >= 0).all(axis=1)
     x, y = x[same][:5], y[same][:5]
     grid = ObjectGrid(*obj.shape, pixel_width_m=5e-8, pixel_height_m=5e-8, center_x_m=1e-6)
     x_m, y_m = ProductData.positions_m(x, y, grid)
@@ -108,7 +108,7 @@ def test_simulated_patterns_are_those_of_ptychodus(run1084):
     )
     expected = np.array(generate_diffraction_data(product).get_patterns())
     placement = place_patches(x, y, 64)
-    found = predict_intensity(cut_patches(obj, placement, 64), probe[None], placement.remainder)
+    found = predict_intensity(cut_patches(obj, placement, 64), probe[None], placement.subpixel_shift)
     # Far away the Fresnel transform is a Fourier transform, up to the units of intensity.
     expected *= found.sum() / expected.sum()
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())

@@ -25,7 +25,7 @@ from ptycho_engine.physics.likelihood import draw_held_out
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.training import simulated, sources
 from ptycho_engine.training.physics_images import (
-    JUDGED_FRACTION,
+    HELD_OUT_FRACTION,
     LOOKS,
     VALIDATION_SEED,
     PhysicsImage,
@@ -88,22 +88,24 @@ def test_net_11_groups_are_cut_from_the_image_of_the_scan_with_its_truth(batch, 
             )
             told = noise_told(strength, image.curvature[window])
             np.testing.assert_allclose(seen['deviation'], told, rtol=1e-5)
-            np.testing.assert_allclose(seen['light'], image.weight[window] / image.brightest, rtol=1e-5)
+            np.testing.assert_allclose(
+                seen['light'], image.weight[window] / image.peak_illumination, rtol=1e-5
+            )
 
 
 def test_net_11_what_judges_was_not_shown(batch, prepared):
     """Counts of the pixels that losses look at may be anything: the images do not know them."""
     share = batch.judged.mean(axis=(-2, -1))
-    np.testing.assert_allclose(share, JUDGED_FRACTION * prepared.good.mean(), rtol=0.05)
-    assert not (batch.judged & ~prepared.good).any()
+    np.testing.assert_allclose(share, HELD_OUT_FRACTION * prepared.valid.mean(), rtol=0.05)
+    assert not (batch.judged & ~prepared.valid).any()
     raw = prepared.scan.raw
     other = raw.diffraction.copy()
-    held_out = draw_held_out(prepared.good, JUDGED_FRACTION, VALIDATION_SEED)
+    held_out = draw_held_out(prepared.valid, HELD_OUT_FRACTION, VALIDATION_SEED)
     for number, pattern in enumerate(np.fft.ifftshift(other, axes=(-2, -1))):
         pattern.reshape(-1)[held_out[number % len(held_out)]] += 1.0
         other[number] = np.fft.fftshift(pattern)
     assert (other != raw.diffraction).mean() == pytest.approx(share.mean(), rel=0.05)
-    # The gauge is measured on all pixels.
+    # The scale is measured on all pixels.
     changed = ScanModel(
         Scan.from_raw(replace(raw, diffraction=other)), MODEL, has_truth=True, known_scale=prepared.scale
     )
@@ -267,7 +269,7 @@ def test_net_13_large_scans_are_brought_there_in_parts(monkeypatch, caplog):
             [[np.flatnonzero((positions_of(whole.reference) == xy).all(axis=1))[0] for xy in g] for g in own]
         )
         expected = whole.reference.batch(rows.astype(np.int32))
-        for name in ('amplitude', 'remainder', 'labels'):
+        for name in ('amplitude', 'subpixel_shift', 'labels'):
             np.testing.assert_allclose(getattr(batch, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
     again = source.training(1)[0]
     np.testing.assert_array_equal(*(positions_of(item.ready().prepared) for item in (again, drawn[0])))
@@ -285,10 +287,10 @@ def flat_image(prepared, backend, seed, stop):
     """Stands for :func:`physics_image`, which takes its time."""
     if stop():
         raise Cancelled('The reconstruction was stopped.')
-    held_out = draw_held_out(prepared.good, JUDGED_FRACTION, seed)
+    held_out = draw_held_out(prepared.valid, HELD_OUT_FRACTION, seed)
     patterns = scan_patterns(prepared, seed, multiple=8, held_out=held_out)
     flat = np.ones(patterns.shape, np.complex64)
-    return PhysicsImage(flat, flat.real, patterns.brightest, held_out)
+    return PhysicsImage(flat, flat.real, patterns.peak_illumination, held_out)
 
 
 def test_run_01_and_03_many_scans_are_made_ready_few_at_a_time(monkeypatch, tmp_path):

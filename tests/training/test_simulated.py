@@ -50,11 +50,11 @@ def test_sim_11_simulated_objects_differ_and_their_labels_predict_the_patterns(b
         assert np.ptp(np.abs(batch.labels)) + np.ptp(np.angle(batch.labels)) > 0.05
         light = batch.illumination
         rate = predict_intensity(
-            batch.labels.reshape(-1, 32, 32), light.probe.astype(complex), batch.remainder.reshape(-1, 2)
+            batch.labels.reshape(-1, 32, 32), light.probe.astype(complex), batch.subpixel_shift.reshape(-1, 2)
         )
         counts = batch.amplitude.reshape(-1, 32, 32) ** 2.0
-        assert deviance(counts, rate, light.good).mean() < 1.3
-        assert not light.good[3, 10]
+        assert deviance(counts, rate, light.valid).mean() < 1.3
+        assert not light.valid[3, 10]
     for one, same, other in zip(first, batches(source), batches(source, 2), strict=True):
         np.testing.assert_array_equal(one.amplitude, same.amplitude)
         assert (one.labels != other.labels).any()

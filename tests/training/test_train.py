@@ -129,8 +129,8 @@ def test_labels_predict_the_measured_patterns(raw):
     prepared = ScanModel(Scan.from_raw(raw), has_truth=True)
     batch = prepared.batch(np.array([[3, 4, 11, 12]], np.int32))
     probe = prepared.illumination.probe.astype(complex)
-    rate = predict_intensity(batch.labels[0], probe, batch.remainder[0])
-    fit = deviance(batch.amplitude[0] ** 2.0, rate, prepared.good)
+    rate = predict_intensity(batch.labels[0], probe, batch.subpixel_shift[0])
+    fit = deviance(batch.amplitude[0] ** 2.0, rate, prepared.valid)
     assert fit.max() < 0.7
 
 

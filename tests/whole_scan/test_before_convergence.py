@@ -15,7 +15,7 @@ from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.network.plan import build_plan
-from ptycho_engine.whole_scan.course import Course, Sweeps
+from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.solver import _PriorTrials
 from tests.reference import denoiser, descent, optics
@@ -37,28 +37,28 @@ def prepared():
     return ScanModel(dense_scan(points=4, step=7.0, photons=2e4, modes=2, bad=bad))
 
 
-def course_of(prepared, backend_name):
-    """Return a course of production, from a flat object, and its backend."""
+def solver_of(prepared, backend_name):
+    """Return a solver of production, from a flat object, and its backend."""
     model = load_model()
     backend = create_backend(backend_name, DOUBLE)
     backend.build(build_plan(model.config.model), model.weights)
     config = InferenceConfig(refine_smoothing=SMOOTHING)
-    return Course(prepared, backend, config, Sweeps(lambda: False, None)), backend, config
+    return ObjectSolver(prepared, backend, config, IterationCount(lambda: False, None)), backend, config
 
 
-def measured_by(course):
+def measured_by(solver):
     """Return what the reference needs of the scan: numbers."""
-    patterns = course.patterns
+    patterns = solver.patterns
     count, size = len(patterns), patterns.size
     fitted = np.ones((count, size * size), bool)
     for number in range(count):
         fitted[number, patterns.held_out[number % len(patterns.held_out)]] = False
-    fitted = np.fft.fftshift(fitted.reshape(count, size, size), axes=(1, 2)) & patterns.good
+    fitted = np.fft.fftshift(fitted.reshape(count, size, size), axes=(1, 2)) & patterns.valid
     return Measured(
         counts=patterns.amplitude(np.arange(count)).astype(np.float64) ** 2,
         probe=patterns.probe.astype(np.complex128),
         corner=patterns.placement.corner,
-        remainder=patterns.placement.remainder,
+        subpixel_shift=patterns.placement.subpixel_shift,
         fitted=fitted,
         shape=patterns.shape,
     )
@@ -70,38 +70,38 @@ def assert_equal(found, expected):
 
 @pytest.mark.parametrize('backend_name', BACKENDS)
 def test_solve_01_physics_alone_after_one_and_three_iterations(prepared, backend_name):
-    course, *_ = course_of(prepared, backend_name)
-    measured = measured_by(course)
+    solver, *_ = solver_of(prepared, backend_name)
+    measured = measured_by(solver)
     flat = np.ones(measured.shape)
     illumination = measured.gradient(flat)[1]
-    for iterations, _ in zip(range(1, 4), course.descend(), strict=False):
+    for iterations, _ in zip(range(1, 4), solver.descend(), strict=False):
         if iterations != 2:
             variation = Variation(illumination, SMOOTHING)
-            expected = solved(measured, flat, variation, iterations, 60 * course.patience)
+            expected = solved(measured, flat, variation, iterations, 60 * solver.patience)
             assert np.abs(expected - 1).max() > 0.1
-            assert_equal(course.physics.to_host(course.current), expected)
+            assert_equal(solver.physics.to_host(solver.current), expected)
 
 
 @pytest.mark.parametrize('turned', [False, True])
 @pytest.mark.parametrize('backend_name', BACKENDS)
 def test_solve_03_with_the_prior_after_one_and_three_iterations(prepared, backend_name, turned):
     """The network's features, output and folding are looked at too (NET-02)."""
-    course, backend, config = course_of(prepared, backend_name)
-    measured, weights = measured_by(course), load_model().weights
+    solver, backend, config = solver_of(prepared, backend_name)
+    measured, weights = measured_by(solver), load_model().weights
     flat = np.ones(measured.shape)
     illumination = measured.gradient(flat)[1]
-    for _ in zip(range(3), course.descend(), strict=False):
+    for _ in zip(range(3), solver.descend(), strict=False):
         pass
-    plain = course.physics.to_host(course.current)
-    trials = _PriorTrials(course, backend, config)
-    for iterations, _ in zip(range(1, 4), trials._attempt(0.4, turned=turned), strict=False):
+    plain = solver.physics.to_host(solver.current)
+    trials = _PriorTrials(solver, backend, config)
+    for iterations, _ in zip(range(1, 4), trials._attempt(0.4, phase_update=turned), strict=False):
         if iterations != 2:
             prior = Learned(
                 illumination, SMOOTHING, lambda *seen: noise_seen(weights, *seen), 0.4, turned=turned
             )
             expected = solved(measured, plain, prior, iterations, None)
             assert np.abs(expected - plain).max() > 0.02
-            assert_equal(course.physics.to_host(course.current), expected)
+            assert_equal(solver.physics.to_host(solver.current), expected)
 
 
 def test_the_reference_shares_no_code_with_the_engine():

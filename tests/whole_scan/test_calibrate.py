@@ -33,8 +33,8 @@ from ptycho_engine.scan.centring import off_probe
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
 from ptycho_engine.whole_scan.calibrate import OPTIONS, Calibrator
-from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.paired import paired_difference
 from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
@@ -153,9 +153,11 @@ def forces_at_the_end(raw):
     """Return the forces that are left at the image of physics alone."""
     config = InferenceConfig(calibrate='off')
     with closing(create_backend(config.backend, CPU)) as backend:
-        course = Course(ScanModel(Scan.from_raw(raw)), backend, config, Sweeps(lambda: False, None))
-        list(course.descend())
-        return remaining(course.patterns, course.physics, course.current)
+        solver = ObjectSolver(
+            ScanModel(Scan.from_raw(raw)), backend, config, IterationCount(lambda: False, None)
+        )
+        list(solver.descend())
+        return remaining(solver.patterns, solver.physics, solver.current)
 
 
 def test_cal_10_a_right_scan_asks_for_nothing(right):
@@ -226,15 +228,15 @@ def test_cal_10_the_information_on_a_position_is_that_of_finite_differences(righ
     obj = np.exp(0.2 * rng.standard_normal(patterns.shape) + 0.3j * rng.standard_normal(patterns.shape))
     chosen = np.array([3, 17, 40])
     found = position_information(patterns, obj, chosen)
-    corner, remainder = patterns.placement.corner[chosen], patterns.placement.remainder[chosen]
-    patches = cut_patches(obj, PatchPlacement(corner, remainder), patterns.size)
+    corner, subpixel_shift = patterns.placement.corner[chosen], patterns.placement.subpixel_shift[chosen]
+    patches = cut_patches(obj, PatchPlacement(corner, subpixel_shift), patterns.size)
 
     def rate(dy, dx):
-        return predict_intensity(patches, patterns.probe, remainder + np.array([dy, dx]))
+        return predict_intensity(patches, patterns.probe, subpixel_shift + np.array([dy, dx]))
 
     step = 1e-4
     slopes = [(rate(*(step * axis)) - rate(*(-step * axis))) / (2 * step) for axis in np.eye(2)]
-    weight = patterns.good / (rate(0, 0) + BACKGROUND)
+    weight = patterns.valid / (rate(0, 0) + BACKGROUND)
     for a in range(2):
         for b in range(2):
             expected = (slopes[a] * slopes[b] * weight).sum(axis=(1, 2))
@@ -280,10 +282,12 @@ def test_cal_02_what_was_tried_in_vain_leaves_nothing_behind(right, monkeypatch)
 
 
 def test_cal_02_a_scan_of_many_counts_is_not_judged_by_its_first_steps():
-    """Two sweeps leave 8 times the deviance of noise, though nothing is wrong."""
+    """Two iterations leave 8 times the deviance of noise, though nothing is wrong."""
     right = dense_scan(points=7, photons=1e6).raw
-    sweeps = [run(right, calibrate=words)[1].comments.split(' sweeps')[0] for words in ('off', 'auto')]
-    assert sweeps[0] == sweeps[1]
+    iterations = [
+        run(right, calibrate=words)[1].comments.split(' iterations')[0] for words in ('off', 'auto')
+    ]
+    assert iterations[0] == iterations[1]
 
 
 @pytest.mark.parametrize('backend', BACKENDS[1:])

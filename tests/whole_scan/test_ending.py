@@ -14,8 +14,8 @@ from ptycho_engine.physics.newton import NewtonStep
 from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
 from ptycho_engine.whole_scan import solver
 from ptycho_engine.whole_scan.calibrate import Calibrator
-from ptycho_engine.whole_scan.course import Course, Sweeps
 from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
 
@@ -28,22 +28,23 @@ def prepared():
     return {name: ScanModel(dense_scan(points=4, step=step)) for name, step in STEPS.items()}
 
 
-def course_of(prepared):
+def solver_of(prepared):
     model, backend = load_model(), create_backend('pytorch', PyTorchExecutionConfig(accelerator='cpu'))
     backend.build(build_plan(model.config.model), model.weights)
     config = InferenceConfig()
-    return Course(prepared, backend, config, Sweeps(lambda: False, None)), backend, config
+    return ObjectSolver(prepared, backend, config, IterationCount(lambda: False, None)), backend, config
 
 
 @pytest.fixture
 def changes(monkeypatch):
-    """Let sweeps cost nothing and change the object by what the list says, its last number from then on."""
-    values, swept = [], []
+    """Let iterations cost nothing and change the object by what the list says, its last number from then
+    on."""
+    values, one_more = [], []
     monkeypatch.setattr(
-        AcceleratedDescent, 'sweep', lambda self, subsets: float(len(swept.append(1) or swept))
+        AcceleratedDescent, 'iterate', lambda self, subsets: float(len(one_more.append(1) or one_more))
     )
     monkeypatch.setattr(
-        AcceleratedDescent, 'change', property(lambda self: values[min(len(swept), len(values)) - 1])
+        AcceleratedDescent, 'change', property(lambda self: values[min(len(one_more), len(values)) - 1])
     )
     return values
 
@@ -58,14 +59,14 @@ def test_solve_02_it_ends_when_little_moves_between_60_and_150_iterations(
 ):
     """Three times as many where patterns hardly overlap."""
     changes += [value for value in told for _ in range(times)]
-    course, *_ = course_of(prepared[kind])
+    object_solver, *_ = solver_of(prepared[kind])
     turning, count = [], 0
-    for _ in course.descend():
+    for _ in object_solver.descend():
         count += 1
-        turning.append(course.descent.turning)
+        turning.append(object_solver.descent.phase_gain)
     late = len(told) > 1
     assert count == (times * (ends_after - 1) + 1 if late else times * ends_after)
-    assert course.still == still
+    assert object_solver.still == still
     # The gain of the low-frequency phase falls linearly to nothing over the first 60 (SOLVE-01).
     expected = [max(0, 1 - number / (60 * times)) for number in range(1, count + 1)]
     np.testing.assert_allclose(turning, expected, atol=1e-12)
@@ -74,19 +75,19 @@ def test_solve_02_it_ends_when_little_moves_between_60_and_150_iterations(
 @pytest.mark.parametrize(('kind', 'times'), [('dense', 1), ('sparse', 3)])
 def test_solve_03_eight_iterations_follow_at_each_strength(prepared, changes, kind, times):
     changes.append(1.0)
-    course, backend, config = course_of(prepared[kind])
-    trials = solver._PriorTrials(course, backend, config)
-    assert len(list(trials._attempt(0.25, turned=False))) == 8 * times
+    object_solver, backend, config = solver_of(prepared[kind])
+    trials = solver._PriorTrials(object_solver, backend, config)
+    assert len(list(trials._attempt(0.25, phase_update=False))) == 8 * times
 
 
 def test_solve_02_the_change_is_weighted_by_the_illumination(prepared):
-    course, *_ = course_of(prepared['sparse'])
-    before = np.array(course.current)
-    next(iter(course.sweep()))
-    moved = np.abs(np.array(course.current) - before) ** 2
-    weight = np.array(course.weight)
+    object_solver, *_ = solver_of(prepared['sparse'])
+    before = np.array(object_solver.current)
+    next(iter(object_solver.iterate()))
+    moved = np.abs(np.array(object_solver.current) - before) ** 2
+    weight = np.array(object_solver.weight)
     expected = math.sqrt((weight * moved).sum() / weight.sum())
-    assert course.descent.change == pytest.approx(expected, rel=1e-4)
+    assert object_solver.descent.change == pytest.approx(expected, rel=1e-4)
 
 
 def test_solve_06_a_scan_is_calibrated_between_physics_and_the_prior(prepared, monkeypatch):
@@ -100,10 +101,10 @@ def test_solve_06_a_scan_is_calibrated_between_physics_and_the_prior(prepared, m
 
         return call
 
-    monkeypatch.setattr(Course, 'begin', noted('physics'))
+    monkeypatch.setattr(ObjectSolver, 'begin', noted('physics'))
     monkeypatch.setattr(Calibrator, 'calibrate', noted('calibration'))
     monkeypatch.setattr(solver._PriorTrials, 'choose', noted('prior', 0.0))
-    _, backend, config = course_of(prepared['dense'])
+    _, backend, config = solver_of(prepared['dense'])
     for _ in solver.solve(prepared['dense'], backend, config, lambda: False, learned=True):
         pass
     assert order == ['physics', 'calibration', 'prior']
@@ -122,16 +123,16 @@ def test_solve_06_a_scan_is_calibrated_between_physics_and_the_prior(prepared, m
 def test_solve_10_the_better_strength_is_tried_with_variation_free_and_then_the_weakest(
     prepared, monkeypatch, deviances, tried, chosen
 ):
-    course, backend, config = course_of(prepared['sparse'])
-    trials = solver._PriorTrials(course, backend, config)
-    count = len(course.patterns)
+    object_solver, backend, config = solver_of(prepared['sparse'])
+    trials = solver._PriorTrials(object_solver, backend, config)
+    count = len(object_solver.patterns)
     scatter = 1e-3 * np.random.default_rng(0).standard_normal(count)
-    of_object, asked = {id(course.current): 1.0}, []
+    of_object, asked = {id(object_solver.current): 1.0}, []
 
     def with_prior(prior):
-        key = prior._strength, prior._turned
+        key = prior._strength, prior._phase_update
         asked.append(key)
-        obj = course.current + 0
+        obj = object_solver.current + 0
         of_object[id(obj)] = deviances[key]
         kept.append(obj)
         return obj
@@ -139,8 +140,8 @@ def test_solve_10_the_better_strength_is_tried_with_variation_free_and_then_the_
 
     kept = []
     monkeypatch.setattr(trials, '_with_prior', with_prior)
-    monkeypatch.setattr(course.physics, 'held_out_each', lambda obj: of_object[id(obj)] + scatter)
-    trials._tried[0.0] = solver._Tried(course.current, 1.0 + scatter)
+    monkeypatch.setattr(object_solver.physics, 'held_out_each', lambda obj: of_object[id(obj)] + scatter)
+    trials._tried[0.0] = solver._Tried(object_solver.current, 1.0 + scatter)
     choice = trials.choose()
     with pytest.raises(StopIteration) as ended:
         next(choice)
@@ -151,12 +152,12 @@ def test_solve_10_the_better_strength_is_tried_with_variation_free_and_then_the_
 
 @pytest.mark.parametrize(('step', 'subsets'), [(4.0, []), (3.5, [4, 2])])
 def test_solve_08_four_patterns_on_a_pixel_are_enough_for_steps_of_newtons_kind(step, subsets, monkeypatch):
-    course, *_ = course_of(ScanModel(dense_scan(points=6, step=step)))
-    assert (course.overlap >= 4) == bool(subsets)
-    assert course.overlap < 8
+    object_solver, *_ = solver_of(ScanModel(dense_scan(points=6, step=step)))
+    assert (object_solver.overlap >= 4) == bool(subsets)
+    assert object_solver.overlap < 8
     counts = []
-    monkeypatch.setattr(AcceleratedDescent, 'sweep', lambda self, parts: counts.append(len(parts)) or 1.0)
-    for number, _ in enumerate(course.descend(), 1):
+    monkeypatch.setattr(AcceleratedDescent, 'iterate', lambda self, parts: counts.append(len(parts)) or 1.0)
+    for number, _ in enumerate(object_solver.descend(), 1):
         if number == 3:
             break
     assert [count for count in counts if count > 1] == subsets

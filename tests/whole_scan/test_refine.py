@@ -13,7 +13,7 @@ from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import Cancelled, ConfigError
-from ptycho_engine.events import SweepDone
+from ptycho_engine.events import IterationDone
 from ptycho_engine.formats.archive import ModelArchive
 from ptycho_engine.network.plan import initial_weights, training_plan
 from ptycho_engine.physics import scan_likelihood
@@ -22,8 +22,8 @@ from ptycho_engine.physics.forward import deviance, predict_intensity
 from ptycho_engine.physics.likelihood import Evaluation, draw_held_out
 from ptycho_engine.physics.likelihood_terms import residual_factor
 from ptycho_engine.physics.operations import NUMPY
+from ptycho_engine.physics.preconditioner import illumination_variance, phase_preconditioner
 from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
-from ptycho_engine.physics.slow_phase import illumination_variance, slow_phase_gain
 from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.result import PartialObject
 from ptycho_engine.scan.scan import Scan
@@ -92,12 +92,12 @@ def exact():
     def rate(
         o,
         probe=patterns.probe,
-        remainder=patterns.placement.remainder,
+        subpixel_shift=patterns.placement.subpixel_shift,
         intensity=intensity,
         background=background,
     ):
         windows = np.lib.stride_tricks.sliding_window_view(o, (32, 32))
-        own = predict_intensity(windows[corner[:, 0], corner[:, 1]], probe, remainder)
+        own = predict_intensity(windows[corner[:, 0], corner[:, 1]], probe, subpixel_shift)
         return intensity[:, None, None] * own + background + 0.01
 
     counts = rate(obj) * rng.uniform(0.5, 2, (len(patterns), 32, 32))
@@ -109,7 +109,7 @@ def exact():
 
     def loss(o, **experiment):
         expected = rate(o, **experiment)
-        return (expected - counts * np.log(expected))[patterns.good & ~held].sum() / 2
+        return (expected - counts * np.log(expected))[patterns.valid & ~held].sum() / 2
 
     return patterns, physics, obj, loss
 
@@ -138,8 +138,8 @@ def test_solve_08_the_curvature_is_that_of_the_likelihood_where_it_fits(exact):
     """There the second derivative is Fisher's information: half of it in units of the gradient."""
     patterns, _, obj, _ = exact
     windows = np.lib.stride_tricks.sliding_window_view(obj, (32, 32))
-    corner, remainder = patterns.placement.corner, patterns.placement.remainder
-    own = predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, remainder)
+    corner, subpixel_shift = patterns.placement.corner, patterns.placement.subpixel_shift
+    own = predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, subpixel_shift)
     rate = patterns.intensity[:, None, None] * own + patterns.background + 0.01
     fitting = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: np.sqrt(rate[chosen])))
     direction, everything = random_like(obj), np.arange(len(patterns))
@@ -165,8 +165,8 @@ def test_ref_07_the_gradient_of_the_probe_is_that_of_the_likelihood(exact):
 def test_ref_08_the_force_on_a_position_is_the_gradient_of_the_likelihood(exact):
     patterns, physics, obj, loss = exact
     found = physics.experiment_gradient(obj, np.arange(len(patterns)))
-    direction = random_like(patterns.placement.remainder).real
-    expected = slope(lambda r: loss(obj, remainder=r), patterns.placement.remainder, direction)
+    direction = random_like(patterns.placement.subpixel_shift).real
+    expected = slope(lambda r: loss(obj, subpixel_shift=r), patterns.placement.subpixel_shift, direction)
     assert 2 * float((found.force * direction).sum()) == pytest.approx(expected, rel=1e-4)
     assert (np.linalg.eigvalsh(found.curvature) > 0).all()
 
@@ -193,13 +193,13 @@ def test_ref_11_the_step_is_bounded_in_the_dark():
 def calibrated(patterns):
     """Return the patterns with everything else that belongs to an experiment."""
     rng = np.random.default_rng(5)
-    placement = replace(patterns.placement, remainder=patterns.placement.remainder + 0.3)
+    placement = replace(patterns.placement, subpixel_shift=patterns.placement.subpixel_shift + 0.3)
     return replace(
         patterns,
         probe=patterns.probe * np.complex64(1.1),
         placement=placement,
         intensity=rng.uniform(0.5, 1.5, len(patterns)),
-        background=rng.uniform(0.5, 3, patterns.good.shape),
+        background=rng.uniform(0.5, 3, patterns.valid.shape),
     )
 
 
@@ -272,7 +272,7 @@ def test_ref_01_each_backend_agrees_with_numpy(backend, modes, likelihood):
         a, b = ours.to_host(getattr(x.evaluation, part)), getattr(y.evaluation, part)
         assert np.abs(a - b).max() < 1e-3 * np.abs(b).max(), part
     assert x.evaluation.held_out == pytest.approx(y.evaluation.held_out, rel=1e-3)
-    gain = slow_phase_gain(illumination_variance(patterns.probe), patterns.shape)
+    gain = phase_preconditioner(illumination_variance(patterns.probe), patterns.shape)
     x = ours.to_host(ours.filtered(ours.to_device(obj).real, ours.to_device(gain)))
     np.testing.assert_allclose(x, reference.filtered(obj.real, gain), atol=1e-3)
 
@@ -300,7 +300,7 @@ def test_ref_14_rpie_steps_by_0_3_for_up_to_16_patterns_at_a_time(monkeypatch):
             return Evaluation(gradient, weight, 5.0)
 
     pie = RegularisedPIE(Physics(), np.ones((4, 4), complex), 10.0)
-    assert pie.sweep([np.array([1, 2])]) == 5.0
+    assert pie.iterate([np.array([1, 2])]) == 5.0
     np.testing.assert_allclose(pie.current, 1 - (2 - 1j) / (0.7 * 3 + 0.3 * 10))
     assert asked == [([1, 2], 'amplitude')]
     counts = []
@@ -309,7 +309,7 @@ def test_ref_14_rpie_steps_by_0_3_for_up_to_16_patterns_at_a_time(monkeypatch):
         counts.append(len(subsets))
         return 0.0
 
-    monkeypatch.setattr(RegularisedPIE, 'sweep', watched)
+    monkeypatch.setattr(RegularisedPIE, 'iterate', watched)
     for points, expected in ((8, 4), (9, 6)):
         counts.clear()
         finished(ScanModel(dense_scan(points=points)), refine_iterations=1, refine_method='rpie')
@@ -354,7 +354,7 @@ def test_ref_13_edges_that_a_network_knows_are_kept():
 
 
 def test_ref_03_slow_phase_is_moved_further_and_the_mean_not_at_all():
-    gain = slow_phase_gain(
+    gain = phase_preconditioner(
         illumination_variance(defocused_probe(32, np.random.default_rng(0), width_px=9.0)), (64, 48)
     )
     assert gain[0, 0] == 0
@@ -371,7 +371,7 @@ def test_ref_03_the_gain_is_that_of_the_width_of_the_probe():
     pair[0, 10, 16] = pair[1, 22, 16] = 1
     # 36 square pixels along one axis, none along the other.
     assert illumination_variance(pair) == pytest.approx(18)
-    gain = slow_phase_gain(18.0, (128, 64))
+    gain = phase_preconditioner(18.0, (128, 64))
     for row, column in ((1, 0), (3, 0), (125, 2), (2, 63)):
         f = np.hypot((row + 64) % 128 / 128 - 0.5, (column + 32) % 64 / 64 - 0.5)
         assert gain[row, column] == pytest.approx(np.clip(1 / ((2 * np.pi * f) ** 2 * 18) - 1, 0, 15))
@@ -401,7 +401,7 @@ def test_ref_04_held_out_pixels_are_good_ones_and_carry_no_gradient(dense):
 
 def test_refined_from_flat_the_object_is_found_in_place(dense):
     events, result = finished(dense, refine_iterations=20)
-    assert [e.sweep for e in events if isinstance(e, SweepDone)] == list(range(1, len(events) + 1))
+    assert [e.iteration for e in events if isinstance(e, IterationDone)] == list(range(1, len(events) + 1))
     assert result.kept
     assert result.deviance_after < result.deviance_before
     scores = scored(dense, result.object_array)
@@ -443,9 +443,9 @@ def test_ref_04_a_perfect_start_is_not_made_worse(dense):
     rate = predict_intensity(
         dense.cut(dense.pad(result.object_array), np.arange(len(dense))),
         dense.illumination.probe.astype(complex),
-        dense.placement.remainder,
+        dense.placement.subpixel_shift,
     )
-    assert deviance(dense.scan.raw.diffraction**2.0, rate, dense.good).mean() < 1.0
+    assert deviance(dense.scan.raw.diffraction**2.0, rate, dense.valid).mean() < 1.0
 
 
 @pytest.mark.parametrize('method', ['accelerated', 'rpie'])
@@ -466,7 +466,7 @@ def test_ref_15_no_other_start_is_tried_where_little_but_noise_is_left(dense, ca
     events, result = finished(dense, truth, refine_iterations=6)
     assert 'no flat start' in caplog.text
     assert result.start == 'network'
-    assert sum(isinstance(event, SweepDone) for event in events) == 6
+    assert sum(isinstance(event, IterationDone) for event in events) == 6
     caplog.clear()
     finished(dense, np.roll(truth, 3, axis=0), refine_iterations=6)
     assert 'from the flat start' in caplog.text
@@ -497,15 +497,16 @@ def sparse_and_learned(photons, step=10.0, wrong=0.2):
 
 
 @pytest.mark.parametrize(
-    ('step', 'photons', 'wrong', 'sweeps', 'ratio'), [(12.0, 1e5, 0.2, 60, 0.8), (4.0, 1e4, 0.1, 30, 0.95)]
+    ('step', 'photons', 'wrong', 'iterations', 'ratio'),
+    [(12.0, 1e5, 0.2, 60, 0.8), (4.0, 1e4, 0.1, 30, 0.95)],
 )
 def test_ref_03_noise_does_not_turn_the_slow_phase_of_a_good_object(
-    step, photons, wrong, sweeps, ratio, monkeypatch
+    step, photons, wrong, iterations, ratio, monkeypatch
 ):
     sparse, learned = sparse_and_learned(photons, step, wrong)
-    _, gentle = finished(sparse, learned, refine_iterations=sweeps)
+    _, gentle = finished(sparse, learned, refine_iterations=iterations)
     monkeypatch.setattr(refine_module, 'GENTLE', 1.0)
-    _, full = finished(sparse, learned, refine_iterations=sweeps)
+    _, full = finished(sparse, learned, refine_iterations=iterations)
     assert gentle.start == full.start == 'network'
     errors = [scored(sparse, obj).nrmse for obj in (learned, full.object_array, gentle.object_array)]
     assert errors[2] < ratio * min(errors[:2])
@@ -517,7 +518,7 @@ def test_ref_03_a_wrong_slow_phase_is_turned_as_far_as_from_flat(step, monkeypat
     patterns = scan_patterns(sparse, 0)
     flat = np.ones(patterns.shape, np.complex64)
     light = NumpyScanPhysics(patterns).evaluate(flat, np.arange(len(patterns)), 'poisson').weight
-    assert overlap_of(light, patterns.brightest) > SPARSE_OVERLAP
+    assert overlap_of(light, patterns.peak_illumination) > SPARSE_OVERLAP
     y, x = (np.linspace(-1, 1, n) for n in learned.shape)
     wrong = learned * np.exp(1.5j * (y[:, None] ** 2 - x**2)).astype(np.complex64)
     _, found = finished(sparse, wrong, refine_iterations=30)
@@ -558,7 +559,7 @@ def test_ref_10_a_mean_is_tried_where_fewer_than_600_counts_fall_on_a_pixel(monk
         patterns = scan_patterns(prepared, 0)
         flat = np.ones(patterns.shape, np.complex64)
         light = NumpyScanPhysics(patterns).evaluate(flat, np.arange(len(patterns)), 'poisson').weight
-        return overlap_of(light, patterns.brightest) * patterns.brightest
+        return overlap_of(light, patterns.peak_illumination) * patterns.peak_illumination
 
     bright = 2e4 * counts / level(sparse_and_learned(photons=2e4, wrong=0.1)[0])
     sparse, learned = sparse_and_learned(photons=bright, wrong=0.1)
@@ -577,22 +578,23 @@ def test_ref_04_refinement_ends_after_20_iterations_without_a_fall_of_1e_4(fall,
     values = [1.0]
     for number in range(100):
         values.append(values[-1] * (0.99 if number < 5 else 1 - fall))
-    course = SimpleNamespace(
+    solver = SimpleNamespace(
         config=InferenceConfig(refine_iterations=60),
         accelerated=True,
-        sweep=lambda run, number: (values[number], number),
+        iterate=lambda run, number: (values[number], number),
         show=lambda run: (),
         physics=SimpleNamespace(held_out=lambda obj: math.inf),
     )
     best = refine_module._Best(None, values[0], None)
     run, experiment = SimpleNamespace(current=0), SimpleNamespace(patterns=None)
-    steps = refine_module._go_on(course, run, 0, experiment, best)
+    steps = refine_module._go_on(solver, run, 0, experiment, best)
     assert len(list(steps)) == ends_after
 
 
-@pytest.mark.parametrize('wrong', ['slow phase', 'noise'])
+@pytest.mark.parametrize('wrong', ['low-frequency phase', 'noise'])
 def test_ref_16_held_out_pixels_choose_the_share_of_the_phase(wrong):
-    """A network's slow phase is mended; what noise adds to a phase and to an amplitude is left out."""
+    """A network's low-frequency phase is mended; what noise adds to a phase and to an amplitude is left
+    out."""
     sparse, _ = sparse_and_learned(photons=2e4)
     patterns = scan_patterns(sparse, 0)
     physics = NumpyScanPhysics(patterns)
@@ -601,7 +603,7 @@ def test_ref_16_held_out_pixels_choose_the_share_of_the_phase(wrong):
     slow = truth * np.exp(1.5j * (y[:, None] ** 2 - x**2)).astype(np.complex64)
     noisy = truth + 0.2 * gaussian_filter(random_like(truth), 0.7).astype(np.complex64)
     light = physics.evaluate(truth, np.arange(len(patterns)), 'poisson').weight
-    refined, network = (truth, slow) if wrong == 'slow phase' else (noisy, truth)
+    refined, network = (truth, slow) if wrong == 'low-frequency phase' else (noisy, truth)
     mean, value = refine_module._mean(physics, refined, network, light)
     assert value == physics.held_out(mean)
     lit = light > 0.1 * light.max()
@@ -609,7 +611,7 @@ def test_ref_16_held_out_pixels_choose_the_share_of_the_phase(wrong):
     def error(obj):
         return np.sqrt(np.mean(np.abs(with_ramp_of(truth, obj, light) - truth)[lit] ** 2))
 
-    assert error(mean) < (0.35 * error(slow) if wrong == 'slow phase' else 0.25 * error(noisy))
+    assert error(mean) < (0.35 * error(slow) if wrong == 'low-frequency phase' else 0.25 * error(noisy))
 
 
 def test_ref_16_a_mean_that_predicts_held_out_pixels_worse_is_left(monkeypatch):
@@ -664,7 +666,7 @@ def test_ref_07_a_wrong_probe_is_mended(method):
         return abs(np.vdot(probe, true)) / np.linalg.norm(probe) / np.linalg.norm(true)
 
     assert 1 - likeness(mended.probe) < 0.3 * (1 - likeness(wrong))
-    # The power is the gauge.
+    # The power is the scale.
     engine = prepared.illumination.probe
     assert np.linalg.norm(mended.probe) == pytest.approx(np.linalg.norm(engine), rel=1e-4)
     assert mended.deviance_after < without.deviance_after
@@ -695,7 +697,7 @@ def test_ref_09_what_is_right_is_left_alone(dense):
 
 
 def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
-    """Partial objects converge to the result, on its grid and in its gauge; none where nobody looks."""
+    """Partial objects converge to the result, on its grid and in its scale; none where nobody looks."""
     monkeypatch.setattr(progress, 'PREVIEW_INTERVAL_S', 0.0)
     monkeypatch.setattr(progress, 'PREVIEW_SHARE', 1e9)
     scan = dense_scan(points=5)
@@ -705,10 +707,10 @@ def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
     model = ModelArchive(config, prepared.scale, scan.raw.probeGuess, initial_weights(plan, 0), 'pytorch', [])
     events = list(reconstruct(scan, model, InferenceConfig(refine_iterations=6, batch_size=8)))
     kinds = [type(event) for event in events]
-    sweeps = [number for number, kind in enumerate(kinds) if kind is SweepDone]
-    assert all(kinds[number + 1] is PartialObject for number in sweeps)
+    iterations = [number for number, kind in enumerate(kinds) if kind is IterationDone]
+    assert all(kinds[number + 1] is PartialObject for number in iterations)
     shown = [event.reconstruction.object_array for event in events if isinstance(event, PartialObject)]
-    assert len(shown) > len(sweeps), 'nothing was shown while the network predicted'
+    assert len(shown) > len(iterations), 'nothing was shown while the network predicted'
     final = events[-1].reconstruction.object_array
     assert all(part.shape == final.shape and part.dtype == np.complex64 for part in shown)
     distance = [np.linalg.norm(part - final) / np.linalg.norm(final) for part in shown[-6:]]
@@ -719,14 +721,14 @@ def test_what_is_there_is_shown_while_it_is_refined(monkeypatch):
 def test_showing_takes_a_small_part_of_the_time(monkeypatch):
     clock = iter([0.0, 0.0, 0.0, 0.4, 0.6, 1.6, 5.0, 11.0, 12.0, 12.0])
     monkeypatch.setattr(progress.time, 'perf_counter', lambda: next(clock))
-    pace = progress.Pace()
-    event = SweepDone(1, 1, 0.0)
-    assert list(pace.show(lambda: event)) == [event]  # the first at once
-    assert list(pace.show(lambda: event)) == []  # 0.4 s
-    assert list(pace.show(lambda: event)) == [event]  # 0.6 s, and it takes 1 s
-    assert list(pace.show(lambda: event)) == []  # 5.0 s
-    assert list(pace.show(lambda: event)) == []  # 11.0 s
-    assert list(pace.show(lambda: event)) == [event]  # 12.0 s
+    limiter = progress.RateLimiter()
+    event = IterationDone(1, 1, 0.0)
+    assert list(limiter.show(lambda: event)) == [event]  # the first at once
+    assert list(limiter.show(lambda: event)) == []  # 0.4 s
+    assert list(limiter.show(lambda: event)) == [event]  # 0.6 s, and it takes 1 s
+    assert list(limiter.show(lambda: event)) == []  # 5.0 s
+    assert list(limiter.show(lambda: event)) == []  # 11.0 s
+    assert list(limiter.show(lambda: event)) == [event]  # 12.0 s
 
 
 def test_a_refinement_can_be_stopped(dense):
@@ -756,7 +758,7 @@ def test_wrong_settings_are_refused(wrong):
         InferenceConfig(**wrong)
 
 
-def test_ref_07_what_no_sweep_could_refine_is_not_said_to_be_refined(dense, caplog):
+def test_ref_07_what_no_iteration_could_refine_is_not_said_to_be_refined(dense, caplog):
     _, result = finished(dense, refine_iterations=1, refine_probe=True, refine_positions=True)
     assert result.kept
     assert (result.probe, result.position_shift) == (None, None)

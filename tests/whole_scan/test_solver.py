@@ -10,15 +10,15 @@ from ptycho_engine import reconstruct
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import Cancelled, ConfigError
-from ptycho_engine.events import SweepDone
+from ptycho_engine.events import IterationDone
 from ptycho_engine.formats.packaged import NO_MODEL, PACKAGED_PRIOR, load_model
 from ptycho_engine.physics.newton import NewtonStep
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.scoring.scores import scanned_box, score
-from ptycho_engine.whole_scan import course as course_module
+from ptycho_engine.whole_scan import object_solver as course_module
 from ptycho_engine.whole_scan import solver as solve_module
-from ptycho_engine.whole_scan.course import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_SWEEPS
+from ptycho_engine.whole_scan.object_solver import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_ITERATIONS
 from tests.whole_scan.test_refine import dense_scan
 
 DENSE_NRMSE = 0.00717
@@ -54,15 +54,16 @@ def with_prior(sparse):
 
 
 def test_solve_01_physics_alone_finds_the_object(sparse, by_physics):
-    """A golden number: it pins the gain of the slow phase, its end, and when nothing moves any more."""
+    """A golden number: it pins the gain of the low-frequency phase, its end, and when nothing moves any
+    more."""
     events, result = by_physics
     found = scored(sparse, result)
     assert found.nrmse == pytest.approx(0.0350, rel=0.03)
     assert 'PtychoPINN by physics alone' in result.comments
-    sweeps = [event for event in events if isinstance(event, SweepDone)]
-    assert sweeps[0].n_sweeps == 3 * 150
-    assert len(sweeps) >= 3 * 60
-    assert sweeps[-1].held_out_deviance < 0.5 * sweeps[0].held_out_deviance
+    iterations = [event for event in events if isinstance(event, IterationDone)]
+    assert iterations[0].n_iterations == 3 * 150
+    assert len(iterations) >= 3 * 60
+    assert iterations[-1].held_out_deviance < 0.5 * iterations[0].held_out_deviance
 
 
 def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, with_prior):
@@ -74,10 +75,10 @@ def test_solve_03_the_packaged_prior_makes_a_better_image(sparse, by_physics, wi
     assert better.phase_ssim > plain.phase_ssim - 0.003
     assert 'PtychoPINN with the learned prior' in with_prior[1].comments
     assert 'physics and the learned prior' in with_prior[1].comments
-    assert with_prior[0][0].n_sweeps == 3 * (150 + 4 * 8)
+    assert with_prior[0][0].n_iterations == 3 * (150 + 4 * 8)
     # What is left is told as soon as it is known that physics has come to its end.
-    last = [event for event in with_prior[0] if isinstance(event, SweepDone)][-1]
-    assert last.n_sweeps - last.sweep in (0, solve_module.PRIOR_SWEEPS)
+    last = [event for event in with_prior[0] if isinstance(event, IterationDone)][-1]
+    assert last.n_iterations - last.iteration in (0, solve_module.PRIOR_ITERATIONS)
 
 
 @pytest.fixture(scope='module')
@@ -86,15 +87,16 @@ def dense():
 
 
 def test_solve_08_and_13_a_dense_scan_takes_steps_of_newtons_kind(dense):
-    """A golden number: it pins their number, their iterations and the gain of the slow phase in them."""
+    """A golden number: it pins their number, their iterations and the gain of the low-frequency phase in
+    them."""
     events, result = run(dense, load_model(NO_MODEL))
     found = scored(dense, result)
     # Half as many iterations make 2 % of difference, two steps less 1.5 %, a tenth of the gain 1.3 %;
     # rounding far less.
     assert found.nrmse == pytest.approx(DENSE_NRMSE, rel=0.004)
-    sweeps = [event for event in events if isinstance(event, SweepDone)]
-    assert len(sweeps) == 4 + NEWTON_STEPS * (NEWTON_ITERATIONS + 1) + SETTLING_SWEEPS
-    assert sweeps[-1].n_sweeps == len(sweeps)
+    iterations = [event for event in events if isinstance(event, IterationDone)]
+    assert len(iterations) == 4 + NEWTON_STEPS * (NEWTON_ITERATIONS + 1) + SETTLING_ITERATIONS
+    assert iterations[-1].n_iterations == len(iterations)
 
 
 def test_solve_08_steps_that_held_out_pixels_are_against_are_not_taken(dense, monkeypatch):
@@ -102,7 +104,7 @@ def test_solve_08_steps_that_held_out_pixels_are_against_are_not_taken(dense, mo
     _, plain = run(dense, load_model(NO_MODEL), calibrate='off')
     monkeypatch.setattr(NewtonStep, 'reached', property(lambda step: 0.5 * step._obj))
     events, result = run(dense, load_model(NO_MODEL), calibrate='off')
-    assert sum(isinstance(event, SweepDone) for event in events) > course_module.TURNED_SWEEPS
+    assert sum(isinstance(event, IterationDone) for event in events) > course_module.PHASE_GAIN_ITERATIONS
     assert scored(dense, result).nrmse < 1.1 * scored(dense, plain).nrmse
 
 
@@ -141,7 +143,7 @@ def test_both_backends_make_the_same_image(sparse, with_prior, backend):
     _, other = run(sparse, None, backend=backend)
     box = with_prior[1].weight > 0
     difference = np.abs(other.object_array - with_prior[1].object_array)[box]
-    # Rounding in single precision, carried through 180 sweeps.
+    # Rounding in single precision, carried through 180 iterations.
     assert np.sqrt(np.mean(difference**2)) < 2e-3
 
 

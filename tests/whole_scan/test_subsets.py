@@ -8,12 +8,12 @@ from ptycho_engine.whole_scan.subsets import (
     fewer_subsets,
     most_subsets,
     overlap_of,
-    subsets_in_sweep,
+    subsets_in_iteration,
 )
 
 
-def test_a_third_of_the_sweeps_has_subsets_that_then_double():
-    counts = [subsets_in_sweep(s, 30, 16) for s in range(1, 31)]
+def test_a_third_of_the_iterations_has_subsets_that_then_double():
+    counts = [subsets_in_iteration(s, 30, 16) for s in range(1, 31)]
     assert counts == [16] * 10 + [8, 4, 2] + [1] * 17
 
 

@@ -49,7 +49,7 @@ class Piece:
     """None for that of the piece before."""
     amplitude: npt.NDArray[np.float32]
     corner: npt.NDArray[np.int64]
-    remainder: npt.NDArray[np.float32]
+    subpixel_shift: npt.NDArray[np.float32]
     extent: int
     labels: npt.NDArray[np.complex64] | None
     looks: npt.NDArray[np.float32] | None
@@ -112,7 +112,7 @@ class DeviceGroupBackend:
         return StepResult(sum(r.loss for r in results), sum(r.deviance for r in results))
 
     def predict(self, batch: Batch) -> npt.NDArray[np.complex64]:
-        """Return object patches (B, C, N, N) in the engine's gauge."""
+        """Return object patches (B, C, N, N) in the engine's scale."""
         return np.concatenate(self._ask_each('predict', self._pieces([batch])))
 
     def denoise(self, obj: Tensor, deviation: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class DeviceGroupBackend:
                         illumination=None if same else batch.illumination,
                         amplitude=batch.amplitude[part],
                         corner=batch.corner[part],
-                        remainder=batch.remainder[part],
+                        subpixel_shift=batch.subpixel_shift[part],
                         extent=batch.extent,
                         labels=None if batch.labels is None else batch.labels[part],
                         looks=None if batch.looks is None else batch.looks[:, part],

@@ -93,7 +93,7 @@ class _Member:
                     illumination=self._illumination,
                     amplitude=piece.amplitude,
                     corner=piece.corner,
-                    remainder=piece.remainder,
+                    subpixel_shift=piece.subpixel_shift,
                     extent=piece.extent,
                     labels=piece.labels,
                     looks=piece.looks,

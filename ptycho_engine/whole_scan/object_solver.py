@@ -13,38 +13,40 @@ import numpy.typing as npt
 from ..backends.base import PhysicsBackend
 from ..config import InferenceConfig
 from ..errors import Cancelled
-from ..events import Event, SweepDone
+from ..events import Event, IterationDone
 from ..network.plan import SIDE_MULTIPLE
 from ..physics.descent import AcceleratedDescent, Proximal, smoothing_prior
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.newton import NewtonStep
-from ..physics.slow_phase import illumination_variance, slow_phase_gain
-from ..progress import Pace
+from ..physics.preconditioner import illumination_variance, phase_preconditioner
+from ..progress import RateLimiter
 from .held_out import scan_patterns
 from .scan_model import ScanModel, on_grid
 from .subsets import SPARSE_OVERLAP, most_subsets, overlap_of
 
-__all__ = ['Course', 'Sweeps']
+__all__ = ['IterationCount', 'ObjectSolver']
 
 logger = logging.getLogger('ptychopinn.solve')
 
-TURNED_SWEEPS = 60
-"""Sweeps over which the gain of the slow phase falls to nothing: it hastens the first steps, and later what
-turns the slow phase is noise."""
+PHASE_GAIN_ITERATIONS = 60
+"""Iterations over which the gain of the low-frequency phase falls to nothing: it hastens the first steps,
+and later what turns the low-frequency phase is noise."""
 
-MOST_SWEEPS = 150
-"""Sweeps after which it ends at the latest."""
+MOST_ITERATIONS = 150
+"""Iterations after which it ends at the latest."""
 
 STILL = 4e-4
-"""Root mean square of the change of a sweep, for an amplitude of 1, below which nothing moves any more."""
+"""Root mean square of the change of an iteration, for an amplitude of 1, below which nothing moves any
+more."""
 
 NEWTON_OVERLAP, LEAST_SUBSETS = 4.0, 4
-"""Patterns that fall on a pixel from which on steps of Newton's kind are taken, and the subsets of the sweep
-before them where the rule for dense scans asks for fewer. With fewer patterns momentum goes further."""
+"""Patterns that fall on a pixel from which on steps of Newton's kind are taken, and the subsets of the
+iteration before them where the rule for dense scans asks for fewer. With fewer patterns momentum goes
+further."""
 
 NEWTON_STEPS, MOST_STEPS, NEWTON_ITERATIONS = 5, 12, 4
 """Steps of Newton's kind on a dense scan at least and at most, and the iterations of conjugate gradients in
-each, which cost as much as sweeps. Many short steps go further than a few that are taken to their end, as
+each, which cost as much as iterations. Many short steps go further than a few that are taken to their end, as
 their model holds near an object only."""
 
 LAST_STEPS = 3
@@ -52,38 +54,38 @@ LAST_STEPS = 3
 
 NEWTON_GAINS = 2e-3
 """Part of the held-out deviance that a step must take away for more than the least of them to follow:
-incoherent modes hold the slow phase so weakly that it takes long."""
+incoherent modes hold the low-frequency phase so weakly that it takes long."""
 
-SETTLING_SWEEPS = 3
-"""Sweeps with the exact total variation after them."""
+SETTLING_ITERATIONS = 3
+"""Iterations with the exact total variation after them."""
 
-START_SWEEPS = 8
+START_ITERATIONS = 8
 """That tell two experiments apart, where subsets are not taken."""
 
 SPARSE_PATIENCE = 3
-"""How many times as many sweeps a sparse scan is given, whose patterns hardly share pixels: the slow phase
-of a patch comes from its neighbours, one after another."""
+"""How many times as many iterations a sparse scan is given, whose patterns hardly share pixels: the
+low-frequency phase of a patch comes from its neighbours, one after another."""
 
 RUNAWAY = 2.0
 """Growth of the held-out deviance from which on subsets were too small."""
 
 
-class Sweeps:
-    """Counts the sweeps of a run, over however many courses, and tells of them.
+class IterationCount:
+    """Counts the iterations of a run, over however many solvers, and tells of them.
 
     Parameters
     ----------
     stop : callable
         Whether to end.
     preview : callable, optional
-        Makes an event of the object (H, W) as it is, in the engine's gauge.
+        Makes an event of the object (H, W) as it is, in the engine's scale.
     """
 
     def __init__(
         self, stop: Callable[[], bool], preview: Callable[[npt.NDArray[np.complex64]], Event] | None
     ) -> None:
         self._stop, self._preview = stop, preview
-        self._pace = Pace()
+        self._limiter = RateLimiter()
         self.done = 0
         self.planned = 0
         """Until the end, as far as is known."""
@@ -93,17 +95,17 @@ class Sweeps:
         if self._stop():
             raise Cancelled('The reconstruction was stopped.')
 
-    def swept(self, value: float, image: Callable[[], npt.NDArray[Any]]) -> Iterator[Event]:
-        """Tell of a sweep, or of what costs as much, and of the object now and then."""
+    def one_more(self, value: float, image: Callable[[], npt.NDArray[Any]]) -> Iterator[Event]:
+        """Tell of an iteration, or of what costs as much, and of the object now and then."""
         self.done += 1
         self.planned = max(self.planned, self.done)
-        yield SweepDone(self.done, self.planned, value)
+        yield IterationDone(self.done, self.planned, value)
         if self._preview is not None:
             preview = self._preview
-            yield from self._pace.show(lambda: preview(image().astype(np.complex64)))
+            yield from self._limiter.show(lambda: preview(image().astype(np.complex64)))
 
 
-class Course:
+class ObjectSolver:
     """A descent on its way, with all that it needs.
 
     Parameters
@@ -117,10 +119,10 @@ class Course:
         prepared: ScanModel,
         backend: PhysicsBackend,
         config: InferenceConfig,
-        sweeps: Sweeps,
+        iterations: IterationCount,
         held_out: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self.prepared, self._config, self._sweeps = prepared, config, sweeps
+        self.prepared, self._config, self._count = prepared, config, iterations
         self.patterns: ScanPatterns = scan_patterns(
             prepared, config.seed, multiple=SIDE_MULTIPLE, held_out=held_out
         )
@@ -130,19 +132,22 @@ class Course:
         self.weight: Any = self.physics.evaluate(flat, self._everything, 'poisson').weight
         """(H, W) illumination in counts, on the device."""
         light = self.physics.to_host(self.weight)
-        self.overlap = overlap_of(light, self.patterns.brightest)
+        self.overlap = overlap_of(light, self.patterns.peak_illumination)
         self.subsets = most_subsets(self.overlap, len(self.patterns))
-        """Into which a sweep may be cut."""
+        """Into which an iteration may be cut."""
         if self.overlap >= NEWTON_OVERLAP and len(self.patterns) >= LEAST_SUBSETS:
             self.subsets = max(self.subsets, LEAST_SUBSETS)
         variance = illumination_variance(self.patterns.probe)
         self.gain: Any = self.physics.to_device(
-            slow_phase_gain(variance, self.patterns.shape).astype(np.complex64)
+            phase_preconditioner(variance, self.patterns.shape).astype(np.complex64)
         )
         self.variation = smoothing_prior(self.weight, config.refine_smoothing)
         self.patience = SPARSE_PATIENCE if self.overlap < SPARSE_OVERLAP else 1
-        """Times as many sweeps a sparse scan is given."""
-        self._turned_sweeps, self._most_sweeps = self.patience * TURNED_SWEEPS, self.patience * MOST_SWEEPS
+        """Times as many iterations a sparse scan is given."""
+        self._phase_gain_iterations, self._most_iterations = (
+            self.patience * PHASE_GAIN_ITERATIONS,
+            self.patience * MOST_ITERATIONS,
+        )
         self._first: Any = flat
         self.descent = self._begin()
         self._taken = 0
@@ -159,15 +164,15 @@ class Course:
 
     @property
     def longest(self) -> int:
-        """Sweeps that :meth:`begin` and :meth:`finish` take at most."""
-        return self._most_sweeps
+        """Iterations that :meth:`begin` and :meth:`finish` take at most."""
+        return self._most_iterations
 
     def start(self) -> Generator[Event, None, None]:
-        """Take the first few sweeps from a flat object, which tell two experiments apart."""
+        """Take the first few iterations from a flat object, which tell two experiments apart."""
         yield from self.begin()
         if self.subsets == 1:
-            for _ in range(START_SWEEPS):
-                yield from self.sweep()
+            for _ in range(START_ITERATIONS):
+                yield from self.iterate()
 
     def descend(self) -> Generator[Event, None, None]:
         """Find the object with total variation alone."""
@@ -203,12 +208,12 @@ class Course:
         self.go_on_from(start, self.variation)
         if not (yield from self._by_newton(LAST_STEPS)):
             self.go_on_from(start, self.variation)
-            for _ in range(SETTLING_SWEEPS):
-                yield from self.sweep()
+            for _ in range(SETTLING_ITERATIONS):
+                yield from self.iterate()
             self.still = True
 
     def begin_at(self, obj: npt.NDArray[np.complex64]) -> None:
-        """Begin at an object (H, W) on the scan's grid, in the engine's gauge, in place of a flat one."""
+        """Begin at an object (H, W) on the scan's grid, in the engine's scale, in place of a flat one."""
         canvas = np.ones(self.patterns.shape, np.complex64)
         on_grid(canvas, self.prepared)[:] = obj
         self._first = self.physics.to_device(canvas)
@@ -218,19 +223,19 @@ class Course:
         return AcceleratedDescent(self.physics, self._first, self.variation, self.gain)
 
     def go_on_from(self, obj: Any, prior: Proximal | None) -> None:
-        """Let the next sweeps start at an object (H, W), without the gain of the slow phase."""
+        """Let the next iterations start at an object (H, W), without the gain of the low-frequency phase."""
         self.descent = AcceleratedDescent(self.physics, obj, prior, self.gain)
-        self.descent.turning = 0.0
+        self.descent.phase_gain = 0.0
 
     def by_subsets(self) -> Generator[Event, None, bool]:
-        """Sweep once with the most subsets that the scan allows, once with half of them, down to two.
+        """Iterate once with the most subsets that the scan allows, once with half of them, down to two.
 
         Starts again from the beginning and returns False where the subsets are too small.
         """
         first = math.inf
         count = self.subsets
         while count > 1:
-            value = yield from self.sweep(count)
+            value = yield from self.iterate(count)
             first = value if math.isinf(first) else first
             if not value <= RUNAWAY * first:
                 logger.info('Parts of the scan are too small for steps of their own; starting again without.')
@@ -242,12 +247,12 @@ class Course:
     def _by_newton(self, steps: int = NEWTON_STEPS) -> Generator[Event, None, bool]:
         """Take steps of Newton's kind; return False where held-out pixels are against it."""
         obj, smoothing = self.descent.current, self._config.refine_smoothing
-        sweeps = self._sweeps
+        iterations = self._count
         reached: list[float] = []
-        unneeded = self._most_sweeps - self._taken - steps * (NEWTON_ITERATIONS + 1) - SETTLING_SWEEPS
-        sweeps.planned -= unneeded
+        unneeded = self._most_iterations - self._taken - steps * (NEWTON_ITERATIONS + 1) - SETTLING_ITERATIONS
+        iterations.planned -= unneeded
         while True:
-            sweeps.may_go_on()
+            iterations.may_go_on()
             step = NewtonStep(self.physics, obj, self.weight, smoothing, self.gain, len(self.patterns))
             value = self._per_pixel(step.held_out)
             reached.append(value)
@@ -256,38 +261,38 @@ class Course:
                 break
             for _ in range(NEWTON_ITERATIONS):
                 yield from self._swept(value)
-                sweeps.may_go_on()
+                iterations.may_go_on()
                 step.improve()
             obj = step.reached
             self.descent.current = obj
             yield from self._swept(value)
         if not reached[-1] <= reached[0]:
-            sweeps.planned += unneeded
+            iterations.planned += unneeded
             return False
         self.go_on_from(obj, self.variation)
-        for _ in range(SETTLING_SWEEPS):
-            yield from self.sweep()
+        for _ in range(SETTLING_ITERATIONS):
+            yield from self.iterate()
         self.still = True
         return True
 
     def _by_momentum(self) -> Generator[Event, None, None]:
-        """Sweep over the whole scan until nothing moves any more."""
-        for number in range(1, self._most_sweeps + 1):
-            self.descent.turning = max(0.0, 1 - number / self._turned_sweeps)
-            yield from self.sweep()
-            if number >= self._turned_sweeps and self.descent.change < STILL:
+        """Iterate over the whole scan until nothing moves any more."""
+        for number in range(1, self._most_iterations + 1):
+            self.descent.phase_gain = max(0.0, 1 - number / self._phase_gain_iterations)
+            yield from self.iterate()
+            if number >= self._phase_gain_iterations and self.descent.change < STILL:
                 self.still = True
-                self._sweeps.planned -= self._most_sweeps - self._taken
+                self._count.planned -= self._most_iterations - self._taken
                 break
 
-    def sweep(self, count: int = 1) -> Generator[Event, None, float]:
+    def iterate(self, count: int = 1) -> Generator[Event, None, float]:
         """Step once for each of so many subsets; return the held-out deviance per pixel on the way."""
-        self._sweeps.may_go_on()
+        self._count.may_go_on()
         subsets = [self._everything]
         if count > 1:
             rng = np.random.default_rng([self._config.seed, self._taken + 1])
             subsets = np.array_split(rng.permutation(self._everything), count)
-        value = self._per_pixel(self.descent.sweep(subsets))
+        value = self._per_pixel(self.descent.iterate(subsets))
         yield from self._swept(value)
         return value
 
@@ -296,7 +301,7 @@ class Course:
 
     def _swept(self, value: float) -> Iterator[Event]:
         self._taken += 1
-        yield from self._sweeps.swept(value, lambda: self.on_grid(self.current))
+        yield from self._count.one_more(value, lambda: self.on_grid(self.current))
 
     def on_grid(self, canvas: Any) -> npt.NDArray[Any]:
         """Return what lies on the scan's grid (H, W) of an array of the device."""

@@ -1,4 +1,4 @@
-"""How weakly diffraction patterns hold the slow phase of an object, and the gain that makes up for it."""
+"""Preconditioner for the low spatial frequencies of the phase, which diffraction patterns hold weakly."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from .probe import mode_intensity
 
-__all__ = ['LARGEST_GAIN', 'illumination_variance', 'slow_phase_gain']
+__all__ = ['LARGEST_GAIN', 'illumination_variance', 'phase_preconditioner']
 
 LARGEST_GAIN = 15.0
-"""Largest extra gain of the slow phase; more makes no difference within some twenty sweeps."""
+"""Largest extra gain of the low-frequency phase; more makes no difference within some twenty iterations."""
 
 
 def illumination_variance(probe: npt.NDArray[Any]) -> float:
@@ -29,8 +29,9 @@ def illumination_variance(probe: npt.NDArray[Any]) -> float:
     return max(variance, 1.0)
 
 
-def slow_phase_gain(variance: float, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return by how much more a step should move the slow phase, (H, W) over FFT frequencies (REF-03).
+def phase_preconditioner(variance: float, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return by how much more a step should move the low-frequency phase, (H, W) over FFT frequencies
+    (REF-03).
 
     A pattern does not see the phase of its patch but only how it varies over the probe, so that the
     curvature of the likelihood for a phase of frequency f is about ``(2 pi f)^2 variance`` of that for fine

@@ -131,7 +131,8 @@ def _fault(path: Path, state: FileState, growing: bool) -> str:
     try:
         status = _trials.status(path, growing=growing)
     except (OSError, ValueError) as error:
-        logger.warning('%s: no other process can read it first (%s); it is read without.', path, error)
+        # As after a change of user, who may not run this Python; a reader can do nothing about it.
+        logger.debug('%s: no other process can read it first (%s); it is read without.', path, error)
         return ''
     if status == -signal.SIGXCPU:
         return 'has no end' if state.size <= WHOLE_BYTES else ''

@@ -196,9 +196,9 @@ def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
         ({'bad_pixels': np.zeros((4, 4), bool)}, 'bad_pixels has shape'),
         (
             {'objectGuess': np.full((40, 40), np.nan)},
-            'objectGuess holds NaN or infinite values; mend',
+            'objectGuess holds NaN or infinite values; correct',
         ),
-        ({'Y': np.full((9, 32, 32), complex(0, np.inf))}, 'Y holds NaN or infinite values; mend'),
+        ({'Y': np.full((9, 32, 32), complex(0, np.inf))}, 'Y holds NaN or infinite values; correct'),
         ({'xcoords': np.zeros((3, 3))}, r'xcoords has shape \(3, 3\); expected \(n,\)'),
         ({'ycoords': np.zeros(9, complex)}, 'ycoords is of type complex128; expected real numbers'),
         ({'scan_index': np.zeros((9, 9), int)}, r'scan_index has shape \(9, 9\)'),

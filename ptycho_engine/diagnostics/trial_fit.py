@@ -36,7 +36,7 @@ FloatArray = npt.NDArray[np.float64]
 HELD_OUT_FRACTION = 0.05
 SMOOTHING = 0.12
 """Of total variation, as in reconstructions."""
-TURNED_ITERATIONS = 40
+PHASE_GAIN_ITERATIONS = 40
 """Iterations over which the extra update of the low-frequency phase fades."""
 SETTLED = 6
 """Iterations of the object alone before anything else is fitted."""
@@ -144,7 +144,7 @@ class TrialFit:
         """Take so many iterations over all patterns."""
         everything = np.arange(len(self.counts))
         for _ in range(iterations):
-            self._descent.phase_gain = max(0.0, 1 - self._done / TURNED_ITERATIONS)
+            self._descent.phase_gain = max(0.0, 1 - self._done / PHASE_GAIN_ITERATIONS)
             self._descent.iterate([everything])
             self._done += 1
             if self._done > SETTLED and self.free:

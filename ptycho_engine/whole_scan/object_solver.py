@@ -260,12 +260,12 @@ class ObjectSolver:
             if taken == MOST_STEPS or (taken >= steps and not value < (1 - NEWTON_GAINS) * reached[-2]):
                 break
             for _ in range(NEWTON_ITERATIONS):
-                yield from self._swept(value)
+                yield from self._told(value)
                 iterations.may_go_on()
                 step.improve()
             obj = step.reached
             self.descent.current = obj
-            yield from self._swept(value)
+            yield from self._told(value)
         if not reached[-1] <= reached[0]:
             iterations.planned += unneeded
             return False
@@ -293,13 +293,13 @@ class ObjectSolver:
             rng = np.random.default_rng([self._config.seed, self._taken + 1])
             subsets = np.array_split(rng.permutation(self._everything), count)
         value = self._per_pixel(self.descent.iterate(subsets))
-        yield from self._swept(value)
+        yield from self._told(value)
         return value
 
     def _per_pixel(self, deviance: float) -> float:
         return float(deviance / (len(self.patterns) * self.patterns.held_out.shape[1]))
 
-    def _swept(self, value: float) -> Iterator[Event]:
+    def _told(self, value: float) -> Iterator[Event]:
         self._taken += 1
         yield from self._count.one_more(value, lambda: self.on_grid(self.current))
 

@@ -45,6 +45,7 @@ from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.scan_model import ScanModel
+from tests.benchmarks.bench_memory import LargeScan, memory
 from tests.benchmarks.outside_scenes import ROWS, make_scene
 
 LOOKS = 'evaluate', 'curvature_along', 'held_out_each', 'residuals', 'gradient_power', 'experiment_gradient'
@@ -61,22 +62,13 @@ STAGES = {
 WAITS = 'aten._local_scalar_dense.default'
 """The operation by which a number comes to Python, for which the device has to have done all before."""
 
-SWEEPS_SEEN = 3
+ITERATIONS_SEEN = 3
 SIZE, STEP_PX = 64, 6.0
 
 
 def scene_scan(row: str, kind: str = 'leaves') -> Scan:
     """Return the scan of the first object of a row of the benchmark."""
-    scene = make_scene(kind, 0, row)
-    raw = RawData(
-        diffraction=np.sqrt(scene.counts).astype(np.float32),
-        probeGuess=scene.probe,
-        xcoords=scene.x,
-        ycoords=scene.y,
-        objectGuess=np.ones_like(scene.truth),
-        source=scene.name,
-    )
-    return Scan.from_raw(raw)
+    return Scan.from_raw(RawData(**make_scene(kind, 0, row).as_measured()))
 
 
 @contextmanager
@@ -166,18 +158,8 @@ def print_operations(rows: Sequence[str]) -> None:
 def write_large(path: Path, n: int) -> tuple[int, int]:
     """Write a scan of `n` noiseless patterns as an NPZ file, in blocks; return the shape of its object."""
     from ptycho_engine.formats.npz import write_arrays
-    from ptycho_engine.physics.forward import cut_patches, predict_intensity
-    from ptycho_engine.physics.geometry import PatchPlacement, place_patches
-    from ptycho_engine.simulate import defocused_probe, make_object, raster_positions
 
-    rng = np.random.default_rng(0)
-    rows = int(np.ceil(np.sqrt(n)))
-    x, y = (values[:n] for values in raster_positions(rows, rows, STEP_PX, rng))
-    side = int(np.ceil((rows + 1) * STEP_PX)) + SIZE
-    x, y = x + (side - 1) / 2, y + (side - 1) / 2
-    truth = make_object('dead-leaves', (side, side), rng)
-    probe = defocused_probe(SIZE, rng, width_px=0.3 * SIZE) * np.float32(1e2)
-    placement = place_patches(x, y, SIZE)
+    scan = LargeScan(n, SIZE, STEP_PX, width_px=0.3 * SIZE, strength=1e2)
 
     class Amplitude:
         shape, dtype = (n, SIZE, SIZE), np.dtype(np.float32)
@@ -186,13 +168,10 @@ def write_large(path: Path, n: int) -> tuple[int, int]:
             return n
 
         def __getitem__(self, part: slice) -> npt.NDArray[np.float32]:
-            where = PatchPlacement(placement.corner[part], placement.subpixel_shift[part])
-            rate = predict_intensity(cut_patches(truth, where, SIZE), probe, where.subpixel_shift)
-            return np.sqrt(np.rint(rate)).astype(np.float32)
+            return np.sqrt(np.rint(scan.rate(part))).astype(np.float32)
 
-    arrays = {'probeGuess': probe, 'objectGuess': np.ones_like(truth), 'xcoords': x, 'ycoords': y}
-    write_arrays(path, {'diffraction': Amplitude(), **arrays}, compressed=False)
-    return side, side
+    write_arrays(path, {'diffraction': Amplitude(), **scan.arrays()}, compressed=False)
+    return scan.side, scan.side
 
 
 def peak_of(path: Path) -> None:
@@ -202,14 +181,12 @@ def peak_of(path: Path) -> None:
 
     done = 0
     run = reconstruct(
-        load_scan(path), load_model(None), InferenceConfig(), should_stop=lambda: done >= SWEEPS_SEEN
+        load_scan(path), load_model(None), InferenceConfig(), should_stop=lambda: done >= ITERATIONS_SEEN
     )
     with suppress(Cancelled):
         for event in run:
             done += isinstance(event, IterationDone)
-    status = Path('/proc/self/status').read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith('VmHWM'))
-    print(json.dumps(int(line.split()[1]) / 1024))
+    print(json.dumps(memory('VmHWM') * 1e9 / 2**20))
 
 
 def print_memory(numbers: Sequence[int]) -> None:

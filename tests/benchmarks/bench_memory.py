@@ -38,27 +38,47 @@ LIMIT_GB = 1.5
 WAYS = ('npz', 'pair', 'pair-lzf')
 
 
+class LargeScan:
+    """A raster of `n` positions on dead leaves, whose patterns are made when they are asked for."""
+
+    def __init__(self, n: int, size: int, step_px: float, width_px: float, strength: float) -> None:
+        from ptycho_engine.physics.geometry import place_patches
+        from ptycho_engine.simulate import defocused_probe, make_object, raster_positions
+
+        rng = np.random.default_rng(0)
+        rows = int(np.ceil(np.sqrt(n)))
+        x, y = (values[:n] for values in raster_positions(rows, rows, step_px, rng))
+        self.side = int(np.ceil((rows + 1) * step_px)) + size
+        self.x, self.y = x + (self.side - 1) / 2, y + (self.side - 1) / 2
+        self.truth = make_object('dead-leaves', (self.side, self.side), rng)
+        self.probe = defocused_probe(size, rng, width_px=width_px) * np.float32(strength)
+        self._placement = place_patches(self.x, self.y, size)
+
+    def rate(self, part: slice) -> np.ndarray:
+        """Return the expected counts (k, N, N) of some patterns."""
+        from ptycho_engine.physics.forward import cut_patches, predict_intensity
+
+        everywhere = self._placement
+        where = type(everywhere)(everywhere.corner[part], everywhere.subpixel_shift[part])
+        patches = cut_patches(self.truth, where, self.probe.shape[-1])
+        return predict_intensity(patches, self.probe, where.subpixel_shift)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what a scan file holds beside the patterns, with nothing known of the object."""
+        flat = np.ones_like(self.truth)
+        return {'probeGuess': self.probe, 'objectGuess': flat, 'xcoords': self.x, 'ycoords': self.y}
+
+
 def write_all(folder: Path, n: int, ways: list[str]) -> None:
     """Simulate `n` patterns in blocks and write them in every way."""
     from ptycho_engine.formats.npz import write_arrays
     from ptycho_engine.formats.product import ProductData, write_product
-    from ptycho_engine.physics.forward import cut_patches, predict_intensity
-    from ptycho_engine.physics.geometry import ObjectGrid, place_patches
-    from ptycho_engine.simulate import defocused_probe, make_object, raster_positions
+    from ptycho_engine.physics.geometry import ObjectGrid
 
-    rng = np.random.default_rng(0)
-    rows = int(np.ceil(np.sqrt(n)))
-    x, y = (v[:n] for v in raster_positions(rows, rows, STEP_PX, rng))
-    side = int(np.ceil((rows + 1) * STEP_PX)) + SIZE
-    x, y = x + (side - 1) / 2, y + (side - 1) / 2
-    truth = make_object('dead-leaves', (side, side), rng)
-    probe = defocused_probe(SIZE, rng, width_px=60) * np.float32(1e3)
-    placement = place_patches(x, y, SIZE)
+    scan = LargeScan(n, SIZE, STEP_PX, width_px=60, strength=1e3)
 
     def counts(part: slice) -> np.ndarray:
-        where = type(placement)(placement.corner[part], placement.subpixel_shift[part])
-        rate = predict_intensity(cut_patches(truth, where, SIZE), probe, where.subpixel_shift)
-        return np.random.default_rng(part.start).poisson(rate).astype(np.float64)
+        return np.random.default_rng(part.start).poisson(scan.rate(part)).astype(np.float64)
 
     class Amplitude:
         shape = (n, SIZE, SIZE)
@@ -71,19 +91,18 @@ def write_all(folder: Path, n: int, ways: list[str]) -> None:
             return np.sqrt(counts(part))
 
     if 'npz' in ways:
-        arrays = {'probeGuess': probe, 'objectGuess': np.ones_like(truth), 'xcoords': x, 'ycoords': y}
-        write_arrays(folder / 'npz.npz', {'diffraction': Amplitude(), **arrays}, compressed=False)
-    grid = ObjectGrid(side, side, pixel_width_m=1e-8, pixel_height_m=1e-8)
-    x_m, y_m = ProductData.positions_m(x, y, grid)
+        write_arrays(folder / 'npz.npz', {'diffraction': Amplitude(), **scan.arrays()}, compressed=False)
+    grid = ObjectGrid(scan.side, scan.side, pixel_width_m=1e-8, pixel_height_m=1e-8)
+    x_m, y_m = ProductData.positions_m(scan.x, scan.y, grid)
     product = ProductData(
         name='large',
         comments='',
         detector_distance_m=1.0,
         photon_energy_eV=1e4,
-        object_array=np.ones_like(truth),
+        object_array=np.ones_like(scan.truth),
         object_pixel_width_m=1e-8,
         object_pixel_height_m=1e-8,
-        probe=probe,
+        probe=scan.probe,
         position_x_m=x_m,
         position_y_m=y_m,
         position_indexes=np.arange(n),

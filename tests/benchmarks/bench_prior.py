@@ -88,14 +88,7 @@ def _model(path: Path | str | None) -> ModelArchive:
 
 def image(scene: Scene, column: str, options: Options) -> tuple[npt.NDArray[np.complex64], float]:
     """Return the object that a column finds, and the CPU seconds from the scan in memory to it."""
-    raw = RawData(
-        diffraction=np.sqrt(scene.counts).astype(np.float32),
-        probeGuess=scene.probe,
-        xcoords=scene.x,
-        ycoords=scene.y,
-        objectGuess=np.ones_like(scene.truth),
-        source=scene.name,
-    )
+    raw = RawData(**scene.as_measured())
     if column == CHI:
         settings = options.chi or BEST[scene.row]
         # Its import, and what it does once in a process.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,17 @@ class Scene:
     @property
     def name(self) -> str:
         return f'{self.row} {self.kind}-{self.number}'
+
+    def as_measured(self) -> dict[str, Any]:
+        """Return what is known of the scan without its truth, by the names of the fields of `RawData`."""
+        return {
+            'diffraction': np.sqrt(self.counts).astype(np.float32),
+            'probeGuess': self.probe,
+            'xcoords': self.x,
+            'ycoords': self.y,
+            'objectGuess': np.ones_like(self.truth),
+            'source': self.name,
+        }
 
 
 def make_scene(kind: str, number: int, row: str) -> Scene:

@@ -16,7 +16,7 @@ from ptycho_engine.physics.newton import NewtonStep
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.scoring.scores import scanned_box, score
-from ptycho_engine.whole_scan import object_solver as course_module
+from ptycho_engine.whole_scan import object_solver as object_solver_module
 from ptycho_engine.whole_scan import solver as solve_module
 from ptycho_engine.whole_scan.object_solver import NEWTON_ITERATIONS, NEWTON_STEPS, SETTLING_ITERATIONS
 from tests.whole_scan.test_refine import dense_scan
@@ -104,12 +104,14 @@ def test_solve_08_steps_that_held_out_pixels_are_against_are_not_taken(dense, mo
     _, plain = run(dense, load_model(NO_MODEL), calibrate='off')
     monkeypatch.setattr(NewtonStep, 'reached', property(lambda step: 0.5 * step._obj))
     events, result = run(dense, load_model(NO_MODEL), calibrate='off')
-    assert sum(isinstance(event, IterationDone) for event in events) > course_module.PHASE_GAIN_ITERATIONS
+    assert (
+        sum(isinstance(event, IterationDone) for event in events) > object_solver_module.PHASE_GAIN_ITERATIONS
+    )
     assert scored(dense, result).nrmse < 1.1 * scored(dense, plain).nrmse
 
 
 def test_solve_08_where_parts_of_the_scan_are_too_small_it_starts_again(dense, monkeypatch):
-    monkeypatch.setattr(course_module, 'RUNAWAY', 0.0)
+    monkeypatch.setattr(object_solver_module, 'RUNAWAY', 0.0)
     _, plain = run(dense, load_model(NO_MODEL))
     assert scored(dense, plain).nrmse < 1.2 * DENSE_NRMSE
 

@@ -128,7 +128,7 @@ def test_the_shell_examples_run(inside):
             'live',
             'evaluate',
         ),
-        *('convert', 'convert-product', 'validate-product', 'import-upstream'),
+        *('convert', 'convert-product', 'validate-product', 'import-upstream', 'export-onnx'),
     }
     for made in (
         'result/product.h5',
@@ -141,6 +141,7 @@ def test_the_shell_examples_run(inside):
         'IN.cxi',
         'ours/theirs.npz',
         'trained/wts.h5.zip',
+        'prior.onnx',
     ):
         assert (inside / made).is_file(), made
 

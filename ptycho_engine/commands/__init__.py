@@ -29,6 +29,7 @@ COMMANDS = {
     'link': 'put the plugin where another Ptychodus looks for it',
     'gui': 'start Ptychodus with PtychoPINN',
     'convert': 'write a scan or a result in another format: NPZ, CXI, Ptychodus, TIFF',
+    'export-onnx': 'write a learned prior as an ONNX file, for TensorRT and onnxruntime',
     'convert-product': 'convert an NPZ scan to a Ptychodus product file',
     'validate-product': 'check a product file against every rule of its contract',
     'import-upstream': 'write files of the original PtychoPINN as ours: scans, products, settings',

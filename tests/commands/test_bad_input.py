@@ -171,7 +171,7 @@ def test_numbers_out_of_range_are_told_before_anything_is_made(words, sentence, 
     'command',
     [
         *('demo', 'simulate', 'train', 'reconstruct', 'evaluate', 'inspect', 'convert-product'),
-        *('validate-product', 'make-fixture', 'doctor', 'link', 'gui'),
+        *('validate-product', 'make-fixture', 'doctor', 'link', 'gui', 'export-onnx'),
     ],
 )
 def test_an_unknown_option(command, capsys):

@@ -52,7 +52,7 @@ from ..live.sources import (
     ReplaySource,
     TextPositions,
 )
-from ..reconstruction.picture import object_figure, save_figure
+from ..reconstruction.picture import save_figure
 from ..reconstruction.result import Reconstruction
 from ..scan.measured import probe_of_size
 from ..scan.product_exchange import ExportMeta, product_of_rawdata
@@ -326,7 +326,7 @@ def write_image(
     _, product = _as_known(session.raw(patterns=False), played, opened)
     with staged(directory) as staging:
         write_product(staging.path(PRODUCT), result.to_product(product))
-        save_figure(object_figure(result, shot.box), staging.path(PICTURE))
+        save_figure(result.plot(shot.box), staging.path(PICTURE))
 
 
 def _as_known(raw: RawData, played: Scan | None, opened: Opening) -> tuple[RawData, ProductData]:

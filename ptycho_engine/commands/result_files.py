@@ -17,7 +17,7 @@ from ..formats.provenance import patterns_sha256, with_provenance
 from ..formats.tiff import write_tiff
 from ..io.staging import staged
 from ..patterns.stack import Patterns
-from ..reconstruction.picture import object_figure, save_figure
+from ..reconstruction.picture import save_figure
 from ..reconstruction.result import Reconstruction
 from ..scan.product_exchange import ExportMeta, product_metadata, product_of_rawdata
 from ..scan.scan import Scan
@@ -129,7 +129,7 @@ def write_results(
                 '_metadata': np.array(json.dumps(results)),
             },
         )
-        save_figure(object_figure(result, scan_box(x, y, grid.shape)), picture)
+        save_figure(result.plot(scan_box(x, y, grid.shape)), picture)
         write_product(product, written)
         pixel = written.object_pixel_height_m, written.object_pixel_width_m
         if 'tiff' in formats:

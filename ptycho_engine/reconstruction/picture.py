@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .result import Reconstruction
-
-__all__ = ['comparison_figure', 'object_figure', 'save_figure']
+__all__ = ['comparison_figure', 'illuminated_box', 'object_figure', 'png_of', 'save_figure']
 
 ComplexImage = npt.NDArray[np.complexfloating[Any, Any]]
+
+Image = npt.NDArray[np.floating[Any]]
+
+DARK = 0.1
+"""Part of the largest illumination below which the edge of an object is left out of its picture."""
 
 LOG_FROM = 10.0
 """Losses that fall by more are drawn on a logarithmic axis, which has no readable ticks over less."""
@@ -35,6 +39,25 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     with atomic_path(Path(path)) as temporary:
         FigureCanvasAgg(figure)
         figure.savefig(temporary, format='png', dpi=100)
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    written = io.BytesIO()
+    figure.savefig(written, format='png', dpi=80)
+    return written.getvalue()
+
+
+def illuminated_box(weight: Image) -> tuple[slice, slice]:
+    """Return the smallest (rows, columns) outside which no pixel of an illumination (H, W) is bright."""
+    bright = weight > DARK * weight.max(initial=0)
+    if not bright.any():
+        return slice(None), slice(None)
+    rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def comparison_figure(
@@ -87,22 +110,36 @@ def comparison_figure(
     return figure
 
 
-def object_figure(result: Reconstruction, box: tuple[slice, slice]) -> Figure:
-    """Show amplitude, phase and uncertainty inside the scanned box, the illumination, and the quality."""
+def object_figure(
+    obj: ComplexImage, weight: Image, uncertainty: Image, title: str, box: tuple[slice, slice]
+) -> Figure:
+    """Show amplitude, phase and uncertainty of an object inside a box, and the illumination.
+
+    Parameters
+    ----------
+    obj : (H, W) complex
+    weight : (H, W) float
+        Illumination, in counts.
+    uncertainty : (H, W) float
+        Standard deviation in units of the amplitude.
+    title : str
+    box : (rows, columns)
+        The scanned region.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(17, 4.8), layout='constrained')
     axes = figure.subplots(1, 4)
-    figure.suptitle('\n'.join(textwrap.wrap(result.comments, 150)), fontsize=10, parse_math=False)
+    figure.suptitle('\n'.join(textwrap.wrap(title, 150)), fontsize=10, parse_math=False)
     # A single pattern has a box of a single pixel: draw all.
-    part = box if min(result.object_array[box].shape) > 1 else (slice(None), slice(None))
-    inside = result.object_array[part]
+    part = box if min(obj[box].shape) > 1 else (slice(None), slice(None))
+    inside = obj[part]
     phase = np.angle(inside * np.conj(inside.mean(dtype=np.complex128) or 1))
     for axis, image, name, cmap in (
         (axes[0], np.abs(inside), 'amplitude', 'gray'),
         (axes[1], phase, 'phase (rad)', 'viridis'),
-        (axes[2], result.uncertainty[part], 'uncertainty (units of amplitude)', 'cividis'),
-        (axes[3], result.weight, 'illumination (counts)', 'magma'),
+        (axes[2], uncertainty[part], 'uncertainty (units of amplitude)', 'cividis'),
+        (axes[3], weight, 'illumination (counts)', 'magma'),
     ):
         shown = axis.imshow(image, cmap=cmap)
         axis.set_title(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,11 @@ from ..formats.product import ProductData
 from ..formats.product_extras import with_uncertainty
 from ..physics.geometry import ObjectGrid
 from ..physics.probe import with_first_modes
+from .picture import illuminated_box, object_figure, png_of
 from .report import QualityReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ['PartialObject', 'Reconstructed', 'Reconstruction']
 
@@ -77,6 +81,26 @@ class Reconstruction:
             'loss_epochs': [epoch for epoch, _ in self.losses],
             'loss_values': [value for _, value in self.losses],
         }
+
+    def plot(self, box: tuple[slice, slice] | None = None) -> Figure:
+        """Return a figure of amplitude, phase, uncertainty and illumination; needs Matplotlib.
+
+        Parameters
+        ----------
+        box : (rows, columns), optional
+            Part of the object that is shown; the illuminated one if not given.
+        """
+        return object_figure(
+            self.object_array,
+            self.weight,
+            self.uncertainty,
+            self.comments,
+            box or illuminated_box(self.weight),
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Return what a notebook shows of it."""
+        return png_of(self.plot())
 
     def to_product(self, product: ProductData) -> ProductData:
         """Return `product` with this object, its loss history and a comment.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from ..patterns.units import decide_units
 from ..physics.geometry import ObjectGrid
 from .bundle import holds_patterns
 from .groups_cache import CACHE_SUFFIX
+from .neighbours import nearest_distances
 from .product_exchange import known_object, rawdata_of_product
 from .raw_data import RawData
 
@@ -102,6 +104,25 @@ class Scan:
             f'{x.min():.4g} to {x.max():.4g}, y from {y.min():.4g} to {y.max():.4g}); they must be in object '
             'pixels, counted from its first one.'
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it: a table of its size, probe, step and geometry."""
+        raw, grid = self.raw, self.grid
+        rows = {
+            'scan': raw.source,
+            'patterns': f'{len(raw)} of {raw.N}×{raw.N} pixels',
+            'probe': f'{len(raw.probeGuess)} mode{"s" if len(raw.probeGuess) > 1 else ""}',
+            'object': f'{grid.height}×{grid.width} pixels',
+        }
+        if grid.pixel_width_m is not None:
+            rows['object pixel'] = f'{grid.pixel_width_m:.4g} m'
+        if len(raw) > 1:
+            step = np.median(nearest_distances(np.stack([raw.xcoords, raw.ycoords], axis=1)))
+            rows['step'] = f'{step:.3g} pixels (median)'
+        if raw.assumed:
+            rows['taken for granted'] = ' '.join(raw.assumed)
+        cells = ''.join(f'<tr><th>{key}</th><td>{html.escape(text)}</td></tr>' for key, text in rows.items())
+        return f'<table>{cells}</table>'
 
     @classmethod
     def from_raw(cls, raw: RawData) -> Scan:

@@ -1,0 +1,64 @@
+"""The tutorials run as they are stored, and each ends with a picture and the number that docs/ states."""
+
+import importlib
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+pytest.importorskip('IPython', reason="pip install '.[test]'")
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / 'docs' / 'tutorials').glob('*.ipynb'))
+LARGEST = {
+    '1-first-image': (0.015,),
+    '2-doctor': (None, 0.015),
+    '3-unknown-probe': (0.015, 0.025),
+    '4-sparse': (0.09, 0.065),
+    '5-training': (0.03,),
+    '6-live': (0.015,),
+}
+"""NRMSEs that the last cell of each prints, at most; a scan that is wrong is above the first figure."""
+
+
+@pytest.fixture(scope='module')
+def tutorials():
+    """Return docs/tutorials.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / 'docs')
+        module = importlib.import_module('tutorials')
+        yield module
+    module.Shell.clear_instance()
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_tutorial_ends_with_a_picture_and_a_number(path, tutorials, tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MPLBACKEND', tutorials.INLINE)
+    outcome = tutorials.run(path)
+    with Image.open(io.BytesIO(outcome.picture)) as picture:
+        assert np.asarray(picture.convert('L')).std() > 10
+    found = [float(number) for number in re.findall(r'(?:NRMSE|,) (\d\.\d+)', outcome.printed)]
+    for value, most in zip(found, LARGEST[path.stem], strict=False):
+        assert value > 0.5 if most is None else value < most, outcome.printed
+    assert len(found) >= len(LARGEST[path.stem])
+    if path.stem == '1-first-image':
+        (table,) = (data['text/html'] for data in outcome.shown if 'text/html' in data)
+        assert '144 of 32×32 pixels' in table
+        assert '<th>step</th>' in table
+    if path.stem == '4-sparse':
+        assert found[1] < 0.85 * found[0], 'the prior helps'
+
+
+def test_tutorials_are_stored_without_outputs_and_have_their_pictures():
+    assert {path.stem for path in NOTEBOOKS} == LARGEST.keys()
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get('outputs'), path.name
+            assert cell.get('execution_count') is None, path.name
+        assert (ROOT / 'docs' / 'pictures' / 'tutorials' / f'{path.stem}.png').stat().st_size > 5000

@@ -26,6 +26,7 @@ COMMANDS = {
     'evaluate': 'compare reconstructions with a known object',
     'inspect': 'say what a model was trained on, or how a result came about',
     'doctor': 'look at the installation and at data for trouble',
+    'settings': 'print all settings as a file, or their JSON Schema',
     'link': 'put the plugin where another Ptychodus looks for it',
     'gui': 'start Ptychodus with PtychoPINN',
     'convert': 'write a scan or a result in another format: NPZ, CXI, Ptychodus, TIFF',

@@ -10,9 +10,25 @@ from typing import Any, TypeVar
 
 from ..errors import ConfigError
 
-__all__ = ['check_boolean', 'check_choice', 'check_integer', 'check_number', 'from_mapping', 'nearest']
+__all__ = [
+    'RangeError',
+    'check_boolean',
+    'check_choice',
+    'check_integer',
+    'check_number',
+    'from_mapping',
+    'nearest',
+]
 
 T = TypeVar('T')
+
+
+class RangeError(ConfigError):
+    """A value is not one that its field may have; `legal` says in words of JSON Schema what may be."""
+
+    def __init__(self, sentence: str, legal: Mapping[str, Any]) -> None:
+        super().__init__(sentence)
+        self.legal = dict(legal)
 
 
 def check_boolean(owner: str, name: str, value: object) -> None:
@@ -25,7 +41,8 @@ def check_choice(owner: str, name: str, value: object, choices: Iterable[str]) -
     """Raise :class:`ConfigError` unless `value` is one of `choices`."""
     allowed = tuple(choices)
     if value not in allowed:
-        raise ConfigError(f'{owner}.{name} is {value!r}; expected one of {", ".join(map(repr, allowed))}.')
+        sentence = f'{owner}.{name} is {value!r}; expected one of {", ".join(map(repr, allowed))}.'
+        raise RangeError(sentence, {'enum': list(dict.fromkeys(allowed))})
 
 
 def check_integer(owner: str, name: str, value: object, low: int, high: int | None = None) -> None:
@@ -33,7 +50,8 @@ def check_integer(owner: str, name: str, value: object, low: int, high: int | No
     ok = isinstance(value, int) and not isinstance(value, bool)
     if not ok or value < low or (high is not None and value > high):  # type: ignore[operator]
         bound = f'at least {low}' if high is None else f'from {low} to {high}'
-        raise ConfigError(f'{owner}.{name} is {value!r}; expected a whole number {bound}.')
+        sentence = f'{owner}.{name} is {value!r}; expected a whole number {bound}.'
+        raise RangeError(sentence, {'minimum': low} | ({} if high is None else {'maximum': high}))
 
 
 def check_number(
@@ -59,7 +77,10 @@ def check_number(
         bound = f'above {low:g}' if exclusive else f'at least {low:g}'
         if high < math.inf:
             bound += f' and below {high:g}' if exclusive_high else f' and at most {high:g}'
-        raise ConfigError(f'{owner}.{name} is {value!r}; expected a number {bound}.')
+        legal: dict[str, Any] = {'exclusiveMinimum' if exclusive else 'minimum': low}
+        if high < math.inf:
+            legal['exclusiveMaximum' if exclusive_high else 'maximum'] = high
+        raise RangeError(f'{owner}.{name} is {value!r}; expected a number {bound}.', legal)
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:

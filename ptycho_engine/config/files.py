@@ -35,6 +35,7 @@ __all__ = [
     'read_values',
     'save_config',
     'to_values',
+    'toml_of',
     'write_sections',
     'write_values',
 ]
@@ -87,6 +88,15 @@ def load_config(path: Path | str, cls: type[T]) -> T:
 
 def write_sections(path: Path | str, configs: Iterable[Any], remark: str = '') -> None:
     """Write several configurations, each as its section; `remark` goes on top where comments are possible."""
+    write_values(path, _as_sections(configs), remark)
+
+
+def toml_of(configs: Iterable[Any], remark: str = '') -> str:
+    """Return what :func:`write_sections` writes into a TOML file."""
+    return _text_of('.toml', _as_sections(configs), remark)
+
+
+def _as_sections(configs: Iterable[Any]) -> dict[str, Section]:
     sections: dict[str, Section] = {}
     for config in configs:
         values = to_values(config)
@@ -94,7 +104,7 @@ def write_sections(path: Path | str, configs: Iterable[Any], remark: str = '') -
             sections['model'] = values.pop('model')
         name = next(name for name, cls in SECTIONS.items() if isinstance(config, cls))
         sections[name] = values
-    write_values(path, sections, remark)
+    return sections
 
 
 def read_sections(path: Path | str, used: Iterable[str] = ()) -> dict[str, Section]:
@@ -238,19 +248,22 @@ def write_values(path: Path | str, values: Mapping[str, Any], remark: str = '') 
         If the suffix is of no settings file.
     """
     path = Path(path)
-    suffix = _require_suffix(path)
-    if suffix == '.json':
-        text = json.dumps(values, indent=2) + '\n'
-    elif suffix == '.toml':
-        import tomlkit
-
-        text = _comment(remark) + tomlkit.dumps(cast(Mapping[str, Any], _without_none(values)))
-    else:
-        import yaml
-
-        text = _comment(remark) + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    text = _text_of(_require_suffix(path), values, remark)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding='utf-8')
+
+
+def _text_of(suffix: str, values: Mapping[str, Any], remark: str) -> str:
+    """Return what a settings file of that suffix holds."""
+    if suffix == '.json':
+        return json.dumps(values, indent=2) + '\n'
+    if suffix == '.toml':
+        import tomlkit
+
+        return _comment(remark) + tomlkit.dumps(cast(Mapping[str, Any], _without_none(values)))
+    import yaml
+
+    return _comment(remark) + str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def _comment(remark: str) -> str:

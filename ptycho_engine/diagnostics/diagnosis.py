@@ -77,6 +77,9 @@ ROUND, ROUND_SIZE = 0.03, 0.002
 """Relative distance from a power of ten, and from a pixel size of two digits, within which a unit is that."""
 CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Phases in radians at the edge of the patterns that a probe may be out of focus by, of both signs."""
+FOCUS_FACTOR, FOCUS_RAD, FOCUS_TRIALS = 2.0, 0.02, 12
+"""Factor about the best of these within which the focus is then looked for, in radians how closely, and in
+how many fits at most."""
 CALIBRATED = 'ptychopinn reconstruct IN finds it by itself (--calibrate auto)'
 """What to do about what a file does not hold."""
 TIED = 4
@@ -292,9 +295,10 @@ class _Search:
         mask = np.zeros_like(fit.valid)
         found: _Found | None = None
         for _ in range(PIXEL_ROUNDS):
-            # A fit that was not shown a pixel tells whether it is innocent.
-            predicted = (found.fit if found else fit).predicted()
-            more = suspects(fit.counts, predicted, fit.valid)
+            so_far = found.fit if found else fit
+            # One that was not shown a pixel tells whether it is innocent, once no others spoil it.
+            sought = fit.valid if so_far.judge().ratio <= NEAR else fit.valid & ~mask
+            more = suspects(fit.counts, so_far.predicted(), sought) | (mask & ~sought)
             if (more == mask).all() or not more.any():
                 mask = more
                 break
@@ -361,7 +365,19 @@ class _Search:
 
     def _defocus(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
         curvatures = [sign * value for value in CURVATURES for sign in (1, -1)]
-        yield from self._screened([propagated_probe(value) for value in curvatures], judged)
+        # It takes long to import, and is hardly ever needed.
+        from scipy.optimize import minimize_scalar
+
+        best = min(curvatures, key=lambda value: self._quick(propagated_probe(value)))
+
+        def ratio(curvature: float) -> float:
+            return self._trials.fit(self._reading.then(propagated_probe(curvature))).judge().ratio
+
+        around = sorted(best * factor for factor in (1 / FOCUS_FACTOR, FOCUS_FACTOR))
+        found = minimize_scalar(
+            ratio, bounds=around, method='bounded', options={'xatol': FOCUS_RAD, 'maxiter': FOCUS_TRIALS}
+        )
+        yield self._undone(propagated_probe(float(found.x)), judged)
 
     def _screened(self, changes: Sequence[Change], judged: Judgement) -> Iterator[_Found]:
         """Yield the best of some changes, after a short trial of all."""

@@ -6,12 +6,14 @@ and, where forces are left, calibrated as a reconstruction does it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..config import InferenceConfig
+from ..events import Event
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.scan_likelihood import NumpyScanPhysics
 from ..scan.raw_data import RawData
@@ -20,9 +22,16 @@ from ..whole_scan.calibrate import Calibrator
 from ..whole_scan.corrections import Correction, linear_map
 from ..whole_scan.held_out import fit_and_noise
 from ..whole_scan.object_solver import IterationCount, ObjectSolver
+from ..whole_scan.remaining import remaining
 from ..whole_scan.scan_model import ScanModel
 
 __all__ = ['Pulled', 'pulled']
+
+GLANCES = 20, 20
+"""Iterations before each look at the forces: they are those of noise long before nothing moves any more, and
+what is wrong makes them large from the beginning."""
+GAINED = 0.75
+"""Part of these iterations with the gain of the low-frequency phase."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,12 @@ def pulled(part: RawData, calibrate: str = 'auto') -> Pulled:
         _NumpyBackend(),
     )
     solver = ObjectSolver(ScanModel(Scan.from_raw(part)), backend, config, iterations)
+    _take(solver.begin())
+    if solver.subsets == 1 and _soon_quiet(solver):
+        ratio = _times_noise(solver)
+        return Pulled((), (), None, ratio, ratio)
     calibrator = Calibrator(solver, backend, config, iterations)
-    for solved in (solver.begin(), calibrator.calibrate()):
-        for _ in solved:
-            pass
+    _take(calibrator.calibrate())
     found = calibrator.solver
     raw, new = solver.prepared.scan.raw, found.prepared.scan.raw
     moved = np.stack([new.ycoords - raw.ycoords, new.xcoords - raw.xcoords])
@@ -82,6 +93,25 @@ def pulled(part: RawData, calibrate: str = 'auto') -> Pulled:
         _times_noise(solver),
         _times_noise(found),
     )
+
+
+def _soon_quiet(solver: ObjectSolver) -> bool:
+    """Return whether all forces are those of noise after some iterations from flat."""
+    taken, gained = 0, GAINED * sum(GLANCES)
+    for count in GLANCES:
+        for _ in range(count):
+            taken += 1
+            solver.descent.phase_gain = max(0.0, 1 - taken / gained)
+            _take(solver.iterate())
+        if not remaining(solver.patterns, solver.physics, solver.current).speaks:
+            return True
+    return False
+
+
+def _take(steps: Iterable[Event]) -> None:
+    """Take all steps of a solver."""
+    for _ in steps:
+        pass
 
 
 def _times_noise(solver: ObjectSolver) -> float:

@@ -61,8 +61,11 @@ def suspects(counts: FloatArray, predicted: FloatArray, valid: Mask) -> Mask:
     usual = float(np.median(np.maximum(relative[lit], 0))) if lit.any() else 0.0
     found = valid & (excess > SIGMAS * np.sqrt(2 * len(k))) & (relative > STANDS_OUT * usual + 0.1)
     found |= dead_pixels(k.sum(axis=0), lam.sum(axis=0), valid)
-    if found.sum() > MOST * valid.sum():
-        return _worst(np.where(valid, excess, 0), int(FEW * valid.sum()))
+    few = int(FEW * valid.sum())
+    if found.sum() > few:
+        worst = _worst(np.where(valid, excess, 0), few)
+        if worst.any() or found.sum() > MOST * valid.sum():
+            return worst
     return np.asarray(found)
 
 

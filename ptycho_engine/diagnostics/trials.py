@@ -41,7 +41,9 @@ WIDEST_STEP = 1.5
 """Steps of the scan, relative to the probe's width, beyond which patterns tell nothing of each other."""
 REFERENCE_SIZE = 64
 """Pixels of a side of patterns of which so many are taken; of larger ones there are fewer."""
-ITERATIONS = 40
+ITERATIONS, LONGER = 40, 160
+SLOW = 2.0
+"""How many times its limit a ratio may be that more iterations might still bring below."""
 
 EMPTY = 0.01
 """A pattern with less than this part of the median counts is empty, which is said elsewhere."""
@@ -99,17 +101,17 @@ class Trials:
         part = compact_part(self.whole(reading), count)
         return changed(part, (change for change in reading.changes if not change.whole))
 
-    def limit(self, fit: TrialFit) -> float:
+    def limit(self, fit: TrialFit, iterations: int = ITERATIONS) -> float:
         """Return up to which ratio a fit is near noise; where need be, a simulated scan of its kind tells."""
         if fit.judge().ratio <= NEAR:
             return NEAR
-        return max(NEAR, SLACK * _simulated(fit).judge().ratio)
+        return max(NEAR, SLACK * _simulated(fit).run(iterations).judge().ratio)
 
     def as_given(self) -> tuple[TrialFit, float]:
         """Return the fit of the scan as it is, and up to which ratio that is near noise.
 
-        Few large patterns may hold each other too little to tell; more are then tried before it is called
-        far from noise.
+        Few large patterns may hold each other too little to tell, and many photons take long to explain;
+        more patterns and iterations are then tried before it is called far from noise.
 
         Raises
         ------
@@ -118,11 +120,15 @@ class Trials:
         """
         fit = self.fit(Reading())
         limit = self.limit(fit)
-        if fit.judge().ratio <= limit or self.patterns >= MORE_PATTERNS:
+        if not limit < fit.judge().ratio <= SLOW * limit:
             return fit, limit
-        larger = self.fit(Reading(), count=MORE_PATTERNS)
-        larger_limit = self.limit(larger)
-        return (larger, larger_limit) if larger.judge().ratio <= larger_limit else (fit, limit)
+        more = max(self.patterns, MORE_PATTERNS)
+        for iterations in (ITERATIONS, LONGER) if more > self.patterns else (LONGER,):
+            longer = self.fit(Reading(), iterations, more)
+            longer_limit = self.limit(longer, iterations)
+            if longer.judge().ratio <= longer_limit:
+                return longer, longer_limit
+        return fit, limit
 
 
 def disagreement(raw: RawData) -> str:
@@ -170,7 +176,7 @@ def compact_part(raw: RawData, count: int) -> RawData:
 
 
 def _simulated(fit: TrialFit) -> TrialFit:
-    """Return the fit of what a fit predicts, with photon noise, by the same probe and positions."""
+    """Return a fit, to be run, of what a fit predicts with photon noise by its probe and positions."""
     rng = np.random.default_rng(1)
     counts = fft.fftshift(rng.poisson(np.maximum(fit.predicted(), 0)), axes=(-2, -1))
     raw = replace(
@@ -180,7 +186,7 @@ def _simulated(fit: TrialFit) -> TrialFit:
         xcoords=fit.raw.xcoords + fit.moved[:, 1],
         ycoords=fit.raw.ycoords + fit.moved[:, 0],
     )
-    return TrialFit(raw, fit.free & {'intensities', 'background'}).run(ITERATIONS)
+    return TrialFit(raw, fit.free & {'intensities', 'background'})
 
 
 def off_centre(part: RawData) -> tuple[int, int]:

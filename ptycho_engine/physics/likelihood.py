@@ -209,8 +209,17 @@ class ScanPhysics(DescentPhysics, Protocol):
     def gradient_power(self, obj: Any) -> tuple[Any, Any]:
         """Return ``sum_j |g_j|^2`` and ``sum_j |P_j|^2`` over all patterns, g_j the gradient of each."""
 
-    def experiment_gradient(self, obj: Any, indices: IntArray) -> ExperimentGradient:
-        """Return the Poisson gradient by the object and by the experiment of the given patterns."""
+    def experiment_gradient(
+        self, obj: Any, indices: IntArray, *, unbiased: bool = False
+    ) -> ExperimentGradient:
+        """Return the Poisson gradient by the object and by the experiment of the given patterns.
+
+        Parameters
+        ----------
+        unbiased : bool
+            Whether the forces on probe and positions are those of the likelihood itself, of mean zero at the
+            truth, in place of steps that stay bounded in the dark.
+        """
 
     def set_experiment(self, patterns: ScanPatterns) -> None:
         """Take the probe (as many modes), sub-pixel shifts, intensities and background of `patterns`."""

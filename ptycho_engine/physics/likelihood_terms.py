@@ -182,11 +182,12 @@ def residual_terms(ops: Operations[A], patches: A, scan: ScanArrays[A], block: B
 
 
 def experiment_terms(
-    ops: Operations[A], patches: A, bent: A, scan: ScanArrays[A], block: Block[A]
+    ops: Operations[A], patches: A, bent: A, scan: ScanArrays[A], block: Block[A], unbiased: bool = False
 ) -> ExperimentTerms[A]:
     """Return the Poisson gradients by object, probe, positions, intensities and background in one pass.
 
-    `bent` (N * N, 3) is :func:`position_curvature` of the probe.
+    `bent` (N * N, 3) is :func:`position_curvature` of the probe. If `unbiased`, those by object, probe and
+    positions are of mean zero at the truth: bounded steps, and the dark rate of the likelihood, are not.
     """
     probes, fields, amplitude = _predicted(ops, patches, scan, block)
     own = total_intensity(ops, fields)
@@ -194,7 +195,10 @@ def experiment_terms(
     fitted = ops.take(scan.fitted, block.sets)
     inverse = fitted / rate
     excess = fitted - amplitude * amplitude * inverse
-    factor = residual_factor(ops, amplitude, own, scan.dark_rate, scan.floor, 'poisson')
+    if unbiased:
+        factor = 0.5 * (own + (scan.dark_rate - BACKGROUND) - amplitude * amplitude) / rate
+    else:
+        factor = residual_factor(ops, amplitude, own, scan.dark_rate, scan.floor, 'poisson')
     changes = _at_the_object(ops, fields, factor * fitted)
     held_out = _held_out_deviance(ops, own, amplitude, scan, block)
     exposure = ops.take(scan.exposure, block.chosen)[:, None, None]

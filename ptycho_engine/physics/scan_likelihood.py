@@ -205,7 +205,9 @@ class ScanLikelihood(Generic[A, Obj]):
             device.add(place, (power, device.ops.abs2(found.updates)), (weight, found.illumination))
         return power, weight
 
-    def experiment_gradient(self, obj: Obj, indices: IntArray) -> ExperimentGradient:
+    def experiment_gradient(
+        self, obj: Obj, indices: IntArray, *, unbiased: bool = False
+    ) -> ExperimentGradient:
         """Return the Poisson gradient by the object and by the experiment of the given patterns."""
         device = self._device
         gradient, weight = (device.zeros(obj, real=real) for real in (False, True))
@@ -217,7 +219,7 @@ class ScanLikelihood(Generic[A, Obj]):
         held_out: Any = 0
         for place, block, scan in self._each(indices, moving=True):
             patches = device.cut(obj, place, self._patterns.size)
-            found = device.run(experiment_terms, patches, bent, scan, block)
+            found = device.run(experiment_terms, patches, bent, scan, block, unbiased=unbiased)
             device.add(place, (gradient, found.updates), (weight, found.illumination))
             each.append(found.each)
             curvature.append(found.curvature)

@@ -88,6 +88,11 @@ class Remaining:
             'modes': self.probe > PULLED_BY_FAR,
         }[option]
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it tells so of any part."""
+        return any(map(self.speaks_of, IN_WORDS))
+
     def allows(self, option: str) -> bool:
         """Return whether that part may be why an image is far from noise."""
         return self.probe > PULLED if option in ('probe', 'modes') else self.speaks_of(option)
@@ -119,7 +124,7 @@ def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) 
         return Remaining()
     order = np.random.default_rng(0).permutation(n)
     sets = [np.sort(part) for part in np.array_split(order, SETS)]
-    found = [physics.experiment_gradient(obj, indices) for indices in sets]
+    found = [physics.experiment_gradient(obj, indices, unbiased=True) for indices in sets]
     indices = np.concatenate(sets)
     forces = np.concatenate([each.force for each in found])
     place = patterns.placement.corner + patterns.placement.subpixel_shift

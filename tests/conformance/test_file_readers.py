@@ -26,7 +26,9 @@ from scan_maker import DETECTOR_PIXEL_M, ENERGY_EV, simulated_scan, write_scan
 from ptycho_engine.commands import main
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.formats.product import read_product
+from ptycho_engine.formats.product_data import ProductData
 from ptycho_engine.scan.scan import Scan, load_scan
+from ptycho_engine.scoring.scores import score
 from ptychopinn_ptychodus.file_readers import read_patterns, read_positions, read_probe
 
 pytestmark = pytest.mark.ptychodus
@@ -167,6 +169,8 @@ def geometry(m: Measured) -> list[str]:
     return [str(word) for pair in words.items() for word in pair]
 
 
+QUICKLY = ('--model', 'none', '--calibrate', 'off', '--quiet')
+
 FORMATS = (
     *(tiff_series, tiff_stack, npy_frames, nanomax, csaxs),
     *(nsls_style_1, nsls_style_2, fold_slice, lcls, cxi_by_ptychodus),
@@ -214,6 +218,48 @@ def test_reader_02_from_bare_frames_to_a_result_that_ptychodus_reads(
     assert theirs.metadata.photon_energy_eV == pytest.approx(ENERGY_EV)
     phase = tifffile.imread(tmp_path / 'r' / 'reconstruction_phase.tif')
     np.testing.assert_allclose(phase, np.angle(product.object_array[0]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope='module')
+def image(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The middle of that of the scan as Ptychodus holds it."""
+    result = tmp_path_factory.mktemp('image')
+    assert main(['reconstruct', str(measured.folder), '--output', str(result), *QUICKLY]) == 0
+    return middle_of(read_product(result / 'product.h5'))
+
+
+def middle_of(product: ProductData) -> np.ndarray:
+    """Return the part of its object that most patterns show."""
+    row, column = (int(np.rint(np.median(axis))) for axis in product.positions_px()[::-1])
+    return product.object_array[0, row - 30 : row + 30, column - 30 : column + 30]
+
+
+@pytest.mark.parametrize('write', FORMATS, ids=lambda write: write.__name__)
+def test_reader_02_every_format_goes_all_the_way(
+    write: Callable[[Path, Measured], list[str]],
+    measured: Measured,
+    image: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Doctor, then an image as of Ptychodus' own scan: product, TIFF, and CXI that Ptychodus reads."""
+    monkeypatch.chdir(tmp_path)
+    words = [*write(tmp_path, measured), '--probe', str(measured.folder / 'probe.npy')]
+    assert main(['doctor', '--data-only', *words]) == 0, capsys.readouterr().out
+    assert 'agree' in capsys.readouterr().out
+    assert main(['reconstruct', *words, '--output', 'r', '--formats', 'tiff', 'cxi', *QUICKLY]) == 0
+    product = read_product(tmp_path / 'r' / 'product.h5')
+    assert score(image, middle_of(product), (slice(8, 52), slice(8, 52))).nrmse < 0.02
+    theirs = CXIProductFileIO().read(tmp_path / 'r' / 'reconstruction.cxi')
+    np.testing.assert_array_equal(theirs.object_.get_array(), product.object_array)
+    np.testing.assert_array_equal(theirs.probes.get_array(), product.probe)
+    assert theirs.object_.get_geometry().pixel_width_m == product.object_pixel_width_m
+    np.testing.assert_allclose(theirs.probe_positions.get_coordinates_x_m(), product.position_x_m, rtol=1e-12)
+    np.testing.assert_allclose(np.diff(product.position_x_m), np.diff(measured.x), atol=1e-12)
+    for name, part in (('amplitude', np.abs), ('phase', np.angle)):
+        written = tifffile.imread(tmp_path / 'r' / f'reconstruction_{name}.tif')
+        np.testing.assert_allclose(written, part(product.object_array[0]), rtol=1e-5, atol=1e-6)
 
 
 def test_reader_03_a_cxi_scan_of_ours_opens_in_ptychodus(measured: Measured, tmp_path: Path) -> None:

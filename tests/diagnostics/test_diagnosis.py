@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from ptycho_engine.commands import main
+from ptycho_engine.diagnostics import forces
 from ptycho_engine.diagnostics.agreement import agreement_findings
 from ptycho_engine.diagnostics.changes import (
     changed,
     orientations_of_patterns,
     orientations_of_positions,
     orientations_of_probe,
+    propagated_probe,
 )
 from ptycho_engine.diagnostics.diagnosis import _Search, diagnose
 from ptycho_engine.diagnostics.findings import Grade
+from ptycho_engine.diagnostics.forces import pulled
 from ptycho_engine.diagnostics.pixels import suspects
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
@@ -90,6 +93,14 @@ def turned(raw: RawData, degrees: float, stretch: float = 1.0) -> RawData:
     return replace(raw, xcoords=c * x - s * y, ycoords=s * x + c * y)
 
 
+def one_of_two_hot_by_far(counts: np.ndarray) -> None:
+    counts[:, 5, 20], counts[:, 27, 9] = 4e5, 3e4
+
+
+def out_of_focus(raw: RawData) -> RawData:
+    return propagated_probe(-5.3).apply(raw)
+
+
 SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
     'flipud': (lambda r: of_patterns(r, lambda a: a[:, ::-1]), 'the patterns are upside down'),
     'corner': (lambda r: of_patterns(r, lambda a: np.fft.ifftshift(a, axes=(1, 2))), 'fftshift'),
@@ -104,6 +115,11 @@ SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
     ),
     'turned': (lambda r: turned(r, 10), 'the scan axes are turned by'),
     'hot': (lambda r: of_counts(r, hot), '1 hot pixel (row 5, column 20)'),
+    'two hot': (
+        lambda r: of_counts(r, one_of_two_hot_by_far),
+        '2 hot pixels (row 5, column 20; row 27, column 9)',
+    ),
+    'defocus': (out_of_focus, 'the probe is out of focus by -5.'),
     'dead': (lambda r: of_counts(r, dead), '9 dead pixels'),
     'shifted': (
         lambda r: replace(r, xcoords=np.roll(r.xcoords, 1), ycoords=np.roll(r.ycoords, 1)),
@@ -203,6 +219,25 @@ def test_doctor_06_what_nothing_explains_is_told_too(dense, monkeypatch):
 def test_doctor_01_few_large_patterns_raise_no_alarm(seed):
     """Of 96×96 pixels the first part has 21, which are too few to tell."""
     assert not cries_wolf(diagnose(clean_recipe(seed).simulate()))
+
+
+def test_doctor_01_many_photons_that_take_long_to_explain_raise_no_alarm():
+    assert not cries_wolf(diagnose(clean_recipe(820).simulate()))
+
+
+def test_doctor_06_few_photons_in_three_modes_raise_no_alarm():
+    """Hardly a count falls on a pixel."""
+    assert not cries_wolf(diagnose(clean_recipe(704).simulate()))
+
+
+def test_doctor_06_quiet_forces_are_seen_soon(dense, monkeypatch):
+    """Nothing is solved to its end where they are those of noise after some iterations."""
+    monkeypatch.setattr(forces, '_soon_quiet', lambda solver: pytest.fail('asked of a dense scan'))
+    monkeypatch.setattr(Calibrator, 'calibrate', lambda self: iter(()))
+    assert not pulled(dense).corrections
+    monkeypatch.undo()
+    monkeypatch.setattr(Calibrator, 'calibrate', lambda self: pytest.fail('solved to its end'))
+    assert pulled(scan(seed=5)).before < 1.3
 
 
 def test_what_nothing_explains_is_never_called_well(good, monkeypatch):

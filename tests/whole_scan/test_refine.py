@@ -171,6 +171,31 @@ def test_ref_08_the_force_on_a_position_is_the_gradient_of_the_likelihood(exact)
     assert (np.linalg.eigvalsh(found.curvature) > 0).all()
 
 
+def test_cal_10_unbiased_forces_of_few_counts_scatter_about_nothing(exact):
+    """Where hardly a photon falls on a pixel, bounded steps pull at a right probe all the same."""
+    patterns, _, obj, _ = exact
+    probe = patterns.probe / np.sqrt(5e3)
+    dim = replace(patterns, probe=probe, background=None, intensity=None)
+    windows = np.lib.stride_tricks.sliding_window_view(obj, (32, 32))
+    corner = dim.placement.corner
+    rate = predict_intensity(windows[corner[:, 0], corner[:, 1]], probe, dim.placement.subpixel_shift)
+    rng, everything = np.random.default_rng(0), np.arange(len(dim))
+    drawn = [np.sqrt(rng.poisson(rate)) for _ in range(40)]
+    physics = [NumpyScanPhysics(replace(dim, amplitude=lambda chosen, a=a: a[chosen])) for a in drawn]
+
+    def power(unbiased):
+        """That of the mean force, in units of what its scatter makes it."""
+        forces = np.stack(
+            [each.experiment_gradient(obj, everything, unbiased=unbiased).probe for each in physics]
+        )
+        mean = forces.mean(axis=0)
+        scatter = (np.abs(forces - mean) ** 2).sum() / (len(forces) - 1)
+        return len(forces) * (np.abs(mean) ** 2).sum() / scatter
+
+    assert power(True) == pytest.approx(1, abs=0.2)
+    assert power(False) > 2
+
+
 def test_cal_01_the_forces_on_intensities_and_background_are_the_gradient_of_the_likelihood(exact):
     patterns, physics, obj, loss = exact
     found = physics.experiment_gradient(obj, np.arange(len(patterns)))

@@ -171,7 +171,7 @@ def test_ref_08_the_force_on_a_position_is_the_gradient_of_the_likelihood(exact)
     assert (np.linalg.eigvalsh(found.curvature) > 0).all()
 
 
-def test_cal_10_unbiased_forces_of_few_counts_scatter_about_nothing(exact):
+def test_cal_12_unbiased_forces_of_few_counts_scatter_about_nothing(exact):
     """Where hardly a photon falls on a pixel, bounded steps pull at a right probe all the same."""
     patterns, _, obj, _ = exact
     probe = patterns.probe / np.sqrt(5e3)

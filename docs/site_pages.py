@@ -1,4 +1,4 @@
-"""Pages of the site that are made of other files: README, contracts, release notes, and all settings.
+"""Pages of the site made of other files: README, contracts, release notes, notebooks, and all settings.
 
 MkDocs calls the functions below (``hooks`` in ``mkdocs.yml``). Links between files of the repository become
 links between pages.
@@ -6,6 +6,7 @@ links between pages.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=with_page_links(text, ROOT / name, page)))
     for path in (ROOT / 'specs').glob('*.png'):
         files.append(File.generated(config, f'specs/{path.name}', content=path.read_bytes()))
+    for path in sorted((ROOT / 'docs' / 'tutorials').glob('*.ipynb')):
+        files.remove(files.src_uris[f'tutorials/{path.name}'])
+        files.append(File.generated(config, f'tutorials/{path.stem}.md', content=notebook_page(path)))
     files.append(File.generated(config, 'all-settings.md', content=settings_page()))
     return files
 
@@ -61,6 +65,8 @@ def with_page_links(text: str, source: Path, page: str) -> str:
         name = (source.parent / link).resolve().relative_to(ROOT).as_posix()
         if name in PAGES:
             target = PAGES[name]
+        elif name.endswith('.ipynb'):
+            target = name.removeprefix('docs/').replace('.ipynb', '.md')
         elif name == 'specs':
             target = CONTRACTS
         elif name.startswith(('docs/', 'specs/')):
@@ -70,6 +76,18 @@ def with_page_links(text: str, source: Path, page: str) -> str:
         return f'{image}[{words}]({"../" * page.count("/")}{target}{anchor})'
 
     return LINK.sub(linked, text)
+
+
+def notebook_page(path: Path) -> str:
+    """Return a notebook as a page: its text, its code, and the picture that it ends with."""
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    parts = [
+        text if cell['cell_type'] == 'markdown' else f'```python\n{text}\n```'
+        for cell in cells
+        if (text := ''.join(cell['source']))
+    ]
+    parts.append(f'![What the last cell shows](../pictures/tutorials/{path.stem}.png)')
+    return '\n\n'.join(parts) + '\n'
 
 
 def settings_page() -> str:

@@ -2,6 +2,7 @@
 
 import bz2
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 import ptycho_engine
 from ptycho_engine.backends.base import FRAMEWORKS
@@ -50,6 +52,13 @@ def inside(tmp_path, monkeypatch):
     with h5py.File('IN/product.h5') as file:
         place = [file[f'probe_position_{axis}_m'][()] for axis in 'yx']
     np.savetxt('stage.csv', np.stack(place, axis=1), delimiter=',')
+    with h5py.File('dp.h5', 'w') as file, h5py.File('IN/diffraction.h5') as ours:
+        file['dp'] = ours['patterns'][()]
+        np.save('data.npy', file['dp'][()])
+    shutil.copy('IN/product.h5', 'para.h5')
+    product = read_product(Path('para.h5'))
+    np.save('probe.npy', product.probe)
+    np.save('positions_px.npy', np.stack(product.positions_px()[::-1], axis=1))
     write_npz('theirs.npz', raw)
     Path('theirs.yaml').write_text('n_images: 16\nnepochs: 1\nprobe_scale: 1.0\nnphotons: 1e5\n')
     return tmp_path
@@ -67,12 +76,18 @@ def test_the_python_examples_run(page, inside):
         assert load_archive('model').config.nepochs == 1
 
 
-def test_the_site_has_pages_of_all_settings_and_of_names_that_are_public():
-    """That its links lead somewhere, `mkdocs build --strict` sees (`.ci/run`)."""
+def site_pages():
+    """Return docs/site_pages.py."""
     pytest.importorskip('mkdocs', reason="pip install '.[docs]'")
     spec = importlib.util.spec_from_file_location('site_pages', ROOT / 'docs' / 'site_pages.py')
     pages = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pages)
+    return pages
+
+
+def test_the_site_has_pages_of_all_settings_and_of_names_that_are_public():
+    """That its links lead somewhere, `mkdocs build --strict` sees (`.ci/run`)."""
+    pages = site_pages()
     table = pages.settings_page()
     for configuration in pages.SETTINGS.values():
         for field in fields(configuration):
@@ -93,6 +108,7 @@ QUICK = ['--epochs', '1', '--groups', '16']
 
 
 COMPARISON = ['python', 'tests/benchmarks/bench_prior.py', '--count', '1']
+UNCERTAINTY = ['python', 'tests/benchmarks/bench_uncertainty.py']
 
 
 def commands() -> list[list[str]]:
@@ -128,7 +144,7 @@ def test_the_shell_examples_run(inside):
             'live',
             'evaluate',
         ),
-        *('convert', 'convert-product', 'validate-product', 'import-upstream', 'export-onnx'),
+        *('convert', 'convert-product', 'validate-product', 'import-upstream', 'export-onnx', 'settings'),
     }
     for made in (
         'result/product.h5',
@@ -273,6 +289,59 @@ def test_the_comparison_is_what_its_command_prints():
             assert cell[0] == pytest.approx(mean, abs=0.00051, rel=0)
 
 
+def test_the_case_in_which_the_prior_invents_is_what_its_command_makes(inside):
+    (words,) = (words for words in commands() if words[:2] == UNCERTAINTY)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / words[1]), *words[2:]], capture_output=True, text=True, check=True
+    )
+    found = re.findall(r'(\d\.\d+) (?:by|with|of)|correlation (\d\.\d+)', done.stdout)
+    physics, prior, size, correlation = (first or second for first, second in found)
+    page = (ROOT / 'docs' / 'sparse.md').read_text()
+    stated = re.search(r'from (\S+) to (\S+) \(NRMSE\)', page).groups()
+    assert (float(physics), float(prior)) == pytest.approx([float(text) for text in stated], abs=0.0011)
+    told = re.search(r'right in size, (\S+) times the error.*?correlation (\S+)', page, re.DOTALL).groups()
+    assert (float(size), float(correlation)) == pytest.approx([float(text) for text in told], abs=0.021)
+    assert (inside / 'invented.png').stat().st_size > 20_000
+
+
+def test_what_the_prior_adds_is_what_is_kept_beside_its_benchmark():
+    kept = json.loads((ROOT / 'tests' / 'benchmarks' / 'prior_scores.json').read_text())
+    rows = re.findall(
+        r'^\| (\d+) px(?:, (1e\d))? \| (\w+) \| (\S+) \| (\S+) \|$',
+        (ROOT / 'docs' / 'sparse.md').read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) == 8
+    for step, photons, kind, *figures in rows:
+        for column, figure in zip(('physics', 'prior'), figures, strict=True):
+            exact = kept[f'{step}px-{photons or "1e5"} {kind}-0 {column}']['nrmse']
+            assert float(figure) == pytest.approx(exact, abs=5.1e-5), (step, kind, column)
+
+
+def test_no_page_is_long_without_a_picture():
+    for page in PAGES:
+        text = page.read_text()
+        assert len(text.split()) <= 1500 or '![' in text, page.name
+
+
+def test_each_page_is_on_the_site():
+    site = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
+    named = set(re.findall(r'[\w/-]+\.md', str(site['nav'])))
+    assert {page.name for page in (ROOT / 'docs').glob('*.md')} <= named
+
+
+def test_the_site_shows_notebooks_as_pages():
+    """With the links to them leading there, and all their code."""
+    pages = site_pages()
+    notebook = ROOT / 'docs' / 'tutorials' / '1-first-image.ipynb'
+    text = pages.notebook_page(notebook)
+    assert text.startswith('# A first image')
+    assert text.count('```python') == 3
+    assert text.endswith('(../pictures/tutorials/1-first-image.png)\n')
+    index = ROOT / 'docs' / 'tutorials.md'
+    assert '](tutorials/1-first-image.md)' in pages.with_page_links(index.read_text(), index, 'tutorials.md')
+
+
 def test_each_command_is_run_somewhere():
     """Here, by `.ci/run`, or, what opens a window, by the conformance tests."""
     continuous = (ROOT / '.ci' / 'run').read_text()
@@ -290,7 +359,7 @@ def test_each_command_is_run_somewhere():
         elif words[0] == 'pytest':
             assert ' '.join(words[1:]) in continuous
         elif words[0] == 'python':
-            assert words == COMPARISON
+            assert words == COMPARISON or words[:2] == UNCERTAINTY
         else:
             assert words in (['ptychodus'], ['cp', 'OUT/model.zip', 'IN/']) or words[:2] == [
                 'ptychodus',
@@ -311,7 +380,11 @@ def test_the_pages_name_files_that_the_reader_has():
     made = {'ptychopinn-demo', 'IN', 'OUT', 'theirs.npz', 'ours'}
     for words in commands():
         for word in words:
-            if word.endswith('.npz') and words[words.index(word) - 1] not in ('--output', '--output-npz'):
+            if word.endswith('.npz') and words[words.index(word) - 1] not in (
+                '--output',
+                '--output-npz',
+                '--fix',
+            ):
                 assert word.split('/')[0] in made, words
 
 

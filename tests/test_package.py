@@ -1,5 +1,6 @@
 """What is handed on: a wheel with all that the packages hold, and a source archive that makes the same."""
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -120,6 +122,115 @@ def _pins(text):
     pins = {canonicalize_name(name): release for name, release in lines}
     assert len(pins) == len(lines)
     return pins
+
+
+def test_the_version_is_one_everywhere():
+    """In the code; the citation, the recipe and the top of the changelog follow it."""
+    recipe = (ROOT / 'conda' / 'meta.yaml').read_text()
+    assert re.search(r'set version = "(.*)"', recipe)[1] == __version__
+    assert re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)[1] == __version__
+
+
+def test_the_recipe_needs_what_the_package_needs():
+    needs = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['dependencies']
+    recipe = re.sub(r'\{%.*?%\}|[{}]{2}', '', (ROOT / 'conda' / 'meta.yaml').read_text())
+    theirs = {'torch': 'pytorch', 'matplotlib': 'matplotlib-base'}
+    wanted = {f'{theirs.get(need.name, need.name)} {need.specifier}' for need in map(Requirement, needs)}
+    assert set(yaml.safe_load(recipe)['requirements']['run'][1:]) == wanted
+
+
+def test_a_tag_is_published_without_a_password():
+    """By the workflow itself, which alone may ask PyPI for a token, and only after the build was checked."""
+    workflow = yaml.safe_load((ROOT / '.github' / 'workflows' / 'release.yml').read_text())
+    assert workflow[True] == {'push': {'tags': ['v*']}}
+    jobs = workflow['jobs']
+    assert jobs['publish']['permissions'] == {'id-token': 'write'}
+    assert jobs['publish']['needs'] == 'build'
+    assert 'secrets.' not in str(workflow)
+    assert workflow['permissions'] == {}
+    said = [step.get('run', '') for step in jobs['build']['steps']]
+    (check,) = (step for step in said if 'GITHUB_REF_NAME' in step)
+    for tag, code in ((f'v{__version__}', 0), ('v9.9.9', 1)):
+        done = subprocess.run(['bash', '-c', check], cwd=ROOT, env={**os.environ, 'GITHUB_REF_NAME': tag})
+        assert done.returncode == code, tag
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('wheel')
+    return folder / _within(ROOT, build.build_wheel, folder)
+
+
+def test_the_wheel_holds_the_packages_and_says_what_it_is(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (written,) = (name for name in names if name.endswith('.dist-info/METADATA'))
+        metadata = Metadata.from_email(archive.read(written), validate=True)
+    assert {name.split('/')[0].removesuffix(f'-{__version__}.dist-info') for name in names} == {
+        *PACKAGES,
+        'ptychodus',
+        'ptychopinn_ptychodus',
+    }
+    assert [name for name in names if name.startswith('ptychodus/')] == [
+        'ptychodus/plugins/ptychopinn_reconstructor.py'
+    ]
+    assert {f'{package}/py.typed' for package in PACKAGES} <= set(names)
+    assert 'ptycho_engine/network/prior.zip' in names
+    assert wheel.stat().st_size < 5e6
+    assert str(metadata.version) == __version__
+    assert metadata.license_expression == 'BSD-3-Clause'
+    assert metadata.description.startswith('# ptychopinn-ptychodus')
+
+
+def test_what_was_installed_is_uninstalled(wheel, tmp_path):
+    """From the wheel alone, beside another package that has the folder of plugins too."""
+    home = tmp_path / 'home'
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(home)], check=True)
+    (packages,) = home.glob('lib/python*/site-packages')
+    (packages / 'ptychodus' / 'plugins').mkdir(parents=True)
+    (packages / 'ptychodus' / 'plugins' / 'theirs.py').touch()
+
+    def there():
+        return {path.relative_to(home) for path in home.rglob('*')}
+
+    before = there()
+    pip = [sys.executable, '-m', 'pip', '--python', str(home), '--disable-pip-version-check']
+    subprocess.run([*pip, 'install', '-q', '--no-deps', '--no-index', str(wheel)], check=True)
+    assert (packages / 'ptychodus' / 'plugins' / 'ptychopinn_reconstructor.py').is_file()
+    assert (home / 'bin' / 'ptychopinn').is_file()
+    subprocess.run([*pip, 'uninstall', '-q', '-y', 'ptychopinn-ptychodus'], check=True)
+    assert there() == before
+
+
+PERMISSIVE = re.compile(
+    r'\b(MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla|0BSD|Zlib|CC0|CC-BY|HPND)'
+)
+UNSTATED = {'hdf5plugin': 'MIT, and the licences of the compression libraries in it'}
+"""Packages whose metadata do not say it, and what their files say."""
+
+
+def test_all_that_is_installed_with_it_may_be_used_and_handed_on():
+    """Permissive licences, or weak copyleft (MPL); those of the extras are not looked at: PyQt5 is GPL."""
+    todo = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['dependencies']
+    seen: dict[str, str] = {}
+    while todo:
+        need = Requirement(todo.pop())
+        name = canonicalize_name(need.name)
+        if name in seen or (need.marker and not need.marker.evaluate({'extra': ''})):
+            continue
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        said = found.metadata
+        classes = [line for line in said.get_all('Classifier') or () if line.startswith('License ::')]
+        stated = said.get('License-Expression') or '; '.join(classes) or said.get('License') or ''
+        seen[name] = UNSTATED.get(name, stated)
+        todo += found.requires or []
+    assert len(seen) > 30
+    assert {name: text for name, text in seen.items() if not PERMISSIVE.search(text)} == {}
+    strict = r'\b(A?GPL|General Public License v)'
+    assert {name: text for name, text in seen.items() if re.search(strict, text)} == {}
 
 
 def test_the_citation_is_of_this_version():

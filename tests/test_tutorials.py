@@ -3,6 +3,7 @@
 import importlib
 import io
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -62,3 +63,11 @@ def test_tutorials_are_stored_without_outputs_and_have_their_pictures():
             assert not cell.get('outputs'), path.name
             assert cell.get('execution_count') is None, path.name
         assert (ROOT / 'docs' / 'pictures' / 'tutorials' / f'{path.stem}.png').stat().st_size > 5000
+
+
+def test_binder_installs_what_is_tested():
+    """In its own words: repo2docker runs `postBuild` in the root of the repository."""
+    script = ROOT / 'binder' / 'postBuild'
+    assert subprocess.run(['bash', '-n', str(script)], check=False).returncode == 0
+    assert '-c constraints.txt torch .' in script.read_text()
+    assert script.stat().st_mode & 0o100

@@ -41,6 +41,7 @@ from .host import host_readers
 from .options import add_stated, add_verify, stated
 from .scan_parts import (
     file_of,
+    geometry_of,
     holds,
     parts_of,
     probe_of,
@@ -334,11 +335,10 @@ class Opening:
             product = read_product(path)
         if product is not None:
             product.require_far_field(str(path))
-            known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
             positions = MeasuredPositions(
                 product.position_x_m, product.position_y_m, product.position_indexes
             )
-            return positions, probe_of(product), known
+            return positions, probe_of(product), geometry_of(product)
         found = host_readers().read_positions(
             path, named, count, strict=self.positions_reader is not None or self.positions is None
         )

@@ -18,12 +18,14 @@ from ..formats.product import ProductData, is_hdf5_name, read_product
 from ..formats.stack_files import open_npz_stack
 from ..io.hdf5 import open_hdf5
 from ..patterns.frame_stack import REAL, StoredStack
+from ..physics.geometry import wavelength_m
 from ..physics.probe import as_mode_stack
 from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, is_ptychodus_directory
 from .host import host_readers
 
 __all__ = [
     'file_of',
+    'geometry_of',
     'holds',
     'parts_of',
     'probe_of',
@@ -58,8 +60,7 @@ def parts_of(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, MeasuredP
     product = read_product(path / PRODUCT_FILE)
     product.require_far_field(str(path))
     positions = MeasuredPositions(product.position_x_m, product.position_y_m, product.position_indexes)
-    known = Geometry(product.photon_energy_eV or None, product.detector_distance_m or None)
-    patterns = with_geometry(read_patterns(path / DIFFRACTION_FILE, None), known)
+    patterns = with_geometry(read_patterns(path / DIFFRACTION_FILE, None), geometry_of(product))
     return patterns, positions, probe_of(product)
 
 
@@ -107,6 +108,25 @@ def read_patterns(path: Path, reader: str | None, positions: Path | None = None)
             )
     patterns: MeasuredPatterns = host_readers().read_patterns(path, reader, positions)
     return patterns
+
+
+def geometry_of(product: ProductData) -> Geometry:
+    """Return what a product says of the experiment.
+
+    The detector's pixels follow from those of the object, of which a probe of N of them spans λz / p.
+    """
+    energy, distance = product.photon_energy_eV or None, product.detector_distance_m or None
+    pixels = product.object_pixel_width_m, product.object_pixel_height_m
+    if energy is None or distance is None or not min(pixels) > 0:
+        return Geometry(energy, distance)
+    far = wavelength_m(energy) * distance
+    height, width = product.probe.shape[-2:]
+    return Geometry(
+        energy,
+        distance,
+        far / (width * pixels[0]),
+        far / (height * pixels[1]),
+    )
 
 
 def probe_of(product: ProductData) -> MeasuredProbe:

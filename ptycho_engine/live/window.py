@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend
-from ..physics.descent import AcceleratedDescent, Proximal, TotalVariation
+from ..physics.descent import Proximal, TotalVariation, step_curvature
 from ..physics.learned_prior import LearnedPrior, high_pass_gain, low_pass_gain
 from ..physics.likelihood import Evaluation, Likelihood, ScanPatterns, ScanPhysics
 from ..physics.newton import NewtonStep
@@ -53,18 +53,21 @@ class HeldPhysics:
         """(h, w) illumination of all frames, in counts."""
         self.share = own / (self.light + TINY)
         """(h, w) part of it that is of the frames that take part."""
-        self._phasor = obj / (abs(obj) + TINY)
+        phasor = obj / (abs(obj) + TINY)
+        # Made once: each is asked for in every iteration.
+        self._to_phase, self._from_phase = phasor.conj() * 1, HELD * self._others * phasor
 
     def filtered(self, values: Any, gain: Any) -> Any:
         """Return real values (h, w) whose Fourier transform was multiplied by `gain` (h, w)."""
         return self._physics.filtered(values, gain)
 
     def evaluate(self, obj: Any, indices: npt.NDArray[np.int64], likelihood: Likelihood) -> Evaluation:
-        """Return gradient, weight and held-out deviance of the given frames and of what the others said."""
-        if obj is self._obj:
-            return Evaluation(self._first.gradient, self.light, self._first.held_out)
-        found = self._physics.evaluate(obj, indices, likelihood)
-        return Evaluation(found.gradient + self._held(obj - self._obj), self.light, found.held_out)
+        """Return gradient, weight and held-out deviance of all frames at the object as it was.
+
+        There the other frames have none: it is the vertex of their parabola.
+        """
+        assert obj is self._obj
+        return Evaluation(self._first.gradient, self.light, self._first.held_out)
 
     def curvature_along(self, obj: Any, direction: Any) -> Any:
         """Return what the curvature of the frames and of the parabola makes of a direction (h, w)."""
@@ -72,9 +75,9 @@ class HeldPhysics:
 
     def _held(self, moved: Any) -> Any:
         """Return the gradient of the parabola where the object has moved so far (h, w)."""
-        turned = moved * self._phasor.conj()
-        held = turned.real + 1j * self._physics.filtered(turned.imag, self._firm)
-        return HELD * self._others * self._phasor * held
+        turned = moved * self._to_phase
+        turned.imag[:] = self._physics.filtered(turned.imag, self._firm)
+        return self._from_phase * turned
 
 
 def improve_window(
@@ -121,10 +124,10 @@ def improve_window(
         prior = _in_part(
             _learned_prior(backend, physics, held.light, smoothing, strength, patterns.shape), held.share**0.5
         )
-    descent = AcceleratedDescent(held, step.reached, prior, gain)
-    descent.phase_gain = 0.0
-    descent.iterate([np.arange(len(patterns))])
-    return np.asarray(physics.to_host(descent.current), np.complex64)
+    # The patterns need not be asked again: the model of the step knows their gradient well enough.
+    curvature = step_curvature(held.light, float(held.light.max()))
+    found = prior(step.reached - step.gradient / curvature, curvature)
+    return np.asarray(physics.to_host(found), np.complex64)
 
 
 def _in_part(prior: Proximal, part: Any) -> Proximal:

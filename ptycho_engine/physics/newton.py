@@ -100,6 +100,11 @@ class NewtonStep:
         """The object (H, W) that the step leads to."""
         return self._obj + self._step
 
+    @property
+    def gradient(self) -> Any:
+        """The gradient (H, W) of the likelihood there, as the quadratic model has it."""
+        return -self._residual - self._smoothed(self.reached)
+
     def _smoothed(self, values: Any) -> Any:
         """Return the gradient of the quadratic model of total variation."""
         rows, columns = difference(values)

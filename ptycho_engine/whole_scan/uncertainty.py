@@ -96,11 +96,13 @@ def squared_parts(
     rows, columns = (np.gradient(obj, axis=axis) for axis in (0, 1))
     edges = _averaged(np.abs(rows) ** 2 + np.abs(columns) ** 2, known)
     phase = np.square(_low_frequency_phase(obj, np.where(known, weight, 0), box))
-    prior = np.zeros(obj.shape) if change is None else np.square(change, dtype=np.float64)
+    prior = np.zeros(obj.shape)
+    if change is not None:
+        prior = _averaged(np.square(change, dtype=np.float64), known)
     parts = np.stack(
         [
             noise,
-            _averaged(prior, known),
+            prior,
             edges * noise**EDGE_POWER,
             phase / max(overlap, LEAST_OVERLAP) ** 4,
         ]

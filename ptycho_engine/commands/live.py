@@ -1,9 +1,10 @@
 """Show the image of a scan while it runs, and reconstruct the whole of it at the end.
 
 SOURCE is the frames as they are written: a dataset of a growing HDF5 file, FILE::KEY, whose writer uses the
-SWMR mode, or a folder that fills with TIFF or NPY files, one for each frame. Their positions come with
---positions: a dataset (n, 2), FILE::KEY, or a text file, that grows too, the n-th for the n-th frame; they
-may be late.
+SWMR mode, or a folder that fills with TIFF or NPY files, one for each frame; or as an Eiger detector sends
+them, zmq://HOST:PORT. Their positions come with --positions: a dataset (n, 2), FILE::KEY, or a text file,
+that grows too, or the samples of a PandABox, zmq://HOST:PORT?x=FIELD&y=FIELD, the n-th for the n-th frame;
+they may be late.
 --replay SCAN plays a scan that is there already. Into the output directory go, every few seconds,
   so_far.png, product.h5   the image so far
 and at the end what `ptychopinn reconstruct` writes of the same frames. Ctrl-C ends the scan, not the run:
@@ -52,6 +53,7 @@ from ..live.sources import (
     ReplaySource,
     TextPositions,
 )
+from ..live.zmq_sources import PandaPositions, ZmqAddress, ZmqSource
 from ..reconstruction.picture import save_figure
 from ..reconstruction.result import Reconstruction
 from ..scan.measured import probe_of_size
@@ -255,9 +257,11 @@ def _begin(
     scale = [unit / (1 if opened.unit == 'px' else side) for side in (height_m, width_m)]
     signed = (-scale[0] if 'y' in axes else scale[0]), (-scale[1] if 'x' in axes else scale[1])
     positions = _positions(opened, signed)
-    array = NamedArray.parse(options.source)
+    array, address = NamedArray.parse(options.source), ZmqAddress.parse(options.source, ('center',))
     source: LiveSource
-    if array is not None:
+    if address is not None:
+        source = ZmqSource(address, size, positions, options.frames)
+    elif array is not None:
         source = Hdf5Source(array.path, array.key, positions, options.frames)
     else:
         source = FolderSource(Path(options.source), positions, options.frames)
@@ -267,6 +271,11 @@ def _begin(
 
 def _positions(opened: Opening, scale: tuple[float, float]) -> PositionFollower:
     assert opened.positions is not None
+    address = ZmqAddress.parse(opened.positions, ('x', 'y', 'per_frame'))
+    if address is not None:
+        if opened.order is not None:
+            raise ConfigError('--positions-order has no effect on zmq://…, whose fields x and y are named.')
+        return PandaPositions(address, scale)
     array, order = NamedArray.parse(opened.positions), opened.order or 'yx'
     if array is not None:
         return GrowingPositions(array.path, array.key, order, scale)

@@ -20,13 +20,16 @@ from ..scan.scan import Scan
 from .session import LiveSession
 
 __all__ = [
+    'MOST_AT_ONCE',
     'FolderSource',
+    'Followed',
     'GrowingPositions',
     'Hdf5Source',
     'LiveSource',
     'PositionFollower',
     'ReplaySource',
     'TextPositions',
+    'scaled_positions',
 ]
 
 MOST_AT_ONCE = 64
@@ -176,7 +179,7 @@ def scaled_positions(
     return np.asarray((columns if order == 'yx' else columns[:, ::-1]) * np.array(scale))
 
 
-class _Followed:
+class Followed:
     """What sources with positions of their own have in common."""
 
     ended = False
@@ -197,7 +200,7 @@ class _Followed:
         return count
 
 
-class Hdf5Source(_Followed):
+class Hdf5Source(Followed):
     """Follows the frames (n, h, w) of a growing HDF5 file.
 
     Parameters
@@ -238,7 +241,7 @@ class Hdf5Source(_Followed):
         self._positions.close()
 
 
-class FolderSource(_Followed):
+class FolderSource(Followed):
     """Follows a folder into which one TIFF or NPY file is written for each frame.
 
     The last number in the name of a file is that of the frame, counted from that of the first file; a file

@@ -54,7 +54,7 @@ def evenly_spread(count: int, most: int) -> npt.NDArray[np.int64]:
 
 
 def first_to_last(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Return so many of ``range(count)``, or all if they are fewer, the first and the last among them."""
+    """Return at most `most` numbers of ``range(count)``, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 

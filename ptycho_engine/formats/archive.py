@@ -179,7 +179,7 @@ def find_archive(path: Path | str) -> Path:
         return candidate
     if interrupted:
         raise ArchiveNotFoundError(
-            f'There is no model at {candidate}, for training there did not end; resume it, or give '
+            f'There is no model at {candidate}: training there did not end; resume it, or give '
             f'{checkpoint} to use the best weights so far.'
         )
     raise ArchiveNotFoundError(

@@ -61,7 +61,7 @@ def of_objects(architecture: str, **contents: object) -> ModelArchive:
 
 
 def model_record(model: Path | None) -> dict[str, Any]:
-    """Return which model a result is made with, for its provenance; `model` is as for :func:`load_model`.
+    """Return the record of a model in the provenance of a result; `model` is as for :func:`load_model`.
 
     Raises
     ------

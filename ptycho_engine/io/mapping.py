@@ -47,7 +47,7 @@ class MemoryArray:
     array: npt.NDArray[Any]
 
     def release(self) -> None:
-        """Give the pages of a memory map back; of other arrays nothing can be given up."""
+        """Give the pages of a memory map back to the system; do nothing for other arrays."""
         mapping = getattr(self.array, '_mmap', None)
         if isinstance(mapping, mmap.mmap):
             _release_pages(mapping)

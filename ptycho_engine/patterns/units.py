@@ -256,7 +256,8 @@ def _scaled_to(units: Units, photons: float, found: Survey, whose: str) -> Units
     factor = math.sqrt(photons / mean)
     if units.counted and abs((factor / units.factor) ** 2 - 1) > CONTRADICTS and units.told:
         logger.warning(
-            'The patterns themselves say that there are %.4g counts in one on average; %.4g, %s, rule.',
+            'The values of the patterns say %.4g counts in a pattern on average, but %.4g are stated (%s); the '
+            'stated number is taken.',
             mean * units.factor**2,
             photons,
             whose,

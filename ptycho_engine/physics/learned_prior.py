@@ -50,8 +50,7 @@ def noise_told(strength: float, curvature: Any) -> Any:
 
 
 class LearnedPrior:
-    """The mean of two steps, that of total variation and that of a denoiser of objects, without
-    low-frequency phase.
+    """The mean of a total variation step and a denoiser step, neither of which changes low-frequency phase.
 
     A denoiser may stand for the proximal step of a prior (Venkatakrishnan, Bouman & Wohlberg, IEEE GlobalSIP
     2013); the mean of two such steps stands for the proximal average of both priors.

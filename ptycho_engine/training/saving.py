@@ -57,9 +57,9 @@ def find_checkpoint(folder: Path) -> tuple[Path, Checkpoint | None]:
 
 
 def replace_checkpoint(folder: Path, save: Callable[[Path], None], *, put_aside: bool) -> None:
-    """Write the checkpoint by `save`; there is one at every moment, as soon as there was a first.
+    """Replace the checkpoint by what `save` writes. The old one stays until the new one is complete.
 
-    With `put_aside` that of an earlier run is kept, once the new one is whole: it may be all that is left of
+    With `put_aside` a checkpoint of an earlier run is kept under another name: it may be all that is left of
     that run.
     """
     path, previous = folder / CHECKPOINT_NAME, folder / PREVIOUS_CHECKPOINT_NAME

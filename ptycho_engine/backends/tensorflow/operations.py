@@ -173,7 +173,7 @@ def given(arguments: Any) -> list[tf.Tensor]:
 
 
 def first_axis_open(leaf: tf.Tensor | None) -> tf.TensorSpec | None:
-    """Return the kind of a tensor with any length of its first axis, or of both in a table of indices."""
+    """Return the TensorSpec of a tensor with its first axis left open; both axes of a table of indices."""
     if leaf is None or leaf.shape.rank == 0:
         return leaf if leaf is None else tf.TensorSpec((), leaf.dtype)
     table = leaf.dtype.is_integer and leaf.shape.rank == 2

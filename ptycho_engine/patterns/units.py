@@ -256,7 +256,7 @@ def _scaled_to(units: Units, photons: float, found: Survey, whose: str) -> Units
     factor = math.sqrt(photons / mean)
     if units.counted and abs((factor / units.factor) ** 2 - 1) > CONTRADICTS and units.told:
         logger.warning(
-            'The values of the patterns say %.4g counts in a pattern on average, but %.4g are stated (%s); the '
+            'The patterns have %.4g counts on average by their values, but %.4g are stated (%s); the '
             'stated number is taken.',
             mean * units.factor**2,
             photons,

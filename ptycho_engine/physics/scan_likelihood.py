@@ -156,7 +156,7 @@ class ScanLikelihood(Generic[A, Obj]):
         return Evaluation(gradient, weight, float(held_out))
 
     def curvature_along(self, obj: Obj, direction: Obj) -> Obj:
-        """Return the Gauss-Newton curvature of the likelihood of all patterns, applied to a direction (H, W)."""
+        """Return the Gauss-Newton curvature of the likelihood, applied to a direction (H, W)."""
         device, size = self._device, self._patterns.size
         result = device.zeros(obj, real=False)
         known = self._curved if self._curved_at is obj else None

@@ -136,7 +136,8 @@ def _missing(geometry: Geometry, source: str) -> str:
     lacking = [flag for flag, value in flags.items() if not value]
     return (
         f'{source} does not say how large a pixel of the object is; give {" and ".join(lacking)} (of the '
-        'detector), or --object-pixel-size-m.'
+        'detector), or --object-pixel-size-m; positions in pixels of the object (--positions-unit px) need '
+        'none of them.'
     )
 
 

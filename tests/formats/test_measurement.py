@@ -1,5 +1,6 @@
 """OPEN clauses: a scan from patterns, positions and a probe that lie in files of their own."""
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from ptycho_engine.commands.inputs import add_inputs, opening
+from ptycho_engine.commands.scan_parts import geometry_of
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ptycho_engine.formats.measurement import (
     Geometry,
@@ -15,6 +18,7 @@ from ptycho_engine.formats.measurement import (
     MeasuredProbe,
 )
 from ptycho_engine.formats.named_array import NamedArray, as_frames, position_columns
+from ptycho_engine.formats.product import write_product
 from ptycho_engine.formats.square import Squared, fitted_probe
 from ptycho_engine.patterns.frame_stack import StoredStack
 from ptycho_engine.physics.forward import predict_intensity
@@ -75,6 +79,24 @@ def test_open_02_what_is_missing_is_named_by_its_flag(raw) -> None:
     own = scan_of(raw, patterns_of(raw, geometry=Geometry(object_pixel_m=PIXEL_M)))
     assert own.product.object_pixel_height_m == PIXEL_M
     assert own.product.photon_energy_eV == 0
+
+
+def test_open_02_a_product_with_the_positions_says_the_geometry(raw, tmp_path) -> None:
+    """For patterns of any size, of which the pixels of the object follow."""
+    product = scan_of(raw).product
+    known = geometry_of(product)
+    assert known.object_pixels(raw.N, raw.N) == pytest.approx((product.object_pixel_height_m,) * 2)
+    assert known.object_pixels(2 * raw.N, raw.N)[0] == pytest.approx(product.object_pixel_height_m / 2)
+    assert geometry_of(replace(product, detector_distance_m=0)).detector_pixel_width_m is None
+    write_product(tmp_path / 'para.h5', product)
+    with h5py.File(tmp_path / 'dp.h5', 'w') as file:
+        file['dp'] = np.rint(np.square(raw.diffraction)).astype(np.uint16)
+    words = argparse.ArgumentParser()
+    add_inputs(words)
+    said = words.parse_args(['--positions', str(tmp_path / 'para.h5')])
+    scan = opening(said).load(Path(f'{tmp_path / "dp.h5"}::dp'))
+    assert scan.product.object_pixel_width_m == pytest.approx(product.object_pixel_width_m)
+    np.testing.assert_allclose(scan.raw.probeGuess, product.probe[0], rtol=1e-6)
 
 
 def test_open_03_positions_in_pixels_need_no_geometry(raw) -> None:

@@ -39,7 +39,7 @@ from ..reconstruction.evaluate import Evaluation, ObjectFile, evaluate, on_commo
 from ..reconstruction.picture import comparison_figure, save_figure
 from ..scan.scan import Scan, load_scan
 from ..scoring.comparison import Comparison, compare
-from .paragraph import beside, say
+from .paragraph import beside, say, say_json
 from .table import scores_table
 
 TABLES = ('scores.csv', 'scores.json')
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--scan', type=Path, metavar='SCAN', help='the scan that was reconstructed')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='output directory')
+    parser.add_argument('--json', action='store_true', help='print the table as JSON, for programs')
 
 
 def run(options: argparse.Namespace) -> None:
@@ -74,12 +75,12 @@ def run(options: argparse.Namespace) -> None:
     results = [read_object(path) for path in options.results]
     with sole_writer(options.output, 'ptychopinn evaluate'):
         if truth is None:
-            report_agreement(results, options.output)
+            report_agreement(results, options.output, as_json=options.json)
         else:
-            report_scores(results, truth, scan, options.output)
+            report_scores(results, truth, scan, options.output, as_json=options.json)
 
 
-def report_agreement(results: Sequence[ObjectFile], directory: Path) -> None:
+def report_agreement(results: Sequence[ObjectFile], directory: Path, *, as_json: bool) -> None:
     """Compare results with the first one, write table, curves and a figure for each, and print the table."""
     first, *others = results
     names = unique([result.name for result in results])
@@ -116,6 +117,9 @@ def report_agreement(results: Sequence[ObjectFile], directory: Path) -> None:
                 comparison.line,
             )
             save_figure(figure, staging.path(f'{name}.png'))
+    if as_json:
+        say_json(rows, indent=2)
+        return
     say(*scores_table(rows))
     for comparison, (a, _), name in zip(found, pairs, names[1:], strict=True):
         say(*beside(f'{name}: ', _in_metres(comparison, first if a.grid is None else a, names[0])))
@@ -133,7 +137,12 @@ def _in_metres(comparison: Comparison, first: ObjectFile, name: str) -> str:
 
 
 def report_scores(
-    results: Sequence[ObjectFile], truth: ObjectFile, scan: Scan | None, directory: Path
+    results: Sequence[ObjectFile],
+    truth: ObjectFile,
+    scan: Scan | None,
+    directory: Path,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Score results, write ``scores.csv``, ``scores.json`` and a figure for each, and print the table.
 
@@ -147,6 +156,9 @@ def report_scores(
         _write_table(staging, rows)
         for result, evaluation, name in zip(results, evaluations, names, strict=True):
             _draw(staging.path(f'{name}.png'), result, truth, evaluation)
+    if as_json:
+        say_json(rows, indent=2)
+        return
     say(*scores_table(rows))
     for evaluation, name in zip(evaluations, names, strict=True):
         if evaluation.account:

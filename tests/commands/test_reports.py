@@ -48,6 +48,9 @@ def test_evaluate_writes_table_and_figure(directory, result, tmp_path, capsys):
         assert 0.1 < row['deviance'] < 50
         assert row['coverage'] > 0.99
         assert (out / f'{row["name"]}.png').read_bytes()[:4] == b'\x89PNG'
+    capsys.readouterr()
+    assert main([*map(str, words), '--json']) == 0
+    assert json.loads(capsys.readouterr().out) == rows
     printed = capsys.readouterr().out
     assert 'FRC50' in printed
     assert all(len(line) <= 80 for line in printed.splitlines()[:3])
@@ -339,6 +342,10 @@ def test_evaluate_compares_results_without_a_truth(directory, result, tmp_path, 
     told = capsys.readouterr().out
     assert 'half bit' in told
     assert 'half period' in ' '.join(told.split())
+    capsys.readouterr()
+    assert main([*words[:-1], str(tmp_path / 'again'), '--json']) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row['nrmse'] == json.loads((tmp_path / 'again' / 'scores.json').read_text())[0]['nrmse']
     assert main(['evaluate', str(result), '--output', str(tmp_path / 'none')]) == 2
     assert 'give --truth FILE, or a second result' in ' '.join(capsys.readouterr().err.split())
     assert main([*words, '--scan', str(directory)]) == 2

@@ -25,6 +25,7 @@ __all__ = [
     'orientations_of_probe',
     'propagated_probe',
     'rolled_patterns',
+    'saturated_values',
     'with_offset',
 ]
 
@@ -329,21 +330,30 @@ def _many(count: int, what: str) -> str:
     return f'{count} {what}{"" if abs(count) == 1 else "s"}'
 
 
-def bad_pixels(mask: npt.NDArray[np.bool_], dead: int, saturated: bool = False) -> Change:
+def saturated_values(counts: float, most: int) -> Change:
+    """Return that pixels of so many counts are saturated, in one pattern so many of them."""
+    return Change(
+        PIXELS,
+        'saturation',
+        f'the detector is saturated at {counts:.10g} counts, in up to {_many(most, "pixel")} of a pattern, '
+        'and the file does not say so (saturation_counts in _metadata)',
+        lambda raw: replace(raw, metadata={**raw.metadata, 'saturation_counts': counts}, path=None),
+        whole=True,
+    )
+
+
+def bad_pixels(mask: npt.NDArray[np.bool_], dead: int) -> Change:
     """Return that more pixels, where a mask (N, N) is True, are bad; so many of them are dead."""
     total = int(mask.sum())
     places = np.argwhere(mask)
     where = '; '.join(f'row {row}, column {column}' for row, column in places[:SHOWN_PIXELS])
     where += f' and {total - SHOWN_PIXELS} more' if total > SHOWN_PIXELS else ''
     parts = []
-    if saturated:
-        parts.append(_many(total, 'saturated pixel'))
-    else:
-        if dead:
-            parts.append(_many(dead, 'dead pixel'))
-        if total > dead:
-            parts.append(_many(total - dead, 'hot pixel'))
-    key = 'saturation' if saturated else 'dead pixels' if 2 * dead > total else 'hot pixels'
+    if dead:
+        parts.append(_many(dead, 'dead pixel'))
+    if total > dead:
+        parts.append(_many(total - dead, 'hot pixel'))
+    key = 'dead pixels' if 2 * dead > total else 'hot pixels'
 
     def change(raw: RawData) -> RawData:
         both = mask if raw.bad_pixels is None else raw.bad_pixels | mask

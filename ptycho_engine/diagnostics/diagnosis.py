@@ -8,7 +8,7 @@ Where that is far, or something else surely fits better, every known mistake is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from .changes import (
     orientations_of_probe,
     propagated_probe,
     rolled_patterns,
+    saturated_values,
     with_offset,
 )
 from .forces import pulled
@@ -55,6 +56,9 @@ LEAST_GAIN, SURE = 0.015, 4.0
 """Part by which the deviance must fall, and in how many standard errors, for a cause to be named."""
 CLEAR = 0.8
 """Part of the ratio to noise that a clear cause, or a better one than another, leaves at most."""
+
+EXPLAINED = 1.12
+"""Ratio to noise up to which a cause explains a scan, so that nothing that may pass for it is looked for."""
 
 MILD, PLAUSIBLE = 2.5, 2.0
 """Ratios to noise up to which wrong axes of the scan are likelier than patterns that are turned, and up to
@@ -82,6 +86,8 @@ FOCUS_FACTOR, FOCUS_RAD, FOCUS_TRIALS = 2.0, 0.02, 12
 how many fits at most."""
 CALIBRATED = 'ptychopinn reconstruct IN finds it by itself (--calibrate auto)'
 """What to do about what a file does not hold."""
+ROUNDED = 1e-5
+"""Part by which the root of whole counts in single precision may be off, squared."""
 TIED = 4
 """Pixels of one pattern that share the largest value of all from which on they are saturated."""
 
@@ -151,6 +157,11 @@ class _Found:
     cause: Cause
     reading: Reading
     fit: TrialFit
+    sure: bool = False
+    """Whether something else than the deviance has told it."""
+
+
+_Step = Callable[[TrialFit, Judgement], Iterator[_Found]]
 
 
 class _Search:
@@ -204,40 +215,39 @@ class _Search:
         return causes, found.suspected
 
     def _next(self, fit: TrialFit, limit: float) -> _Found | None:
-        """Return the next cause: the first that brings the scan near noise, else the best."""
+        """Return the next cause: the first that surely explains the scan, else the best of its like."""
         judged = fit.judge()
         best: _Found | None = None
-        for step in self._steps(judged.ratio, limit):
-            for found in step(fit, judged):
-                after = found.cause.after
-                if not (found.cause.clear or _gains(judged, found.fit.judge())):
-                    continue
-                if best is None or after < (CLEAR if best.cause.after > NEAR else 1) * best.cause.after:
-                    best = found
+        for steps in self._steps(judged.ratio, limit):
+            for step in steps:
+                for found in step(fit, judged):
+                    after = found.cause.after
+                    if not (found.sure or found.cause.clear or _gains(judged, found.fit.judge())):
+                        continue
+                    if best is None or after < (CLEAR if best.cause.after > NEAR else 1) * best.cause.after:
+                        best = found
+                if best is not None and best.cause.after <= EXPLAINED:
+                    return best
             if best is not None and best.cause.after <= NEAR:
-                break
+                return best
         return best
 
-    def _steps(
-        self, ratio: float, limit: float
-    ) -> Sequence[Callable[[TrialFit, Judgement], Iterator[_Found]]]:
-        """Return what is looked for, the simplest first."""
+    def _steps(self, ratio: float, limit: float) -> Sequence[Sequence[_Step]]:
+        """Return what is looked for, the simplest first, beside each other what may pass for each other."""
         if ratio <= limit and len(self._raw) >= LEAST_PATTERNS:
-            return self._centres, self._pixels
+            # Between that and the limit it may be the scan, or chance.
+            return (self._centres, self._pixels), (() if ratio <= NEAR else (self._orientations,))
         if ratio <= limit:
             # Forces say nothing of so few.
-            return self._centres, self._pixels, self._intensities, self._background, self._affine
-        mild = ratio < MILD
+            return ((self._centres, self._pixels, self._intensities, self._background, self._affine),)
+        of_places = self._orientations, self._affine
         return (
-            self._centres,
-            self._pixels,
-            self._background,
-            self._intensities,
-            *((self._affine, self._orientations) if mild else (self._orientations, self._affine)),
-            self._scales,
-            self._defocus,
-            self._probe,
-            self._positions,
+            (self._centres, self._pixels),
+            (self._background, self._intensities, *(of_places[::-1] if ratio < MILD else of_places)),
+            (self._scales,),
+            (self._defocus,),
+            (self._probe,),
+            (self._positions,),
         )
 
     def _undone(self, change: Change, judged: Judgement, fit: TrialFit | None = None) -> _Found:
@@ -290,15 +300,17 @@ class _Search:
 
     def _pixels(self, fit: TrialFit, judged: Judgement) -> Iterator[_Found]:
         tied = tied_pixels(fit.counts, fit.valid, TIED)
-        if tied.any():
-            yield self._without(fit, tied, judged, saturated=True)
+        if tied.any() and np.isinf(fit.ceiling):
+            yield from self._limited(fit, tied)
         mask = np.zeros_like(fit.valid)
         found: _Found | None = None
         for _ in range(PIXEL_ROUNDS):
             so_far = found.fit if found else fit
             # One that was not shown a pixel tells whether it is innocent, once no others spoil it.
             sought = fit.valid if so_far.judge().ratio <= NEAR else fit.valid & ~mask
-            more = suspects(fit.counts, so_far.predicted(), sought) | (mask & ~sought)
+            predicted = so_far.predicted()
+            counts = np.where(so_far.telling(), fit.counts, predicted)
+            more = suspects(counts, predicted, sought) | (mask & ~sought)
             if (more == mask).all() or not more.any():
                 mask = more
                 break
@@ -307,12 +319,24 @@ class _Search:
         if found is not None and mask.any():
             yield found
 
-    def _without(
-        self, fit: TrialFit, mask: npt.NDArray[np.bool_], judged: Judgement, *, saturated: bool = False
-    ) -> _Found:
+    def _limited(self, fit: TrialFit, tied: npt.NDArray[np.bool_]) -> Iterator[_Found]:
+        """Yield what becomes of the fit where pixels (n, N, N) say that there were so many counts at least.
+
+        It is sure if more is predicted for them then; for the largest of true counts it is less.
+        """
+        counts = float(np.square(fit.raw.diffraction[:, fit.raw.valid], dtype=np.float64).max())
+        whole = float(np.rint(counts))
+        counts = whole if abs(counts - whole) < ROUNDED * counts else counts
+        change = saturated_values(counts, int(tied.sum(axis=(1, 2)).max()))
+        found = self._trials.fit(self._reading.then(change))
+        beyond = float((found.predicted() - fit.counts)[tied].sum(dtype=np.float64))
+        if beyond > SURE * np.sqrt(fit.counts[tied].sum(dtype=np.float64)):
+            yield replace(self._undone(change, fit.judge(found.telling()), found), sure=True)
+
+    def _without(self, fit: TrialFit, mask: npt.NDArray[np.bool_], judged: Judgement) -> _Found:
         """Return what becomes of the fit without the pixels of a mask (N, N)."""
         dead = int((mask & (fit.counts.sum(axis=0) == 0)).sum())
-        change = bad_pixels(fft.fftshift(mask), dead, saturated)
+        change = bad_pixels(fft.fftshift(mask), dead)
         found = self._trials.fit(self._reading.then(change))
         # Without its worst pixels any scan looks better: all must be well then, or the others better.
         well = found.judge().ratio <= NEAR

@@ -81,8 +81,8 @@ def _worst(excess: FloatArray, most: int) -> Mask:
 
 
 def tied_pixels(counts: FloatArray, valid: Mask, tied: int) -> Mask:
-    """Return the pixels (N, N) at the largest value of all in a pattern in which `tied` and more are."""
+    """Return the pixels (n, N, N) at the largest value of all, in patterns in which `tied` and more are."""
     largest = float(counts[:, valid].max())
     at = (counts >= largest * (1 - 1e-6)) & valid
     several = at.sum(axis=(1, 2)) >= tied
-    return np.asarray(at[several].any(axis=0))
+    return np.asarray(at & several[:, None, None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -174,13 +175,13 @@ def _light(prepared: ScanModel, amplitude: npt.NDArray[np.float32]) -> Iterator[
     brightest = float(counts.max())
     tied = (counts >= brightest * (1 - 1e-6)).sum(axis=(1, 2))
     saturated = int((tied >= TIED).sum())
-    if brightest > SATURATION_COUNTS and saturated:
+    if brightest > SATURATION_COUNTS and saturated and math.isinf(raw.ceiling):
         yield Finding(
             Grade.CAUTION,
             'saturation',
             f'{saturated} of {len(totals)} patterns looked at have {TIED} and more pixels at exactly the '
-            f'largest value, {brightest:.10g} counts, as a saturated detector gives; expose shorter, or mark '
-            'those pixels in bad_pixels.',
+            f'largest value, {brightest:.10g} counts, as a saturated detector gives; expose shorter, or '
+            'state that value as saturation_counts in _metadata.',
         )
 
 

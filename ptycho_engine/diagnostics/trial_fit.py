@@ -7,6 +7,7 @@ fitted judge (REF-04). Arrays on the detector keep zero frequency at index 0 her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from scipy import fft
 from scipy.special import xlogy
 
 from ..physics.descent import AcceleratedDescent, smoothing_prior, step_curvature
-from ..physics.forward import BACKGROUND
+from ..physics.forward import BACKGROUND, informative
 from ..physics.geometry import ObjectGrid, place_patches
 from ..physics.likelihood import Evaluation, Likelihood, draw_held_out
 from ..physics.likelihood_terms import residual_factor
@@ -32,6 +33,7 @@ __all__ = ['Free', 'Judgement', 'TrialFit']
 
 Free = Literal['intensities', 'background', 'affine', 'positions', 'probe']
 FloatArray = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 HELD_OUT_FRACTION = 0.05
 SMOOTHING = 0.12
@@ -98,6 +100,8 @@ class TrialFit:
         self.probe = (raw.probeGuess.astype(np.complex128) * scale.probe_factor).astype(np.complex64)
         """(P, N, N) that a flat object of amplitude 1 predicts the mean counts with."""
         self._amplitude = measured
+        self.ceiling = raw.ceiling / scale.unit
+        """Of the amplitudes: from there on they are saturated."""
         self.valid = fft.ifftshift(raw.valid)
         """(N, N) valid pixels."""
         held = draw_held_out(raw.valid, HELD_OUT_FRACTION, seed)
@@ -151,8 +155,8 @@ class TrialFit:
                 self._refine()
         return self
 
-    def judge(self, among: npt.NDArray[np.bool_] | None = None) -> Judgement:
-        """Compare the object so far with the held-out pixels, or those `among` (N, N) alone."""
+    def judge(self, among: Mask | None = None) -> Judgement:
+        """Compare the object so far with the held-out pixels, or those `among` (N, N) or (n, N, N) alone."""
         n = len(self.counts)
         rate = self._predicted().reshape(n, -1)
         rate = np.take_along_axis(rate, self._held, axis=1).astype(np.float64)
@@ -160,11 +164,21 @@ class TrialFit:
         lam = rate + BACKGROUND
         deviance = 2 * (xlogy(k, k / lam) - (k - lam))
         noise = noise_deviance(rate)
+        among = self._telling(among)
         if among is not None:
-            seen = among.ravel()[self._held]
+            seen = np.take_along_axis(np.broadcast_to(among, self.counts.shape).reshape(n, -1), self._held, 1)
             share = seen.size / max(int(seen.sum()), 1)
             deviance, noise, k = deviance * seen * share, noise * seen * share, k * seen * share
         return Judgement(deviance.mean(axis=1), float(noise.mean()), float(k.mean()))
+
+    def telling(self) -> Mask:
+        """Return the pixels (n, N, N) that speak for or against the object so far."""
+        return informative(self.counts, self.predicted(), self.ceiling)
+
+    def _telling(self, among: Mask | None) -> Mask | None:
+        if math.isinf(self.ceiling):
+            return among
+        return self.telling() if among is None else self.telling() & among
 
     def predicted(self) -> FloatArray:
         """Return the counts (n, N, N) that the object so far predicts."""
@@ -183,6 +197,8 @@ class TrialFit:
         expected = self.intensity[:, None, None] * rate + np.float32(self.background)
         amplitude = self._amplitude
         factor = residual_factor(NUMPY, amplitude, expected, BACKGROUND, 0.0, likelihood) * self._fitted
+        if math.isfinite(self.ceiling):
+            factor = factor * informative(self.counts, expected, self.ceiling)
         if 'intensities' in self.free:
             factor = factor * self.intensity[:, None, None]
         changes = fft.ifft2(fields * factor[:, None], norm='ortho')

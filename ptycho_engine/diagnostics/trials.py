@@ -101,11 +101,11 @@ class Trials:
         part = compact_part(self.whole(reading), count)
         return changed(part, (change for change in reading.changes if not change.whole))
 
-    def limit(self, fit: TrialFit, iterations: int = ITERATIONS) -> float:
+    def limit(self, fit: TrialFit) -> float:
         """Return up to which ratio a fit is near noise; where need be, a simulated scan of its kind tells."""
         if fit.judge().ratio <= NEAR:
             return NEAR
-        return max(NEAR, SLACK * _simulated(fit).run(iterations).judge().ratio)
+        return max(NEAR, SLACK * _simulated(fit).judge().ratio)
 
     def as_given(self) -> tuple[TrialFit, float]:
         """Return the fit of the scan as it is, and up to which ratio that is near noise.
@@ -122,13 +122,13 @@ class Trials:
         limit = self.limit(fit)
         if not limit < fit.judge().ratio <= SLOW * limit:
             return fit, limit
-        more = max(self.patterns, MORE_PATTERNS)
-        for iterations in (ITERATIONS, LONGER) if more > self.patterns else (LONGER,):
-            longer = self.fit(Reading(), iterations, more)
-            longer_limit = self.limit(longer, iterations)
-            if longer.judge().ratio <= longer_limit:
-                return longer, longer_limit
-        return fit, limit
+        if self.patterns < MORE_PATTERNS:
+            larger = self.fit(Reading(), count=MORE_PATTERNS)
+            larger_limit = self.limit(larger)
+            if larger.judge().ratio <= larger_limit:
+                return larger, larger_limit
+        longer = self.fit(Reading(), LONGER, max(self.patterns, MORE_PATTERNS))
+        return (longer, NEAR) if longer.judge().ratio <= NEAR else (fit, limit)
 
 
 def disagreement(raw: RawData) -> str:
@@ -176,7 +176,7 @@ def compact_part(raw: RawData, count: int) -> RawData:
 
 
 def _simulated(fit: TrialFit) -> TrialFit:
-    """Return a fit, to be run, of what a fit predicts with photon noise by its probe and positions."""
+    """Return the fit of what a fit predicts with photon noise by its probe and positions."""
     rng = np.random.default_rng(1)
     counts = fft.fftshift(rng.poisson(np.maximum(fit.predicted(), 0)), axes=(-2, -1))
     raw = replace(
@@ -185,8 +185,9 @@ def _simulated(fit: TrialFit) -> TrialFit:
         probeGuess=fit.probe,
         xcoords=fit.raw.xcoords + fit.moved[:, 1],
         ycoords=fit.raw.ycoords + fit.moved[:, 0],
+        metadata={},
     )
-    return TrialFit(raw, fit.free & {'intensities', 'background'})
+    return TrialFit(raw, fit.free & {'intensities', 'background'}).run(ITERATIONS)
 
 
 def off_centre(part: RawData) -> tuple[int, int]:

@@ -26,6 +26,7 @@ __all__ = [
     'deviance',
     'deviance_per_pixel',
     'far_field',
+    'informative',
     'modulus_floor',
     'predict_intensity',
     'shift_probe',
@@ -89,6 +90,14 @@ def deviance_per_pixel(ops: Operations[A], counts: A, rate: A, valid: A) -> A:
     term = 2 * ops.where(counts > 0, ops.where(u > -0.5, near, apart), rate)
     mask = ops.cast(valid, term)
     return ops.sum(term * mask, PIXELS) / ops.sum(mask, PIXELS)
+
+
+def informative(counts: FloatArray, rate: FloatArray, ceiling: float) -> npt.NDArray[np.bool_]:
+    """Return where counts speak for or against a rate: not where they are saturated and it is larger.
+
+    `ceiling` is the square root of the counts from which on a pixel is saturated.
+    """
+    return (counts < ceiling**2) | (rate <= counts)
 
 
 def modulus_floor(probe: ComplexArray) -> float:

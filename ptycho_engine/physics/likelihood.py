@@ -5,6 +5,7 @@ Clauses REF-* of ``specs/physics.md``. Computed by :class:`~.scan_likelihood.Sca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,9 @@ class ScanPatterns:
     """(n,) relative intensity of the beam in each exposure; None where it is 1 in all."""
     background: npt.NDArray[np.float64] | None = None
     """(N, N) counts per pixel beside the object's, zero frequency at N//2; None where there are none."""
+    ceiling: float = math.inf
+    """Amplitude from which on a pixel of a pattern is saturated: it says that there were so many counts at
+    least (REF-16)."""
 
     def __len__(self) -> int:
         return len(self.placement.corner)

@@ -60,6 +60,8 @@ class ScanArrays(NamedTuple, Generic[A]):
     """(S, N, N) 1 where pixels are fitted, 0 at bad and at held-out ones."""
     held_out: A
     """(S, h) flat indices of the held-out pixels."""
+    ceiling: A | None = None
+    """() amplitude from which on pixels are saturated; None where none are."""
 
 
 class Block(NamedTuple, Generic[A]):
@@ -141,16 +143,17 @@ def object_terms(
     rate = total_intensity(ops, fields)
     held_out = ops.sum(_held_out_deviance(ops, rate, amplitude, scan, block), 0)
     factor = residual_factor(ops, amplitude, rate, scan.dark_rate, scan.floor, likelihood)
-    changes = _at_the_object(ops, fields, factor * ops.take(scan.fitted, block.sets))
+    changes = _at_the_object(ops, fields, factor * _fitted(ops, amplitude, rate, scan, block))
     illumination = total_intensity(ops, probes) if illuminated else None
     return ObjectTerms(held_out, back_projection(ops, changes, probes), illumination)
 
 
 def curved_fields(ops: Operations[A], patches: A, scan: ScanArrays[A], block: Block[A]) -> CurvedFields[A]:
     """Return what :func:`curvature_terms` needs of an object, whatever the direction."""
-    _, fields, _ = _predicted(ops, patches, scan, block)
-    fitted = ops.take(scan.fitted, block.sets)
-    return CurvedFields(fields, fitted / (total_intensity(ops, fields) + scan.dark_rate))
+    _, fields, amplitude = _predicted(ops, patches, scan, block)
+    rate = total_intensity(ops, fields)
+    fitted = _fitted(ops, amplitude, rate, scan, block)
+    return CurvedFields(fields, fitted / (rate + scan.dark_rate))
 
 
 def curvature_terms(
@@ -176,7 +179,7 @@ def residual_terms(ops: Operations[A], patches: A, scan: ScanArrays[A], block: B
     counts, rate = amplitude * amplitude, total_intensity(ops, fields) + scan.dark_rate
     off = counts - rate
     misfit = ops.cast(off * off > MISFIT**2 * (rate + 1), rate)
-    fitted = ops.take(scan.fitted, block.sets)
+    fitted = _fitted(ops, amplitude, rate - scan.dark_rate, scan, block)
     images = (fitted * counts, fitted * rate, fitted * misfit, fitted)
     return ops.wide(ops.stack([ops.sum(image, 0) for image in images], 0))
 
@@ -192,7 +195,7 @@ def experiment_terms(
     probes, fields, amplitude = _predicted(ops, patches, scan, block)
     own = total_intensity(ops, fields)
     rate = own + scan.dark_rate
-    fitted = ops.take(scan.fitted, block.sets)
+    fitted = _fitted(ops, amplitude, own, scan, block)
     inverse = fitted / rate
     excess = fitted - amplitude * amplitude * inverse
     if unbiased:
@@ -265,10 +268,21 @@ def _at_the_object(ops: Operations[A], fields: A, factor: A) -> A:
     return ops.ifft2(ops.scaled(fields, factor[:, None]))
 
 
+def _fitted(ops: Operations[A], amplitude: A, rate: A, scan: ScanArrays[A], block: Block[A]) -> A:
+    """Return 1 (b, N, N) where pixels are fitted, 0 where not: saturated ones need no more light (REF-16)."""
+    fitted = ops.take(scan.fitted, block.sets)
+    if scan.ceiling is None:
+        return fitted
+    enough = ops.both(amplitude > scan.ceiling, rate + scan.dark_rate > amplitude * amplitude)
+    return ops.where(enough, 0 * fitted, fitted)
+
+
 def _held_out_deviance(ops: Operations[A], rate: A, amplitude: A, scan: ScanArrays[A], block: Block[A]) -> A:
     """Return the Poisson deviance (b,) summed over the held-out pixels of each pattern."""
     pixels = ops.take(scan.held_out, block.sets)
     dark = ops.take(ops.reshape(scan.dark_rate, (-1,)), pixels)
     measured, own, dark = map(ops.wide, (ops.pick(amplitude, pixels), ops.pick(rate, pixels), dark))
     k, lam = measured * measured, own + dark
+    if scan.ceiling is not None:
+        k = ops.where(ops.both(measured > ops.wide(scan.ceiling), lam > k), lam, k)
     return 2 * ops.sum(ops.xlogy(k, k / lam) - (k - lam), 1)

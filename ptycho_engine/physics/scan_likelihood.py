@@ -5,6 +5,7 @@ What a block of patterns says is in ``likelihood_terms``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
@@ -113,6 +114,8 @@ class ScanLikelihood(Generic[A, Obj]):
         again = np.arange(self._step + len(fitted)) % len(fitted)
         self._fitted = device.send(fitted[again].reshape(-1, patterns.size, patterns.size))
         self._held_out = device.send(patterns.held_out[again])
+        limited = math.isfinite(patterns.ceiling)
+        self._ceiling = device.send(np.array(patterns.ceiling)) if limited else None
         needed = len(patterns) * patterns.size**2 * device.real.itemsize * (1 + 2 * len(patterns.probe))
         self._keeps = needed <= CACHE_BYTES
         self._kept = device.joined([self._loaded(c) for c in self._blocks()]) if self._keeps else None
@@ -294,7 +297,9 @@ class ScanLikelihood(Generic[A, Obj]):
             if (whole and not moving) or self._seen + count > len(self._patterns):
                 self._keep_probes()
         self._seen += count
-        scan = ScanArrays(self._kept, self._probes, *self._experiment, self._fitted, self._held_out)
+        scan = ScanArrays(
+            self._kept, self._probes, *self._experiment, self._fitted, self._held_out, self._ceiling
+        )
         device, sets = self._device, len(self._patterns.held_out)
         for chosen in self._blocks(indices):
             first, count = int(chosen[0]), len(chosen)

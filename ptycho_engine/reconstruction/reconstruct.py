@@ -26,7 +26,7 @@ from ..events import Event
 from ..formats.archive import ModelArchive
 from ..formats.packaged import load_model
 from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
-from ..physics.forward import deviance, predict_intensity
+from ..physics.forward import deviance, informative, predict_intensity
 from ..physics.noise import noise_deviance
 from ..printable import printable
 from ..progress import show_progress
@@ -428,11 +428,14 @@ def judge_fit(
     own = (count - dark)[:, valid].sum(dtype=np.float64)
     factor = max(own, 0.0) / max(rate[:, valid].sum(dtype=np.float64), 1e-30)
     rate = rate * np.float32(factor) + dark
-    values = [deviance(count[part], rate[part], valid) for part in blocks(len(chosen), block_length(raw.N))]
+    seen = valid & informative(count, rate, raw.ceiling / prepared.scale.unit)
+    values = [
+        deviance(count[part], rate[part], seen[part]) for part in blocks(len(chosen), block_length(raw.N))
+    ]
     noise = math.nan
     if raw.counted and prepared.scale.unit == 1:
         few = evenly_spread(len(chosen), NOISE_PATTERNS)
-        noise = float(noise_deviance(rate[few][:, valid]).mean())
+        noise = float(noise_deviance(rate[few][seen[few]]).mean())
     return Fit(
         factor=float(np.sqrt(factor)),
         deviance=float(np.concatenate(values).mean()),

@@ -166,6 +166,8 @@ def bin_scan(scan: Scan, binning: int) -> Scan:
         diffraction=patterns.binned(binning).in_memory_if_small(),
         bad_pixels=None if bad is None else binned_mask(bad, binning),
         probeGuess=bin_probe(raw.probeGuess, binning),
+        # Of sums nothing tells where one of the parts is saturated.
+        metadata={name: value for name, value in raw.metadata.items() if name != 'saturation_counts'},
         Y=_windowed(raw.Y, inner),
         path=None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,9 @@ from .raw_arrays import arrays_of_scan
 from .raw_checks import check_fields, checked_amplitudes
 
 __all__ = ['MeasurementDomain', 'RawData']
+
+ROUNDED = 1e-5
+"""Part by which the root of saturated counts may be off in single precision."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,25 @@ class RawData:
 
     def __len__(self) -> int:
         return len(self.xcoords)
+
+    @property
+    def ceiling(self) -> float:
+        """Amplitude above which a pixel is saturated, by ``saturation_counts`` of the metadata; or infinity.
+
+        Raises
+        ------
+        DataValueError
+            If that is no positive number.
+        """
+        counts = self.metadata.get('saturation_counts')
+        if counts is None:
+            return math.inf
+        if isinstance(counts, bool) or not isinstance(counts, int | float) or not 0 < counts < math.inf:
+            raise DataValueError(
+                f'{self.source}: saturation_counts in _metadata is {counts!r}; expected a positive number, '
+                'the counts at which the detector is saturated.'
+            )
+        return math.sqrt(counts) * (1 - ROUNDED)
 
     @property
     def has_patterns(self) -> bool:

@@ -10,7 +10,7 @@ from scipy import fft
 from scipy.special import xlogy
 
 from ..blocks import block_length, blocks, evenly_spread, most_patterns
-from ..physics.forward import BACKGROUND, cut_patches, predict_intensity
+from ..physics.forward import BACKGROUND, cut_patches, informative, predict_intensity
 from ..physics.geometry import PatchPlacement
 from ..physics.likelihood import ScanPatterns, draw_held_out
 from ..physics.noise import noise_deviance
@@ -70,6 +70,7 @@ def scan_patterns(
         held_out=np.empty((1, 0), np.int64) if held_out is None else held_out,
         intensity=prepared.intensity,
         background=prepared.background,
+        ceiling=prepared.scan.raw.ceiling / prepared.scale.unit,
     )
 
 
@@ -126,7 +127,8 @@ def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit
         each = 2 * (xlogy(counts, counts / expected) - (counts - expected))
         # The likelihood's own background is in what is predicted, not in the counts.
         noise = noise_deviance(rate) + 2 * (BACKGROUND - rate * np.log1p(BACKGROUND / np.maximum(rate, TINY)))
-        for row, where in zip(sums, (held, patterns.valid & ~held), strict=True):
+        seen = patterns.valid & informative(counts, expected, patterns.ceiling)
+        for row, where in zip(sums, (held & seen, ~held & seen), strict=True):
             row += [where.sum(), each[where].sum(), noise[where].sum(), counts[where].sum()]
     (held_mean, fitted_mean) = sums[:, 1:] / np.maximum(sums[:, :1], 1)
     return Fit(*map(float, (*held_mean, *fitted_mean[:2])))

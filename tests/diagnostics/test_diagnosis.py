@@ -21,7 +21,10 @@ from ptycho_engine.diagnostics.diagnosis import _Search, diagnose
 from ptycho_engine.diagnostics.findings import Grade
 from ptycho_engine.diagnostics.forces import pulled
 from ptycho_engine.diagnostics.pixels import suspects
+from ptycho_engine.errors import DataValueError
+from ptycho_engine.scan.pretreatment import bin_scan
 from ptycho_engine.scan.raw_data import RawData
+from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
@@ -151,6 +154,24 @@ def test_background_is_named(good):
     assert cause.change is None
     assert found.solved
     assert not found.near
+
+
+def test_doctor_05_saturation_is_named_and_stated_in_the_repaired_file(good, tmp_path):
+    """It hardly shows in the deviance; in the image it does."""
+    level = float(np.rint(np.quantile(np.square(good.diffraction), 0.993)))
+    spoiled = of_counts(good, lambda counts: np.minimum(counts, level, out=counts))
+    found = diagnose(spoiled)
+    (cause,) = found.causes
+    assert cause.key == 'saturation'
+    assert f'saturated at {level:.10g} counts' in cause.sentence
+    changed(spoiled, found.changes).to_file(tmp_path / 'corrected.npz')
+    repaired = RawData.from_file(tmp_path / 'corrected.npz')
+    assert repaired.ceiling == pytest.approx(np.sqrt(level), rel=1e-4)
+    assert diagnose(repaired).near
+    assert not diagnose(repaired).causes
+    assert bin_scan(Scan.from_raw(repaired), 2).raw.ceiling == np.inf
+    with pytest.raises(DataValueError, match="saturation_counts in _metadata is 'many'; expected a positive"):
+        replace(good, metadata={'saturation_counts': 'many'}).ceiling  # noqa: B018
 
 
 def test_unsteady_beam_is_named(good):

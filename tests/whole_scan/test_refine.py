@@ -253,6 +253,41 @@ def test_solve_08_what_is_kept_for_the_curvature_belongs_to_its_object_and_exper
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize('backend', ['numpy', *BACKENDS])
+def test_ref_17_saturated_pixels_ask_for_no_less_light(backend):
+    """Those that are cut, and of which more is predicted, are as if they were not there."""
+    prepared = ScanModel(dense_scan(points=3, modes=1))
+    patterns = scan_patterns(prepared, 2)
+    obj = prepared.pad(prepared.scan.raw.objectGuess.astype(np.complex64)) * np.complex64(1.1)
+    everything = np.arange(len(patterns))
+    amplitude = patterns.amplitude(everything)
+    limit = np.float32(np.quantile(amplitude, 0.98))
+    cut = np.minimum(amplitude, limit)
+    saturated = replace(patterns, amplitude=lambda chosen: cut[chosen], ceiling=float(limit) * (1 - 1e-5))
+    # What more light is predicted for by far agrees with any prediction once it is that prediction.
+    windows = np.lib.stride_tricks.sliding_window_view(obj, (32, 32))
+    corner, shift = patterns.placement.corner, patterns.placement.subpixel_shift
+    rate = predict_intensity(windows[corner[:, 0], corner[:, 1]], patterns.probe, shift) + 0.01
+    content = np.where((amplitude >= limit) & (rate > cut**2), np.sqrt(rate), cut).astype(np.float32)
+    agreeing = NumpyScanPhysics(replace(patterns, amplitude=lambda chosen: content[chosen]))
+    made = NumpyScanPhysics if backend == 'numpy' else create_backend(backend).scan_physics
+    ours = made(saturated)
+    a, b = (
+        ours.evaluate(ours.to_device(obj), everything, 'poisson'),
+        agreeing.evaluate(obj, everything, 'poisson'),
+    )
+    assert np.abs(ours.to_host(a.gradient) - b.gradient).max() < 1e-3 * np.abs(b.gradient).max()
+    assert a.held_out == pytest.approx(b.held_out, rel=1e-3)
+    naive = NumpyScanPhysics(replace(saturated, ceiling=np.inf)).evaluate(obj, everything, 'poisson')
+    assert np.abs(naive.gradient - b.gradient).max() > 0.05 * np.abs(b.gradient).max()
+    a, b = fit_and_noise(saturated, obj), fit_and_noise(agreeing._patterns, obj)
+    assert a.fitted < 1.05 * b.fitted
+    assert a.fitted / a.fitted_noise == pytest.approx(b.fitted / b.fitted_noise, rel=0.1)
+    turned = ours.curvature_along(ours.to_device(obj), ours.to_device(obj))
+    more = NumpyScanPhysics(replace(saturated, ceiling=np.inf)).curvature_along(obj, obj)
+    assert np.abs(ours.to_host(turned)).sum() < 0.95 * np.abs(more).sum()
+
+
 @pytest.mark.parametrize('modes', [1, 2])
 @pytest.mark.parametrize('likelihood', ['poisson', 'amplitude'])
 @pytest.mark.parametrize('backend', BACKENDS)

@@ -169,7 +169,9 @@ def test_doctor_05_saturation_is_named_and_stated_in_the_repaired_file(good, tmp
     assert repaired.ceiling == pytest.approx(np.sqrt(level), rel=1e-4)
     assert diagnose(repaired).near
     assert not diagnose(repaired).causes
-    assert bin_scan(Scan.from_raw(repaired), 2).raw.ceiling == np.inf
+    narrow = np.zeros((1, SIZE, SIZE), np.complex64)
+    narrow[:, 12:20, 12:20] = 1
+    assert bin_scan(Scan.from_raw(replace(repaired, probeGuess=narrow)), 2).raw.ceiling == np.inf
     with pytest.raises(DataValueError, match="saturation_counts in _metadata is 'many'; expected a positive"):
         replace(good, metadata={'saturation_counts': 'many'}).ceiling  # noqa: B018
 
@@ -263,7 +265,7 @@ def test_doctor_06_quiet_forces_are_seen_soon(dense, monkeypatch):
 
 def test_what_nothing_explains_is_never_called_well(good, monkeypatch):
     """DOCTOR-04; what is tried is cut short here."""
-    monkeypatch.setattr(_Search, '_steps', lambda self, ratio, limit: (self._centres, self._pixels))
+    monkeypatch.setattr(_Search, '_steps', lambda self, ratio, limit: ((self._centres, self._pixels),))
     order = np.random.default_rng(0).permutation(len(good))
     found = diagnose(of_patterns(good, lambda a: a[order]))
     assert not found.near

@@ -30,7 +30,7 @@ from ptycho_engine.scan.scan import Scan
 from ptycho_engine.scoring.scores import align, scan_box, score
 from ptycho_engine.simulate import defocused_probe, make_object, raster_positions, simulate_scan
 from ptycho_engine.whole_scan import refine as refine_module
-from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.held_out import fit_and_noise, scan_patterns
 from ptycho_engine.whole_scan.ramp import with_ramp_of
 from ptycho_engine.whole_scan.refine import refine
 from ptycho_engine.whole_scan.scan_model import ScanModel
@@ -258,10 +258,11 @@ def test_ref_17_saturated_pixels_ask_for_no_less_light(backend):
     """Those that are cut, and of which more is predicted, are as if they were not there."""
     prepared = ScanModel(dense_scan(points=3, modes=1))
     patterns = scan_patterns(prepared, 2)
-    obj = prepared.pad(prepared.scan.raw.objectGuess.astype(np.complex64)) * np.complex64(1.1)
+    truth = prepared.scan.raw.objectGuess / prepared.scale.probe_scale
+    obj = prepared.pad(truth.astype(np.complex64))
     everything = np.arange(len(patterns))
     amplitude = patterns.amplitude(everything)
-    limit = np.float32(np.quantile(amplitude, 0.98))
+    limit = np.float32(np.quantile(amplitude, 0.95))
     cut = np.minimum(amplitude, limit)
     saturated = replace(patterns, amplitude=lambda chosen: cut[chosen], ceiling=float(limit) * (1 - 1e-5))
     # What more light is predicted for by far agrees with any prediction once it is that prediction.
@@ -279,10 +280,9 @@ def test_ref_17_saturated_pixels_ask_for_no_less_light(backend):
     assert np.abs(ours.to_host(a.gradient) - b.gradient).max() < 1e-3 * np.abs(b.gradient).max()
     assert a.held_out == pytest.approx(b.held_out, rel=1e-3)
     naive = NumpyScanPhysics(replace(saturated, ceiling=np.inf)).evaluate(obj, everything, 'poisson')
-    assert np.abs(naive.gradient - b.gradient).max() > 0.05 * np.abs(b.gradient).max()
-    a, b = fit_and_noise(saturated, obj), fit_and_noise(agreeing._patterns, obj)
-    assert a.fitted < 1.05 * b.fitted
-    assert a.fitted / a.fitted_noise == pytest.approx(b.fitted / b.fitted_noise, rel=0.1)
+    assert np.abs(naive.gradient - b.gradient).max() > 0.1 * np.abs(b.gradient).max()
+    fit, known = fit_and_noise(saturated, obj), fit_and_noise(agreeing._patterns, obj)
+    assert fit.fitted / fit.fitted_noise == pytest.approx(known.fitted / known.fitted_noise, rel=0.15)
     turned = ours.curvature_along(ours.to_device(obj), ours.to_device(obj))
     more = NumpyScanPhysics(replace(saturated, ceiling=np.inf)).curvature_along(obj, obj)
     assert np.abs(ours.to_host(turned)).sum() < 0.95 * np.abs(more).sum()

@@ -36,8 +36,9 @@ from ptycho_engine.scoring.scores import scan_box, score
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.solver import Solution, solve
 
-SETS = {name: [first + 5 * i % 12 for i in range(12)] for name, first in (('tuning', 100), ('table', 400))}
-"""Seeds: those that settings may be chosen by, and those of the table. The first ones have other objects,
+FIRST = {'tuning': 100, 'table': 400, 'unseen': 800}
+SETS = {name: [first + 5 * i % 12 for i in range(12)] for name, first in FIRST.items()}
+"""Seeds: those that settings may be chosen by, and two sets for tables. The first ones have other objects,
 probes and doses each."""
 
 STEP_PX, POINTS, JITTER_PX = 6.0, 13, 1.5

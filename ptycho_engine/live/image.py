@@ -29,14 +29,14 @@ logger = logging.getLogger('ptychopinn.live')
 BATCH = 8
 """Frames that are taken in together."""
 
-MEMBERS = 112
+MEMBERS = 104
 """Frames, those of a batch and their neighbours, over which the object near the batch is updated."""
 
-NEAR = 0.6
+NEAR = 0.5
 """Part of these that are the nearest; the others are spread over the surroundings. In idle time all are the
 nearest."""
 
-ITERATIONS, MOST_ITERATIONS = 4, 48
+ITERATIONS, MOST_ITERATIONS = 5, 48
 """Of conjugate gradients over so many frames. Fewer frames get more of them, at the same cost in all."""
 
 SPREAD = 2

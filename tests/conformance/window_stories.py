@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from functools import partial
@@ -88,6 +89,7 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     window.spin(0.3)
     report['plot_of_result'] = [len(line.get_xdata()) for line in window.status.axes.get_lines()]
     window.shoot(work / 'losses.png')
+    report['searched'] = len(gc.get_objects()) / gc.get_freeze_count()
     return {**report, **save_and_open(window, work)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..patterns.inpainting import filled_counts
-from ..physics.probe_estimate import estimate_probe
+from ..physics.probe_estimate import estimate_probe, likely_curvatures
 from ..scan.centring import mean_counts
 from ..scan.pretreatment import crop_scan
 from ..scan.raw_data import RawData
@@ -28,9 +27,6 @@ SEARCHED_SIZE = 128
 """Pixels of a side of the patterns, or of their middle, with which the focus is looked for."""
 PATTERNS = 36
 """Neighbouring patterns that are fitted."""
-LEAST_PHASE, TRIED = 0.4, 24
-"""Smallest phase in radians at the root mean square radius of the pupil, and how many of either sign are
-tried first; the largest is the one with which the beam fills the field of view."""
 QUICK, EARNEST = 16, 40
 """Iterations in which all are tried, and the best ones in earnest."""
 FINALISTS = 5
@@ -94,7 +90,7 @@ def search_probe(scan: Scan) -> FoundProbe:
             judged[curvature] = _judge(part, mean, curvature, EARNEST)
         return judged[curvature]
 
-    first = sorted(_overlapping(_curvatures(mean), mean, part), key=quick)
+    first = sorted(_overlapping(likely_curvatures(mean), mean, part), key=quick)
     best = min(first[:FINALISTS], key=earnest)
     for step in STEPS:
         for factor in (step, 1 / step):
@@ -123,19 +119,6 @@ def uncornered(scan: Scan) -> Scan:
     line = 'the middle of the patterns was in their corners; they are shifted (fftshift).'
     logger.info('%s: %s', raw.source, line)
     return replace(scan, raw=replace(raw, path=scan.raw.path, assumed=(*raw.assumed, line)))
-
-
-def _curvatures(mean: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the phases in radians at the edge of the pattern (N, N) that are tried first."""
-    half = len(mean) / 2
-    place = np.arange(len(mean)) - len(mean) // 2
-    square = place[:, None] ** 2 + place**2
-    radius = math.sqrt(max(float((mean * square).sum() / mean.sum()), 1.0))
-    # A spherical phase c (r / half)² moves what is at r by 2 c r / half² · N / 2π pixels: N/2 at 1.5 radii.
-    most = math.pi * half**2 / (3 * radius)
-    least = min(LEAST_PHASE * (half / radius) ** 2, most / 2)
-    steps = np.geomspace(least, most, TRIED)
-    return (0.0, *(float(sign * value) for value in steps for sign in (1, -1)))
 
 
 def _overlapping(

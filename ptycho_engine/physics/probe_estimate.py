@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataValueError
 
-__all__ = ['estimate_probe', 'pupil_curvature']
+__all__ = ['estimate_probe', 'likely_curvatures', 'pupil_curvature']
+
+LEAST_PHASE, TRIED = 0.4, 24
+"""Smallest phase in radians at the root mean square radius of the pupil that is likely, and how many of
+either sign."""
 
 
 def pupil_curvature(defocus_m: float, wavelength_m: float, pixel_size_m: float) -> float:
@@ -58,3 +64,19 @@ def estimate_probe(mean_counts: npt.ArrayLike, curvature_rad: float = 0.0) -> np
     pupil = np.sqrt(counts) * np.exp(1j * curvature_rad * square) * ramp[:, None] * ramp
     probe = np.fft.ifft2(np.fft.ifftshift(pupil), norm='ortho')
     return np.asarray(probe[np.newaxis], dtype=np.complex64)
+
+
+def likely_curvatures(mean_counts: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Return phases in radians at the edge of a mean pattern (N, N) to try as those of its probe.
+
+    0, and evenly spread logarithms of either sign, up to that with which the beam fills the field of view.
+    """
+    half = len(mean_counts) / 2
+    place = np.arange(len(mean_counts)) - len(mean_counts) // 2
+    square = place[:, None] ** 2 + place**2
+    radius = math.sqrt(max(float((mean_counts * square).sum() / mean_counts.sum()), 1.0))
+    # A spherical phase c (r / half)² moves what is at r by 2 c r / half² · N / 2π pixels: N/2 at 1.5 radii.
+    most = math.pi * half**2 / (3 * radius)
+    least = min(LEAST_PHASE * (half / radius) ** 2, most / 2)
+    steps = np.geomspace(least, most, TRIED)
+    return (0.0, *(float(sign * value) for value in steps for sign in (1, -1)))

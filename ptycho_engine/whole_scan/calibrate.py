@@ -208,8 +208,9 @@ class Calibrator:
             )
             tells = forces.allows if unexplained > FAR else forces.speaks_of
             worth = [option for option in left if anyway or tells(option)]
+            others = [option for option in left if option not in worth] if unexplained > FAR else []
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
-            found = yield from self._tried(state, worth, forces)
+            found = yield from self._tried(state, worth, others, forces)
             if not found:
                 break
             best = self._best(found)
@@ -224,19 +225,17 @@ class Calibrator:
         return state
 
     def _tried(
-        self, state: _State, options: list[str], forces: Remaining
+        self, state: _State, options: list[str], others: list[str], forces: Remaining
     ) -> Generator[Event, None, dict[str, _State]]:
-        """Return what each option leads to that helps."""
-        if not options:
+        """Return what each option leads to that helps; `others` are tried where `options` do little."""
+        if not options and not others:
             return {}
         alike = yield from self._refined(state, self._kept, TRIAL)
         logger.debug('no other: %.4g', alike.deviance.mean())
-        # A background is as well explained by a probe that lights all the detector: it comes first.
-        found = yield from self._compared(alike, {o: state for o in options if o == 'background'})
-        if not self._settled(alike, found):
-            begun = yield from self._searched(state, [o for o in options if o in self._unsearched], forces)
-            others = [option for option in options if option != 'background' and option not in begun]
-            found |= yield from self._compared(alike, begun | dict.fromkeys(others, state))
+        found = yield from self._begun(alike, state, options, forces)
+        if not self._most_taken(alike, found) > LARGELY:
+            # An object may make up for a wrong probe so well that nothing pulls at it any more.
+            found |= yield from self._begun(alike, state, others, forces)
         most = self._most_taken(alike, found)
         if len(found) > 1 and SLIGHTLY < most < LARGELY:
             # Too little to tell them apart: the best ones go on.
@@ -249,6 +248,18 @@ class Calibrator:
                 found[option] = yield from self._refined(trial, [*self._kept, option], REFINED)
                 logger.debug('further %s: %.4g', option, found[option].deviance.mean())
         return {option: trial for option, trial in found.items() if self._helps(alike, trial)}
+
+    def _begun(
+        self, alike: _State, state: _State, options: list[str], forces: Remaining
+    ) -> Generator[Event, None, dict[str, _State]]:
+        """Return what the first steps with each option lead to, where held-out pixels are for it."""
+        # A background is as well explained by a probe that lights all the detector: it comes first.
+        found = yield from self._compared(alike, {o: state for o in options if o == 'background'})
+        if not self._settled(alike, found):
+            begun = yield from self._searched(state, [o for o in options if o in self._unsearched], forces)
+            rest = [option for option in options if option != 'background' and option not in begun]
+            found |= yield from self._compared(alike, begun | dict.fromkeys(rest, state))
+        return found
 
     def _compared(self, alike: _State, begun: dict[str, _State]) -> Generator[Event, None, dict[str, _State]]:
         """Try options, each from its state, until one settles it; return what those lead to that help."""

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..events import Event
+from ..patterns.inpainting import filled_counts
 from ..physics.likelihood import ScanPatterns
 from ..physics.probe_changes import defocused, shifted_on_detector
+from ..physics.probe_estimate import estimate_probe, likely_curvatures
 from ..scan.centring import off_probe
-from .held_out import scan_patterns
+from .held_out import fit_and_noise, scan_patterns
 from .object_solver import ObjectSolver
 from .scan_model import ScanModel
 
@@ -42,9 +44,12 @@ SEARCHED: dict[str, tuple[tuple[Change, ...], tuple[tuple[Change, ...], ...]]] =
 changes of the best so far. For the axes the angle in radians and the stretch, for the probe the phase of
 :func:`~..physics.probe_changes.defocused`."""
 
-
 TILT = 'tilt'
 """Of the probe, by as many pixels of the detector as the patterns lie off the middle: of every such scan."""
+
+ESTIMATE, FINER, STILL_FAR = 'estimate', (1.08, 1 / 1.08), 3.0
+"""A probe made anew from the mean pattern, of a curvature; the factors by which the best one is changed; and
+the deviance of the best of all others, in units of photon noise, from which on it is tried."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,13 @@ class Found:
     """A coarse change that explains a scan better."""
 
     option: str
-    """A key of ``SEARCHED``, or ``TILT``."""
+    """A key of ``SEARCHED``, ``TILT`` or ``ESTIMATE``."""
     change: Change
 
     @property
     def part(self) -> str:
         """The key of ``SEARCHED`` that it belongs to."""
-        return 'probe' if self.option == TILT else self.option
+        return 'probe' if self.option in (TILT, ESTIMATE) else self.option
 
 
 def changed(patterns: ScanPatterns, found: Found) -> ScanPatterns:
@@ -68,6 +73,10 @@ def changed(patterns: ScanPatterns, found: Found) -> ScanPatterns:
     if found.option == TILT:
         y, x = found.change
         return replace(patterns, probe=shifted_on_detector(patterns.probe, (round(y), round(x))))
+    if found.option == ESTIMATE:
+        probe = estimate_probe(_mean_counts(patterns), found.change[0])
+        power = np.linalg.norm(patterns.probe) / np.linalg.norm(probe)
+        return replace(patterns, probe=(power * probe).astype(np.complex64))
     placement = patterns.placement
     place = placement.corner + placement.subpixel_shift
     place = place - place.mean(axis=0)
@@ -108,6 +117,7 @@ def best_change(
     plain = scan_patterns(sample, None)
     least = OF_THE_SCAN * min(solver.overlap, SHARED)
     reached: dict[Found | None, float] = {}
+    unexplained: dict[Found | None, float] = {}
 
     def attempt(found: Found | None) -> Generator[Event, None, None]:
         if found not in reached:
@@ -117,6 +127,8 @@ def best_change(
             if trial.overlap >= least:
                 yield from trial.start()
                 reached[found] = trial.physics.held_out(trial.current)
+                obj = trial.physics.to_host(trial.current).astype(np.complex64)
+                unexplained[found] = fit_and_noise(trial.patterns, obj).unexplained
 
     yield from attempt(None)
     if 'probe' in options:
@@ -127,7 +139,14 @@ def best_change(
         for change in SEARCHED[option][0]:
             if option != 'axes' or (axes_force * _linear_change(change)).sum() < 0:
                 yield from attempt(Found(option, change))
+    if 'probe' in options and min(unexplained.values(), default=math.inf) > STILL_FAR:
+        for curvature in likely_curvatures(_mean_counts(plain)):
+            yield from attempt(Found(ESTIMATE, (curvature,)))
     best = min(reached, key=reached.__getitem__)
+    if best is not None and best.option == ESTIMATE:
+        for factor in FINER:
+            yield from attempt(Found(ESTIMATE, (factor * best.change[0],)))
+        best = min(reached, key=reached.__getitem__)
     for steps in SEARCHED[best.option][1] if best and best.option in SEARCHED else ():
         assert best is not None
         for step in steps:
@@ -137,6 +156,14 @@ def best_change(
     for found, value in reached.items():
         logger.debug('%s: %.4g', found, value)
     return best
+
+
+def _mean_counts(patterns: ScanPatterns) -> npt.NDArray[np.float64]:
+    """Return the mean pattern (N, N) without the background, bad pixels filled."""
+    mean = np.square(patterns.amplitude(np.arange(len(patterns))), dtype=np.float64).mean(axis=0)
+    if patterns.background is not None:
+        mean = np.maximum(mean - patterns.background, 0)
+    return filled_counts(mean, ~patterns.valid)
 
 
 def _tilt(patterns: ScanPatterns) -> Change:

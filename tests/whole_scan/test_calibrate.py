@@ -32,6 +32,7 @@ from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.centring import off_probe
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
+from ptycho_engine.whole_scan import calibrate
 from ptycho_engine.whole_scan.calibrate import OPTIONS, Calibrator
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
@@ -270,6 +271,21 @@ def test_cal_02_a_scan_that_is_right_stays_as_it_is(right, clean):
     assert on == pytest.approx(off, rel=0.01)
     assert result.probe is None
     assert result.position_shift is None
+
+
+def test_cal_02_a_wrong_probe_is_found_though_nothing_pulls_at_it(right, clean, monkeypatch):
+    monkeypatch.setattr(calibrate, 'remaining', lambda *_: Remaining())
+    found, result = run(with_wrong_focus(right))
+    assert found < 1.5 * clean[0]
+    assert 'the probe (overlap' in result.comments
+
+
+def test_cal_04_a_probe_is_made_from_the_mean_pattern_where_that_of_the_file_is_none(right, clean):
+    side = np.arange(right.N) - (right.N - 1) / 2
+    beam = np.exp(-(side[:, None] ** 2 + side**2) / (2 * 5.0**2)).astype(np.complex64)
+    found, result = run(replace(right, probeGuess=beam[None]))
+    assert found < 2 * clean[0]
+    assert 'the probe (overlap' in result.comments
 
 
 def test_cal_02_what_was_tried_in_vain_leaves_nothing_behind(right, monkeypatch):

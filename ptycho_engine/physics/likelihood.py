@@ -60,7 +60,7 @@ class ScanPatterns:
     """(N, N) counts per pixel beside the object's, zero frequency at N//2; None where there are none."""
     ceiling: float = math.inf
     """Amplitude from which on a pixel of a pattern is saturated: it says that there were so many counts at
-    least (REF-16)."""
+    least (REF-17)."""
 
     def __len__(self) -> int:
         return len(self.placement.corner)

@@ -269,7 +269,7 @@ def _at_the_object(ops: Operations[A], fields: A, factor: A) -> A:
 
 
 def _fitted(ops: Operations[A], amplitude: A, rate: A, scan: ScanArrays[A], block: Block[A]) -> A:
-    """Return 1 (b, N, N) where pixels are fitted, 0 where not: saturated ones need no more light (REF-16)."""
+    """Return 1 (b, N, N) where pixels are fitted, 0 where not: saturated ones need no more light (REF-17)."""
     fitted = ops.take(scan.fitted, block.sets)
     if scan.ceiling is None:
         return fitted

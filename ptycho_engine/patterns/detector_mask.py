@@ -18,6 +18,10 @@ __all__ = ['Survey', 'survey', 'unread']
 
 logger = logging.getLogger('ptychopinn.data')
 
+TURNED_ROUND = 0.9
+"""Part of the amplitude on the pixels that a mask calls bad, more than half of all, from which on it is the
+other way round. Hot pixels are less of the amplitude than of the light, and marks do not vary."""
+
 LARGEST = tuple(float(2**bits - 1) for bits in (15, 16, 31, 32))
 """Largest values of integer types, which stay marks when the counts are turned into another type."""
 
@@ -139,12 +143,14 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
     Raises
     ------
     DataValueError
-        If the mask is not of the size of the patterns, or not of numbers; or patterns cannot be read.
+        If the mask is not of the size of the patterns, or not of numbers, or says the opposite; or patterns
+        cannot be read.
     """
     given = None if mask is None else _single(mask, stack.shape[1:], f'{source}: bad_pixels')
     valid = np.ones(stack.shape[1:], bool) if given is None else ~given
     extremes = _Extremes(stack.shape[1:])
     totals, squares = np.zeros(len(stack)), np.zeros(len(stack))
+    light = np.zeros(stack.shape[1:])
     for part in blocks(len(stack), block_length(max(stack.shape[1:]))):
         values = stack[part]
         extremes.add(values)
@@ -152,6 +158,10 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
         totals[part] = clean.sum(axis=1, dtype=np.float64)
         with np.errstate(over='ignore'):
             squares[part] = np.einsum('ij,ij->i', clean, clean, dtype=np.float64)
+        if given is not None:
+            light += _clean(values, np.ones_like(valid)).sum(axis=0).reshape(light.shape)
+    if given is not None:
+        _require_right_way_round(given, np.where(extremes.least < extremes.most, light, 0), source)
     bad, told = _marked(extremes, valid, stack, source)
     for line in told:
         logger.info('%s: %s', source, line)
@@ -201,6 +211,18 @@ def _marked(
             bad |= new
             told.append(f'{count} pixels {what}; they are taken as bad.')
     return bad, tuple(told)
+
+
+def _require_right_way_round(bad: npt.NDArray[np.bool_], light: npt.NDArray[np.float64], source: str) -> None:
+    """Raise DataValueError where a mask (h, w) calls those pixels bad that the light (h, w) falls on."""
+    amplitude = np.sqrt(light)
+    if bad.mean() <= MOST_MARKED or not amplitude[bad].sum() > TURNED_ROUND * amplitude.sum():
+        return
+    raise DataValueError(
+        f'{source}: bad_pixels marks {100 * bad.mean():.3g} % of the pixels, on which '
+        f'{100 * light[bad].sum() / light.sum():.3g} % of the light falls; it must be true where a pixel is '
+        'bad, so turn it round (numpy.logical_not).'
+    )
 
 
 def _single(mask: npt.NDArray[Any], shape: tuple[int, ...], source: str) -> npt.NDArray[np.bool_]:

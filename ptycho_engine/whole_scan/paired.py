@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['PairedDifference', 'paired_difference']
+__all__ = ['PairedDifference', 'limited_difference', 'paired_difference']
 
 SMALLEST_ERROR = 1e-12
 """Deviance per pixel; keeps the score of equal differences from a division by zero."""
+
+OUTERMOST = 0.05
+"""Part of the patterns at either end whose differences :func:`limited_difference` takes no larger than those
+of the others."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,20 @@ class PairedDifference:
 
 def paired_difference(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> PairedDifference:
     """Compare the held-out deviances (n,) that two images or models leave in each pattern."""
+    return _mean_of(second - first)
+
+
+def limited_difference(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> PairedDifference:
+    """Compare them without the outermost patterns, which may hide what is better in all others.
+
+    Their differences are limited to the largest and the smallest of the rest (winsorised: Tukey, *Ann. Math.
+    Stat.* 33, 1, 1962).
+    """
     each = second - first
+    least, most = np.quantile(each, (OUTERMOST, 1 - OUTERMOST), method='nearest')
+    return _mean_of(np.clip(each, least, most))
+
+
+def _mean_of(each: npt.NDArray[np.float64]) -> PairedDifference:
     error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.inf
     return PairedDifference(float(each.mean()), error)

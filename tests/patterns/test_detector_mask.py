@@ -7,7 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ptycho_engine.diagnostics.findings import Grade
 from ptycho_engine.diagnostics.scan_checks import examine_path
+from ptycho_engine.errors import DataValueError
 from ptycho_engine.formats.diffraction_file import (
     AssembledPatterns,
     read_diffraction_file,
@@ -163,3 +165,26 @@ def test_npz_16_the_pixel_mask_of_an_eiger_detector(tmp_path, raw, counts, where
     ):
         np.testing.assert_array_equal(found.bad_pixels, mask > 0)
         assert not found.diffraction[:][:, mask > 0].any()
+
+
+def test_npz_22_a_mask_that_says_the_opposite_is_refused(tmp_path, raw, counts):
+    bad = np.zeros((32, 32), bool)
+    bad[3, 4:9] = bad[20:23, 20] = True
+    np.savez(tmp_path / 'x.npz', diffraction=counts, bad_pixels=~bad, **arrays_of(raw))
+    with pytest.raises(DataValueError, match=r'bad_pixels marks 99.2 % of the pixels, .* turn it round'):
+        RawData.from_file(tmp_path / 'x.npz')
+    ((_, finding),) = examine_path(tmp_path / 'x.npz')
+    assert finding.grade is Grade.STOP
+    assert 'turn it round' in finding.text
+
+
+def test_npz_22_a_mask_may_leave_the_middle_alone(tmp_path, raw, counts):
+    """With marks and a hot pixel under it, which outshine all light."""
+    y, x = np.mgrid[:32, :32] - 16
+    bad = np.hypot(y, x) > 12
+    values = counts.copy()
+    values[:, :3] = 65535
+    values[:, 30, 30] = np.random.default_rng(0).integers(50_000, 60_000, len(values))
+    np.savez(tmp_path / 'x.npz', diffraction=values, bad_pixels=bad, **arrays_of(raw))
+    assert bad.mean() > 0.5
+    np.testing.assert_array_equal(RawData.from_file(tmp_path / 'x.npz').bad_pixels, bad)

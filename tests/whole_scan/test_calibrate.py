@@ -36,7 +36,7 @@ from ptycho_engine.whole_scan import calibrate
 from ptycho_engine.whole_scan.calibrate import OPTIONS, Calibrator
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
-from ptycho_engine.whole_scan.paired import paired_difference
+from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
 from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
@@ -350,6 +350,25 @@ def test_cal_07_a_difference_is_told_by_its_scatter_over_the_patterns():
     assert paired_difference(noise, noise).score == 0
     assert paired_difference(noise[:1], noise[:1] - 1).score == 0
     assert paired_difference(noise, noise * np.nan).score == np.inf
+
+
+def test_cal_08_a_few_patterns_do_not_hide_what_is_better_in_all_others():
+    rng = np.random.default_rng(0)
+    first = np.ones(100)
+    second = first - 0.05 + rng.normal(0, 0.02, 100)
+    second[:2] -= 50
+    assert paired_difference(first, second).score > -2
+    assert limited_difference(first, second).score < -10
+    second[:3] += 100
+    assert limited_difference(first, second).score < -10
+
+
+def test_cal_08_patterns_without_light_are_told_by_the_intensity_of_the_beam(right, clean):
+    counts = counts_of(right)
+    counts[[17, 50]] = 0
+    found, result = run(with_counts(right, counts))
+    assert found < 1.2 * clean[0]
+    assert 'beam intensities from' in result.comments
 
 
 def test_cal_03_pixels_at_fault_are_told_from_dark_ones():

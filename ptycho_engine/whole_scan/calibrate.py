@@ -131,6 +131,8 @@ class Calibrator:
         self._kept: list[str] = []
         self._forces: Remaining | None = None
         self._unsearched = set(SEARCHED)
+        self._near_noise = False
+        """Whether the image explains the patterns, though what it leaves may be no noise."""
 
     def calibrate(self) -> Generator[Event, None, None]:
         """Go on to the end, and correct the experiment where the patterns are not explained."""
@@ -208,7 +210,11 @@ class Calibrator:
             )
             tells = forces.allows if unexplained > FAR else forces.speaks_of
             worth = [option for option in left if anyway or tells(option)]
-            others = [option for option in left if option not in worth] if unexplained > FAR else []
+            self._near_noise = unexplained <= FAR
+            if worth and self._near_noise:
+                # Of few photons a wrong probe explains nearly all: what pulls may be its doing.
+                worth = left
+            others = [option for option in left if option not in worth] if not self._near_noise else []
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
             found = yield from self._tried(state, worth, others, forces)
             if not found:
@@ -233,7 +239,7 @@ class Calibrator:
         alike = yield from self._refined(state, self._kept, TRIAL)
         logger.debug('no other: %.4g', alike.deviance.mean())
         found = yield from self._begun(alike, state, options, forces)
-        if not self._most_taken(alike, found) > LARGELY:
+        if others and not self._most_taken(alike, found) > LARGELY:
             # An object may make up for a wrong probe so well that nothing pulls at it any more.
             found |= yield from self._begun(alike, state, others, forces)
         most = self._most_taken(alike, found)
@@ -266,6 +272,10 @@ class Calibrator:
         found: dict[str, _State] = {}
         for option, start in begun.items():
             trial = yield from self._attempt(start, option)
+            if start.solver is not alike.solver and self._near_noise:
+                # Of few photons a part that moves makes more noise than a coarse change leaves to it.
+                plain = yield from self._refined(start, self._kept, TRIAL)
+                trial = min((trial, plain), key=lambda tried: float(tried.deviance.mean()))
             logger.debug('%s: %.4g', option, trial.deviance.mean())
             if self._probably(alike, trial):
                 found[option] = trial
@@ -291,7 +301,7 @@ class Calibrator:
         for option in others:
             state = found[option]
             reached = float(found[best].deviance.mean())
-            if float(state.deviance.mean()) < reached - BY_FAR * (reached - self._noise):
+            if float(state.deviance.mean()) < reached - BY_FAR * max(reached - self._noise, 0.0):
                 best = option
         return best
 

@@ -24,7 +24,7 @@ __all__ = ['SEARCHED', 'Found', 'best_change', 'changed']
 
 logger = logging.getLogger('ptychopinn.calibrate')
 
-SAMPLE, SHARED = 64, 4.0
+SAMPLE, SHARED = 64, 2.5
 """Patterns that focus and axes are told by, and those that fall on a pixel at least, or as many as before:
 where patterns hardly overlap each is explained alone, whatever the experiment."""
 

@@ -78,6 +78,9 @@ OPTIONS = {
 }
 """What is tried, and the part of the setting that it belongs to."""
 
+FEW_COUNTS = 12.0
+"""Mean counts of a pixel below which a wrong focus may leave nothing but noise, so that it is looked for."""
+
 FEW_NUMBERS = frozenset({'background', 'axes'})
 """Parts so small that they cannot follow noise: they are kept if held-out pixels are not against them."""
 
@@ -214,6 +217,8 @@ class Calibrator:
             if worth and self._near_noise:
                 # Of few photons a wrong probe explains nearly all: what pulls may be its doing.
                 worth = left
+            elif not worth and 'probe' in self._unsearched and forces.counts < FEW_COUNTS and 'probe' in left:
+                worth = ['probe']
             others = [option for option in left if option not in worth] if not self._near_noise else []
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
             found = yield from self._tried(state, worth, others, forces)

@@ -280,6 +280,17 @@ def test_cal_02_a_wrong_probe_is_found_though_nothing_pulls_at_it(right, clean, 
     assert 'the probe (overlap' in result.comments
 
 
+def test_cal_02_of_few_photons_the_focus_is_looked_for_though_all_is_near_noise():
+    right = dense_scan(points=9, photons=1e4).raw
+    clean, untouched = run(right)
+    assert 'calibrated' not in untouched.comments
+    wrong = replace(right, probeGuess=defocused(right.probeGuess, -4.0))
+    assert run(wrong, calibrate='off')[0] > 5 * clean
+    found, result = run(wrong)
+    assert found < 1.2 * clean
+    assert 'the probe (overlap' in result.comments
+
+
 def test_cal_04_a_probe_is_made_from_the_mean_pattern_where_that_of_the_file_is_none(right, clean):
     side = np.arange(right.N) - (right.N - 1) / 2
     beam = np.exp(-(side[:, None] ** 2 + side**2) / (2 * 5.0**2)).astype(np.complex64)

@@ -4,6 +4,7 @@ import importlib
 import io
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -30,6 +31,8 @@ def tutorials():
     """Return docs/tutorials.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / 'docs')
+        # IPython takes its place, and other tests start processes from it.
+        patch.setitem(sys.modules, '__main__', sys.modules['__main__'])
         module = importlib.import_module('tutorials')
         yield module
     module.Shell.clear_instance()

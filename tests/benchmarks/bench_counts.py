@@ -77,11 +77,11 @@ def counted_passes() -> Iterator[Counter[tuple[str, str]]]:
     found: Counter[tuple[str, str]] = Counter()
 
     def counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def look(self: Any, *args: Any) -> Any:
+        def look(self: Any, *args: Any, **named: Any) -> Any:
             indices = next((value for value in args if isinstance(value, np.ndarray)), None)
             share = 1.0 if indices is None else len(indices) / len(self._patterns)
             found[_stage(), 'judged' if name == JUDGES else 'looked'] += share  # type: ignore[assignment]
-            return method(self, *args)
+            return method(self, *args, **named)
 
         return look
 

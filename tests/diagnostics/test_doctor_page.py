@@ -58,7 +58,7 @@ def of_changes():
         changes.propagated_probe(3.0),
         changes.bad_pixels(mask, 2),
         changes.bad_pixels(mask, 0),
-        changes.bad_pixels(mask, 0, saturated=True),
+        changes.saturated_values(30.0, 5),
     ):
         yield change.sentence
     for matrix in matrices:

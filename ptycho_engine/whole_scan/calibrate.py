@@ -213,6 +213,9 @@ class Calibrator:
             )
             tells = forces.allows if unexplained > FAR else forces.speaks_of
             worth = [option for option in left if anyway or tells(option)]
+            if 'axes' in worth:
+                # Another focus magnifies what a pattern shows, and pulls at the axes too.
+                worth = [option for option in left if option in worth or option == 'probe']
             self._near_noise = unexplained <= FAR
             if worth and self._near_noise:
                 # Of few photons a wrong probe explains nearly all: what pulls may be its doing.

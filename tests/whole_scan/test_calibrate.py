@@ -280,6 +280,20 @@ def test_cal_02_a_wrong_probe_is_found_though_nothing_pulls_at_it(right, clean, 
     assert 'the probe (overlap' in result.comments
 
 
+def test_cal_14_focus_and_axes_are_searched_together(right, monkeypatch):
+    """Another focus magnifies what a pattern shows."""
+    asked = []
+
+    def search(solver, patterns, options, *more):
+        asked.append(options)
+        yield from ()
+
+    monkeypatch.setattr(calibrate, 'best_change', search)
+    monkeypatch.setattr(calibrate, 'remaining', lambda *_: Remaining(axes=1e-9))
+    run(with_turned_axes(right), calibrate='positions,probe')
+    assert asked[0] == ['axes', 'probe']
+
+
 def test_cal_02_of_few_photons_the_focus_is_looked_for_though_all_is_near_noise():
     right = dense_scan(points=9, photons=1e4).raw
     clean, untouched = run(right)

@@ -290,7 +290,7 @@ def test_cal_14_focus_and_axes_are_searched_together(right, monkeypatch):
 
     monkeypatch.setattr(calibrate, 'best_change', search)
     monkeypatch.setattr(calibrate, 'remaining', lambda *_: Remaining(axes=1e-9))
-    run(with_turned_axes(right), calibrate='positions,probe')
+    run(with_turned_axes(right))
     assert asked[0] == ['axes', 'probe']
 
 

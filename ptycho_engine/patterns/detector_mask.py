@@ -216,7 +216,7 @@ def _marked(
 def _require_right_way_round(bad: npt.NDArray[np.bool_], light: npt.NDArray[np.float64], source: str) -> None:
     """Raise DataValueError where a mask (h, w) calls those pixels bad that the light (h, w) falls on."""
     amplitude = np.sqrt(light)
-    if bad.mean() <= MOST_MARKED or not amplitude[bad].sum() > TURNED_ROUND * amplitude.sum():
+    if not MOST_MARKED < bad.mean() < 1 or not amplitude[bad].sum() > TURNED_ROUND * amplitude.sum():
         return
     raise DataValueError(
         f'{source}: bad_pixels marks {100 * bad.mean():.3g} % of the pixels, on which '

@@ -117,9 +117,10 @@ def best_change(
     plain = scan_patterns(sample, None)
     least = OF_THE_SCAN * min(solver.overlap, SHARED)
     reached: dict[Found | None, float] = {}
-    unexplained: dict[Found | None, float] = {}
+    nearest: ObjectSolver | None = None
 
     def attempt(found: Found | None) -> Generator[Event, None, None]:
+        nonlocal nearest
         if found not in reached:
             experiment = plain if found is None else changed(plain, found)
             trial = solver_of(sample.of_experiment(experiment))
@@ -127,8 +128,8 @@ def best_change(
             if trial.overlap >= least:
                 yield from trial.start()
                 reached[found] = trial.physics.held_out(trial.current)
-                obj = trial.physics.to_host(trial.current).astype(np.complex64)
-                unexplained[found] = fit_and_noise(trial.patterns, obj).unexplained
+                if reached[found] <= min(reached.values()):
+                    nearest = trial
 
     yield from attempt(None)
     if 'probe' in options:
@@ -139,7 +140,7 @@ def best_change(
         for change in SEARCHED[option][0]:
             if option != 'axes' or (axes_force * _linear_change(change)).sum() < 0:
                 yield from attempt(Found(option, change))
-    if 'probe' in options and min(unexplained.values(), default=math.inf) > STILL_FAR:
+    if 'probe' in options and nearest is not None and _unexplained(nearest) > STILL_FAR:
         for curvature in likely_curvatures(_mean_counts(plain)):
             yield from attempt(Found(ESTIMATE, (curvature,)))
     best = min(reached, key=reached.__getitem__)
@@ -156,6 +157,11 @@ def best_change(
     for found, value in reached.items():
         logger.debug('%s: %.4g', found, value)
     return best
+
+
+def _unexplained(solver: ObjectSolver) -> float:
+    obj = solver.physics.to_host(solver.current).astype(np.complex64)
+    return fit_and_noise(solver.patterns, obj).unexplained
 
 
 def _mean_counts(patterns: ScanPatterns) -> npt.NDArray[np.float64]:

@@ -130,10 +130,10 @@ FAULTS = {
     'NaN everywhere': Fault({'diffraction': A * np.nan}, stop=NOT_FINITE),
     'infinite float16': Fault({'diffraction': some(A, (3, 16, 16), np.inf).astype(np.float16)}),
     'bad everywhere': Fault({'bad_pixels': np.ones((32, 32), bool)}, stop=DARK),
-    'bad but for a dark pixel': Fault({'bad_pixels': (ROW > 0) | (COLUMN > 0)}, stop=DARK),
+    'bad but for a dark pixel': Fault({'bad_pixels': (ROW > 0) | (COLUMN > 0)}, stop='turn it round'),
     'every other row bad': Fault({'bad_pixels': ROW % 2 == 1}),
     'bad but for two pixels': Fault(
-        {'bad_pixels': (ROW != 15) | (COLUMN < 16) | (COLUMN > 17)}, doubt=SCARCE
+        {'bad_pixels': (ROW != 15) | (COLUMN < 16) | (COLUMN > 17)}, stop='turn it round'
     ),
     # Probe
     'no probe mode': Fault({'probeGuess': np.zeros((0, 32, 32), np.complex64)}, stop='probeGuess has shape'),

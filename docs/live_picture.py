@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+from small_png import write_small
+
 HERE = Path(__file__).resolve().parent
 TARGET = HERE / 'pictures' / 'live.png'
 SIZE_PX = 1000, 640
@@ -71,8 +73,7 @@ def main() -> None:
         run.terminate()
         run.wait()
         with Image.open(picture) as image:
-            small = image.convert('RGB').quantize(64, Image.Quantize.FASTOCTREE)
-        small.save(TARGET, optimize=True)
+            write_small(image, TARGET)
     print(f'{TARGET.relative_to(HERE.parent)}: {TARGET.stat().st_size / 1000:.0f} kB')
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / 'tests' / 'conformance'))
 
+from small_png import write_small  # noqa: E402
 from training_stories import both_button  # noqa: E402
 from window_driver import Window  # noqa: E402
 
@@ -43,8 +44,7 @@ class Camera:
         self.window.view.grab().save(str(path))
         with Image.open(path) as picture:
             small = picture.convert('RGB').resize((WIDTH_PX, picture.height * WIDTH_PX // picture.width))
-        # The colours that there are, rather than all, make the file a quarter as large.
-        small.quantize(64, Image.Quantize.FASTOCTREE).save(path, optimize=True)
+        write_small(small, path)
         size = path.stat().st_size
         print(f'{path.relative_to(HERE.parent)}: {size / 1000:.0f} kB')
         if size > LARGEST_BYTES:

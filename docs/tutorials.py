@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import nbformat
 from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from small_png import write_small
 from traitlets import Type
 
 HERE = Path(__file__).resolve().parent
@@ -105,10 +107,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
             outcome = run(path)
         target = folder / f'{path.stem}.png'
-        target.write_bytes(outcome.picture)
-        with Image.open(target) as picture:
-            small = picture.convert('RGB').quantize(64, Image.Quantize.FASTOCTREE)
-        small.save(target, optimize=True)
+        with Image.open(io.BytesIO(outcome.picture)) as picture:
+            write_small(picture, target)
         print(f'{path.stem}: {" ".join(outcome.printed.split())}')
 
 

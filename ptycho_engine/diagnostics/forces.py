@@ -20,7 +20,7 @@ from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from ..whole_scan.calibrate import Calibrator
 from ..whole_scan.corrections import Correction, linear_map
-from ..whole_scan.held_out import fit_and_noise
+from ..whole_scan.held_out import fit_on_device
 from ..whole_scan.object_solver import IterationCount, ObjectSolver
 from ..whole_scan.remaining import remaining
 from ..whole_scan.scan_model import ScanModel
@@ -115,5 +115,5 @@ def _take(steps: Iterable[Event]) -> None:
 
 
 def _times_noise(solver: ObjectSolver) -> float:
-    fit = fit_and_noise(solver.patterns, solver.physics.to_host(solver.current).astype(np.complex64))
+    fit = fit_on_device(solver.patterns, solver.physics, solver.current)
     return fit.deviance / fit.noise

@@ -150,6 +150,8 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
     valid = np.ones(stack.shape[1:], bool) if given is None else ~given
     extremes = _Extremes(stack.shape[1:])
     totals, squares = np.zeros(len(stack)), np.zeros(len(stack))
+    # Only of such a mask is the light under it looked at.
+    doubtful = given is not None and MOST_MARKED < given.mean() < 1
     light = np.zeros(stack.shape[1:])
     for part in blocks(len(stack), block_length(max(stack.shape[1:]))):
         values = stack[part]
@@ -158,9 +160,9 @@ def survey(mask: npt.NDArray[Any] | None, stack: StoredStack, source: str) -> Su
         totals[part] = clean.sum(axis=1, dtype=np.float64)
         with np.errstate(over='ignore'):
             squares[part] = np.einsum('ij,ij->i', clean, clean, dtype=np.float64)
-        if given is not None:
+        if doubtful:
             light += _clean(values, np.ones_like(valid)).sum(axis=0).reshape(light.shape)
-    if given is not None:
+    if given is not None and doubtful:
         _require_right_way_round(given, np.where(extremes.least < extremes.most, light, 0), source)
     bad, told = _marked(extremes, valid, stack, source)
     for line in told:
@@ -216,7 +218,7 @@ def _marked(
 def _require_right_way_round(bad: npt.NDArray[np.bool_], light: npt.NDArray[np.float64], source: str) -> None:
     """Raise DataValueError where a mask (h, w) calls those pixels bad that the light (h, w) falls on."""
     amplitude = np.sqrt(light)
-    if not MOST_MARKED < bad.mean() < 1 or not amplitude[bad].sum() > TURNED_ROUND * amplitude.sum():
+    if not amplitude[bad].sum() > TURNED_ROUND * amplitude.sum():
         return
     raise DataValueError(
         f'{source}: bad_pixels marks {100 * bad.mean():.3g} % of the pixels, on which '

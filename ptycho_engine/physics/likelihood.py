@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from ..blocks import block_length, blocks
 from .forward import BACKGROUND
 from .geometry import PatchPlacement
 from .probe import mode_intensity
@@ -74,6 +75,15 @@ class ScanPatterns:
     def peak_illumination(self) -> float:
         """Largest value of the illumination, in counts."""
         return float(mode_intensity(self.probe).max())
+
+    @cached_property
+    def mean_counts(self) -> npt.NDArray[np.float64]:
+        """(N, N) mean of all patterns, zero frequency at N//2; read block by block."""
+        total = np.zeros((self.size, self.size))
+        for part in blocks(len(self), block_length(self.size)):
+            indices = np.arange(part.start, part.stop)
+            total += np.square(self.amplitude(indices), dtype=np.float64).sum(axis=0)
+        return total / len(self)
 
     def lit_as(self, other: ScanPatterns) -> bool:
         """Return whether probe, positions and intensities are the very arrays of another experiment."""

@@ -24,7 +24,7 @@ from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
 from .corrections import Correction, corrections
-from .held_out import fit_and_noise
+from .held_out import fit_on_device
 from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
 from .remaining import BACKGROUND_COUNTS, Remaining, remaining
@@ -171,7 +171,7 @@ class Calibrator:
 
     def _unexplained(self, of: _State | ObjectSolver) -> float:
         """Return the deviance that an object leaves, in units of photon noise."""
-        fit = fit_and_noise(of.patterns, of.physics.to_host(of.current).astype(np.complex64))
+        fit = fit_on_device(of.patterns, of.physics, of.current)
         self._noise = fit.noise
         return fit.unexplained
 

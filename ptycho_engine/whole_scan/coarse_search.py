@@ -16,7 +16,7 @@ from ..physics.likelihood import ScanPatterns
 from ..physics.probe_changes import defocused, shifted_on_detector
 from ..physics.probe_estimate import estimate_probe, likely_curvatures
 from ..scan.centring import off_probe
-from .held_out import fit_and_noise, scan_patterns
+from .held_out import fit_on_device, scan_patterns
 from .object_solver import ObjectSolver
 from .scan_model import ScanModel
 
@@ -140,7 +140,11 @@ def best_change(
         for change in SEARCHED[option][0]:
             if option != 'axes' or (axes_force * _linear_change(change)).sum() < 0:
                 yield from attempt(Found(option, change))
-    if 'probe' in options and nearest is not None and _unexplained(nearest) > STILL_FAR:
+    still_far = (
+        nearest is not None
+        and fit_on_device(nearest.patterns, nearest.physics, nearest.current).unexplained > STILL_FAR
+    )
+    if 'probe' in options and still_far:
         for curvature in likely_curvatures(_mean_counts(plain)):
             yield from attempt(Found(ESTIMATE, (curvature,)))
     best = min(reached, key=reached.__getitem__)
@@ -159,14 +163,9 @@ def best_change(
     return best
 
 
-def _unexplained(solver: ObjectSolver) -> float:
-    obj = solver.physics.to_host(solver.current).astype(np.complex64)
-    return fit_and_noise(solver.patterns, obj).unexplained
-
-
 def _mean_counts(patterns: ScanPatterns) -> npt.NDArray[np.float64]:
     """Return the mean pattern (N, N) without the background, bad pixels filled."""
-    mean = np.square(patterns.amplitude(np.arange(len(patterns))), dtype=np.float64).mean(axis=0)
+    mean = patterns.mean_counts
     if patterns.background is not None:
         mean = np.maximum(mean - patterns.background, 0)
     return filled_counts(mean, ~patterns.valid)
@@ -174,8 +173,7 @@ def _mean_counts(patterns: ScanPatterns) -> npt.NDArray[np.float64]:
 
 def _tilt(patterns: ScanPatterns) -> Change:
     """Return by how many pixels [y, x] the mean pattern lies off the probe's far field."""
-    mean = np.square(patterns.amplitude(np.arange(len(patterns))), dtype=np.float64).mean(axis=0)
-    back, _ = off_probe(np.where(patterns.valid, mean, 0), patterns.probe, patterns.valid)
+    back, _ = off_probe(np.where(patterns.valid, patterns.mean_counts, 0), patterns.probe, patterns.valid)
     return -back[0], -back[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,11 @@ from scipy.special import xlogy
 from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..physics.forward import BACKGROUND, cut_patches, informative, predict_intensity
 from ..physics.geometry import PatchPlacement
-from ..physics.likelihood import ScanPatterns, draw_held_out
+from ..physics.likelihood import ScanPatterns, ScanPhysics, draw_held_out
 from ..physics.noise import noise_deviance
 from .scan_model import ScanModel
 
-__all__ = ['HELD_OUT_FRACTION', 'Fit', 'fit_and_noise', 'is_near', 'scan_patterns']
+__all__ = ['HELD_OUT_FRACTION', 'Fit', 'fit_and_noise', 'fit_on_device', 'is_near', 'scan_patterns']
 
 HELD_OUT_FRACTION = 0.02
 """Part of the valid pixels that judges and is not fitted."""
@@ -132,3 +133,8 @@ def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit
             row += [where.sum(), each[where].sum(), noise[where].sum(), counts[where].sum()]
     (held_mean, fitted_mean) = sums[:, 1:] / np.maximum(sums[:, :1], 1)
     return Fit(*map(float, (*held_mean, *fitted_mean[:2])))
+
+
+def fit_on_device(patterns: ScanPatterns, physics: ScanPhysics, obj: Any) -> Fit:
+    """Compare the same of an object (H, W) on the device of `physics` with photon noise."""
+    return fit_and_noise(patterns, physics.to_host(obj).astype(np.complex64))

@@ -1,6 +1,7 @@
-"""The command ``ptychopinn``: one module per sub-command.
+"""The command ``ptychopinn``: of each sub-command one module does it, and one of ``arguments`` declares it.
 
-What a command needs is imported once :func:`main` runs, so that Ctrl-C has an answer from the beginning.
+What a command needs is imported once :func:`main` runs, so that Ctrl-C has an answer from the beginning, and
+what does it once the command line is known to be right, so that help and complaints come at once.
 """
 
 from __future__ import annotations
@@ -44,11 +45,15 @@ SIGNALLED = 128
 """The exit code is this plus the number of the signal that ended the run, as shells have it."""
 
 
+def module_of(command: str) -> str:
+    """Return the name of the modules of a sub-command."""
+    return command.replace('-', '_')
+
+
 def build_parser(chosen: str | None = None) -> CommandParser:
     """Return the parser of the command and all its sub-commands.
 
-    Where the sub-command is already known only its module is loaded, and '' loads none: they bring in
-    matplotlib and more, which takes longer than many a command.
+    Where the sub-command is already known only that is declared, and '' declares none.
     """
     import importlib
 
@@ -65,7 +70,7 @@ def build_parser(chosen: str | None = None) -> CommandParser:
         if chosen not in (None, name):
             subparsers.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f'.{name.replace("-", "_")}', __name__)
+        module = importlib.import_module(f'.arguments.{module_of(name)}', __name__)
         sub = subparsers.add_parser(
             name,
             help=summary,
@@ -74,7 +79,7 @@ def build_parser(chosen: str | None = None) -> CommandParser:
         )
         sub.add_argument('--quiet', action='store_true', help='print results and errors only')
         module.add_arguments(sub)
-        sub.set_defaults(run=module.run, parser=sub)
+        sub.set_defaults(parser=sub)
     return parser
 
 
@@ -88,13 +93,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         restore = _interrupt_at_once()
         try:
+            import importlib
+
             from .streams import drop, flush_streams, prepare_streams
 
             prepare_streams()
             options = _parse(words)
+            # Here, where Ctrl-C ends what takes a second to load.
+            run = importlib.import_module(f'.{module_of(options.command)}', __name__).run
         finally:
             restore()
-        code = _run(options)
+        code = _run(run, options)
     except KeyboardInterrupt:
         _say_interrupted()
         return EXIT_CANCELLED
@@ -177,7 +186,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(run: Callable[[argparse.Namespace], int | None], options: argparse.Namespace) -> int:
     """Run what was asked for, and say in one sentence what went wrong."""
     from ..errors import Cancelled
     from .failures import failure_of
@@ -186,7 +195,7 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         with end_on_signals():
-            code: int | None = options.run(options)
+            code = run(options)
     except Cancelled as error:
         complain(f'ptychopinn {options.command}: {error}')
         return EXIT_CANCELLED

@@ -1,26 +1,4 @@
-"""Write a scan, or the result of a reconstruction, in another format.
-
-A scan is an NPZ file, a Ptychodus directory, a CXI file, or with --positions patterns in any file that
-Ptychodus reads. The ending of OUTPUT says what it becomes
-  scan.npz     for every command of ours and for the original PtychoPINN
-  scan.cxi     for programs that read CXI, Ptychodus among them
-  scan.h5      a Ptychodus product that holds its patterns
-  scan         a Ptychodus directory: diffraction.h5 and product.h5
-A result is a product, a CXI file, an NPZ file with objectGuess, or the output directory of `ptychopinn
-reconstruct`; it becomes
-  image.tif    image_amplitude.tif and image_phase.tif, single precision, with
-               the pixel size in their tags
-  image.cxi, image.h5, image.npz
-Of several INPUTs, OUTPUT is a folder, in which each has a file or a folder of its own name, in the format
-that --format says. One that cannot be converted does not end the list.
-
-examples:
-  ptychopinn convert scan --output scan.cxi
-  ptychopinn convert scan1 scan2 image --output out --format cxi
-  ptychopinn convert master.h5 --positions stage.csv --probe estimate \\
-    --energy-eV 8800 --distance-m 2 --pixel-size-m 75e-6 --output scan
-  ptychopinn convert result --output image.tif
-"""
+"""Write scans and results in another format."""
 
 from __future__ import annotations
 
@@ -32,30 +10,15 @@ from ..io.folder_lock import tidy
 from ..io.preflight import require_writable
 from ..scan.results import account_of_result, is_result, read_result, result_file
 from ..scan.written import files_of_scan, require_scan_format, write_result_as, write_scan_as
+from .arguments.convert import FOLDER
 from .evaluate import unique
-from .inputs import Opening, add_inputs, opening
+from .inputs import Opening, opening
 from .options import in_flags
 from .paragraph import complain, say
 from .result_files import with_product
 from .scan_parts import scan_name
 
-FOLDER = 'folder'
-FORMATS = ('npz', 'cxi', 'h5', 'tif', FOLDER)
 EXIT_MISTAKE = 2
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``ptychopinn convert``."""
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='scans and results')
-    parser.add_argument('--output', type=Path, required=True, metavar='OUTPUT')
-    parser.add_argument(
-        '--format',
-        choices=FORMATS,
-        metavar='FORMAT',
-        help=f'OUTPUT is a folder, and each INPUT becomes NAME.FORMAT there: {", ".join(FORMATS)} (default '
-        f'for several: {FOLDER}, a Ptychodus directory, for scans, and h5 for results)',
-    )
-    add_inputs(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,18 +1,4 @@
-"""Look at the installation and at data, and say in plain words what would go wrong.
-
-Python, backends and devices (each computes something), memory and disk, Ptychodus and its plugin. With DATA,
-an NPZ file, a Ptychodus directory, a CXI file, or with --positions patterns in any file: sizes, units, light,
-probe, positions, overlap, and whether patterns, probe and positions agree down to photon noise; where they do
-not, what is wrong, among all that is known to go wrong. Lines marked "caution" say what makes results worse,
-lines marked "WRONG" what spoils an image, lines marked "STOP" what would end a run; with one of the last two
-the exit code is 1.
-
-examples:
-  ptychopinn doctor
-  ptychopinn doctor scan.npz
-  ptychopinn doctor scan.npz --fix corrected.npz
-  ptychopinn doctor --data-only --json scans/
-"""
+"""Look at the installation and at data for trouble."""
 
 from __future__ import annotations
 
@@ -20,14 +6,13 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..diagnostics.findings import Finding, Grade
 from ..errors import ConfigError
 from ..io.preflight import require_file_writable
 from .host import HostError, host_commands
-from .inputs import add_inputs, opening
+from .inputs import opening
 from .paragraph import beside, say
 
 EXIT_TROUBLE = 1
@@ -38,20 +23,6 @@ LAST_WORDS = {
     Grade.WRONG: 'A run would go through, but its image would be wrong; correct what is marked WRONG above.',
     Grade.STOP: 'Correct what is marked STOP above.',
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``ptychopinn doctor``."""
-    parser.add_argument('data', nargs='*', type=Path, metavar='DATA', help='scans to look at')
-    parser.add_argument('--data-only', action='store_true', help='do not look at the installation')
-    parser.add_argument(
-        '--fix',
-        type=Path,
-        metavar='OUT.npz',
-        help='write the one scan that is given, with what was found wrong undone',
-    )
-    parser.add_argument('--json', action='store_true', help='print one JSON object, for programs')
-    add_inputs(parser)
 
 
 def run(options: argparse.Namespace) -> int:

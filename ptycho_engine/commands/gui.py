@@ -1,11 +1,4 @@
-"""Start Ptychodus with PtychoPINN, whether or not its plugin folder holds the plugin file.
-
-What follows `gui` goes to Ptychodus; `--` before it keeps options from being taken for those of this command.
-
-examples:
-  ptychopinn gui
-  ptychopinn gui -- --settings settings.ini
-"""
+"""Start Ptychodus with PtychoPINN."""
 
 from __future__ import annotations
 
@@ -15,11 +8,6 @@ import importlib.util
 from .host import HostError, host_commands
 
 WINDOW_TOOLKIT = 'PyQt5'
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``ptychopinn gui``."""
-    parser.add_argument('arguments', nargs='*', metavar='ARGUMENT', help='for Ptychodus')
 
 
 def run(options: argparse.Namespace) -> int:

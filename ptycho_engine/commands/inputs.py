@@ -10,10 +10,11 @@ import argparse
 import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
+from ..config.choices import PositionOrder, Squaring
 from ..diagnostics.probe_search import search_probe, uncornered
 from ..errors import ConfigError, DataFileNotFoundError, DataValueError
 from ..formats.cxi import is_cxi, read_cxi_object, read_cxi_scan
@@ -23,9 +24,8 @@ from ..formats.measurement import (
     MeasuredPositions,
     MeasuredProbe,
 )
-from ..formats.named_array import NamedArray, PositionOrder, position_columns
+from ..formats.named_array import NamedArray, position_columns
 from ..formats.product import ProductData, is_hdf5_name, read_product
-from ..formats.square import How
 from ..physics.probe import as_mode_stack
 from ..scan.measured import scan_of_measurement, with_probe
 from ..scan.product_exchange import ExportMeta, product_of_rawdata
@@ -37,8 +37,8 @@ from ..scan.scan import (
     load_scan,
     verify_scan,
 )
+from .arguments.inputs import ESTIMATE, UNITS
 from .host import host_readers
-from .options import add_stated, add_verify, stated
 from .scan_parts import (
     file_of,
     geometry_of,
@@ -51,92 +51,9 @@ from .scan_parts import (
     with_geometry,
 )
 
-__all__ = ['ESTIMATE', 'UNITS', 'Opening', 'add_inputs', 'opening']
+__all__ = ['Opening', 'opening']
 
 logger = logging.getLogger('ptychopinn.commands')
-
-ESTIMATE = 'estimate'
-UNITS = {'m': 1.0, 'mm': 1e-3, 'um': 1e-6, 'nm': 1e-9, 'px': 1.0}
-
-
-def add_inputs(parser: argparse.ArgumentParser, *, units: bool = True) -> None:
-    """Add the options that say how a scan is read: its files, its geometry and its units.
-
-    Parameters
-    ----------
-    units : bool
-        Whether to add ``--domain`` and ``--nphotons`` too.
-    """
-    add_verify(parser)
-    if units:
-        add_stated(parser)
-    group = parser.add_argument_group(
-        'files of other programs',
-        'With --positions, INPUT is the patterns alone: a file that Ptychodus reads (any member of a series '
-        'of TIFF files), or an array of an NPZ, NPY or HDF5 file, named FILE::KEY.',
-    )
-    group.add_argument(
-        '--positions',
-        metavar='FILE',
-        help='positions of the probe: a file that Ptychodus reads, a product, or FILE::KEY; with --reader '
-        'alone they are looked for in INPUT',
-    )
-    group.add_argument(
-        '--probe',
-        metavar=f'FILE|{ESTIMATE}',
-        help='probe: a product, an NPZ file with probeGuess, an NPY file, FILE::KEY, or another file that '
-        f'Ptychodus reads; "{ESTIMATE}" makes one from the mean pattern, with the focus that held-out pixels '
-        'choose (default: that of INPUT or of the positions, else estimate)',
-    )
-    group.add_argument(
-        '--reader',
-        metavar='NAME',
-        help='reader of Ptychodus for the patterns, and for the positions if there is one of that name '
-        '(default: the one that can read the file); a wrong name lists all',
-    )
-    group.add_argument(
-        '--positions-reader', metavar='NAME', help='reader of Ptychodus for the positions alone'
-    )
-    group.add_argument(
-        '--positions-unit',
-        choices=tuple(UNITS),
-        metavar='UNIT',
-        help=f'of positions that are an array or text: {", ".join(UNITS)} (pixels of the object; default: m)',
-    )
-    group.add_argument(
-        '--positions-order',
-        choices=get_args(PositionOrder),
-        metavar='ORDER',
-        help='of the columns of an array of positions: yx or xy (default: yx)',
-    )
-    group.add_argument(
-        '--mirror',
-        choices=('x', 'y', 'xy'),
-        metavar='AXES',
-        help='axes of the stage, x, y or xy, that run against the columns or rows of the detector',
-    )
-    energy = ('--energy-eV', '--energy-ev')
-    group.add_argument(*energy, dest='energy_eV', type=float, metavar='EV', help='photon energy')
-    group.add_argument('--distance-m', type=float, metavar='M', help='from object to detector')
-    group.add_argument('--pixel-size-m', type=float, metavar='M', help='side of a pixel of the detector')
-    group.add_argument(
-        '--object-pixel-size-m',
-        type=float,
-        metavar='M',
-        help='side of a pixel of the object, where it does not follow from energy, distance and detector',
-    )
-    group.add_argument(
-        '--square',
-        choices=get_args(How),
-        metavar='HOW',
-        help='what to do with patterns that are not square: "crop" keeps their middle, "pad" adds pixels '
-        'that are marked bad',
-    )
-    group.add_argument(
-        '--match-first',
-        action='store_true',
-        help='where there are more patterns than positions, or the reverse: the first ones belong together',
-    )
 
 
 @dataclass(frozen=True)
@@ -151,7 +68,7 @@ class Opening:
     order: PositionOrder | None = None
     mirror: str | None = None
     geometry: Geometry = field(default_factory=Geometry)
-    square: How | None = None
+    square: Squaring | None = None
     match_first: bool = False
     verify: bool = False
     domain: str | None = None
@@ -376,7 +293,8 @@ def opening(options: argparse.Namespace) -> Opening:
     geometry = Geometry(
         numbers['energy_eV'], numbers['distance_m'], pixel, pixel, numbers['object_pixel_size_m']
     )
-    said = stated(options) if hasattr(options, 'domain') else {}
+    # `live` reads counts alone, and has no options for their units.
+    said = {name: getattr(options, name) for name in ('domain', 'nphotons') if name in options}
     return Opening(
         positions=options.positions,
         probe=options.probe,

@@ -1,39 +1,12 @@
-"""Write the first positions of a scan as a small canonical NPZ file, for tests.
-
-The same source gives the same bytes, whenever and wherever it is made. A JSON file beside it tells what was
-done and holds the checksum.
-
-example:
-  ptychopinn make-fixture --source run1084.npz --output minimal.npz
-"""
+"""Write the first positions of a scan as a small fixed file for tests."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..io.preflight import require_file_writable
-from ..upstream.fixture import MINIMUM_SUBSET, make_fixture
+from ..upstream.fixture import make_fixture
 from .paragraph import say
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``ptychopinn make-fixture``."""
-    parser.add_argument('--source', type=Path, required=True, metavar='NPZ', help='the scan')
-    parser.add_argument('--output', type=Path, required=True, metavar='NPZ', help='the file to write')
-    parser.add_argument(
-        '--subset-size',
-        type=int,
-        default=64,
-        metavar='N',
-        help=f'positions to keep, at least {MINIMUM_SUBSET} (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--metadata-out',
-        type=Path,
-        metavar='JSON',
-        help='the description (default: the output with the suffix .json)',
-    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
-from ..formats.provenance import provenance_in_product
 from .table import Column, rows_table
 
 __all__ = ['BEFORE', 'FAILED', 'WRITTEN', 'Outcome', 'Shard', 'holds_result', 'outcome_lines']
@@ -116,6 +115,9 @@ def holds_result(directory: Path, files: Collection[str], asked: Mapping[str, An
     DataValueError
         If the product there is damaged.
     """
+    # With what reads products, which the help of a command can do without.
+    from ..formats.provenance import provenance_in_product
+
     there = [name for name in files if (directory / name).exists()]
     if not there:
         return False

@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from ..config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ..config.describe import FieldInfo, describe, parse_text
@@ -24,9 +24,8 @@ from ..config.execution import INFERENCE_ONLY, OVERRIDING, TRAINING_ONLY
 from ..config.files import SECTIONS, write_sections
 from ..config.precedence import resolve_inference, resolve_training
 from ..errors import ConfigError
-from ..patterns.units import DOMAINS, MeasurementDomain
 from ..printable import printable
-from .original_words import SHORT_NAMES, flag_of, read_config, restate
+from .original_words import FILE_FLAGS, SHORT_NAMES, flag_of, read_config, restate
 from .paragraph import complain
 
 __all__ = [
@@ -34,11 +33,8 @@ __all__ = [
     'Settings',
     'WrappedHelp',
     'add_settings',
-    'add_stated',
-    'add_verify',
     'in_flags',
     'read_settings',
-    'stated',
     'write_settings',
 ]
 
@@ -144,9 +140,9 @@ def add_settings(parser: CommandParser, command: str) -> None:
     Parameters
     ----------
     parser : ArgumentParser
-    command : {'train', 'reconstruct'}
+    command : {'train', 'reconstruct', 'live'}
     """
-    parser.original_of = command
+    parser.original_of = command if command in FILE_FLAGS else None
     parser.add_argument(
         '--config',
         type=Path,
@@ -162,37 +158,6 @@ def add_settings(parser: CommandParser, command: str) -> None:
         group = parser.add_argument_group(HEADINGS[section])
         for info in infos:
             _add_flag(group, section, info, shown=info.name in main)
-
-
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    """Add ``--verify``."""
-    parser.add_argument(
-        '--verify',
-        action='store_true',
-        help='read the scans once from end to end beforehand, and hold them against their checksums',
-    )
-
-
-def add_stated(parser: argparse.ArgumentParser) -> None:
-    """Add ``--domain`` and ``--nphotons``."""
-    parser.add_argument(
-        '--domain',
-        choices=DOMAINS,
-        metavar='DOMAIN',
-        help=f'what the patterns are: {", ".join(get_args(MeasurementDomain))} (default: what the file or '
-        'the values say)',
-    )
-    parser.add_argument(
-        '--nphotons',
-        type=float,
-        metavar='X',
-        help='mean counts of a pattern, to which they are scaled (default: what the patterns say)',
-    )
-
-
-def stated(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the command line says of the patterns, as :func:`~..scan.scan.load_scan` takes it."""
-    return {'domain': options.domain, 'nphotons': options.nphotons}
 
 
 def _offered(command: str) -> dict[str, list[FieldInfo]]:

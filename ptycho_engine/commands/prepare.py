@@ -1,69 +1,22 @@
-"""Bring a scan into the shape that it needs: crop, bin and centre its patterns.
-
-INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), a Ptychodus HDF5 file or a CXI
-file; with --positions the patterns alone. The probe, the pixel sizes, the positions, the object and the bad
-pixels follow the patterns.
-  --square HOW makes patterns square: crop or pad
-  --crop N     keeps the middle N×N pixels: same field of view, larger pixels
-  --bin B      sums B×B pixels: same object pixels, smaller field of view, into
-               which the probe must fit
-Binning comes first. OUTPUT ending in .npz is an NPZ file; otherwise it is a Ptychodus directory.
-
-example:
-  ptychopinn prepare scan --crop 128 --output scan128
-"""
+"""Crop, bin and centre the patterns of a scan, with all that belongs to them."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
-from typing import get_args
 
 from ..errors import DataValueError
-from ..formats.npz import AxisOrder
 from ..io.preflight import require_file_writable, require_writable
-from ..patterns.units import DOMAINS, MeasurementDomain
 from ..scan.centring import centre_of_mass, mean_counts
 from ..scan.pretreatment import pretreat
 from ..scan.product_exchange import with_lengths
 from ..scan.raw_data import RawData
 from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, Scan
 from ..scan.scan_directory import write_scan_directory
-from .inputs import add_inputs, opening
+from .inputs import opening
 from .paragraph import say
 
 SCAN_FILES = (DIFFRACTION_FILE, PRODUCT_FILE)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``ptychopinn prepare``."""
-    parser.add_argument('input', type=Path, metavar='INPUT', help='the scan')
-    parser.add_argument('--output', type=Path, required=True, metavar='OUTPUT')
-    parser.add_argument('--crop', type=int, metavar='N', help='side of the patterns to keep, after binning')
-    parser.add_argument('--bin', type=int, default=1, metavar='B', help='sum B×B pixels (default: 1)')
-    parser.add_argument(
-        '--centre',
-        default='',
-        metavar='auto|ROW,COLUMN',
-        help='pixel to crop around, after binning; auto: the centre of mass (default: N//2)',
-    )
-    parser.add_argument(
-        '--axis-order',
-        choices=get_args(AxisOrder),
-        metavar='ORDER',
-        help=f'of NPZ patterns, if not by the rule: {" or ".join(get_args(AxisOrder))}',
-    )
-    parser.add_argument(
-        '--domain',
-        choices=DOMAINS,
-        metavar='DOMAIN',
-        help=f'of NPZ patterns, likewise: {" or ".join(get_args(MeasurementDomain))}',
-    )
-    parser.add_argument(
-        '--nphotons', type=float, metavar='COUNTS', help='mean counts per pattern of normalised amplitudes'
-    )
-    add_inputs(parser, units=False)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -23,11 +23,11 @@ from ..scan.product_exchange import ExportMeta, product_metadata, product_of_raw
 from ..scan.scan import Scan
 from ..scan.written import PROGRAM
 from ..scoring.scores import scan_box
+from .arguments.reconstruct import MORE_FILES
 from .evaluate import TABLES
 
 __all__ = [
     'FILES',
-    'MORE_FILES',
     'PRODUCT',
     'patterns_record',
     'result_bytes',
@@ -39,11 +39,6 @@ __all__ = [
 PRODUCT = 'product.h5'
 CALIBRATED = ('intensity', 'background', 'bad_pixels')
 """What else belongs to an object where calibration found it."""
-MORE_FILES = {
-    'tiff': ('reconstruction_amplitude.tif', 'reconstruction_phase.tif'),
-    'cxi': ('reconstruction.cxi',),
-}
-"""What ``--formats`` adds."""
 FILES = ('reconstruction.npz', 'reconstruction.png', PRODUCT)
 
 

@@ -1,26 +1,4 @@
-"""Train a network on scans and write the model wts.h5.zip, and train.toml, which repeats the run.
-
-No scan needs it: `ptychopinn reconstruct` has a learned prior, and this adapts that to the scans where they
-say more than it knows. Where no epoch predicts pixels that were kept from it better, it stays as it is, which
-a line of the log says. --architecture cnn trains PtychoPINN's first network instead, for comparison.
-
-INPUT is an NPZ file, a Ptychodus directory (diffraction.h5 and product.h5), or a directory of NPZ
-files; several may be given if their patterns have one size. Ctrl-C stops and keeps the best model so far; so
-do SIGTERM and SIGHUP, as of a queueing system or a closed connection. One run may write into DIR at a time.
-
-With --simulate-from no scan is needed: objects of several kinds are simulated under the probe, the positions
-and the photon level of a product (with or without diffraction.h5) or of an NPZ file with a probe. The model
-is ready before the first frame; --start-from trains it further on the scan, when there is one.
-
-After each epoch checkpoint.zip holds what --resume needs to go on as if the run had never ended.
-
-examples:
-  ptychopinn train scan --output model --epochs 20
-  ptychopinn train scan --output model --epochs 20 --resume
-  ptychopinn train scan --output again --config model/train.toml
-  ptychopinn train --simulate-from product.h5 --output before
-  ptychopinn train scan --start-from before --output after
-"""
+"""Train a network on scans, or on simulated ones."""
 
 from __future__ import annotations
 
@@ -39,15 +17,14 @@ from ..formats.archive import ARCHIVE_NAME, CHECKPOINT_NAME, ModelArchive, load_
 from ..io.preflight import require_room, require_writable
 from ..network.plan import build_plan
 from ..scan.scan import Scan, load_training_scans
-from ..simulate import OBJECT_FAMILIES
 from ..simulate.template import load_templates
-from ..training.simulated import UNKNOWN, ObjectVariety, SimulatedScans
+from ..training.simulated import ObjectVariety, SimulatedScans
 from ..training.sources import TrainingSource
 from ..training.train import train
-from ..training.universal import EPOCH_STEPS, train_universal
-from .inputs import add_inputs, opening
+from ..training.universal import train_universal
+from .inputs import opening
 from .interrupt import stop_on_interrupt
-from .options import CommandParser, add_settings, read_settings, write_settings
+from .options import read_settings, write_settings
 from .paragraph import say
 
 SETTINGS_FILE = 'train.toml'
@@ -55,77 +32,6 @@ SETTINGS_FILE = 'train.toml'
 ASSUMED_SIZE = 64
 MODELS_SAVED = 10
 """Times the size of the weights: model, and two checkpoints with weights, best weights and two moments."""
-
-
-def add_arguments(parser: CommandParser) -> None:
-    """Declare the options of ``ptychopinn train``."""
-    parser.add_argument('inputs', nargs='*', type=Path, metavar='INPUT', help='scans to train on')
-    parser.add_argument('--output', type=Path, metavar='DIR', help='for wts.h5.zip; to be given')
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='go on from the last epoch of the run in DIR, with the same scans and settings; --epochs may be '
-        'larger than it was',
-    )
-    parser.add_argument(
-        '--start-from',
-        type=Path,
-        metavar='MODEL',
-        help='train this model further; it must be the network that is asked for',
-    )
-    parser.add_argument(
-        '--universal',
-        action='store_true',
-        help='in place of INPUT: make the prior of the package anew, on simulated objects alone; '
-        f'an epoch is {EPOCH_STEPS} batches, and only --epochs, --seed and the device count',
-    )
-    add_inputs(parser)
-    group = parser.add_argument_group('training without a scan')
-    group.add_argument(
-        '--simulate-from',
-        nargs='+',
-        type=Path,
-        metavar='FILE',
-        help='in place of INPUT: train on simulated objects with the probe, positions, photon level and bad '
-        'pixels of these products, NPZ files or directories; several give one model for all their probes',
-    )
-    group.add_argument(
-        '--photons',
-        type=float,
-        metavar='X',
-        help='mean counts per pattern (default: that of the patterns, else what the product says, else the '
-        "probe's power); objects get up to three times more and less",
-    )
-    group.add_argument(
-        '--families',
-        nargs='+',
-        choices=OBJECT_FAMILIES,
-        metavar='NAME',
-        help=f'kinds of objects, taken in turn: {", ".join(OBJECT_FAMILIES)} (default: composites every '
-        'other time, the others between them)',
-    )
-    group.add_argument(
-        '--absorption',
-        type=float,
-        metavar='X',
-        help='largest -log amplitude of the objects (default: twice what the patterns suggest; '
-        f'{UNKNOWN.absorption:g} without patterns)',
-    )
-    group.add_argument(
-        '--phase',
-        type=float,
-        metavar='RAD',
-        help=f'their largest phase (default: twice what the patterns suggest; {UNKNOWN.phase:g} without '
-        'patterns)',
-    )
-    group.add_argument(
-        '--vary-probe',
-        type=float,
-        metavar='X',
-        help='also train on probes that differ from the given ones: 1 stands for about 1 rad of defocus '
-        'and 10 %% of the width (default: 0)',
-    )
-    add_settings(parser, 'train')
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,28 +1,14 @@
-"""Check a Ptychodus product file against every rule of the product contract.
-
-Prints a JSON summary: name, number of positions, shapes of probe and object. A file that breaks the contract
-ends in exit code 1 with every broken rule, one sentence each, in the summary and as messages. What is no
-breach but may trouble another program is a warning.
-
-example:
-  ptychopinn validate-product product.h5
-"""
+"""Check a product file against every rule of its contract."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from ..formats.product_validation import find_violations
 from .paragraph import complain, say_json
 
 EXIT_INVALID = 1
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``ptychopinn validate-product``."""
-    parser.add_argument('file', type=Path, metavar='FILE', help='the product file')
 
 
 def run(options: argparse.Namespace) -> int:

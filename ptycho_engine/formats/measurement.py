@@ -70,7 +70,7 @@ class MeasuredPatterns:
     centre: tuple[int, int] | None = None
     """(row, column) of zero frequency; None for (h // 2, w // 2)."""
     said: str | None = None
-    """What the numbers are, where the file says so; a word of :data:`~..patterns.units.DOMAINS`."""
+    """What the numbers are, where the file says so; a word of :data:`~..config.choices.DOMAINS`."""
 
 
 @dataclass(frozen=True)

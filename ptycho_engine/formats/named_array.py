@@ -7,26 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..config.choices import PositionOrder
 from ..errors import DataFileNotFoundError, DataValueError
 from ..formats.npz import read_arrays, read_headers, require_keys
 from ..formats.stack_files import hdf5_stack, open_npy_stack, open_npz_stack
 from ..io.hdf5 import open_hdf5
 from ..patterns.frame_stack import COMPLEX, Backing, StoredStack, slabs, staging
 
-__all__ = ['NamedArray', 'PositionOrder', 'as_frames', 'position_columns']
+__all__ = ['NamedArray', 'as_frames', 'position_columns']
 
 SEPARATOR = '::'
 MOST_VALUES = 1 << 28
 """Of an array that is read whole."""
-
-PositionOrder = Literal['yx', 'xy']
-"""Which column of an array of positions is which."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..blocks import Frames, block_length, blocks
+from ..config.choices import AxisOrder
 from ..errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ..io.atomic import atomic_path
 from ..io.damage import DAMAGE, first_line, most_unpacked, reading
@@ -26,7 +27,6 @@ from ..io.text import decode
 __all__ = [
     'PATTERN_KEYS',
     'ArrayHeader',
-    'AxisOrder',
     'choose_pattern_key',
     'decide_axis_order',
     'npz_headers',
@@ -41,10 +41,6 @@ __all__ = [
 logger = logging.getLogger('ptychopinn.data')
 
 PATTERN_KEYS = ('diffraction', 'diff3d')
-
-AxisOrder = Literal['n,H,W', 'H,W,n']
-"""Order of the axes of a stack of patterns."""
-
 
 LONGEST_NUMBER = 32
 """Bytes of the longest that NumPy has; only texts take more."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_column, as_index
+from ..config.choices import AxisOrder
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..io.regular import read_as_one
@@ -26,7 +27,6 @@ from .named_array import as_frames
 from .npz import (
     METADATA_CHARACTERS,
     PATTERN_KEYS,
-    AxisOrder,
     choose_pattern_key,
     decide_axis_order,
     parse_metadata,

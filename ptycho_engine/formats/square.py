@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..config.choices import Squaring
 from ..errors import DataValueError
 from ..patterns.frame_stack import Backing, StoredStack, slabs, staging
 
-__all__ = ['How', 'Squared', 'fitted_probe']
-
-How = Literal['crop', 'pad']
-"""Keep the largest square around the middle, or fill the shorter side up with pixels marked as bad."""
+__all__ = ['Squared', 'fitted_probe']
 
 SAME = 0.01
 """Relative difference of two lengths up to which they are one, as files round them."""
@@ -37,7 +35,7 @@ class Squared:
         stack: StoredStack,
         bad_pixels: npt.NDArray[np.bool_] | None,
         centre: tuple[int, int] | None,
-        how: How | None,
+        how: Squaring | None,
         source: str,
     ) -> Squared:
         """Return square patterns of any (n, h, w).

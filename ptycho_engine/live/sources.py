@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from ..config.choices import PositionOrder
 from ..errors import DataFileNotFoundError, DataValueError
-from ..formats.named_array import PositionOrder
 from ..io.atomic import is_hidden
 from ..io.growing_hdf5 import GrowingDataset
 from ..scan.scan import Scan

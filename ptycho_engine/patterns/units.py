@@ -6,36 +6,22 @@ import logging
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..blocks import first_to_last
+from ..config.choices import DOMAINS, MeasurementDomain
 from ..errors import DataValueError
 from .detector_mask import Survey
 from .frame_stack import StoredStack
 from .lattice import Lattice, find_lattice, find_pixel_lattice
 from .photon_scatter import scatters_as_photons
 
-__all__ = ['DOMAINS', 'MeasurementDomain', 'Units', 'decide_units', 'domain_named']
+__all__ = ['Units', 'decide_units', 'domain_named']
 
 logger = logging.getLogger('ptychopinn.data')
-
-MeasurementDomain = Literal['amplitude', 'counts', 'normalised']
-"""The square root of counts; counts; or amplitude times an unknown factor."""
-
-DOMAINS: dict[str, MeasurementDomain] = {
-    'amplitude': 'amplitude',
-    'counts': 'counts',
-    'normalised': 'normalised',
-    'normalized': 'normalised',
-    'normalized_amplitude': 'normalised',
-    'normalised_amplitude': 'normalised',
-    'count_intensity': 'counts',
-    'intensity': 'counts',
-}
-"""Words for them; the original PtychoPINN's are ``normalized_amplitude`` and ``count_intensity``."""
 
 CONTRACTS = {'ci_intensity_v2': 'count_intensity', 'legacy_v1': 'normalized_amplitude'}
 """The original's ``scale_contract_version``, and the domain that each goes with."""

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ..arrays import as_column
 from ..blocks import block_length, blocks
+from ..config.choices import AxisOrder
 from ..errors import EngineError, ProductError
-from ..formats.npz import AxisOrder, parse_metadata
+from ..formats.npz import parse_metadata
 from ..formats.npz_scan import FEW, INDEXES, in_canonical_order
 from ..formats.product import BUNDLE
 from ..formats.stack_files import hdf5_stack

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_numbers
+from ..config.choices import Squaring
 from ..errors import DataValueError
 from ..formats.diffraction_file import AssembledPatterns
 from ..formats.measurement import Geometry, MeasuredPatterns, MeasuredPositions, MeasuredProbe
 from ..formats.product import ProductData
-from ..formats.square import How, Squared, fitted_probe
+from ..formats.square import Squared, fitted_probe
 from ..physics.geometry import ObjectGrid
 from .product_exchange import ESTIMATED, OBJECT_PIXEL_SIZE_M
 from .scan import Scan, match_pair
@@ -32,7 +33,7 @@ def scan_of_measurement(
     *,
     name: str,
     path: Path | None = None,
-    square: How | None = None,
+    square: Squaring | None = None,
     match_first: bool = False,
     domain: str | None = None,
     nphotons: float | None = None,

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_column, as_index, as_numbers
+from ..config.choices import AxisOrder, MeasurementDomain
 from ..errors import DataValueError
-from ..formats.npz import AxisOrder, write_arrays
+from ..formats.npz import write_arrays
 from ..formats.npz_scan import read_npz_scan
 from ..formats.verification import verify_file
 from ..patterns.dataset_labels import dataset_labels
 from ..patterns.known_patches import KnownPatches
 from ..patterns.stack import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns
-from ..patterns.units import MeasurementDomain
 from ..physics.exposure import draw_counts
 from ..physics.probe import as_mode_stack
 from .grouped import GroupedData, gather_groups

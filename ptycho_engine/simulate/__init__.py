@@ -1,7 +1,8 @@
 """Simulated scans: objects, probes, positions and counts, each from an explicit generator."""
 
+from ..config.choices import OBJECT_FAMILIES, SCAN_PATTERNS
 from .detector import random_bad_pixels, simulate_scan, without_truth
-from .objects import OBJECT_FAMILIES, make_object
+from .objects import make_object
 from .probes import (
     defocused_probe,
     illuminated_width,
@@ -9,7 +10,7 @@ from .probes import (
     with_incoherent_modes,
     zone_plate_probe,
 )
-from .scans import SCAN_PATTERNS, make_positions, random_positions, raster_positions, spiral_positions
+from .scans import make_positions, random_positions, raster_positions, spiral_positions
 
 __all__ = [
     'OBJECT_FAMILIES',

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from .objects import OBJECT_FAMILIES, make_object
+from ..config.choices import OBJECT_FAMILIES
+from .objects import make_object
 from .structures import STRUCTURES, draw_structure
 
 __all__ = ['NoisyBatch', 'NoisyImages', 'draw_object']

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from ..config.choices import OBJECT_FAMILIES
 from ..errors import ConfigError
 
-__all__ = ['OBJECT_FAMILIES', 'make_object']
+__all__ = ['make_object']
 
 ComplexImage = npt.NDArray[np.complex64]
 FloatImage = npt.NDArray[np.float64]
@@ -142,8 +143,6 @@ _FAMILIES: dict[str, Callable[[tuple[int, int], np.random.Generator, float, floa
     'smooth': _smooth,
     'composite': _composite,
 }
-OBJECT_FAMILIES = tuple(_FAMILIES)
-"""Names of the object families."""
 
 
 def make_object(

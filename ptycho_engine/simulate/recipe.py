@@ -10,18 +10,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ..config.choices import OBJECT_FAMILIES, PROBE_KINDS, SCAN_PATTERNS
 from ..errors import ConfigError, DataValueError
 from ..physics.geometry import ObjectGrid, wavelength_m
 from ..scan.raw_data import RawData
 from .detector import random_bad_pixels, simulate_scan
-from .objects import OBJECT_FAMILIES, make_object
+from .objects import make_object
 from .probes import defocused_probe, with_incoherent_modes, zone_plate_probe
-from .scans import SCAN_PATTERNS, make_positions
+from .scans import make_positions
 from .sources import read_mask, read_object, read_positions, read_probe
 
-__all__ = ['PROBE_KINDS', 'Recipe']
-
-PROBE_KINDS = ('defocused', 'zone-plate')
+__all__ = ['Recipe']
 
 MARGIN_PX = 4
 """Pixels of a made object beyond the outermost patches."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..config.choices import SCAN_PATTERNS
 from ..errors import ConfigError, DataValueError
 
-__all__ = ['SCAN_PATTERNS', 'make_positions', 'random_positions', 'raster_positions', 'spiral_positions']
+__all__ = ['make_positions', 'random_positions', 'raster_positions', 'spiral_positions']
 
 Positions = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-
-SCAN_PATTERNS = ('raster', 'spiral', 'random')
-"""Names of the scan patterns."""
 
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 

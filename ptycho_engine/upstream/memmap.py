@@ -8,10 +8,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ..config.choices import AxisOrder
 from ..config.inference import InferenceConfig
 from ..config.training import TrainingConfig
 from ..errors import DataValueError
-from ..formats.npz import AxisOrder
 from ..formats.npz_scan import read_npz_scan
 from ..io.atomic import make_folder
 from ..patterns.stack import Patterns

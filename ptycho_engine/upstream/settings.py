@@ -69,10 +69,8 @@ def is_of_the_original(values: Mapping[str, Any]) -> bool:
     """Return whether a settings file has a name that only the original has."""
     if any(isinstance(values.get(name), Mapping) for name in SECTIONS_OF_THEIRS):
         return True
-    return any(plain_name(name) in _ITS_OWN for name in dict(_flat(values)))
-
-
-_ITS_OWN = {*DROPPED, *TRANSLATIONS, *FILES}.difference(*map(names_of, SECTIONS))
+    its_own = {*DROPPED, *TRANSLATIONS, *FILES}.difference(*map(names_of, SECTIONS))
+    return any(plain_name(name) in its_own for name in dict(_flat(values)))
 
 
 def translate_settings(values: Mapping[str, Any], *, architecture: str | None = None) -> TranslatedSettings:

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from ptycho_engine.commands import COMMANDS, build_parser
+from ptycho_engine.scan.product_exchange import OBJECT_PIXEL_SIZE_M, PROBE_PIXEL_SIZE_M
+from ptycho_engine.training.simulated import UNKNOWN
+from ptycho_engine.training.universal import EPOCH_STEPS
+from ptycho_engine.upstream.fixture import MINIMUM_SUBSET
 
 SNAPSHOTS = Path(__file__).parent / 'snapshots'
 NAMES = ['ptychopinn', *COMMANDS]
@@ -41,6 +45,22 @@ def test_help_is_as_kept(name):
         'if the change is meant: python -m tests.commands.test_help'
     )
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ('name', 'words', 'value'),
+    [
+        ('train', 'an epoch is {} batches', EPOCH_STEPS),
+        ('train', 'twice what the patterns suggest; {:g} without patterns', UNKNOWN.absorption),
+        ('train', 'twice what the patterns suggest; {:g} without patterns', UNKNOWN.phase),
+        ('make-fixture', 'at least {}', MINIMUM_SUBSET),
+        ('convert-product', 'of an object pixel in metres (default: {:g})', OBJECT_PIXEL_SIZE_M),
+        ('convert-product', 'of a probe pixel in metres (default: {:g})', PROBE_PIXEL_SIZE_M),
+    ],
+)
+def test_a_number_in_the_help_is_that_of_the_code(name, words, value):
+    """Which the help does not load."""
+    assert words.format(value) in ' '.join(help_text(name).split())
 
 
 def test_no_snapshot_is_left_over():

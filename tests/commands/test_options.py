@@ -40,6 +40,16 @@ def test_every_field_is_a_flag(command, cls, idle, capsys):
         assert (flag in text) or info.name in idle, flag
 
 
+@pytest.mark.parametrize('command', ['train', 'reconstruct', 'live'])
+def test_an_unknown_flag_is_one_sentence(command, capsys):
+    """Also of `live`, which the original PtychoPINN has not."""
+    with pytest.raises(SystemExit, match='2'):
+        main([command, 'in', '--output', 'out', '--qq', '3'])
+    assert capsys.readouterr().err == (
+        f'ptychopinn {command}: there is no option --qq. See ptychopinn {command} --help.\n'
+    )
+
+
 def test_flags_reach_their_fields():
     words = '--epochs 3 --groups 0 --filters-scale 1 --gridsize 2 --no-enable-oversampling --optimizer sgd'
     words += ' --gradient-clip-val none --num-workers 2 --no-deterministic --probe-mask'

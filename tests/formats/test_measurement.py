@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_engine.commands.inputs import add_inputs, opening
+from ptycho_engine.commands.arguments.inputs import add_inputs
+from ptycho_engine.commands.inputs import opening
 from ptycho_engine.commands.scan_parts import geometry_of
 from ptycho_engine.errors import DataFileNotFoundError, DataKeyError, DataValueError
 from ptycho_engine.formats.measurement import (

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from ptycho_engine.config.choices import DOMAINS
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.patterns.lattice import Lattice, find_lattice
 from ptycho_engine.patterns.photon_scatter import scatters_as_photons
-from ptycho_engine.patterns.units import DOMAINS
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.simulate.directory import write_scan

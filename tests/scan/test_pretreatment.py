@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ptycho_engine.commands.simulate import settings_text, write_scan
 from ptycho_engine.config import TrainingConfig
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.patterns.inpainting import Inpainter
@@ -17,6 +16,7 @@ from ptycho_engine.scan.pretreatment import bin_scan, crop_probe, crop_scan, pre
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.simulate import raster_positions, simulate_scan
+from ptycho_engine.simulate.directory import settings_text, write_scan
 from ptycho_engine.training.sources import MeasuredScans
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan

@@ -342,18 +342,16 @@ def saturated_values(counts: float, most: int) -> Change:
     )
 
 
-def bad_pixels(mask: npt.NDArray[np.bool_], dead: int) -> Change:
-    """Return that more pixels, where a mask (N, N) is True, are bad; so many of them are dead."""
+def bad_pixels(mask: npt.NDArray[np.bool_], dead: int, stuck: int) -> Change:
+    """Return that more pixels, where a mask (N, N) is True, are bad; so many of them are dead, and stuck."""
     total = int(mask.sum())
+    hot = total - dead - stuck
     places = np.argwhere(mask)
     where = '; '.join(f'row {row}, column {column}' for row, column in places[:SHOWN_PIXELS])
     where += f' and {total - SHOWN_PIXELS} more' if total > SHOWN_PIXELS else ''
-    parts = []
-    if dead:
-        parts.append(_many(dead, 'dead pixel'))
-    if total > dead:
-        parts.append(_many(total - dead, 'hot pixel'))
-    key = 'dead pixels' if 2 * dead > total else 'hot pixels'
+    kinds = {'dead pixel': dead, 'stuck pixel': stuck, 'hot pixel': hot}
+    parts = [_many(count, kind) for kind, count in kinds.items() if count]
+    key = f'{max(kinds, key=kinds.__getitem__)}s'
 
     def change(raw: RawData) -> RawData:
         both = mask if raw.bad_pixels is None else raw.bad_pixels | mask

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from ..errors import DataValueError
+from ..physics.detector import stuck_pixels
 from ..scan.raw_data import RawData
 from ..whole_scan.remaining import LEAST_PATTERNS
 from .changes import (
@@ -302,6 +303,8 @@ class _Search:
         tied = tied_pixels(fit.counts, fit.valid, TIED)
         if tied.any() and np.isinf(fit.ceiling):
             yield from self._limited(fit, tied)
+        # They are at fault whatever the fit says, which may follow a row of them.
+        stuck = stuck_pixels(fit.counts, fit.valid & (fit.counts.max(axis=0) < fit.ceiling**2))
         mask = np.zeros_like(fit.valid)
         found: _Found | None = None
         for _ in range(PIXEL_ROUNDS):
@@ -310,14 +313,14 @@ class _Search:
             sought = fit.valid if so_far.judge().ratio <= NEAR else fit.valid & ~mask
             predicted = so_far.predicted()
             counts = np.where(so_far.telling(), fit.counts, predicted)
-            more = suspects(counts, predicted, sought) | (mask & ~sought)
+            more = suspects(counts, predicted, sought & ~stuck) | stuck | (mask & ~sought)
             if (more == mask).all() or not more.any():
                 mask = more
                 break
             mask = more
-            found = self._without(fit, mask, judged)
+            found = self._without(fit, mask, stuck, judged)
         if found is not None and mask.any():
-            yield found
+            yield replace(found, sure=bool(stuck.any()))
 
     def _limited(self, fit: TrialFit, tied: npt.NDArray[np.bool_]) -> Iterator[_Found]:
         """Yield what becomes of the fit where pixels (n, N, N) say that there were so many counts at least.
@@ -333,10 +336,12 @@ class _Search:
         if beyond > SURE * np.sqrt(fit.counts[tied].sum(dtype=np.float64)):
             yield replace(self._undone(change, fit.judge(found.telling()), found), sure=True)
 
-    def _without(self, fit: TrialFit, mask: npt.NDArray[np.bool_], judged: Judgement) -> _Found:
-        """Return what becomes of the fit without the pixels of a mask (N, N)."""
+    def _without(
+        self, fit: TrialFit, mask: npt.NDArray[np.bool_], stuck: npt.NDArray[np.bool_], judged: Judgement
+    ) -> _Found:
+        """Return what becomes of the fit without the pixels of a mask (N, N), some of them stuck."""
         dead = int((mask & (fit.counts.sum(axis=0) == 0)).sum())
-        change = bad_pixels(fft.fftshift(mask), dead)
+        change = bad_pixels(fft.fftshift(mask), dead, int(stuck.sum()))
         found = self._trials.fit(self._reading.then(change))
         # Without its worst pixels any scan looks better: all must be well then, or the others better.
         well = found.judge().ratio <= NEAR

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import PhysicsBackend
+from ..blocks import first_to_last, most_patterns
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.calibration import ExperimentRefinement
 from ..physics.descent import AcceleratedDescent
-from ..physics.detector import unexplained_pixels
+from ..physics.detector import stuck_pixels, unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
@@ -87,6 +88,9 @@ FEW_NUMBERS = frozenset({'background', 'axes'})
 MOSTLY = 0.7
 """Part of what is beyond noise: a part of the experiment that takes away so much is kept, as those that come
 after it move more."""
+
+PATTERNS_OF_PIXELS, THEIR_VALUES, FEWEST_OF_PIXELS = 256, 1 << 23, 32
+"""Patterns whose scatter tells stuck pixels, as many values at most, and the fewest patterns all the same."""
 
 SLIGHTLY, LARGELY, MOST_FURTHER = 0.08, 0.3, 3
 """Where the best part takes away more than the first but less than the second in a trial, so many go on
@@ -184,6 +188,7 @@ class Calibrator:
         solver = self.solver
         flat = solver.physics.to_device(np.ones(solver.patterns.shape, np.complex64))
         bad = unexplained_pixels(solver.physics.residuals(solver.current), solver.physics.residuals(flat))
+        bad |= _stuck(solver.patterns)
         if not bad.any():
             return
         raw = solver.prepared.scan.raw
@@ -417,6 +422,13 @@ class Calibrator:
             self.solver = again
         else:
             self._kept.clear()
+
+
+def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:
+    """Return the valid pixels (N, N) that show about the same number in all patterns, zero frequency at N//2."""
+    most = most_patterns(PATTERNS_OF_PIXELS, THEIR_VALUES, patterns.size, FEWEST_OF_PIXELS)
+    amplitude = patterns.amplitude(first_to_last(len(patterns), most))
+    return stuck_pixels(np.square(amplitude), patterns.valid & (amplitude.max(axis=0) < patterns.ceiling))
 
 
 def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -113,6 +113,10 @@ def hot(counts: np.ndarray, rng: Rng) -> None:
         counts[:, rng.integers(SIZE), rng.integers(SIZE)] = round(10 ** rng.uniform(3.3, 5))
 
 
+def stuck_row(counts: np.ndarray, rng: Rng) -> None:
+    counts[:, rng.integers(SIZE)] = round(10 ** rng.uniform(1.3, 4))
+
+
 def dead(counts: np.ndarray, rng: Rng) -> None:
     row, column = rng.integers(SIZE // 2 - 7, SIZE // 2 + 5, 2)
     counts[:, row : row + int(rng.integers(2, 5)), column : column + int(rng.integers(2, 5))] = 0
@@ -163,7 +167,8 @@ KINDS = {
         lambda r, _: replace(r, probeGuess=r.probeGuess[..., ::-1].copy()), ('probe mirrored left to right',)
     ),
     'defocused probe': Kind(defocused, ('probe defocused', 'probe')),
-    'hot': Kind(of_counts(hot), ('hot pixels',)),
+    'hot': Kind(of_counts(hot), ('stuck pixels',)),
+    'stuck row': Kind(of_counts(stuck_row), ('stuck pixels',)),
     'dead': Kind(of_counts(dead), ('dead pixels',)),
     'saturated': Kind(of_counts(saturated), ('saturation',)),
     'background': Kind(lambda raw, _: raw, ('background',)),

@@ -81,6 +81,15 @@ def hot(counts: np.ndarray) -> None:
     counts[:, 5, 20] = 4000
 
 
+def flickering(counts: np.ndarray) -> None:
+    counts[:, 5, 20] += np.random.default_rng(2).poisson(4000, len(counts))
+
+
+def stuck_row(counts: np.ndarray) -> None:
+    """An object may follow a whole row."""
+    counts[:, 9] = 60
+
+
 def dead(counts: np.ndarray) -> None:
     counts[:, 13:16, 15:18] = 0
 
@@ -117,11 +126,13 @@ SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
         'not in object pixels: multiplied by ',
     ),
     'turned': (lambda r: turned(r, 10), 'the scan axes are turned by'),
-    'hot': (lambda r: of_counts(r, hot), '1 hot pixel (row 5, column 20)'),
+    'hot': (lambda r: of_counts(r, hot), '1 stuck pixel (row 5, column 20)'),
     'two hot': (
         lambda r: of_counts(r, one_of_two_hot_by_far),
-        '2 hot pixels (row 5, column 20; row 27, column 9)',
+        '2 stuck pixels (row 5, column 20; row 27, column 9)',
     ),
+    'flickering': (lambda r: of_counts(r, flickering), '1 hot pixel (row 5, column 20)'),
+    'stuck row': (lambda r: of_counts(r, stuck_row), '32 stuck pixels (row 9, column 0'),
     'defocus': (out_of_focus, 'the probe is out of focus by -5.'),
     'dead': (lambda r: of_counts(r, dead), '9 dead pixels'),
     'shifted': (

@@ -56,8 +56,9 @@ def of_changes():
         changes.fftshifted_patterns(32),
         changes.multiplied_positions(1e6),
         changes.propagated_probe(3.0),
-        changes.bad_pixels(mask, 2),
-        changes.bad_pixels(mask, 0),
+        changes.bad_pixels(mask, 2, 0),
+        changes.bad_pixels(mask, 0, 0),
+        changes.bad_pixels(mask, 0, 2),
         changes.saturated_values(30.0, 5),
     ):
         yield change.sentence

@@ -419,6 +419,16 @@ def test_cal_03_pixels_at_fault_are_told_from_dark_ones():
     assert not unexplained_pixels(residuals(expected), residuals(expected)).any()
 
 
+def test_cal_15_a_row_of_stuck_pixels_is_left_out(right, clean):
+    """The object follows it: of its pixels only some are far off in most patterns."""
+    counts = counts_of(right)
+    counts[:, 20] = 500
+    found, result = run(with_counts(right, counts))
+    assert found < 1.1 * clean[0]
+    size = right.N
+    assert f'{size} bad pixels of the detector left out' in result.comments
+
+
 def test_cal_04_a_focus_is_changed_without_loss(right):
     probe = right.probeGuess
     away = defocused(probe, 5.0)

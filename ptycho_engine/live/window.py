@@ -6,7 +6,6 @@ as narrow as their illumination makes it, as a Kalman filter holds what came bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from ..backends.base import Backend
 from ..physics.descent import Proximal, TotalVariation, step_curvature
-from ..physics.learned_prior import LearnedPrior, high_pass_gain, low_pass_gain
+from ..physics.learned_prior import LearnedPrior, detail_filters
 from ..physics.likelihood import Evaluation, Likelihood, ScanPatterns, ScanPhysics
 from ..physics.newton import NewtonStep
 from ..physics.preconditioner import illumination_variance, phase_preconditioner
@@ -143,18 +142,5 @@ def _learned_prior(
     strength: float,
     shape: tuple[int, int],
 ) -> Proximal:
-    def through(gain: npt.NDArray[np.float64]) -> Callable[[Any], Any]:
-        on_device = physics.to_device(gain.astype(np.complex64))
-        return lambda values: (
-            physics.filtered(values.real, on_device) + 1j * physics.filtered(values.imag, on_device)
-        )
-
-    return LearnedPrior(
-        light,
-        smoothing,
-        backend.denoise,
-        through(high_pass_gain(shape)),
-        through(low_pass_gain(shape)),
-        strength,
-        phase_update=False,
-    )
+    high_pass, low_pass = detail_filters(physics, shape)
+    return LearnedPrior(light, smoothing, backend.denoise, high_pass, low_pass, strength, phase_update=False)

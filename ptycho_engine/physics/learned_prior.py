@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .descent import TotalVariation
+from .likelihood import ScanPhysics
 
-__all__ = ['LearnedPrior', 'high_pass_gain', 'low_pass_gain', 'noise_told']
+__all__ = ['LearnedPrior', 'detail_filters', 'high_pass_gain', 'low_pass_gain', 'noise_told']
 
 LEAST_NOISE, MOST_NOISE = 0.005, 1.0
 """It has been trained on noise of this range, relative to an amplitude of 1."""
@@ -42,6 +43,20 @@ def low_pass_gain(shape: tuple[int, int], width: float = LOW_PASS_PX) -> npt.NDA
 def high_pass_gain(shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return what is taken of a change of the object, (H, W) over FFT frequencies: its details."""
     return 1 - low_pass_gain(shape, DETAIL_PX)
+
+
+def detail_filters(
+    physics: ScanPhysics, shape: tuple[int, int]
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return the filters of :class:`LearnedPrior`, high and low pass, for objects (H, W) on a device."""
+
+    def through(gain: npt.NDArray[np.float64]) -> Callable[[Any], Any]:
+        on_device = physics.to_device(gain.astype(np.complex64))
+        return lambda values: (
+            physics.filtered(values.real, on_device) + 1j * physics.filtered(values.imag, on_device)
+        )
+
+    return through(high_pass_gain(shape)), through(low_pass_gain(shape))
 
 
 def noise_told(strength: float, curvature: Any) -> Any:

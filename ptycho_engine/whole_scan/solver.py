@@ -19,7 +19,7 @@ from ..backends.base import Backend
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.descent import Proximal
-from ..physics.learned_prior import LearnedPrior, high_pass_gain, low_pass_gain
+from ..physics.learned_prior import LearnedPrior, detail_filters
 from ..scoring.scores import scanned_box
 from .calibrate import Calibrator
 from .object_solver import IterationCount, ObjectSolver
@@ -195,11 +195,7 @@ class _PriorTrials:
         self._solver, self._backend, self._config = solver, backend, config
         self._plain = solver.current
         self._tried = {0.0: _Tried(self._plain, solver.physics.held_out_each(self._plain))}
-        shape = solver.patterns.shape
-        self._high_pass, self._low_pass = (
-            self._filter(high_pass_gain(shape)),
-            self._filter(low_pass_gain(shape)),
-        )
+        self._high_pass, self._low_pass = detail_filters(solver.physics, solver.patterns.shape)
         self.change: Any = None
         """(H, W) modulus of what the prior changed at the first strength."""
 
@@ -260,11 +256,3 @@ class _PriorTrials:
 
     def _score(self, strength: float) -> float:
         return paired_difference(self._tried[0.0].deviance, self._tried[strength].deviance).score
-
-    def _filter(self, gain: npt.NDArray[np.float64]) -> Callable[[Any], Any]:
-        """Return what multiplies the Fourier transform of complex values (H, W) by a gain (H, W)."""
-        physics = self._solver.physics
-        on_device = physics.to_device(gain.astype(np.complex64))
-        return lambda values: (
-            physics.filtered(values.real, on_device) + 1j * physics.filtered(values.imag, on_device)
-        )

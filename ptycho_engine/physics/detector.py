@@ -1,4 +1,4 @@
-"""Pixels of a detector that no model of an experiment explains (CAL-03), and those that count nothing (CAL-15)."""
+"""Pixels of a detector that no model of an experiment explains (CAL-03), or that are stuck (CAL-15)."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ IMPOSSIBLE, UNLIKELY = 1e-10, 1e-3
 """Probability that photons scatter as little: of a stuck pixel, and of one that should be rare."""
 
 WAVERING = 0.1
-"""Standard deviations of photons that a pixel which is stuck at the largest value of all may fall below it."""
+"""Standard deviations of photons by which a pixel that is stuck at the largest value may fall below it."""
 
 QUIET = 0.02
-"""Part of the bright pixels that may scatter unlikely little beside the stuck ones: of photons a thousandth does,
-of patterns without their noise most."""
+"""Part of the bright pixels that may scatter unlikely little beside the stuck ones: of photons a thousandth
+does, of patterns without their noise most."""
 
 AS_PHOTONS = 0.9
 """Of their mean, what all pixels that are not stuck must scatter together."""
@@ -76,9 +76,9 @@ def stuck_pixels(
 ) -> npt.NDArray[np.bool_]:
     """Return where (N, N) a pixel shows about the same number in all patterns, as no pixel that counts does.
 
-    Photons scatter at least with the variance of their mean m, whatever the patterns: (n - 1) s²/m is at least
-    distributed as χ² of n - 1 degrees of freedom (R. A. Fisher's index of dispersion). Saturated pixels are
-    not meant: those at the largest value of all, if others reach it in a part of the patterns only.
+    Photons scatter at least with the variance of their mean m, whatever the patterns: (n - 1) s²/m is not
+    less than χ² of n - 1 degrees of freedom (R. A. Fisher's index of dispersion). Saturated pixels are not
+    meant: those at the largest value of all, if others reach it in a part of the patterns only.
 
     Parameters
     ----------

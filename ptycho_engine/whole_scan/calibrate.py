@@ -425,7 +425,7 @@ class Calibrator:
 
 
 def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:
-    """Return the valid pixels (N, N) that show about the same number in all patterns, zero frequency at N//2."""
+    """Return the stuck pixels (N, N) among the valid ones, zero frequency at N//2 (CAL-15)."""
     most = most_patterns(PATTERNS_OF_PIXELS, THEIR_VALUES, patterns.size, FEWEST_OF_PIXELS)
     amplitude = patterns.amplitude(first_to_last(len(patterns), most))
     return stuck_pixels(np.square(amplitude), patterns.valid & (amplitude.max(axis=0) < patterns.ceiling))

@@ -7,18 +7,16 @@ at its own images, and what fits the former better may spoil the latter.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from ..backends.base import Backend
+from ..backends.base import Backend, Weights
 from ..blocks import evenly_spread
-from ..config import InferenceConfig
 from ..whole_scan.paired import paired_difference
 from ..whole_scan.scan_model import ScanModel
-from ..whole_scan.solver import UNDECIDED, solve
+from ..whole_scan.solver import UNDECIDED, held_out_with_each
 
 __all__ = ['gives_better_images']
 
@@ -29,8 +27,6 @@ MOST_SCANS = 4
 
 T = TypeVar('T')
 
-Weights = Mapping[str, npt.NDArray[np.float32]]
-
 
 def gives_better_images(
     backend: Backend, scans: Sequence[ScanModel], started: Weights, trained: Weights, stop: Callable[[], bool]
@@ -40,7 +36,7 @@ def gives_better_images(
     Parameters
     ----------
     backend : Backend
-        Built for 'prior'; it is left with one of the two.
+        Built for 'prior'; it is left with `trained`.
     scans : sequence of ScanModel
         To be solved, from a flat object each.
     started, trained : mapping of str to ndarray
@@ -54,25 +50,17 @@ def gives_better_images(
         If `stop` turned true.
     """
     chosen = [scans[index] for index in evenly_spread(len(scans), MOST_SCANS)]
-    each = []
-    for weights in (started, trained):
-        backend.set_weights(weights)
-        each.append(np.concatenate([_held_out(scan, backend, stop) for scan in chosen]))
-    better = paired_difference(*each).score < -UNDECIDED
+    left = [_value(held_out_with_each(scan, backend, (started, trained), stop)) for scan in chosen]
+    before, after = (np.concatenate(deviances) for deviances in zip(*left, strict=True))
+    better = paired_difference(before, after).score < -UNDECIDED
     logger.info(
         'Images of %d scan(s): held-out deviance %.4g before training, %.4g after it%s.',
         len(chosen),
-        each[0].mean(),
-        each[1].mean(),
+        before.mean(),
+        after.mean(),
         '' if better else '; what it started from is as good in the solver and is kept',
     )
     return better
-
-
-def _held_out(scan: ScanModel, backend: Backend, stop: Callable[[], bool]) -> npt.NDArray[np.float64]:
-    """Return the deviance (n,) per held-out pixel of each pattern that a solution leaves."""
-    config = InferenceConfig(calibrate='off')
-    return _value(solve(scan, backend, config, stop, learned=True)).held_out
 
 
 def _value(generator: Generator[Any, None, T]) -> T:

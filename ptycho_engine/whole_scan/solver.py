@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.base import Backend
+from ..backends.base import Backend, Weights
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.descent import Proximal
@@ -27,7 +27,7 @@ from .paired import paired_difference
 from .scan_model import ScanModel
 from .uncertainty import PHYSICS_ALONE, WITH_PRIOR, squared_parts, stated_uncertainty
 
-__all__ = ['STRENGTHS', 'Solution', 'solve']
+__all__ = ['STRENGTHS', 'Solution', 'held_out_with_each', 'solve']
 
 logger = logging.getLogger('ptychopinn.solve')
 
@@ -147,6 +147,40 @@ def solve(
     solution = _solution(calibrator, strength, change, held_out, iterations.done, time.perf_counter() - tic)
     logger.info('%s. %.1f s.', solution.sentence.capitalize(), solution.seconds)
     return solution
+
+
+def held_out_with_each(
+    prepared: ScanModel, backend: Backend, priors: Sequence[Weights], stop: Callable[[], bool]
+) -> Generator[Event, None, list[npt.NDArray[np.float64]]]:
+    """Return the deviance (n,) per held-out pixel of each pattern that the image with each prior leaves.
+
+    All go on from one image of physics; each is that of :func:`solve` without calibration.
+
+    Parameters
+    ----------
+    backend : Backend
+        Built for 'prior'; it is left with the last one.
+    priors : sequence of mapping of str to ndarray
+        Canonical weights.
+    stop : callable
+        Asked before each iteration.
+
+    Raises
+    ------
+    Cancelled
+        If `stop` turned true.
+    """
+    config = InferenceConfig(calibrate='off')
+    solver = ObjectSolver(prepared, backend, config, IterationCount(stop, None))
+    yield from solver.descend()
+    plain, left = solver.current, []
+    for weights in priors:
+        backend.set_weights(weights)
+        solver.go_on_from(plain, None)
+        trials = _PriorTrials(solver, backend, config)
+        strength = yield from trials.choose()
+        left.append(trials.deviance_at(strength))
+    return left
 
 
 def _solution(

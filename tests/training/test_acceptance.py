@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ptycho_engine.backends.base import create_backend
-from ptycho_engine.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import Cancelled
 from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.formats.packaged import load_model
@@ -17,11 +17,22 @@ from ptycho_engine.simulate import without_truth
 from ptycho_engine.training import state
 from ptycho_engine.training.acceptance import gives_better_images
 from ptycho_engine.training.train import train
+from ptycho_engine.whole_scan.object_solver import ObjectSolver
 from ptycho_engine.whole_scan.scan_model import ScanModel
+from ptycho_engine.whole_scan.solver import held_out_with_each, solve
 from tests.conftest import small_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
 SHORT = TrainingConfig(nepochs=1, n_groups=16, batch_size=8)
+
+
+def value_of(generator):
+    """Return what a generator returns when it ends."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as ended:
+            return ended.value
 
 
 @pytest.fixture(scope='module')
@@ -51,6 +62,25 @@ def test_stage_03_the_solver_tells_the_better_prior(scan, spoiled, name, caplog)
             assert not gives_better_images(backend, [prepared], good, dict(good), lambda: False)
         with pytest.raises(Cancelled):
             gives_better_images(backend, [prepared], good, spoiled, lambda: True)
+
+
+def test_stage_03_both_priors_go_on_from_one_image_of_physics(scan, spoiled, monkeypatch):
+    """Which is solved once; each makes of it what the solver makes with it alone, to the last bit."""
+    good = load_model().weights
+    prepared = ScanModel(scan, ModelConfig())
+    physics = []
+    finish = ObjectSolver.finish
+    monkeypatch.setattr(ObjectSolver, 'finish', lambda *a, **k: physics.append(a) or finish(*a, **k))
+    with closing(create_backend('pytorch', CPU)) as backend:
+        backend.build(training_plan(SHORT, 1), good)
+        both = value_of(held_out_with_each(prepared, backend, (good, spoiled), lambda: False))
+        assert len(physics) == 1
+        for weights, held_out in zip((good, spoiled), both, strict=True):
+            backend.set_weights(weights)
+            config = InferenceConfig(calibrate='off')
+            alone = value_of(solve(prepared, backend, config, lambda: False, learned=True))
+            np.testing.assert_array_equal(held_out, alone.held_out)
+    assert (both[0] != both[1]).any()
 
 
 @pytest.mark.parametrize('better', [False, True])

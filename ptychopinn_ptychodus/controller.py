@@ -10,10 +10,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from ptychodus.api.product import LossValue
+from ptychodus.api.product import LossValue, Product
 from ptychodus.controller.helpers import connect_triggered_signal
 from ptychodus.controller.processing import ProcessingController
 from ptychodus.model.product import ProductRepositoryObserver
@@ -23,6 +24,7 @@ from PyQt5.QtWidgets import QMessageBox
 from ptycho_engine.errors import ConfigError, EngineError
 
 from .algorithm import Algorithm
+from .compat import not_copied
 from .dialogs import PlainExceptionDialog, ask, failure_dialog, plain_tip, use_plain_dialogs
 from .live import LiveImage
 from .loaded_model import ScanFacts
@@ -82,6 +84,7 @@ class HostedProcessingController(ProcessingController):
         )
         self._area.take_over(self._status_controller, combo)
         self._prepare_scans_in_background()
+        self._copy_objects_in_background()
         sys.setswitchinterval(TURN_S)
         self._chores.later(_keep_what_is_built)
         self._watch = _watch_scans(self._scan_has_changed)
@@ -209,6 +212,20 @@ class HostedProcessingController(ProcessingController):
             return self._beside(lambda: prepare(**keywords))
 
         self._processing_api.get_reconstruct_input = prepare_in_background  # type: ignore[method-assign]
+
+    def _copy_objects_in_background(self) -> None:
+        """Let the object of a new product be copied while the window goes on."""
+        products = self._processing_api._product_api
+        insert = products.insert_product
+
+        def insert_copy(product: Product, **keywords: Any) -> int:
+            if self._our_reconstructor() is None:
+                return insert(product, **keywords)
+            own = self._beside(product.object_.copy)
+            with not_copied(own):
+                return insert(replace(product, object_=own), **keywords)
+
+        products.insert_product = insert_copy  # type: ignore[method-assign]
 
     def _beside(self, work: Callable[[], Result]) -> Result:
         """Do a part of a click that may take long while the window goes on."""

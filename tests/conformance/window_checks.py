@@ -53,6 +53,7 @@ def check_run(report: Report) -> None:
     assert report['images'], 'no part of the object was shown'
     # Its comments and object are new, nothing else.
     assert report['probes_rebuilt'] == 0
+    assert report['slow_work'] == []
     # What the garbage collector searches, relative to what it passes over.
     assert report['searched'] < 0.25
     assert report['tab'] == 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -70,9 +73,11 @@ def run(window: Window, scan: Path, work: Path, more_epochs: int = 8) -> dict[st
     # Long enough for an image in between on any machine.
     window.settings.engine.refine_iterations.set_value(100)
     drawn, rebuilt = count_images(window), count_probes(window)
-    window.actions.reconstruct_button.click()
-    del rebuilt[:]
-    report['bar_inference'] = window.finish()
+    with slow_work() as done_by_window:
+        window.actions.reconstruct_button.click()
+        del rebuilt[:]
+        report['bar_inference'] = window.finish()
+    report['slow_work'] = done_by_window
     report['probes_rebuilt'] = len(rebuilt)
     report['places'].append(places(window))
     report['images'] = len(drawn)
@@ -123,6 +128,28 @@ def count_probes(window: Window) -> list[int]:
     seen: list[int] = []
     window.view.probe_view.tree_view.model().dataChanged.connect(lambda *_: seen.append(1))
     return seen
+
+
+@contextmanager
+def slow_work() -> Iterator[list[str]]:
+    """Note what the window's thread does point by point of a scan, or pixel by pixel of an object."""
+    from ptychodus.api.object import Object
+    from ptychodus.api.probe_positions import ProbePositionSequence
+
+    seen: list[str] = []
+
+    def noted(kind: Any, name: str) -> Any:
+        original = getattr(kind, name)
+
+        def note(self: Any, *arguments: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                seen.append(f'{kind.__name__}.{name}')
+            return original(self, *arguments)
+
+        return mock.patch.object(kind, name, note)
+
+    with noted(ProbePositionSequence, '__getitem__'), noted(Object, 'copy'):
+        yield seen
 
 
 def count_images(window: Window) -> list[str]:

@@ -117,13 +117,15 @@ class Patterns(LazyFrames[np.float32]):
         self._binning = 1
         self._factor = np.float32(1)
         self._negative = False
+        self._pedestal = np.float32(0)
 
     @classmethod
     def of(cls, stack: StoredStack, found: Survey, units: Units, source: str) -> Patterns:
         """Return the amplitudes of a stack of which it is known what its numbers are."""
         counts = units.domain == 'counts'
         patterns = cls(stack, counts=counts, bad_pixels=found.bad, source=source)
-        patterns._negative = found.negative and counts
+        patterns._negative = counts and (found.negative or units.pedestal > 0)
+        patterns._pedestal = np.float32(units.pedestal)
         return patterns if units.factor == 1 else patterns.scaled(units.factor)
 
     @property
@@ -139,7 +141,7 @@ class Patterns(LazyFrames[np.float32]):
         if self._bad.any():
             values[:, self._bad] = 0
         if self._negative:
-            np.maximum(values, 0, out=values)
+            values = np.maximum(values - self._pedestal, 0)
         check_amplitudes(values, self._source, 'counts' if self._counts else 'values')
         if self._binning > 1:
             n, height, width = values.shape

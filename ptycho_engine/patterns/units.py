@@ -43,6 +43,16 @@ FEWEST, SMALLEST = 200, 1e-37
 DIM_PIXELS = 4096
 """Pixels looked at one by one."""
 
+DARKEST, ABOVE, BEYOND = 0.05, 5.0, 20.0
+"""Part of the pixels, the darkest, that show a pedestal: how many standard deviations of their values it must
+be above 0, and how many the brightest value above it."""
+
+ALIKE_DARK = 2.0
+"""Standard errors that these pixels may scatter about one floor."""
+
+MEDIAN_OF_NORMAL = 0.6745
+"""Standard deviations that half of normal values lie within."""
+
 SAME = 0.01
 """Part by which a factor may differ from 1 and still be 1: half precision knows no better."""
 
@@ -60,6 +70,8 @@ class Units:
     domain: MeasurementDomain
     factor: float = 1.0
     """Of the amplitudes, once roots are taken of counts."""
+    pedestal: float = 0.0
+    """What the numbers of counts lie above without any light."""
     counted: bool = True
     """False where the numbers are no counts any more, so that their noise is not that of photons."""
     told: tuple[str, ...] = ()
@@ -135,9 +147,16 @@ def decide_units(
         if domain is None and exported and 'bad_pixels' in names:
             domain = 'counts'
         lattices = _lattices(frames, valid, domain)
-        units = _decided(domain, lattices, found, metadata, probe_power, source)
+        pedestal = (
+            _pedestal(frames[:, valid]) if lattices == _Lattices() and domain in (None, 'counts') else 0
+        )
+        if pedestal:
+            found = replace(found, totals=np.maximum(found.totals - pedestal * valid.sum(), 0))
+            units = _above_pedestal(pedestal)
+        else:
+            units = _decided(domain, lattices, found, metadata, probe_power, source)
         if not units.counted and np.count_nonzero(frames > 0) < FEWEST:
-            units = Units(units.domain)
+            units = Units(units.domain, pedestal=units.pedestal)
     if nphotons is not None:
         units = _scaled_to(units, nphotons, found, 'as stated')
     for line in units.told:
@@ -222,6 +241,37 @@ def _no_counts(domain: MeasurementDomain, found: Survey, why: str) -> Units:
     return Units(domain, counted=False, told=(line,))
 
 
+def _pedestal(values: npt.NDArray[np.float64]) -> float:
+    """Return what detector units (k, m) of k frames lie above without light; 0 where nothing tells.
+
+    Far from the beam pixels are dark, and then all read the same but for the noise of the readout. Roots of
+    counts are 0 there.
+    """
+    # The darkest of one half by chance are not so in the other.
+    mean = values[::2].mean(axis=0)
+    dark = values[1::2, mean <= np.quantile(mean, DARKEST)]
+    if not dark.size:
+        return 0.0
+    floor = float(np.median(dark))
+    noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
+    alike = dark.mean(axis=0).std() <= ALIKE_DARK * noise / math.sqrt(len(dark))
+    found = alike and floor > ABOVE * noise and values.max() > floor + BEYOND * noise
+    return floor if found else 0.0
+
+
+def _above_pedestal(pedestal: float) -> Units:
+    """Return the units of numbers of a detector with a pedestal."""
+    floor = (
+        f'dark pixels show {pedestal:.4g} and no count is a whole number, as in units of a detector with a '
+        'pedestal; it is taken off.'
+    )
+    rest = (
+        'the rest is taken as counts whose noise is estimated, so that nothing is known in photons. If that '
+        'is wrong, give --domain and --nphotons.'
+    )
+    return Units('counts', pedestal=pedestal, counted=False, told=(floor, rest))
+
+
 def _by_power(found: Survey, probe_power: float | None) -> MeasurementDomain:
     """Return whether values are counts or amplitudes, by a probe that is known in photons."""
     if probe_power is None or not probe_power > 0:
@@ -250,7 +300,8 @@ def _scaled_to(units: Units, photons: float, found: Survey, whose: str) -> Units
         )
     line = f'a pattern is taken to have {photons:.4g} counts on average, {whose}.'
     domain: MeasurementDomain = 'counts' if units.domain == 'counts' else 'normalised'
-    return Units(domain, factor, told=(line,))
+    taken_off = units.told[:1] if units.pedestal else ()
+    return Units(domain, factor, units.pedestal, told=(*taken_off, line))
 
 
 def _contradict(units: Units, photons: float, found: Survey, source: str, *, stated: bool) -> bool:

@@ -160,6 +160,37 @@ def test_npz_14_negative_values_are_left_of_a_background_and_taken_as_0(tmp_path
     assert any('negative ones are taken as 0' in line for line in found.assumed)
 
 
+@pytest.mark.parametrize(('gain', 'pedestal', 'readout'), [(3.7, 100, 2.0), (50, 1000, 10.0), (0.1, 5, 0.3)])
+@pytest.mark.parametrize('said', [None, {'domain': 'counts'}, {'nphotons': 1e5}])
+def test_npz_23_a_pedestal_is_taken_off(tmp_path, gain, pedestal, readout, said):
+    raw = small_scan(6, 48, photons=1e5)
+    light = gain * np.square(raw.diffraction, dtype=np.float64)
+    values = light + pedestal + np.random.default_rng(0).normal(0, readout, light.shape)
+    found = read(tmp_path, raw, values.astype(np.float32), said)
+    assert found.counted == (said == {'nphotons': 1e5})
+    assert any('with a pedestal; it is taken off' in line for line in found.assumed)
+    measured = np.square(found.diffraction, dtype=np.float64)
+    whole = 1e5 if said == {'nphotons': 1e5} else light.sum(axis=(1, 2)).mean()
+    assert measured.sum(axis=(1, 2)).mean() == pytest.approx(whole, rel=0.03)
+    assert np.corrcoef(measured.ravel(), light.ravel())[0, 1] > 0.99
+
+
+def _without_floor(kind, light, rng):
+    return {
+        'readout alone': light + rng.normal(0, 2, light.shape),
+        'interpolated': ndimage.zoom(np.sqrt(light), (1, 1.3, 1.3), order=1)[:, :32, :32],
+        'one number': np.full(light.shape, 100.0) + rng.normal(0, 3, light.shape),
+        'uneven floor': light * 3.7 + rng.uniform(80, 120, light.shape[1:]) + rng.normal(0, 1, light.shape),
+    }[kind]
+
+
+@pytest.mark.parametrize('kind', ['readout alone', 'interpolated', 'one number', 'uneven floor'])
+def test_npz_23_what_has_no_common_floor_has_no_pedestal(tmp_path, raw, counts, kind):
+    values = np.abs(_without_floor(kind, counts, np.random.default_rng(0)))
+    found = read(tmp_path, raw, values.astype(np.float32))
+    assert not any('pedestal' in line for line in found.assumed)
+
+
 def test_gau_06_the_noise_of_no_counts_is_estimated(tmp_path):
     """The light that the engine presumes is that of the noise, whatever the numbers are in."""
     raw = small_scan(6, 32, photons=1e4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -53,6 +52,7 @@ from .paragraph import say
 from .reconstruct import run_reconstruction
 from .result_files import FILES, PRODUCT, with_product, write_results
 from .scan_parts import read_probe
+from .streams import one_reader
 
 logger = logging.getLogger('ptychopinn.live')
 
@@ -92,7 +92,8 @@ def run(options: argparse.Namespace) -> None:
         )
         display.ended(result, scan)
         (options.output / PICTURE).unlink(missing_ok=True)
-        if options.quiet or not sys.stdout.isatty():
+        if options.quiet or not one_reader():
+            # Elsewhere the log has just said it.
             say(*result.comments.splitlines())
         say(f'Wrote {", ".join(written)} to {options.output}.')
 

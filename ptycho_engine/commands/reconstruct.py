@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -44,6 +43,7 @@ from .result_files import (
     write_results,
 )
 from .scan_parts import scan_name
+from .streams import one_reader
 
 logger = logging.getLogger('ptychopinn.commands')
 
@@ -166,8 +166,8 @@ class _Work:
                 **patterns_record(scan, foreign=opened.is_foreign(path)),
             )
             written = write_results(directory, scan, result, record, options.formats)
-            if options.quiet or not sys.stdout.isatty():
-                # On a terminal the log has just said it.
+            if options.quiet or not one_reader():
+                # Elsewhere the log has just said it.
                 say(*result.comments.splitlines())
             say(f'Wrote {", ".join(written)} to {directory}.')
             if self.truth is not None:

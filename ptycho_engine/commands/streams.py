@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from typing import Any, TextIO
 
-__all__ = ['drop', 'flush_streams', 'prepare_streams', 'show']
+__all__ = ['drop', 'flush_streams', 'one_reader', 'prepare_streams', 'show']
 
 SPELLED = 'ptychopinn.spelled'
 """Name of our way to encode characters that an encoding lacks."""
@@ -76,6 +76,15 @@ def show(text: str, name: str = 'stdout') -> None:
         print(text, file=stream, flush=True)
     except OSError as error:
         drop(name, error)
+
+
+def one_reader() -> bool:
+    """Return whether standard output and error lead to one place: a terminal, or one file or pipe."""
+    try:
+        out, err = (os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr))
+    except (OSError, ValueError, AttributeError):
+        return False
+    return os.path.samestat(out, err)
 
 
 def drop(name: str, error: OSError) -> None:

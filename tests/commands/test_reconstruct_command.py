@@ -146,3 +146,17 @@ def test_result_07_no_model_is_needed(directory, tmp_path, capsys, words, said):
     product = read_product(out / 'product.h5')
     assert said in product.comments
     assert np.isfinite(product.object_array).all()
+
+
+@pytest.mark.parametrize('log', ['all.txt', 'log.txt'])
+def test_result_07_the_image_is_described_once(directory, tmp_path, monkeypatch, log):
+    """By the log where output and log go into one file, and for each of its readers where they do not."""
+    with open(tmp_path / 'all.txt', 'a') as out, open(tmp_path / log, 'a') as err:
+        monkeypatch.setattr('sys.stdout', out)
+        monkeypatch.setattr('sys.stderr', err)
+        words = '--model', 'none', '--calibrate', 'off', '--output', str(tmp_path / 'out')
+        assert main(['reconstruct', str(directory), *words]) == 0
+    monkeypatch.undo()
+    for name in {'all.txt', log}:
+        text = (tmp_path / name).read_text()
+        assert text.count('PtychoPINN by physics alone (run by pytorch): 49 patterns') == 1

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 
 import h5py
@@ -28,11 +29,12 @@ def unzip(data: bytes) -> Members:
 def pack(members: Members | list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     pairs = members.items() if isinstance(members, dict) else members
+    # Deflated, but not made smaller: that would take most of the time of the tests.
     with zipfile.ZipFile(buffer, 'w') as file:
         for name, data in pairs:
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.compress_type = method
-            file.writestr(info, data)
+            file.writestr(info, data, compresslevel=0 if method == zipfile.ZIP_DEFLATED else None)
     return buffer.getvalue()
 
 
@@ -101,14 +103,14 @@ def bomb(member: str, pattern: bytes, mebibytes: int) -> Callable[[Members], byt
     def build(members: Members) -> bytes:
         size = mebibytes * MIB // len(pattern) * len(pattern)
         block = pattern * (3 * MIB // len(pattern))
+        whole, rest = divmod(size, len(block))
         packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-        packed, crc, left = [], 0, size
-        while left:
-            part = block[:left]
-            packed.append(packer.compress(part))
+        # After a full flush the packer has forgotten what was before: the next block packs to the same bytes.
+        packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+        body = packed * whole + packer.compress(block[:rest]) + packer.flush()
+        crc = 0
+        for part in (*repeat(block, whole), block[:rest]):
             crc = zlib.crc32(part, crc)
-            left -= len(part)
-        body = b''.join([*packed, packer.flush()])
         data = bytearray(pack([(member, b''), *((n, d) for n, d in members.items() if n != member)]))
         # The first member, empty and with the two bytes of an empty stream, becomes the bomb.
         name = len(member.encode())

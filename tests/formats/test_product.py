@@ -327,19 +327,27 @@ def test_product_10_large_items_that_are_gone_are_missed_aloud(tmp_path, product
     assert_equal(read_product(tmp_path / 'q.h5', extras=False), replace(read, extras=product.extras))
 
 
-WRITER = """
-import sys
+WRITERS = """
+import os, sys
 import numpy as np
 from dataclasses import replace
 from ptycho_engine.formats.product import read_product, write_product
 path, ready = sys.argv[1:]
-product = replace(
-    read_product(path), object_array=np.full((4, 512, 512), 2 + 0j), object_layer_spacing_m=np.ones(3)
-)
-open(ready, 'w').close()
-while True:
-    write_product(path, product)
+for _ in sys.stdin:
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print('ended', flush=True)
+        continue
+    product = replace(
+        read_product(path), object_array=np.full((4, 512, 512), 2 + 0j), object_layer_spacing_m=np.ones(3)
+    )
+    open(ready, 'w').close()
+    while True:
+        write_product(path, product)
 """
+"""Starts a process that writes for ever, for each line that it is given; all it needs is loaded once."""
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='signals')
@@ -347,20 +355,26 @@ def test_product_05_killed_while_writing_leaves_a_whole_file(tmp_path, product):
     rng = random.Random(0)
     path, ready = tmp_path / 'p.h5', tmp_path / 'ready'
     left_behind = 0
+    writers = subprocess.Popen(
+        [sys.executable, '-c', WRITERS, str(path), str(ready)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     for _ in range(25):
         write_product(path, product)
         ready.unlink(missing_ok=True)
-        process = subprocess.Popen([sys.executable, '-c', WRITER, str(path), str(ready)])
+        print(file=writers.stdin, flush=True)
+        writer = int(writers.stdout.readline())
+        deadline = time.monotonic() + 60
         try:
-            deadline = time.monotonic() + 60
             while not ready.exists():
-                assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
             time.sleep(rng.uniform(0, 0.15))
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            os.kill(writer, signal.SIGKILL)
+            assert writers.stdout.readline() == 'ended\n'
         read = read_product(path)
         if read.object_array.shape == product.object_array.shape:
             assert_equal(read, replace(product, probe_pixel_width_m=5e-8, probe_pixel_height_m=4e-8))
@@ -368,6 +382,7 @@ def test_product_05_killed_while_writing_leaves_a_whole_file(tmp_path, product):
             assert read.object_array.shape == (4, 512, 512)
             assert (read.object_array == 2).all()
         left_behind += sum(p.suffix == '.part' for p in tmp_path.iterdir())
+    writers.communicate()
     # Some must have been struck in the middle, or the test proves nothing.
     assert left_behind > 2
 

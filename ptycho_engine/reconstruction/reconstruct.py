@@ -21,6 +21,7 @@ from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.inactive import idle_settings
 from ..config.precedence import with_execution
 from ..diagnostics.doubts import warn_of_doubts
+from ..diagnostics.trials import likely_reading
 from ..errors import ArchiveError, ConfigError, DataValueError
 from ..events import Event
 from ..formats.archive import ModelArchive
@@ -218,7 +219,7 @@ def _run(
         held_out,
         far=refinement is not None and is_far(fit.deviance, held_out, fit.noise, fit.counts),
     )
-    _warn_of_doubt(prepared, quality)
+    quality = _doubted(prepared, quality)
     seconds = time.perf_counter() - tic
     comments = (
         f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
@@ -303,7 +304,7 @@ def _solve(
         far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
         suspected='' if math.isnan(fit.noise) else ', '.join(solution.suspected),
     )
-    _warn_of_doubt(prepared, quality)
+    quality = _doubted(prepared, quality)
     seconds = time.perf_counter() - tic
     model = 'with the learned prior' if solution.strength else 'by physics alone'
     if learned and not solution.strength:
@@ -382,9 +383,14 @@ def _fitted(
     return fitted, fit
 
 
-def _warn_of_doubt(prepared: ScanModel, quality: QualityReport) -> None:
+def _doubted(prepared: ScanModel, quality: QualityReport) -> QualityReport:
+    """Warn of what speaks against an image; returns its quality with why it is far from noise, where that is
+    soon found."""
+    if quality.far:
+        quality = replace(quality, likely=likely_reading(prepared.scan.raw))
     if quality.doubt:
         logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)
+    return quality
 
 
 def _refined_so_far(

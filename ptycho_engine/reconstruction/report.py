@@ -104,6 +104,8 @@ class QualityReport:
     """Whether physics was to explain the patterns down to photon noise, and is far from it."""
     suspected: str = ''
     """What else the forces that are left at the image tell to be wrong (CAL-10); empty for nothing."""
+    likely: str = ''
+    """Why it is far from noise, as a quick trial of orientations and orders tells; empty for nothing."""
 
     @property
     def doubt(self) -> str:
@@ -117,9 +119,12 @@ class QualityReport:
                 'cause'
             )
         found = self.deviance if math.isnan(self.held_out) else max(self.held_out, self.deviance)
+        cause = '; ptychopinn doctor looks for the cause'
+        if self.likely:
+            cause = f'. Most likely {self.likely}: ptychopinn doctor IN --fix OUT.npz corrects it'
         return (
             f'the image is far above photon noise ({found:.3g} where {self.noise:.2g} is noise): patterns, '
-            'probe and positions do not agree; ptychopinn doctor looks for the cause'
+            f'probe and positions do not agree{cause}'
         )
 
     @property

@@ -1,11 +1,13 @@
-"""Runs say where their image is far from photon noise, or its file surely wrong (DOUBT-03, DOUBT-04)."""
+"""Runs say where their image is far from photon noise, and why, or its file surely wrong (DOUBT-03 to 05)."""
 
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ptycho_engine.config import InferenceConfig, TrainingConfig
+from ptycho_engine.diagnostics.trials import likely_reading
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.report import is_far
@@ -44,7 +46,27 @@ def test_a_reconstruction_says_that_it_is_far_from_noise(turned, caplog):
     (said,) = (
         line for line in caplog.messages if line.startswith('run 7: the image is far above photon noise')
     )
-    assert 'ptychopinn doctor' in said
+    assert 'Most likely the patterns are upside down: ptychopinn doctor IN --fix' in said
+    assert result.results['quality']['likely'] == 'the patterns are upside down'
+
+
+@pytest.mark.parametrize('size', [32, 160])
+def test_doubt_05_an_orientation_is_named_where_it_explains_a_scan(size):
+    raw = small_scan(points=5, size=size, step=3.5 * size / 32)
+    turned = replace(raw, diffraction=raw.diffraction.swapaxes(1, 2).copy())
+    assert likely_reading(turned) == 'the patterns are transposed'
+    back_to_front = replace(raw, xcoords=raw.xcoords[::-1].copy(), ycoords=raw.ycoords[::-1].copy())
+    assert likely_reading(back_to_front) == 'the positions are in reversed order'
+    assert likely_reading(raw) == ''
+
+
+def test_doubt_05_what_no_orientation_explains_is_left_to_doctor(good, caplog):
+    order = np.random.default_rng(0).permutation(len(good))
+    mixed = replace(good, xcoords=good.xcoords[order], ycoords=good.ycoords[order], source='run 9')
+    assert run(mixed).reconstruction.quality.likely == ''
+    assert any('do not agree; ptychopinn doctor looks for the cause' in line for line in caplog.messages)
+    assert likely_reading(good.select(np.arange(4))) == ''
+    assert likely_reading(replace(mixed, diffraction=0 * mixed.diffraction)) == ''
 
 
 def test_nothing_is_said_of_a_good_one(good, caplog):
@@ -103,7 +125,8 @@ def test_training_says_it_before_it_begins(good, turned, caplog):
     MeasuredScans([Scan.from_raw(good)], TrainingConfig())
     assert not caplog.messages
     MeasuredScans([Scan.from_raw(turned)], TrainingConfig())
-    assert any('run 7: a quick reconstruction is far from photon noise' in line for line in caplog.messages)
+    (said,) = (line for line in caplog.messages if 'run 7: a quick reconstruction is far' in line)
+    assert 'do not agree (most likely the patterns are upside down)' in said
 
 
 @pytest.mark.parametrize(

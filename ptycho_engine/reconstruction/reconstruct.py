@@ -21,7 +21,7 @@ from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.inactive import idle_settings
 from ..config.precedence import with_execution
 from ..diagnostics.doubts import warn_of_doubts
-from ..diagnostics.trials import likely_reading
+from ..diagnostics.trials import likely_reading, median_step
 from ..errors import ArchiveError, ConfigError, DataValueError
 from ..events import Event
 from ..formats.archive import ModelArchive
@@ -54,6 +54,9 @@ HELD_OUT_PIXELS = 512 * 128**2
 
 NOISE_PATTERNS = 32
 """Of these, so many tell what photon noise leaves."""
+
+PART_OF_STEP = 0.5
+"""Steps of a scan by which its positions, if they were moved so far, may have made up for something else."""
 
 SCALING_PATTERNS = 64
 """Patterns that the size of the counts is taken from before a refinement."""
@@ -304,7 +307,7 @@ def _solve(
         far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
         suspected='' if math.isnan(fit.noise) else ', '.join(solution.suspected),
     )
-    quality = _doubted(prepared, quality)
+    quality = _doubted(prepared, quality, shift)
     seconds = time.perf_counter() - tic
     model = 'with the learned prior' if solution.strength else 'by physics alone'
     if learned and not solution.strength:
@@ -383,10 +386,16 @@ def _fitted(
     return fitted, fit
 
 
-def _doubted(prepared: ScanModel, quality: QualityReport) -> QualityReport:
-    """Warn of what speaks against an image; returns its quality with why it is far from noise, where that is
-    soon found."""
-    if quality.far:
+def _doubted(
+    prepared: ScanModel, quality: QualityReport, shift: npt.NDArray[np.floating[Any]] | None = None
+) -> QualityReport:
+    """Warn of what speaks against an image; returns its quality with why that is so, where it is soon found.
+
+    Single positions that were moved as far as their neighbours (`shift` (n, 2), in pixels) may make up for an
+    orientation.
+    """
+    moved = 0.0 if shift is None else float(np.sqrt(np.square(shift).sum(axis=1).mean()))
+    if quality.far or moved > PART_OF_STEP * median_step(prepared.scan.raw):
         quality = replace(quality, likely=likely_reading(prepared.scan.raw))
     if quality.doubt:
         logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)

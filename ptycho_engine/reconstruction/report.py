@@ -110,6 +110,11 @@ class QualityReport:
     @property
     def doubt(self) -> str:
         """A sentence on an image that is not what the patterns say; empty where nothing speaks against it."""
+        cause = '; ptychopinn doctor looks for the cause'
+        if self.likely:
+            cause = f'. Most likely {self.likely}: ptychopinn doctor IN --fix OUT.npz corrects it'
+        if not self.far and self.likely:
+            return f'only with positions far from those of the file the image is near photon noise{cause}'
         if not self.far and not self.suspected:
             return ''
         if not self.far:
@@ -119,9 +124,6 @@ class QualityReport:
                 'cause'
             )
         found = self.deviance if math.isnan(self.held_out) else max(self.held_out, self.deviance)
-        cause = '; ptychopinn doctor looks for the cause'
-        if self.likely:
-            cause = f'. Most likely {self.likely}: ptychopinn doctor IN --fix OUT.npz corrects it'
         return (
             f'the image is far above photon noise ({found:.3g} where {self.noise:.2g} is noise): patterns, '
             f'probe and positions do not agree{cause}'

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from ptycho_engine.config import InferenceConfig, TrainingConfig
-from ptycho_engine.diagnostics.trials import likely_reading
+from ptycho_engine.diagnostics.trials import likely_reading, median_step
 from ptycho_engine.formats.packaged import load_model
-from ptycho_engine.reconstruction.reconstruct import reconstruct
-from ptycho_engine.reconstruction.report import is_far
+from ptycho_engine.reconstruction.reconstruct import _doubted, reconstruct
+from ptycho_engine.reconstruction.report import QualityReport, is_far
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.training.sources import MeasuredScans
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 from tests.whole_scan.test_calibrate import with_stretched_axes
 from tests.whole_scan.test_refine import dense_scan
@@ -58,6 +59,17 @@ def test_doubt_05_an_orientation_is_named_where_it_explains_a_scan(size):
     back_to_front = replace(raw, xcoords=raw.xcoords[::-1].copy(), ycoords=raw.ycoords[::-1].copy())
     assert likely_reading(back_to_front) == 'the positions are in reversed order'
     assert likely_reading(raw) == ''
+
+
+@pytest.mark.parametrize(('moved', 'told'), [(1.1, 'x of the positions has the wrong sign'), (0.9, '')])
+def test_doubt_05_positions_that_were_moved_far_are_doubted(good, moved, told):
+    """By parts of half a step; the object of a mirrored scan with other positions is near noise."""
+    near = QualityReport(0.3, NAN, 1.0, NAN, '', noise=0.25)
+    mirrored = ScanModel(Scan.from_raw(replace(good, xcoords=-good.xcoords, objectGuess=None)))
+    half = 0.5 * median_step(good)
+    found = _doubted(mirrored, near, np.full((len(good), 2), moved * half / np.sqrt(2)))
+    assert found.likely == told
+    assert ('only with positions far from those of the file' in found.doubt) == bool(told)
 
 
 def test_doubt_05_what_no_orientation_explains_is_left_to_doctor(good, caplog):

@@ -12,6 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..errors import ConfigError, DataFileNotFoundError
 from ..formats.archive import ModelArchive
@@ -271,6 +273,8 @@ def write_image(
 ) -> None:
     """Write picture and product of the image so far, together."""
     comments = f'Live image of {shot.counts.used} frames; {shot.quality.sentence}.'
+    kept, experiment = session.raw(patterns=False), shot.experiment
+    told = np.stack([kept.ycoords, kept.xcoords], axis=1)
     result = Reconstruction(
         object_array=shot.object_array,
         weight=shot.weight,
@@ -278,8 +282,10 @@ def write_image(
         uncertainty=shot.uncertainty(),
         n_patterns=shot.counts.used,
         comments=comments,
+        probe=experiment.probe if experiment.found else None,
+        position_shift=experiment.place(told) - told if experiment.found else None,
     )
-    _, product = _as_known(session.raw(patterns=False), played, opened)
+    _, product = _as_known(kept, played, opened)
     with staged(directory) as staging:
         write_product(staging.path(PRODUCT), result.to_product(product))
         save_figure(result.plot(shot.box), staging.path(PICTURE))

@@ -105,5 +105,6 @@ def _standing(session: LiveSession, rate: float, behind: int) -> dict[str, Any]:
         'error': finite(quality.error),
         'gain': finite(quality.gain),
         'enough': quality.enough,
+        'calibrated': '; '.join(quality.calibrated),
         'curve': curve_view(session.curve),
     }

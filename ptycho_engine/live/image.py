@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import Backend
+from ..blocks import evenly_spread
 from ..network.plan import SIDE_MULTIPLE
 from ..physics.geometry import ObjectGrid, PatchPlacement, place_patches
 from ..physics.likelihood import ScanPatterns
 from ..physics.probe import fourier_shift, mode_intensity
 from ..physics.scaling import measure_scale
 from ..whole_scan.held_out import fit_and_noise
+from ..whole_scan.subsets import overlap_of
 from .canvas import Canvas, Rectangle
+from .experiment import Experiment
 from .intake import Intake
 from .kept_frames import KeptFrames
 from .neighbours import Neighbours, near_groups
@@ -48,14 +51,26 @@ LIT = 0.05
 SCALE_DRIFT = 0.1
 """Relative change of the mean counts beyond which object and probe are scaled anew."""
 
+SCALED = 64
+"""Frames, evenly spread, that tell how much of the counts is the object's."""
+
+LEAST_OWN = 0.01
+"""Part of the counts that are taken for the object's at least."""
+
+LARGEST_FACTOR = 2.0
+"""By which the intensity of an exposure changes at most at once."""
+
+COMPARED = 128
+"""Frames, evenly spread, by which two images are compared."""
+
 
 class LiveImage:
     """An object near whose frames a step is taken with each batch of new ones.
 
     Parameters
     ----------
-    probe : (P, N, N) complex64
-        Incoherent modes, in any scale.
+    experiment : Experiment
+        Probe, detector and axes.
     grid : ObjectGrid, optional
         Whose origin positions are relative to; None for that of positions.
     frames : KeptFrames
@@ -72,7 +87,7 @@ class LiveImage:
 
     def __init__(
         self,
-        probe: npt.NDArray[np.complex64],
+        experiment: Experiment,
         grid: ObjectGrid | None,
         frames: KeptFrames,
         intake: Intake,
@@ -81,10 +96,11 @@ class LiveImage:
         strength: float,
         source: str,
     ) -> None:
-        self._probe, self._grid, self._frames, self._intake = probe, grid, frames, intake
+        self.experiment = experiment
+        self._probe, self._grid, self._frames, self._intake = experiment.probe, grid, frames, intake
         self._backend = backend
         self._smoothing, self._strength, self._source = smoothing, strength, source
-        self.size = int(probe.shape[-1])
+        self.size = int(experiment.probe.shape[-1])
         """Side N of a frame in pixels."""
         self.curve = UnseenCurve()
         """What frames found predicted, each before it was used."""
@@ -94,6 +110,13 @@ class LiveImage:
         self.scale = math.nan
         """Of the given probe, so that an object of 1 predicts the mean counts."""
         self._power = math.nan
+        self._own = 1.0
+        self._intensity = np.ones(0)
+
+    @property
+    def position(self) -> npt.NDArray[np.float64]:
+        """(n, 2) [y, x] of the frames that are in the image, in object pixels, by the experiment."""
+        return self.experiment.place(self._intake.position[self.used])
 
     @property
     def peak_illumination(self) -> float:
@@ -116,9 +139,26 @@ class LiveImage:
         """Iterate over the neighbourhood of a frame that is in the image."""
         self._solve(np.array([slot]), np.empty(0, np.int64), MEMBERS, 1.0)
 
+    def nearest(self, slot: int, most: int) -> npt.NDArray[np.int64]:
+        """Return the slots of at most so many frames nearest to one of the image, itself among them."""
+        corner = self.placement(np.array([slot])).corner
+        return self._neighbours.nearest(corner, most, np.empty(0, np.int64), 1.0)
+
+    def overlap(self, slots: npt.NDArray[np.int64]) -> float:
+        """Return how many frames fall on a pixel where those of some slots lie."""
+        window = Rectangle.around(self.placement(slots).corner, self.size)
+        return overlap_of(self.canvas.window(window)[1], self.peak_illumination)
+
+    def unexplained(self) -> float:
+        """Return the deviance that the image leaves of its frames, in units of photon noise."""
+        slots = np.array(self.used)[evenly_spread(len(self.used), COMPARED)]
+        patterns, window = self._in_window(slots, np.empty((1, 0), np.int64))
+        fit = fit_and_noise(patterns, self.canvas.window(window)[0])
+        return fit.fitted / fit.fitted_noise
+
     def placement(self, slots: npt.NDArray[np.int64]) -> PatchPlacement:
         """Return where the patches of placed frames lie on the canvas."""
-        y, x = self._intake.position[slots].T
+        y, x = self.experiment.place(self._intake.position[slots]).T
         if self._grid is not None:
             y, x = y - self._grid.origin_y, x - self._grid.origin_x
         return place_patches(x, y, self.size)
@@ -126,14 +166,24 @@ class LiveImage:
     def _hold_scale(self) -> None:
         """Scale probe and object so that a flat object predicts the mean counts so far."""
         if math.isnan(self.scale):
-            first = self._frames.patterns()[np.arange(min(len(self._frames), BATCH))]
-            scale = measure_scale(first, self._probe, self._frames.bad)
+            stack = self._frames.patterns()
+            first = stack[evenly_spread(len(stack), SCALED)]
+            scale = measure_scale(first, self._probe, ~self._valid)
+            dark = self.experiment.background
+            own = scale.mean_counts - (0.0 if dark is None else float(dark[self._valid].sum()))
+            counted = float(np.square(first, dtype=np.float64).sum(axis=(1, 2)).mean())
+            self._own = max(own / counted, LEAST_OWN)
             self._power = scale.mean_counts / scale.probe_scale**2
-            self.scale = scale.probe_scale
-        q = math.sqrt(self._frames.mean_counts / self._power)
+            self.scale = math.sqrt(self._own * counted / self._power)
+        q = math.sqrt(self._own * self._frames.mean_counts / self._power)
         if abs(q / self.scale - 1) > SCALE_DRIFT / 2:
             self.canvas.scale(self.scale / q)
             self.scale = q
+
+    @property
+    def _valid(self) -> npt.NDArray[np.bool_]:
+        bad, more = self._frames.bad, self.experiment.bad
+        return ~bad if more is None else ~(bad | more)
 
     def _illumination(self, placement: PatchPlacement) -> npt.NDArray[np.float32]:
         """Return the illumination (b, N, N) of frames, in counts."""
@@ -142,22 +192,45 @@ class LiveImage:
             np.float32
         )
 
+    def intensity(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """Return the relative intensities (b,) of the beam in some exposures; None where all are alike."""
+        if not self.experiment.uneven:
+            return None
+        unknown = len(self._frames) - len(self._intensity)
+        if unknown:
+            self._intensity = np.concatenate([self._intensity, np.ones(unknown)])
+        return self._intensity[slots]
+
+    def _measure_intensities(self, slots: npt.NDArray[np.int64]) -> None:
+        """Take a step of Fisher's scoring for the intensities of frames on known area."""
+        before = self.intensity(slots)
+        if before is None or not len(slots):
+            return
+        patterns, window = self._in_window(slots, np.empty((1, 0), np.int64))
+        physics = self._backend.scan_physics(patterns)
+        obj = physics.to_device(self.canvas.window(window)[0])
+        found = physics.experiment_gradient(obj, np.arange(len(slots)))
+        step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
+        self._intensity[slots] = before * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+
     def _in_window(
         self, slots: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]
     ) -> tuple[ScanPatterns, Rectangle]:
         """Return some frames on the window that holds them."""
         placement = self.placement(slots)
         window = Rectangle.around(placement.corner, self.size).in_multiples(SIDE_MULTIPLE)
-        stack = self._frames.patterns()
+        stack, valid = self._frames.patterns(), self._valid
         patterns = ScanPatterns(
             probe=(self._probe.astype(np.complex128) * self.scale).astype(np.complex64),
-            valid=~self._frames.bad,
+            valid=valid,
             placement=PatchPlacement(
                 placement.corner - np.array([window.top, window.left]), placement.subpixel_shift
             ),
             shape=window.shape,
-            amplitude=lambda chosen: stack[slots[chosen]],
+            amplitude=lambda chosen: np.where(valid, stack[slots[chosen]], np.float32(0)),
             held_out=held_out,
+            intensity=self.intensity(slots),
+            background=self.experiment.background,
         )
         return patterns, window
 
@@ -179,7 +252,8 @@ class LiveImage:
         deviance = noise = math.nan
         pixels = np.empty((1, 0), np.int64)
         if len(known):
-            pixels = np.flatnonzero(np.fft.ifftshift(~self._frames.bad))[None].astype(np.int64)
+            self._measure_intensities(known)
+            pixels = np.flatnonzero(np.fft.ifftshift(self._valid))[None].astype(np.int64)
             patterns, window = self._in_window(known, pixels)
             fit = fit_and_noise(patterns, self.canvas.window(window)[0])
             deviance, noise = fit.deviance, fit.noise
@@ -202,6 +276,7 @@ class LiveImage:
         if len(new):
             self.canvas.light(placement.corner, self._illumination(placement))
         others = self._neighbours.nearest(placement.corner, most - len(slots), slots, near)
+        self._measure_intensities(others)
         members = np.concatenate([slots, others])
         patterns, window = self._in_window(members, np.empty((1, 0), np.int64))
         obj, weight = self.canvas.window(window)

@@ -59,10 +59,17 @@ class LiveQuality:
     """By which part this is expected to fall with a tenth more frames; NaN as long as it cannot be told."""
     enough: bool
     """Whether more frames better the image but by their photon noise (:class:`~.settling.Settling`)."""
+    calibrated: tuple[str, ...] = ()
+    """A phrase for each part of the experiment that is not as the session was told."""
 
     @property
     def sentence(self) -> str:
         """A few words for a progress line."""
+        words = self._of_the_image
+        return f'{words}; calibrated: {", ".join(self.calibrated)}' if self.calibrated else words
+
+    @property
+    def _of_the_image(self) -> str:
         if math.isnan(self.unseen):
             return 'all on new area'
         words = f'unseen frames at {self.unseen:.2f}× noise'

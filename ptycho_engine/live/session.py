@@ -7,8 +7,10 @@ than memory is to hold.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, get_args
 
@@ -31,11 +33,13 @@ from ..reconstruction.result import Reconstructed, Reconstruction
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from ..whole_scan.solver import STRENGTHS
+from .calibration import LiveCalibration
 from .canvas import Rectangle
+from .experiment import Experiment
 from .image import BATCH, LiveImage
 from .intake import Counts, Intake
 from .kept_frames import Domain, KeptFrames
-from .quality import LiveQuality
+from .quality import LiveQuality, UnseenCurve
 from .settling import Settling
 from .snapshot import Snapshot
 
@@ -46,6 +50,13 @@ logger = logging.getLogger('ptychopinn.live')
 BACKLOG, MOST_AT_ONCE = 4, 64
 """Where more wait, a part of them is taken in at once, but no more than so many: less is done for each frame,
 and none waits for long."""
+
+SHARE, REBUILDING_SHARE = 0.1, 0.35
+"""Part of the time of the frames that calibration takes where there is no idle time: while it looks for what
+is wrong, and while the frames are taken in anew by what was found, which must be faster than they come."""
+
+FAR = 2.0
+"""Deviance of unseen frames in units of noise from which on idle time is for calibration alone."""
 
 BUDGET = 512 * 2**20
 """Bytes of frames that are kept in memory."""
@@ -139,10 +150,21 @@ class LiveSession:
         self._intake = Intake(self.counts)
         self._frames = KeptFrames(bad, domain, budget, source)
         strength = STRENGTHS[0] if plan.parts else 0.0
-        self._image = LiveImage(
-            probe, grid, self._frames, self._intake, self._backend, config.refine_smoothing, strength, source
+        told = Experiment(probe)
+        self._new_image = partial(
+            LiveImage,
+            grid=grid,
+            frames=self._frames,
+            intake=self._intake,
+            backend=self._backend,
+            smoothing=config.refine_smoothing,
+            strength=strength,
+            source=source,
         )
-        self.curve = self._image.curve
+        self._image = self._new_image(told)
+        self._calibration = LiveCalibration(told, self._backend, config, self._raw_of, self._new_image)
+        self._calibrates = bool(config.calibrated_parts)
+        self._credit_s, self._turn = 0.0, False
         self._settling = Settling()
         self._waiting: list[int] = []
         self._rng = np.random.default_rng([config.seed, 5])
@@ -166,9 +188,14 @@ class LiveSession:
         return int(self._probe.shape[-1])
 
     @property
+    def curve(self) -> UnseenCurve:
+        """What frames found predicted, each before it was used."""
+        return self._image.curve
+
+    @property
     def quality(self) -> LiveQuality:
         """How good the image is, and whether it is good enough."""
-        return self._settling.quality(self.curve)
+        return replace(self._settling.quality(self.curve), calibrated=self._image.experiment.found)
 
     @property
     def unplaced(self) -> int:
@@ -235,9 +262,16 @@ class LiveSession:
         self._take_in(BATCH)
 
     def improve(self) -> bool:
-        """Use idle time: iterate over the neighbourhood of a frame; return False where there is none yet."""
+        """Use idle time: iterate over the neighbourhood of a frame, or do a slice of calibration.
+
+        Returns False where there is no frame yet.
+        """
         if not self._image.used:
             return False
+        self._turn = not self._turn
+        if self._calibrating and (self._turn or self.curve.unseen > FAR):
+            self._calibrate()
+            return True
         self._image.improve(self._image.used[int(self._rng.integers(len(self._image.used)))])
         return True
 
@@ -284,17 +318,20 @@ class LiveSession:
             raise DataValueError(
                 f'{self._source}: no frame with a position has come; nothing to reconstruct.'
             )
-        used = used[np.argsort(self._intake.index[used], kind='stable')]
-        y, x = self._intake.position[used].T
+        return self._raw_of(used[np.argsort(self._intake.index[used], kind='stable')], patterns=patterns)
+
+    def _raw_of(self, slots: npt.NDArray[np.int64], *, patterns: bool = True) -> RawData:
+        """Return frames by their slots as they came."""
+        y, x = self._intake.position[slots].T
         frames: npt.NDArray[np.float32] | Patterns = np.empty((0, self.size, self.size), np.float32)
         if patterns:
-            frames = self._frames.patterns().select(used).in_memory_if_small()
+            frames = self._frames.patterns().select(slots).in_memory_if_small()
         return RawData(
             diffraction=frames,
             probeGuess=self._probe,
             xcoords=x,
             ycoords=y,
-            scan_index=self._intake.index[used],
+            scan_index=self._intake.index[slots],
             bad_pixels=self._frames.bad if self._frames.bad.any() else None,
             source=self._source,
         )
@@ -320,7 +357,7 @@ class LiveSession:
 
     def _shot(self) -> Snapshot:
         """Return the image of the frames that are in it."""
-        placed = self._intake.position[self._image.used]
+        placed = self._image.position
         y, x = placed.T
         grid = self._grid or ObjectGrid.around_scan(x, y, self.size)
         top, left = round(grid.origin_y), round(grid.origin_x)
@@ -337,6 +374,7 @@ class LiveSession:
             counts=replace(self.counts),
             probe_scale=self._image.scale,
             peak_illumination=self._image.peak_illumination,
+            experiment=self._image.experiment,
         )
 
     def _numbers(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]] | None, count: int) -> list[int]:
@@ -372,7 +410,26 @@ class LiveSession:
         while len(self._waiting) >= least:
             count = min(max(len(self._waiting) // BACKLOG, BATCH), MOST_AT_ONCE)
             batch, self._waiting = np.array(self._waiting[:count]), self._waiting[count:]
+            begin = time.perf_counter()
             self._image.take_in(batch)
             self.counts.used = len(self._image.used)
             if self._settling.due(self.counts.used):
                 self._settling.look(self._shot())
+            if self._calibrating:
+                share = REBUILDING_SHARE if self._calibration.rebuilding else SHARE
+                self._credit_s += share * (time.perf_counter() - begin)
+                if self._credit_s > 0:
+                    self._credit_s -= self._calibrate()
+
+    @property
+    def _calibrating(self) -> bool:
+        return self._calibrates and self._calibration.has_work(len(self._image.used))
+
+    def _calibrate(self) -> float:
+        """Do a slice of calibration; return the seconds that it took."""
+        begin = time.perf_counter()
+        better = self._calibration.work(self._image)
+        if better is not None:
+            self._image, self._settling = better, Settling()
+            self._settling.look(self._shot())
+        return time.perf_counter() - begin

@@ -11,6 +11,7 @@ from ..physics.geometry import ObjectGrid
 from ..scoring.scores import scan_box
 from ..whole_scan.subsets import overlap_of
 from ..whole_scan.uncertainty import PHYSICS_ALONE, squared_parts, stated_uncertainty
+from .experiment import Experiment
 from .intake import Counts
 from .quality import LiveQuality
 
@@ -28,13 +29,15 @@ class Snapshot:
     grid: ObjectGrid
     """That of the session, else the smallest that holds all patches, as for a whole scan."""
     position: npt.NDArray[np.float64]
-    """(n, 2) [y, x] of the frames in the image, in object pixels."""
+    """(n, 2) [y, x] of the frames in the image, in object pixels, by :attr:`experiment`."""
     quality: LiveQuality
     counts: Counts
     probe_scale: float
     """Of :attr:`object_array`: its amplitude is about so much."""
     peak_illumination: float
     """Largest illumination of one frame, in counts."""
+    experiment: Experiment
+    """By which it was made: as the session was told, or as calibration found it."""
 
     @property
     def box(self) -> tuple[slice, slice]:

@@ -112,6 +112,7 @@ function show(state) {
   for (const id of ['unplaced', 'left_out', 'lost']) byId(id).textContent = state[id];
   byId('unseen').textContent = state.unseen === null ? '–' : `${number(state.unseen)}× noise`;
   for (const id of ['error', 'gain']) byId(id).textContent = state[id] === null ? '–' : `${number(100 * Math.max(state[id], 0), 2)} %`;
+  byId('calibrated').textContent = state.calibrated || '–';
   document.title = `${state.used} frames${state.enough ? ', enough' : ''} – PtychoPINN live`;
   showCurve(state.curve);
   for (const figure of document.querySelectorAll('figure[data-image]')) {

@@ -56,9 +56,10 @@ class LiveQuality:
     """Stated uncertainty of the scanned region, relative to the root mean square of the object; NaN as long
     as there are too few frames to tell."""
     gain: float
-    """By which part this is expected to fall with a tenth more frames; NaN as long as it cannot be told."""
+    """By which part this is expected to fall with half as many frames more over the same area; NaN as long as
+    it cannot be told."""
     enough: bool
-    """Whether more frames better the image but by their photon noise (:class:`~.settling.Settling`)."""
+    """Whether they better the image by little more than its photon noise (:class:`~.settling.Settling`)."""
     calibrated: tuple[str, ...] = ()
     """A phrase for each part of the experiment that is not as the session was told."""
 
@@ -80,7 +81,7 @@ class LiveQuality:
             return f'{words}, enough'
         if math.isnan(self.gain):
             return words
-        return f'{words}, a tenth more lowers it by {100 * max(self.gain, 0):.0f} %'
+        return f'{words}, half as many more lower it by {100 * max(self.gain, 0):.0f} %'
 
 
 @dataclass

@@ -373,6 +373,7 @@ class LiveSession:
             quality=self.quality,
             counts=replace(self.counts),
             probe_scale=self._image.scale,
+            size=self.size,
             peak_illumination=self._image.peak_illumination,
             experiment=self._image.experiment,
         )

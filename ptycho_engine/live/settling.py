@@ -1,8 +1,9 @@
-"""Whether an image still gets better as frames come in (LIVE-06).
+"""Whether an image still gets better as frames come in (LIVE-06, LIVE-17).
 
 Its stated uncertainty follows the true error while a scan closes its gaps, and then falls about as the
-photon noise of ever more frames, without an end. What tells the one from the other is how fast it falls. An
-image that is not yet what its uncertainty says still changes by more than that.
+photon noise of ever more frames, without an end. What tells the one from the other is by how much it would
+fall with more frames like those so far, which its map of illumination says without waiting for them. An image
+that is not yet what its uncertainty says still changes by more than that.
 """
 
 from __future__ import annotations
@@ -14,32 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ..whole_scan.ramp import with_ramp_of
-from .quality import LAST, LiveQuality, UnseenCurve
+from .quality import LiveQuality, UnseenCurve
 from .snapshot import Snapshot
 
 __all__ = ['Look', 'Settling']
 
-FIRST, STEP = 16, 1.1
+FIRST, STEP = 16, 1.05
 """Frames at the first look, and how many times more there are at each next one."""
 
-FITTED, LEAST_FITTED = 1.6, 3
-"""Factor in frames over which the fall of the uncertainty is fitted, and looks that it takes at least."""
+MORE = 0.5
+"""Times as many frames whose gain is foretold."""
 
 COMPARED = 1.3
 """Factor in frames over which the image is compared with itself."""
 
-LIT, GROWING = 0.1, 0.05
-"""Of the largest illumination so far: what has more counts as area. Growth of that area, over the same
-factor in frames, above which a scan still goes on to where little is known."""
+GROWING = 0.05
+"""Growth of the scanned region, over the same factor in frames, above which a scan goes on to new area."""
 
-HELD = 2
-"""Looks in a row that must say the same."""
+MOST_GAIN = 0.23
+"""By which the uncertainty of an image that hardly gets better may be expected to fall. With photon noise alone
+it falls by 0.18; where it is expected to fall by so much, the true error falls by about a quarter."""
 
-FASTEST = 0.9
-"""Power of the number of frames with which the uncertainty of an image that gets no better may fall; that of
-photon noise alone falls with 0.5."""
-
-STILL = 1.2
+STILL = 1.6
 """Times its uncertainty by which such an image may have changed."""
 
 
@@ -50,11 +47,13 @@ class Look:
     frames: int
     error: float
     """Root mean square of the stated uncertainty."""
+    gain: float
+    """By which part this is expected to fall with ``MORE`` times as many frames over the same area."""
     change: float
     """Root mean square of the difference to the image of ``COMPARED`` times fewer frames, but for a phase
     ramp and a factor; NaN where there is none."""
     growth: float
-    """Part of the illuminated area that was not yet illuminated then; 1 where there is no such image."""
+    """Part of the scanned region that was not yet in it then; 1 where there is no such image."""
 
 
 class Settling:
@@ -75,14 +74,13 @@ class Settling:
         self._next = frames * STEP
         inside = shot.object_array[shot.box]
         size = float(np.sqrt(np.mean(np.abs(inside) ** 2)))
-        squares = np.square(shot.uncertainty()[shot.box])
-        squares = squares[np.isfinite(squares)]
-        if not len(squares) or not size > 0:
+        error, later = (_mean_square(shot.uncertainty(more)[shot.box]) ** 0.5 for more in (0.0, MORE))
+        if not error > 0 or not size > 0:
             return
         old = [image for image in self._images if len(image.position) * COMPARED <= frames]
         change = _change(old[-1], shot) / size if old else math.nan
         growth = 1 - _area(old[-1]) / max(_area(shot), 1) if old else 1.0
-        self.looks.append(Look(frames, float(np.sqrt(squares.mean())) / size, change, growth))
+        self.looks.append(Look(frames, error / size, 1 - later / error, change, growth))
         # None that is older will be compared again.
         self._images = [*old[-1:], *self._images[len(old) :], shot]
 
@@ -92,15 +90,12 @@ class Settling:
         return self.looks[-1].error if self.looks else math.nan
 
     @property
-    def power(self) -> float:
-        """Power of the number of frames with which it falls; NaN as long as it cannot be told."""
-        return self._power(len(self.looks) - 1)
-
-    @property
     def settled(self) -> bool:
-        """Whether the image gets no better but by photon noise, and the scan stays where it was."""
-        last = range(max(len(self.looks) - HELD, 0), len(self.looks))
-        return len(last) == HELD and all(map(self._settled, last))
+        """Whether the image hardly gets better with more frames, and the scan stays where it was."""
+        if not self.looks:
+            return False
+        last = self.looks[-1]
+        return last.gain < MOST_GAIN and last.change < STILL * last.error and last.growth < GROWING
 
     def quality(self, curve: UnseenCurve) -> LiveQuality:
         """Return what unseen frames and the looks at the image say."""
@@ -108,26 +103,21 @@ class Settling:
             unseen=curve.unseen,
             growth=curve.growth,
             error=self.error,
-            gain=1 - (1 + LAST) ** -self.power,
+            gain=self.looks[-1].gain if self.looks else math.nan,
             enough=self.settled,
         )
 
-    def _power(self, at: int) -> float:
-        """Return the power as it was at a look."""
-        fitted = [look for look in self.looks[: at + 1] if look.frames * FITTED >= self.looks[at].frames]
-        if len(fitted) < LEAST_FITTED:
-            return math.nan
-        frames, error = (np.log([getattr(look, name) for look in fitted]) for name in ('frames', 'error'))
-        return -float(np.polyfit(frames, error, 1)[0])
-
-    def _settled(self, at: int) -> bool:
-        look = self.looks[at]
-        return self._power(at) < FASTEST and look.change < STILL * look.error and look.growth < GROWING
-
 
 def _area(shot: Snapshot) -> int:
-    """Return the number of illuminated pixels."""
-    return int((shot.weight > LIT * shot.weight.max()).sum())
+    """Return the number of pixels of the scanned region."""
+    rows, columns = shot.box
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
+
+def _mean_square(values: npt.NDArray[np.float32]) -> float:
+    """Return the mean of the squares of what is known; 0 where nothing is."""
+    known = values[np.isfinite(values)].astype(np.float64)
+    return float(np.square(known).mean()) if known.size else 0.0
 
 
 def _change(old: Snapshot, new: Snapshot) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from ..physics.geometry import ObjectGrid
 from ..scoring.scores import scan_box
@@ -34,6 +35,8 @@ class Snapshot:
     counts: Counts
     probe_scale: float
     """Of :attr:`object_array`: its amplitude is about so much."""
+    size: int
+    """Side N of a frame in pixels."""
     peak_illumination: float
     """Largest illumination of one frame, in counts."""
     experiment: Experiment
@@ -45,9 +48,25 @@ class Snapshot:
         y, x = self.position.T
         return scan_box(x - self.grid.origin_x, y - self.grid.origin_y, self.grid.shape)
 
-    def uncertainty(self) -> npt.NDArray[np.float32]:
-        """Return how far the object (H, W) may be off, in its own units (SOLVE-07); NaN in the dark."""
+    def uncertainty(self, more: float = 0.0) -> npt.NDArray[np.float32]:
+        """Return how far the object (H, W) may be off, in its own units (SOLVE-07); NaN in the dark.
+
+        Parameters
+        ----------
+        more : float
+            Times as many frames that come to these, spread over the scanned region as these are: what they
+            leave of it.
+        """
         obj = (self.object_array / np.float32(self.probe_scale)).astype(np.complex64)
-        overlap = overlap_of(self.weight, self.peak_illumination)
-        parts = squared_parts(obj, None, self.weight, overlap, self.box)
+        weight = self.weight
+        if more:
+            inside, spread = weight[self.box], self.size / 2
+            # Near the edge too it is the mean of what lies inside.
+            light, area = (
+                gaussian_filter(values, spread, mode='constant') for values in (inside, np.ones_like(inside))
+            )
+            weight = weight.copy()
+            weight[self.box] += np.float32(more) * light / area
+        overlap = overlap_of(weight, self.peak_illumination)
+        parts = squared_parts(obj, None, weight, overlap, self.box)
         return stated_uncertainty(parts, PHYSICS_ALONE) * np.float32(self.probe_scale)

@@ -89,8 +89,7 @@ def main() -> None:
                 followed[column] = play(raw, right, calibrate, options.rate)
         for frames, *_ in followed['auto']:
             cells = [
-                f'{column} { {f: e for f, e, *_ in rows}[frames]:.4f}'
-                for column, rows in followed.items()
+                f'{column} { {f: e for f, e, *_ in rows}[frames]:.4f}' for column, rows in followed.items()
             ]
             print(f'  {frames:5} frames: {", ".join(cells)}')
         words, slowest = followed['auto'][-1][2:]
@@ -100,7 +99,6 @@ def main() -> None:
 def play(raw, right, calibrate, rate):
     """Return rows of frames, NRMSE, what is said, and the longest time of a slice."""
     scan, rows = Scan.from_raw(raw), []
-    box = scanned_box(Scan.from_raw(right))
     marks = {PIECE * round(len(raw) * part / 8 / PIECE) for part in range(1, 9)}
     slowest = 0.0
     with open_session(
@@ -116,6 +114,7 @@ def play(raw, right, calibrate, rate):
                 slowest = max(slowest, time.process_time() - idle)
             if part[-1] + 1 in marks:
                 shot = session.snapshot()
+                box = scanned_box(Scan(right.select(np.arange(part[-1] + 1)), scan.grid))
                 rows.append(
                     (
                         part[-1] + 1,

@@ -29,12 +29,13 @@ MORE = 0.5
 COMPARED = 1.3
 """Factor in frames over which the image is compared with itself."""
 
-GROWING = 0.05
-"""Growth of the scanned region, over the same factor in frames, above which a scan goes on to new area."""
+GROWING, GREW_OVER = 0.2, 2.0
+"""Growth of the scanned region, over a factor in frames, above which a scan goes on to new area. That of a
+raster is at least 0.5, also within one of its first rows."""
 
 MOST_GAIN = 0.23
-"""By which the uncertainty of an image that hardly gets better may be expected to fall. With photon noise alone
-it falls by 0.18; where it is expected to fall by so much, the true error falls by about a quarter."""
+"""By which the uncertainty of an image that hardly gets better may be expected to fall. With photon noise
+alone it falls by 0.18; where it is expected to fall by so much, the true error falls by about a quarter."""
 
 STILL = 1.6
 """Times its uncertainty by which such an image may have changed."""
@@ -52,8 +53,8 @@ class Look:
     change: float
     """Root mean square of the difference to the image of ``COMPARED`` times fewer frames, but for a phase
     ramp and a factor; NaN where there is none."""
-    growth: float
-    """Part of the scanned region that was not yet in it then; 1 where there is no such image."""
+    area: int
+    """Pixels of the scanned region."""
 
 
 class Settling:
@@ -79,8 +80,7 @@ class Settling:
             return
         old = [image for image in self._images if len(image.position) * COMPARED <= frames]
         change = _change(old[-1], shot) / size if old else math.nan
-        growth = 1 - _area(old[-1]) / max(_area(shot), 1) if old else 1.0
-        self.looks.append(Look(frames, error / size, 1 - later / error, change, growth))
+        self.looks.append(Look(frames, error / size, 1 - later / error, change, _area(shot)))
         # None that is older will be compared again.
         self._images = [*old[-1:], *self._images[len(old) :], shot]
 
@@ -95,7 +95,9 @@ class Settling:
         if not self.looks:
             return False
         last = self.looks[-1]
-        return last.gain < MOST_GAIN and last.change < STILL * last.error and last.growth < GROWING
+        before = [look.area for look in self.looks if look.frames * GREW_OVER <= last.frames]
+        stays = bool(before) and before[-1] > (1 - GROWING) * last.area
+        return stays and last.gain < MOST_GAIN and last.change < STILL * last.error
 
     def quality(self, curve: UnseenCurve) -> LiveQuality:
         """Return what unseen frames and the looks at the image say."""

@@ -3,9 +3,9 @@
 ``python tests/benchmarks/bench_enough.py [SEED ...]``
 
 Each seed draws a scan that goes over its area again and again in no order: how large that is, photons, object
-and order of positions. The true error has stopped falling where, from there on, half as many frames more lower
-it by less than a quarter; photon noise alone would by 18 %. No curve is fitted: it does not matter where one
-begins to look, nor, from 1.5 times these frames on, where one ends.
+and order of positions. The true error has stopped falling where, from there on, half as many frames more
+lower it by less than a quarter; photon noise alone would by 18 %. No curve is fitted: it does not matter
+where one begins to look, nor, from 1.5 times these frames on, where one ends.
 """
 
 import argparse

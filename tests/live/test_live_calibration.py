@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from ptycho_engine import reconstruct
+from ptycho_engine.commands.inputs import Opening
+from ptycho_engine.commands.live import write_image
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_engine.formats.measurement import Geometry
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
+from ptycho_engine.formats.product import read_product
 from ptycho_engine.live import calibration
 from ptycho_engine.live import session as session_module
 from ptycho_engine.live.experiment import Experiment
@@ -194,3 +198,18 @@ def test_live_30_nothing_is_looked_for_where_calibration_is_off(raw, monkeypatch
     live = pushed(out_of_focus(raw), session(out_of_focus(raw), 'off'))
     for _ in range(10):
         live.improve()
+
+
+def test_live_13_the_product_on_the_way_has_probe_and_positions_that_were_found(raw, tmp_path):
+    live = pushed(raw, session(raw, 'off'))
+    shot = live.snapshot()
+    found = Experiment(1j * raw.probeGuess, origin=np.array([2.0, -3.0]), found=('the probe',))
+    opened = Opening(geometry=Geometry(object_pixel_m=1e-8))
+    for name, experiment in (('told', shot.experiment), ('found', found)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name, replace(shot, experiment=experiment), live, None, opened)
+    before, after = (read_product(tmp_path / name / 'product.h5') for name in ('told', 'found'))
+    np.testing.assert_allclose(before.probe, raw.probeGuess[None], rtol=1e-6)
+    np.testing.assert_allclose(after.probe, 1j * before.probe, rtol=1e-6)
+    moved = np.stack([after.position_y_m - before.position_y_m, after.position_x_m - before.position_x_m])
+    np.testing.assert_allclose(moved, np.broadcast_to([[2e-8], [-3e-8]], moved.shape), atol=1e-12)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from .descent import step_curvature
 from .geometry import PatchPlacement
@@ -15,6 +16,7 @@ from .likelihood import Evaluation, ExperimentGradient, Likelihood, ScanPatterns
 __all__ = ['ExperimentRefinement']
 
 IntArray = npt.NDArray[np.int64]
+Strengths = npt.NDArray[np.float64]
 
 MOMENTUM = 0.9
 """Of one step an iteration: single steps are short, as the object has learned the errors."""
@@ -30,6 +32,10 @@ FARTHEST_MOVE = 0.125
 
 LARGEST_FACTOR = 2.0
 """By which the intensity of an exposure changes at most in a step."""
+
+WAVES, UNEVENNESS = 6, 0.5
+"""Half waves of a background over the detector at most, in both directions together; and how strong one is
+likely to be, relative to the mean, by the square of whose number the strength of several is less."""
 
 STIFFNESS = 1e-3
 """Added to the curvature of a position, relative to the largest of the scan; a blank patch does not move."""
@@ -71,7 +77,11 @@ class ExperimentRefinement:
         """With the experiment as it is now."""
         self._momentum, self._probe_gain = momentum, probe_gain
         self._everything = np.arange(len(patterns))
-        self._intensities, self._background = intensities, background
+        self._intensities = intensities
+        if background:
+            self._waves, self._orders = _waves(patterns.size)
+            self._background = _strengths(patterns.background, self._waves)
+        self._moves_background = background
         self._probe_move: Any = 0 if probe else None
         self._axes_move: Any = 0 if axes else None
         self._position_move: Any = np.zeros((len(patterns), 2)) if positions else None
@@ -101,8 +111,8 @@ class ExperimentRefinement:
         """
         if self._intensities:
             self._move_intensities(found, indices)
-        if self._background:
-            self._move_background(found)
+        if self._moves_background:
+            self._move_background(found, len(indices) / len(self.patterns))
         if self._probe_move is not None:
             self._move_probe(found.probe, found.probe_weight)
         if self._axes_move is not None:
@@ -121,12 +131,25 @@ class ExperimentRefinement:
         intensity[indices] = after * (before.mean() / after.mean())
         self.patterns = replace(self.patterns, intensity=intensity)
 
-    def _move_background(self, found: ExperimentGradient) -> None:
-        """Take a step of Fisher's scoring for a background that is alike everywhere."""
-        old = self.patterns
-        step = found.background_force / max(found.background_curvature, 1e-30)
-        before = 0.0 if old.background is None else float(old.background.flat[0])
-        self.patterns = replace(old, background=np.full((old.size, old.size), max(before - step, 0.0)))
+    def _move_background(self, found: ExperimentGradient, part: float) -> None:
+        """Take a step of Fisher's scoring for a smooth background, as `part` of the patterns ask for.
+
+        Its mean is free; waves about it are as strong as is likely beside it, unless light says otherwise.
+        """
+        waves = self._waves
+        before = self._background
+        force, bend = (
+            fft.fftshift(image).ravel() for image in (found.background_force, found.background_curvature)
+        )
+        mean = max(before[0] - force.sum() / max(bend.sum(), 1e-30), 0.0)
+        after = np.zeros_like(before)
+        if mean > 0:
+            stiff = part * np.square(self._orders**2 / (UNEVENNESS * mean))
+            bent = (waves * bend) @ waves.T + np.diag(stiff)
+            after = before - np.linalg.solve(bent, waves @ force + stiff * before)
+        self._background = after
+        background = np.maximum(after @ waves, 0.0).reshape(self.patterns.probe.shape[-2:])
+        self.patterns = replace(self.patterns, background=background)
 
     def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         old = self.patterns.probe
@@ -167,6 +190,23 @@ class ExperimentRefinement:
         away = np.clip(old.subpixel_shift + move - self._start.subpixel_shift, -farthest, farthest)
         subpixel_shift = self._start.subpixel_shift + away - away.mean(axis=0)
         self.patterns = replace(self.patterns, placement=PatchPlacement(old.corner, subpixel_shift))
+
+
+def _waves(size: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the smooth images (K, N * N) that a background consists of, the mean first, and how many half
+    waves each has (K,)."""
+    at = np.pi * (np.arange(size) + 0.5) / size
+    orders = [(y, x) for y in range(WAVES + 1) for x in range(WAVES + 1 - y)]
+    waves = np.stack([np.outer(np.cos(y * at), np.cos(x * at)).ravel() for y, x in orders])
+    return waves, np.array(orders).sum(axis=1)
+
+
+def _strengths(background: npt.NDArray[np.float64] | None, waves: npt.NDArray[np.float64]) -> Strengths:
+    """Return how strong each of the waves (K, N * N) is in a background (N, N), or 0 where there is none."""
+    if background is None:
+        return np.zeros(len(waves))
+    # Cosines of half waves are orthogonal on pixels.
+    return np.asarray(waves @ background.ravel() / np.square(waves).sum(axis=1))
 
 
 def _gauss_newton(

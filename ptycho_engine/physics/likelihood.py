@@ -154,9 +154,10 @@ class ExperimentGradient:
     """(b,) by a factor of the intensity of each exposure."""
     intensity_curvature: npt.NDArray[np.float64]
     """(b,)."""
-    background_force: float
-    """By the counts of a background that is alike in all pixels."""
-    background_curvature: float
+    background_force: npt.NDArray[np.float64]
+    """(N, N) by the background's counts in each pixel, zero frequency at index 0."""
+    background_curvature: npt.NDArray[np.float64]
+    """(N, N)."""
     probe: npt.NDArray[np.complexfloating[Any, Any]]
     """(P, N, N) descends the likelihood; the curvature is at most `probe_weight` (REF-07)."""
     probe_weight: npt.NDArray[np.floating[Any]]

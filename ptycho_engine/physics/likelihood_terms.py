@@ -105,7 +105,7 @@ class ExperimentTerms(NamedTuple, Generic[A]):
     held_out: A
     """() Poisson deviance, summed over the held-out pixels."""
     background: A
-    """(2,) force and curvature of the background."""
+    """(2, N, N) force and curvature of the background."""
     each: A
     """(b, 4) force and curvature of the intensity, force by dy and dx of the position."""
     curvature: A
@@ -215,7 +215,7 @@ def experiment_terms(
         updates=back_projection(ops, changes, probes),
         illumination=total_intensity(ops, probes),
         held_out=ops.sum(held_out, 0),
-        background=ops.stack([ops.sum(ops.wide(ops.sum(a, IMAGE)), 0) for a in (excess, inverse)], 0),
+        background=ops.wide(ops.stack([ops.sum(a, 0) for a in (excess, inverse)], 0)),
         each=ops.stack(
             [
                 ops.sum(excess * own, IMAGE),

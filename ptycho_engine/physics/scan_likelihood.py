@@ -229,7 +229,7 @@ class ScanLikelihood(Generic[A, Obj]):
             probe, probe_weight = probe + found.probe, probe_weight + found.probe_weight
             background, held_out = background + found.background, held_out + found.held_out
         rates_and_forces = self._fetched(each)
-        force, bend = map(float, device.fetch(background))
+        force, bend = device.fetch(background)
         return ExperimentGradient(
             evaluation=Evaluation(gradient, weight, float(held_out)),
             intensity_force=rates_and_forces[:, 0],

@@ -320,12 +320,7 @@ class Calibrator:
 
     def _probably(self, before: _State, after: _State) -> bool:
         """Return whether held-out pixels are predicted better."""
-        background = after.patterns.background
-        if (
-            before.patterns.background is None
-            and background is not None
-            and background.max() < BACKGROUND_COUNTS
-        ):
+        if before.patterns.background is None and _hardly_any(after.patterns.background):
             return False
         return paired_difference(before.deviance, after.deviance).score < -LIKELY
 
@@ -401,12 +396,16 @@ class Calibrator:
 
     def _solve_again(self, state: _State) -> Generator[Event, None, None]:
         """Go on to the end as if the file had said what was found."""
-        prepared = state.solver.prepared.of_experiment(state.patterns)
-        again = ObjectSolver(prepared, self._backend, self._config, self._count, state.patterns.held_out)
+        patterns = state.patterns
+        if _hardly_any(patterns.background):
+            # Other parts that were found after it have taken its place.
+            patterns = replace(patterns, background=None)
+        prepared = state.solver.prepared.of_experiment(patterns)
+        again = ObjectSolver(prepared, self._backend, self._config, self._count, patterns.held_out)
         self._count.planned += again.longest
         if again.subsets > 1:
             # Its scale may be another, as background and bad pixels are not the object's.
-            factor = np.linalg.norm(state.patterns.probe) / np.linalg.norm(again.patterns.probe)
+            factor = np.linalg.norm(patterns.probe) / np.linalg.norm(again.patterns.probe)
             image = state.solver.on_grid(state.current) * np.float32(factor)
             yield from again.resume(image.astype(np.complex64))
         else:
@@ -429,6 +428,11 @@ def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:
     most = most_patterns(PATTERNS_OF_PIXELS, THEIR_VALUES, patterns.size, FEWEST_OF_PIXELS)
     amplitude = patterns.amplitude(first_to_last(len(patterns), most))
     return stuck_pixels(np.square(amplitude), patterns.valid & (amplitude.max(axis=0) < patterns.ceiling))
+
+
+def _hardly_any(background: npt.NDArray[np.float64] | None) -> bool:
+    """Return whether a background (N, N) is too little to be one."""
+    return background is not None and float(background.mean()) < BACKGROUND_COUNTS
 
 
 def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -14,6 +14,9 @@ from .scan_model import ScanModel
 
 __all__ = ['Correction', 'corrections', 'linear_map']
 
+UNEVEN = 0.5
+"""Range of a background, relative to its mean, from which on it is told."""
+
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
 
@@ -34,7 +37,7 @@ def corrections(before: ScanModel, after: ScanModel) -> Iterator[Correction]:
         plural = 's' if masked > 1 else ''
         yield Correction('bad_pixels', f'{masked} bad pixel{plural} of the detector left out')
     if after.background is not None:
-        yield Correction('background', f'a background of {after.background.mean():.3g} counts per pixel')
+        yield Correction('background', f'a background of {_in_words(after.background)} counts per pixel')
     if after.intensity is not None:
         least, most = after.intensity.min(), after.intensity.max()
         yield Correction('intensities', f'beam intensities from {least:.2g} to {most:.2g} of their mean')
@@ -46,6 +49,13 @@ def corrections(before: ScanModel, after: ScanModel) -> Iterator[Correction]:
     if moved.any():
         place = np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords])
         yield Correction('positions', _moves(place, moved))
+
+
+def _in_words(background: npt.NDArray[np.float64]) -> str:
+    """Put the counts of a background (N, N) into words."""
+    least, most = background.min(), background.max()
+    mean = f'{background.mean():.3g}'
+    return mean if most - least < UNEVEN * background.mean() else f'{mean} ({least:.2g} to {most:.2g})'
 
 
 def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[Correction]:

@@ -135,8 +135,8 @@ def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) 
     mean = probe.mean(axis=0)
     scatter = float((np.abs(probe - mean) ** 2).sum()) / (SETS - 1)
     return Remaining(
-        background=-sum(each.background_force for each in found)
-        / max(sum(each.background_curvature for each in found), 1e-30),
+        background=-sum(float(each.background_force.sum()) for each in found)
+        / max(sum(float(each.background_curvature.sum()) for each in found), 1e-30),
         intensities=float((intensity / np.sqrt(np.maximum(bent, 1e-30))).std()),
         axes=_chance(along.reshape(n, 4)),
         axes_force=along.sum(axis=0),

@@ -87,8 +87,37 @@ def test_cal_01_intensities_change_at_most_twofold_and_their_mean_stays(patterns
 @pytest.mark.parametrize(
     ('before', 'force', 'expected'), [(None, -6.0, 2.0), (3.0, 6.0, 1.0), (1.0, 6.0, 0.0)]
 )
-def test_cal_01_a_background_is_alike_everywhere_and_not_negative(patterns, before, force, expected):
+def test_cal_01_the_mean_of_a_background_is_free_and_not_negative(patterns, before, force, expected):
     start = patterns if before is None else replace(patterns, background=np.full((32, 32), before))
-    physics = Told(background_force=force, background_curvature=3.0)
+    physics = Told(background_force=np.full((32, 32), force), background_curvature=np.full((32, 32), 3.0))
     ExperimentRefinement(physics, start, background=True).step(None)
-    np.testing.assert_allclose(physics.patterns.background, np.full((32, 32), expected))
+    np.testing.assert_allclose(physics.patterns.background, np.full((32, 32), expected), atol=1e-9)
+
+
+@pytest.mark.parametrize(('y', 'x', 'follows'), [(0, 1, True), (2, 4, True), (0, 6, True), (3, 4, False)])
+@pytest.mark.parametrize('bent', [1e-3, 1e3])
+def test_cal_01_waves_of_a_background_are_as_strong_as_is_likely_beside_its_mean(
+    patterns, y, x, follows, bent
+):
+    """A mean of 2 and a wave of 1.2, seen with an information of `bent` in each pixel."""
+    at = np.pi * (np.arange(32) + 0.5) / 32
+    wave = np.outer(np.cos(y * at), np.cos(x * at))
+    physics = Told(
+        # Zero frequency at index 0.
+        background_force=np.fft.ifftshift(-bent * (2 + 1.2 * wave)),
+        background_curvature=np.full((32, 32), bent),
+    )
+    ExperimentRefinement(physics, patterns, background=True).step(None)
+    information = bent * np.square(wave).sum()
+    likely = 0.5 * 2 / (y + x) ** 2
+    strength = 1.2 * information / (information + 1 / likely**2) if follows else 0
+    np.testing.assert_allclose(physics.patterns.background, 2 + strength * wave, atol=1e-6)
+
+
+def test_cal_01_a_background_goes_on_from_where_it_is(patterns):
+    """Without force, and with more light than its waves could be likely, nothing moves."""
+    y, x = np.mgrid[:32, :32] / 32
+    before = 1 + np.cos(np.pi * (x + 0.5 / 32)) * np.cos(np.pi * (y + 0.5 / 32))
+    physics = Told(background_force=np.zeros((32, 32)), background_curvature=np.full((32, 32), 1e6))
+    ExperimentRefinement(physics, replace(patterns, background=before), background=True).step(None)
+    np.testing.assert_allclose(physics.patterns.background, before, atol=1e-5)

@@ -75,6 +75,12 @@ def with_background(raw):
     return with_counts(raw, counts_of(raw) + np.random.default_rng(1).poisson(8.0, raw.diffraction.shape))
 
 
+def with_uneven_background(raw):
+    y, x = np.mgrid[: raw.N, : raw.N] / raw.N
+    counts = 1 + 7 * x + 10 / (1 + ((x - 0.5) ** 2 + (y - 0.4) ** 2) / 0.15**2)
+    return with_counts(raw, counts_of(raw) + np.random.default_rng(1).poisson(counts, raw.diffraction.shape))
+
+
 def with_intensities(raw):
     rng = np.random.default_rng(2)
     part = rng.uniform(0.3, 1.2, (len(raw), 1, 1))
@@ -129,6 +135,7 @@ def with_shifted_patterns(raw):
 
 WRONG = {
     'background': (with_background, 'a background of 8', 1.4),
+    'uneven background': (with_uneven_background, 'a background of 6.', 1.4),
     'intensities': (with_intensities, 'beam intensities from 0.4', 1.6),
     'hot pixel': (with_hot_pixel, '1 bad pixel of the detector left out', 1.2),
     'gap': (with_gap, 'bad pixels of the detector left out', 1.3),

@@ -114,7 +114,7 @@ class QualityReport:
         if self.likely:
             cause = f'. Most likely {self.likely}: ptychopinn doctor IN --fix OUT.npz corrects it'
         if not self.far and self.likely:
-            return f'only with positions far from those of the file the image is near photon noise{cause}'
+            return f'the patterns are explained only with positions far from those of the file{cause}'
         if not self.far and not self.suspected:
             return ''
         if not self.far:

@@ -1,4 +1,4 @@
-"""The steps of probe, positions, intensities and background for given gradients (REF-07, REF-08, CAL-01)."""
+"""The steps of probe, positions, intensities and background for given gradients (REF-07, REF-08, CAL-01, CAL-16)."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -87,7 +87,7 @@ def test_cal_01_intensities_change_at_most_twofold_and_their_mean_stays(patterns
 @pytest.mark.parametrize(
     ('before', 'force', 'expected'), [(None, -6.0, 2.0), (3.0, 6.0, 1.0), (1.0, 6.0, 0.0)]
 )
-def test_cal_01_the_mean_of_a_background_is_free_and_not_negative(patterns, before, force, expected):
+def test_cal_16_the_mean_of_a_background_is_free_and_not_negative(patterns, before, force, expected):
     start = patterns if before is None else replace(patterns, background=np.full((32, 32), before))
     physics = Told(background_force=np.full((32, 32), force), background_curvature=np.full((32, 32), 3.0))
     ExperimentRefinement(physics, start, background=True).step(None)
@@ -96,7 +96,7 @@ def test_cal_01_the_mean_of_a_background_is_free_and_not_negative(patterns, befo
 
 @pytest.mark.parametrize(('y', 'x', 'follows'), [(0, 1, True), (2, 4, True), (0, 6, True), (3, 4, False)])
 @pytest.mark.parametrize('bent', [1e-3, 1e3])
-def test_cal_01_waves_of_a_background_are_as_strong_as_is_likely_beside_its_mean(
+def test_cal_16_waves_of_a_background_are_as_strong_as_is_likely_beside_its_mean(
     patterns, y, x, follows, bent
 ):
     """A mean of 2 and a wave of 1.2, seen with an information of `bent` in each pixel."""
@@ -114,7 +114,7 @@ def test_cal_01_waves_of_a_background_are_as_strong_as_is_likely_beside_its_mean
     np.testing.assert_allclose(physics.patterns.background, 2 + strength * wave, atol=1e-6)
 
 
-def test_cal_01_a_background_goes_on_from_where_it_is(patterns):
+def test_cal_16_a_background_goes_on_from_where_it_is(patterns):
     """Without force, and with more light than its waves could be likely, nothing moves."""
     y, x = np.mgrid[:32, :32] / 32
     before = 1 + np.cos(np.pi * (x + 0.5 / 32)) * np.cos(np.pi * (y + 0.5 / 32))

@@ -50,8 +50,9 @@ class ExperimentRefinement:
         Takes each new experiment.
     patterns : ScanPatterns
         The experiment as the scan has it.
-    probe, axes, positions, intensities, background : bool
-        Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself.
+    probe, axes, positions, intensities, background, uneven : bool
+        Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself;
+        `background` one that is alike everywhere, `uneven` a smooth one.
     momentum : float
         Part of the last move that is made again.
     probe_gain : float
@@ -68,6 +69,7 @@ class ExperimentRefinement:
         positions: bool = False,
         intensities: bool = False,
         background: bool = False,
+        uneven: bool = False,
         momentum: float = MOMENTUM,
         probe_gain: float = 1.0,
     ) -> None:
@@ -78,10 +80,10 @@ class ExperimentRefinement:
         self._momentum, self._probe_gain = momentum, probe_gain
         self._everything = np.arange(len(patterns))
         self._intensities = intensities
-        if background:
-            self._waves, self._orders = _waves(patterns.size)
+        self._background: Strengths | None = None
+        if background or uneven:
+            self._waves, self._orders = background_waves(patterns.size, WAVES if uneven else 0)
             self._background = _strengths(patterns.background, self._waves)
-        self._moves_background = background
         self._probe_move: Any = 0 if probe else None
         self._axes_move: Any = 0 if axes else None
         self._position_move: Any = np.zeros((len(patterns), 2)) if positions else None
@@ -111,8 +113,8 @@ class ExperimentRefinement:
         """
         if self._intensities:
             self._move_intensities(found, indices)
-        if self._moves_background:
-            self._move_background(found, len(indices) / len(self.patterns))
+        if self._background is not None:
+            self._background = self._moved_background(self._background, found, len(indices))
         if self._probe_move is not None:
             self._move_probe(found.probe, found.probe_weight)
         if self._axes_move is not None:
@@ -131,25 +133,25 @@ class ExperimentRefinement:
         intensity[indices] = after * (before.mean() / after.mean())
         self.patterns = replace(self.patterns, intensity=intensity)
 
-    def _move_background(self, found: ExperimentGradient, part: float) -> None:
-        """Take a step of Fisher's scoring for a smooth background, as `part` of the patterns ask for.
+    def _moved_background(self, before: Strengths, found: ExperimentGradient, count: int) -> Strengths:
+        """Take a step of Fisher's scoring for a background, and return the strengths of its waves.
 
-        Its mean is free; waves about it are as strong as is likely beside it, unless light says otherwise.
+        Its mean is free; waves about it are as strong as is likely beside it, unless `count` patterns say
+        otherwise.
         """
         waves = self._waves
-        before = self._background
         force, bend = (
             fft.fftshift(image).ravel() for image in (found.background_force, found.background_curvature)
         )
         mean = max(before[0] - force.sum() / max(bend.sum(), 1e-30), 0.0)
         after = np.zeros_like(before)
         if mean > 0:
-            stiff = part * np.square(self._orders**2 / (UNEVENNESS * mean))
+            stiff = count / len(self.patterns) * np.square(self._orders**2 / (UNEVENNESS * mean))
             bent = (waves * bend) @ waves.T + np.diag(stiff)
             after = before - np.linalg.solve(bent, waves @ force + stiff * before)
-        self._background = after
         background = np.maximum(after @ waves, 0.0).reshape(self.patterns.probe.shape[-2:])
         self.patterns = replace(self.patterns, background=background)
+        return after
 
     def _move_probe(self, gradient: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         old = self.patterns.probe
@@ -192,11 +194,11 @@ class ExperimentRefinement:
         self.patterns = replace(self.patterns, placement=PatchPlacement(old.corner, subpixel_shift))
 
 
-def _waves(size: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Return the smooth images (K, N * N) that a background consists of, the mean first, and how many half
-    waves each has (K,)."""
+def background_waves(size: int, most: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the images (K, N * N) that a background consists of, the mean first, and the half waves (K,) of
+    each, `most` at most."""
     at = np.pi * (np.arange(size) + 0.5) / size
-    orders = [(y, x) for y in range(WAVES + 1) for x in range(WAVES + 1 - y)]
+    orders = [(y, x) for y in range(most + 1) for x in range(most + 1 - y)]
     waves = np.stack([np.outer(np.cos(y * at), np.cos(x * at)).ravel() for y, x in orders])
     return waves, np.array(orders).sum(axis=1)
 

@@ -71,6 +71,7 @@ MOST_ROUNDS, LEAST_GONE = 8, 0.005
 
 OPTIONS = {
     'background': 'background',
+    'uneven background': 'background',
     'intensities': 'intensities',
     'axes': 'positions',
     'probe': 'probe',
@@ -79,11 +80,17 @@ OPTIONS = {
 }
 """What is tried, and the part of the setting that it belongs to."""
 
+UNEVEN = 'uneven background'
+
 FEW_COUNTS = 12.0
 """Mean counts of a pixel below which a wrong focus may leave nothing but noise, so that it is looked for."""
 
-FEW_NUMBERS = frozenset({'background', 'axes'})
+FEW_NUMBERS = frozenset({'background', UNEVEN, 'axes'})
 """Parts so small that they cannot follow noise: they are kept if held-out pixels are not against them."""
+
+TAKEN_AT_LEAST = 0.6
+"""Part of what is beyond noise that an uneven background must take away: it explains some of any fault that
+washes patterns out, as a stage that moves does."""
 
 MOSTLY = 0.7
 """Part of what is beyond noise: a part of the experiment that takes away so much is kept, as those that come
@@ -227,6 +234,9 @@ class Calibrator:
                 worth = left
             elif not worth and 'probe' in self._unsearched and forces.counts < FEW_COUNTS and 'probe' in left:
                 worth = ['probe']
+            if UNEVEN in left and UNEVEN not in worth and 'background' in self._kept:
+                # An even one has taken away what pulls at the mean.
+                worth = [UNEVEN, *worth]
             others = [option for option in left if option not in worth] if not self._near_noise else []
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
             found = yield from self._tried(state, worth, others, forces)
@@ -273,10 +283,11 @@ class Calibrator:
     ) -> Generator[Event, None, dict[str, _State]]:
         """Return what the first steps with each option lead to, where held-out pixels are for it."""
         # A background is as well explained by a probe that lights all the detector: it comes first.
-        found = yield from self._compared(alike, {o: state for o in options if o == 'background'})
+        backgrounds = [option for option in options if OPTIONS[option] == 'background']
+        found = yield from self._compared(alike, dict.fromkeys(backgrounds, state))
         if not self._settled(alike, found):
             begun = yield from self._searched(state, [o for o in options if o in self._unsearched], forces)
-            rest = [option for option in options if option != 'background' and option not in begun]
+            rest = [option for option in options if option not in (*backgrounds, *begun)]
             found |= yield from self._compared(alike, begun | dict.fromkeys(rest, state))
         return found
 
@@ -290,6 +301,8 @@ class Calibrator:
                 plain = yield from self._refined(start, self._kept, TRIAL)
                 trial = min((trial, plain), key=lambda tried: float(tried.deviance.mean()))
             logger.debug('%s: %.4g', option, trial.deviance.mean())
+            if option == UNEVEN and not self._taken(alike, trial) > TAKEN_AT_LEAST:
+                continue
             if self._probably(alike, trial):
                 found[option] = trial
                 if self._settled(alike, found):
@@ -348,6 +361,7 @@ class Calibrator:
             positions='single positions' in options,
             intensities='intensities' in options,
             background='background' in options,
+            uneven=UNEVEN in options,
             momentum=MOMENTUM,
             probe_gain=PROBE_GAIN,
         )

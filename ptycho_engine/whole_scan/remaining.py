@@ -81,6 +81,7 @@ class Remaining:
         """Return whether it tells by itself that a part of the experiment is wrong."""
         return {
             'background': self.background > BACKGROUND_COUNTS,
+            'uneven background': self.background > BACKGROUND_COUNTS,
             'intensities': self.intensities > UNEVEN,
             'axes': self.axes < CHANCE,
             'probe': self.probe > PULLED_BY_FAR,

@@ -1,4 +1,4 @@
-"""The steps of probe, positions, intensities and background for given gradients (REF-07, REF-08, CAL-01, CAL-16)."""
+"""The steps of an experiment for given gradients (REF-07, REF-08, CAL-01, CAL-16)."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -87,7 +87,7 @@ def test_cal_01_intensities_change_at_most_twofold_and_their_mean_stays(patterns
 @pytest.mark.parametrize(
     ('before', 'force', 'expected'), [(None, -6.0, 2.0), (3.0, 6.0, 1.0), (1.0, 6.0, 0.0)]
 )
-def test_cal_16_the_mean_of_a_background_is_free_and_not_negative(patterns, before, force, expected):
+def test_cal_01_the_mean_of_a_background_is_free_and_not_negative(patterns, before, force, expected):
     start = patterns if before is None else replace(patterns, background=np.full((32, 32), before))
     physics = Told(background_force=np.full((32, 32), force), background_curvature=np.full((32, 32), 3.0))
     ExperimentRefinement(physics, start, background=True).step(None)
@@ -107,7 +107,7 @@ def test_cal_16_waves_of_a_background_are_as_strong_as_is_likely_beside_its_mean
         background_force=np.fft.ifftshift(-bent * (2 + 1.2 * wave)),
         background_curvature=np.full((32, 32), bent),
     )
-    ExperimentRefinement(physics, patterns, background=True).step(None)
+    ExperimentRefinement(physics, patterns, uneven=True).step(None)
     information = bent * np.square(wave).sum()
     likely = 0.5 * 2 / (y + x) ** 2
     strength = 1.2 * information / (information + 1 / likely**2) if follows else 0
@@ -119,5 +119,5 @@ def test_cal_16_a_background_goes_on_from_where_it_is(patterns):
     y, x = np.mgrid[:32, :32] / 32
     before = 1 + np.cos(np.pi * (x + 0.5 / 32)) * np.cos(np.pi * (y + 0.5 / 32))
     physics = Told(background_force=np.zeros((32, 32)), background_curvature=np.full((32, 32), 1e6))
-    ExperimentRefinement(physics, replace(patterns, background=before), background=True).step(None)
+    ExperimentRefinement(physics, replace(patterns, background=before), uneven=True).step(None)
     np.testing.assert_allclose(physics.patterns.background, before, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -357,6 +358,32 @@ def test_a_calibration_can_be_stopped(right):
     )
     with pytest.raises(Cancelled):
         list(events)
+
+
+@pytest.mark.parametrize(('left', 'found'), [(1.42, set()), (1.38, {'uneven background'})])
+def test_cal_16_an_uneven_background_must_take_away_most(monkeypatch, left, found):
+    """Of 2 where 1 is noise; an even one need not."""
+
+    def state(deviance, background):
+        return SimpleNamespace(
+            deviance=deviance + 1e-3 * np.arange(40) % 7,
+            patterns=SimpleNamespace(background=background),
+            solver=None,
+        )
+
+    calibrator = Calibrator.__new__(Calibrator)
+    calibrator._noise, calibrator._near_noise = 1.0, False
+
+    def attempt(start, option):
+        return state(left, np.ones((4, 4)))
+        yield
+
+    monkeypatch.setattr(calibrator, '_attempt', attempt)
+    alike = state(2.0, None)
+    options = dict.fromkeys(('background', 'uneven background'), alike)
+    with pytest.raises(StopIteration) as done:
+        next(calibrator._compared(alike, options))
+    assert set(done.value.value) == {'background'} | found
 
 
 def test_cal_06_the_setting_names_parts():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ __all__ = ['Correction', 'corrections', 'linear_map']
 
 UNEVEN = 0.5
 """Range of a background, relative to its mean, from which on it is told."""
+
+SAME_LIGHT = 0.8
+"""Overlap of the amplitudes on the detector of two probes from which on one may be the other, changed."""
 
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
@@ -60,18 +64,31 @@ def _in_words(background: npt.NDArray[np.float64]) -> str:
 
 def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[Correction]:
     """Put another probe (P, N, N) into words."""
-    far_field = np.fft.fftshift((np.abs(np.fft.fft2(new)) ** 2).sum(axis=0))
-    back, _ = off_probe(far_field, old)
+    light = _far_field(new)
+    back, _ = off_probe(light, old)
     y, x = -back[0], -back[1]
+    old = shifted_on_detector(old, (y, x))
+    overlap = f'(overlap with that of the file {_likeness(old[0], new[0]):.2f})'
+    if _likeness(np.sqrt(_far_field(old)), np.sqrt(light)) < SAME_LIGHT:
+        yield Correction('probe', f'another probe, made from the patterns {overlap}')
+        return
     if y or x:
         off = f'patterns off the middle of the detector by {y} px along y, {x} px along x (a tilted probe)'
         yield Correction('probe', off)
     if len(old) != len(new):
         yield Correction('modes', f'{len(new)} incoherent modes of the probe')
     else:
-        old = shifted_on_detector(old, (y, x))
-        likeness = abs(np.vdot(old, new)) / (np.linalg.norm(old) * np.linalg.norm(new))
-        yield Correction('probe', f'the probe (overlap with that of the file {likeness:.2f})')
+        yield Correction('probe', f'the probe {overlap}')
+
+
+def _far_field(probe: npt.NDArray[np.complex64]) -> npt.NDArray[np.floating[Any]]:
+    """Return the light (N, N) of a probe (P, N, N) at the detector, zero frequency at N//2."""
+    return np.fft.fftshift((np.abs(np.fft.fft2(probe)) ** 2).sum(axis=0))
+
+
+def _likeness(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Return the overlap of two images, 1 where they are alike up to a factor."""
+    return float(abs(np.vdot(one, other)) / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
 def linear_map(

@@ -318,7 +318,7 @@ def test_cal_04_a_probe_is_made_from_the_mean_pattern_where_that_of_the_file_is_
     beam = np.exp(-(side[:, None] ** 2 + side**2) / (2 * 5.0**2)).astype(np.complex64)
     found, result = run(replace(right, probeGuess=beam[None]))
     assert found < 2 * clean[0]
-    assert 'the probe (overlap' in result.comments
+    assert 'calibrated: another probe, made from the patterns (overlap' in result.comments
 
 
 def test_cal_02_what_was_tried_in_vain_leaves_nothing_behind(right, monkeypatch):

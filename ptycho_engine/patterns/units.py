@@ -248,13 +248,14 @@ def _pedestal(values: npt.NDArray[np.float64]) -> float:
     counts are 0 there.
     """
     # The darkest of one half by chance are not so in the other.
-    mean = values[::2].mean(axis=0)
-    dark = values[1::2, mean <= np.quantile(mean, DARKEST)]
-    if not dark.size:
+    if len(values) < 2 or not values.size:
         return 0.0
-    floor = float(np.median(dark))
-    noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
-    alike = dark.mean(axis=0).std() <= ALIKE_DARK * noise / math.sqrt(len(dark))
+    with np.errstate(over='ignore'):
+        mean = values[::2].mean(axis=0)
+        dark = values[1::2, mean <= np.quantile(mean, DARKEST)]
+        floor = float(np.median(dark))
+        noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
+        alike = dark.mean(axis=0).std() <= ALIKE_DARK * noise / math.sqrt(len(dark))
     found = alike and floor > ABOVE * noise and values.max() > floor + BEYOND * noise
     return floor if found else 0.0
 

@@ -395,7 +395,8 @@ def _doubted(
     orientation.
     """
     moved = 0.0 if shift is None else float(np.sqrt(np.square(shift).sum(axis=1).mean()))
-    if quality.far or moved > PART_OF_STEP * median_step(prepared.scan.raw):
+    # A single pattern has no step; nor has it moved.
+    if quality.far or (moved > 0 and moved > PART_OF_STEP * median_step(prepared.scan.raw)):
         quality = replace(quality, likely=likely_reading(prepared.scan.raw))
     if quality.doubt:
         logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)

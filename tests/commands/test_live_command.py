@@ -150,8 +150,9 @@ def test_live_14_a_signal_ends_the_scan_with_the_result_of_what_came(whole, tmp_
         'live',
         '--replay',
         str(whole / 'IN'),
+        # For long enough to be interrupted on a busy machine.
         '--rate',
-        '20',
+        '6',
         '--every',
         '0.2',
         '--output',
@@ -178,7 +179,7 @@ def test_live_14_a_signal_ends_the_scan_with_the_result_of_what_came(whole, tmp_
 
 def test_live_16_the_page_follows_a_scan_to_its_result(whole, tmp_path):
     """The real command: images so far, the end by Ctrl-C, the reconstruction, and no more page."""
-    words = ['live', '--replay', str(whole / 'IN'), '--rate', '16', '--output', str(tmp_path / 'out'), *QUICK]
+    words = ['live', '--replay', str(whole / 'IN'), '--rate', '6', '--output', str(tmp_path / 'out'), *QUICK]
     process = subprocess.Popen(
         [sys.executable, '-m', 'ptycho_engine', *words, '--web', '0'],
         env={**os.environ, 'OMP_NUM_THREADS': '1'},

@@ -78,6 +78,7 @@ def test_result_01_and_08_the_arrays_of_a_result_say_how_they_came_about(result,
             'held_out',
             'far',
             'suspected',
+            'likely',
         )
     }
     history = load_archive(model).history

@@ -119,6 +119,7 @@ STATED = [
     ('CAL-10', '(1.1 where the image is far', 'whole_scan.remaining', 'PULLED', 1.1),
     ('CAL-10', 'has twice the power', 'whole_scan.remaining', 'MOVED', 2),
     ('CAL-06', 'overlap by less than 0.8', 'whole_scan.corrections', 'SAME_LIGHT', 0.8),
+    ('CAL-17', 'overlap above 0.8', 'whole_scan.corrections', 'SAME_LIGHT', 0.8),
     ('CAL-16', 'takes away 60 %', 'whole_scan.calibrate', 'TAKEN_AT_LEAST', 0.6),
     ('CAL-16', 'up to six half waves', 'physics.calibration', 'WAVES', 6),
     ('CAL-16', 'half the mean', 'physics.calibration', 'UNEVENNESS', 0.5),

@@ -21,6 +21,12 @@ UNEVEN = 0.5
 SAME_LIGHT = 0.8
 """Overlap of the amplitudes on the detector of two probes from which on one may be the other, changed."""
 
+TWIN = (
+    'that of the file inverted and conjugated: the file has it so, or positions or patterns run backwards '
+    'and the image is turned by 180° (ptychopinn doctor tells which)'
+)
+"""Object and probe inverted and conjugated explain the same patterns with positions of the other sign."""
+
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
 
@@ -77,8 +83,21 @@ def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]
         yield Correction('probe', off)
     if len(old) != len(new):
         yield Correction('modes', f'{len(new)} incoherent modes of the probe')
+    elif _overlap(_twin(old[0]), new[0]) > SAME_LIGHT > _overlap(old[0], new[0]):
+        yield Correction('probe', f'the probe, into {TWIN}')
     else:
         yield Correction('probe', f'the probe {overlap}')
+
+
+def _twin(mode: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:
+    """Return a mode (N, N) inverted and conjugated, which lights the detector alike."""
+    return mode[::-1, ::-1].conj()
+
+
+def _overlap(one: npt.NDArray[np.complex64], other: npt.NDArray[np.complex64]) -> float:
+    """Return the overlap of two modes (N, N) where they lie best on each other."""
+    product = np.fft.ifft2(np.fft.fft2(one) * np.fft.fft2(other).conj())
+    return float(np.abs(product).max() / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
 def _far_field(probe: npt.NDArray[np.complex64]) -> npt.NDArray[np.floating[Any]]:

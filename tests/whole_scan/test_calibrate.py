@@ -35,6 +35,7 @@ from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
 from ptycho_engine.whole_scan import calibrate
 from ptycho_engine.whole_scan.calibrate import OPTIONS, Calibrator
+from ptycho_engine.whole_scan.corrections import _of_the_probe as of_the_probe
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
@@ -384,6 +385,29 @@ def test_cal_16_an_uneven_background_must_take_away_most(monkeypatch, left, foun
     with pytest.raises(StopIteration) as done:
         next(calibrator._compared(alike, options))
     assert set(done.value.value) == {'background'} | found
+
+
+@pytest.mark.parametrize(
+    ('change', 'phrase'),
+    [
+        (
+            lambda p: np.roll(p[:, ::-1, ::-1].conj(), 3, axis=2),
+            'the probe, into that of the file inverted and',
+        ),
+        (lambda p: p[:, ::-1, ::-1].conj() + 0.5 * p, 'the probe, into that of the file inverted and'),
+        (lambda p: p + 0.1 * p[:, ::-1, ::-1].conj(), 'the probe (overlap'),
+        (lambda p: defocused(p, 1.0), 'the probe (overlap'),
+    ],
+)
+def test_cal_17_a_probe_that_has_become_its_twin_is_told(change, phrase):
+    """The probe is no twin of itself: it has a coma."""
+    y, x = np.mgrid[:32, :32] / 16 - 1
+    radius = np.hypot(y, x)
+    pupil = np.where((radius < 0.6) & (radius > 0.2), np.exp(1j * (12 * radius**2 + 20 * x * radius**2)), 0)
+    old = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(pupil)))[None].astype(np.complex64)
+    told = [correction.phrase for correction in of_the_probe(old, change(old).astype(np.complex64))]
+    assert len(told) == 1
+    assert told[0].startswith(phrase)
 
 
 def test_cal_06_the_setting_names_parts():

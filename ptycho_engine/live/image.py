@@ -11,11 +11,13 @@ import numpy.typing as npt
 from ..backends.base import Backend
 from ..blocks import evenly_spread
 from ..network.plan import SIDE_MULTIPLE
+from ..physics.calibration import next_intensities
 from ..physics.geometry import ObjectGrid, PatchPlacement, place_patches
 from ..physics.likelihood import ScanPatterns
 from ..physics.probe import fourier_shift, mode_intensity
 from ..physics.scaling import measure_scale
 from ..whole_scan.held_out import fit_and_noise
+from ..whole_scan.scan_model import LEAST_OWN
 from ..whole_scan.subsets import overlap_of
 from .canvas import Canvas, Rectangle
 from .experiment import Experiment
@@ -53,12 +55,6 @@ SCALE_DRIFT = 0.1
 
 SCALED = 64
 """Frames, evenly spread, that tell how much of the counts is the object's."""
-
-LEAST_OWN = 0.01
-"""Part of the counts that are taken for the object's at least."""
-
-LARGEST_FACTOR = 2.0
-"""By which the intensity of an exposure changes at most at once."""
 
 COMPARED = 128
 """Frames, evenly spread, by which two images are compared."""
@@ -210,8 +206,7 @@ class LiveImage:
         physics = self._backend.scan_physics(patterns)
         obj = physics.to_device(self.canvas.window(window)[0])
         found = physics.experiment_gradient(obj, np.arange(len(slots)))
-        step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
-        self._intensity[slots] = before * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+        self._intensity[slots] = next_intensities(before, found)
 
     def _in_window(
         self, slots: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]

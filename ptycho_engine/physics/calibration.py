@@ -13,7 +13,7 @@ from .descent import step_curvature
 from .geometry import PatchPlacement
 from .likelihood import Evaluation, ExperimentGradient, Likelihood, ScanPatterns, ScanPhysics
 
-__all__ = ['ExperimentRefinement']
+__all__ = ['ExperimentRefinement', 'next_intensities']
 
 IntArray = npt.NDArray[np.int64]
 Strengths = npt.NDArray[np.float64]
@@ -82,7 +82,7 @@ class ExperimentRefinement:
         self._intensities = intensities
         self._background: Strengths | None = None
         if background or uneven:
-            self._waves, self._orders = background_waves(patterns.size, WAVES if uneven else 0)
+            self._waves, self._orders = _waves(patterns.size, WAVES if uneven else 0)
             self._background = _strengths(patterns.background, self._waves)
         self._probe_move: Any = 0 if probe else None
         self._axes_move: Any = 0 if axes else None
@@ -124,11 +124,10 @@ class ExperimentRefinement:
         self._physics.set_experiment(self.patterns)
 
     def _move_intensities(self, found: ExperimentGradient, indices: IntArray) -> None:
-        """Take a step of Fisher's scoring."""
-        step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
+        """Take a step of :func:`next_intensities` that leaves their mean."""
         intensity = np.square(self.patterns.exposure)
         before = intensity[indices]
-        after = before * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+        after = next_intensities(before, found)
         # The object sees no other light: the mean of these stays, and with it that of all.
         intensity[indices] = after * (before.mean() / after.mean())
         self.patterns = replace(self.patterns, intensity=intensity)
@@ -194,7 +193,7 @@ class ExperimentRefinement:
         self.patterns = replace(self.patterns, placement=PatchPlacement(old.corner, subpixel_shift))
 
 
-def background_waves(size: int, most: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _waves(size: int, most: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return the images (K, N * N) that a background consists of, the mean first, and the half waves (K,) of
     each, `most` at most."""
     at = np.pi * (np.arange(size) + 0.5) / size
@@ -209,6 +208,12 @@ def _strengths(background: npt.NDArray[np.float64] | None, waves: npt.NDArray[np
         return np.zeros(len(waves))
     # Cosines of half waves are orthogonal on pixels.
     return np.asarray(waves @ background.ravel() / np.square(waves).sum(axis=1))
+
+
+def next_intensities(before: npt.NDArray[np.float64], found: ExperimentGradient) -> npt.NDArray[np.float64]:
+    """Return the relative intensities (b,) of exposures after a step of Fisher's scoring (CAL-01)."""
+    step = found.intensity_force / np.maximum(found.intensity_curvature, 1e-30)
+    return np.asarray(before * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
 
 
 def _gauss_newton(

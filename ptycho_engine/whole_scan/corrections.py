@@ -15,7 +15,7 @@ from .scan_model import ScanModel
 
 __all__ = ['Correction', 'corrections', 'linear_map']
 
-UNEVEN = 0.5
+RANGE_TOLD = 0.5
 """Range of a background, relative to its mean, from which on it is told."""
 
 SAME_LIGHT = 0.8
@@ -65,7 +65,7 @@ def _in_words(background: npt.NDArray[np.float64]) -> str:
     """Put the counts of a background (N, N) into words."""
     least, most = background.min(), background.max()
     mean = f'{background.mean():.3g}'
-    return mean if most - least < UNEVEN * background.mean() else f'{mean} ({least:.2g} to {most:.2g})'
+    return mean if most - least < RANGE_TOLD * background.mean() else f'{mean} ({least:.2g} to {most:.2g})'
 
 
 def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[Correction]:

@@ -23,7 +23,7 @@ from ..physics.probe import condition_probe, correct_probe, fourier_shift, mode_
 from ..physics.scaling import ScaleRecord, estimated_unit, measure_scale
 from ..scan.scan import Scan
 
-__all__ = ['ScanModel', 'on_grid']
+__all__ = ['LEAST_OWN', 'ScanModel', 'on_grid']
 
 NOISE_PATTERNS, NOISE_PIXELS = 64, 1 << 22
 """Patterns and pixels of which the noise is estimated where they are no counts."""

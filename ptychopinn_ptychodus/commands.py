@@ -56,13 +56,15 @@ class Findings:
     """Where Ptychodus looks for the plugin file, or None without Ptychodus."""
     plugin_present: bool
     """Whether the file is there."""
-    algorithms: tuple[str, ...]
-    """Keys of the algorithms that Ptychodus lists in this process."""
+    algorithms: tuple[str, ...] | None
+    """Keys of the algorithms that Ptychodus lists in this process; None where it was not started."""
+    switched_off: bool = False
+    """Whether the environment keeps the plugin out of Ptychodus (API-05)."""
 
     @property
     def ok(self) -> bool:
-        """Whether the unmodified command lists both of our algorithms."""
-        return self.problem is None and self.plugin_present and set(self.algorithms) >= OURS
+        """Whether the unmodified command lists all of our algorithms."""
+        return self.problem is None and self.plugin_present and set(self.algorithms or ()) >= OURS
 
     def report(self) -> Iterator[tuple[str, str, str]]:
         """Yield (grade, topic, text) for ``ptychopinn doctor``; grades are 'ok', 'caution' and 'STOP'."""
@@ -81,13 +83,13 @@ class Findings:
             )
             return
         yield 'ok', 'plugin', f'{self.plugin}'
-        missing = sorted(OURS - set(self.algorithms))
-        if missing:
-            yield (
-                'STOP',
-                'algorithms',
-                f'Ptychodus does not list {", ".join(missing)}; is PTYCHOPINN_PTYCHODUS=off set?',
-            )
+        missing = () if self.algorithms is None else sorted(OURS - set(self.algorithms))
+        if self.switched_off:
+            yield 'STOP', 'plugin', f'switched off; unset {compat.SWITCH} for Ptychodus to list PtychoPINN.'
+        elif missing:
+            yield 'STOP', 'algorithms', f'Ptychodus does not list {", ".join(missing)}; reinstall both.'
+        elif self.algorithms is None:
+            return
         else:
             yield 'ok', 'algorithms', 'Ptychodus lists PtychoPINN / PINN, Supervised and Physics.'
 
@@ -96,17 +98,23 @@ def plugin_path() -> Path | None:
     """Return where Ptychodus looks for our plugin file, or None without Ptychodus."""
     if compat.ptychodus_version() is None:
         return None
-    plugins = importlib.import_module('ptychodus.plugins')
-    folders = list(plugins.__path__)
+    folders = compat.folders_of('ptychodus.plugins')
     return Path(folders[0]) / PLUGIN_FILE if folders else None
 
 
-def examine() -> Findings:
-    """Start Ptychodus' model, without a window, and report what it lists."""
+def examine(*, start: bool = True) -> Findings:
+    """Report what stands between this Ptychodus and PtychoPINN.
+
+    Parameters
+    ----------
+    start : bool
+        Whether to start Ptychodus' model, without a window, to see what it lists, which takes seconds;
+        without, nothing of Ptychodus is imported.
+    """
     problem = compat.why_unsupported()
     path = plugin_path()
-    algorithms: tuple[str, ...] = ()
-    if problem is None:
+    algorithms: tuple[str, ...] | None = None
+    if start and problem is None:
         core = importlib.import_module('ptychodus.model.core')
         level = logging.getLogger().level
         # It tells at length what it loads.
@@ -123,6 +131,7 @@ def examine() -> Findings:
         plugin=path,
         plugin_present=path is not None and path.is_file(),
         algorithms=algorithms,
+        switched_off=compat.is_switched_off(),
     )
 
 

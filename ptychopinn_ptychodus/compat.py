@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = [
     'detector_facts',
     'energy_keyword',
     'file_readers',
+    'folders_of',
+    'is_switched_off',
     'metadata_values',
     'moved_positions',
     'not_copied',
@@ -47,7 +50,9 @@ __all__ = [
 
 OLDEST_SUPPORTED = '1.5'
 SWITCH = 'PTYCHOPINN_PTYCHODUS'
-"""Environment variable that keeps our plugin out of Ptychodus, where it is 'off'."""
+"""Environment variable that keeps our plugin out of Ptychodus, where it is one of :data:`OFF`."""
+OFF = ('off', '0', 'no', 'false')
+"""As the plugin file has them, which must stand alone."""
 
 _NEEDED = (
     'ptychodus.api.reconstruct',
@@ -77,11 +82,32 @@ def why_unsupported() -> str | None:
     return None
 
 
+def is_switched_off() -> bool:
+    """Return whether the environment keeps our plugin out of Ptychodus (API-05)."""
+    return os.environ.get(SWITCH, '').strip().casefold() in OFF
+
+
+def folders_of(package: str) -> list[str]:
+    """Return where the modules of a package of Ptychodus lie; empty where there is none.
+
+    Unlike :func:`importlib.util.find_spec` it imports no package on the way, which takes seconds.
+    """
+    spec = _spec(package)
+    return [] if spec is None else list(spec.submodule_search_locations or ())
+
+
 def _exists(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+    return _spec(module) is not None
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    top, *below = name.split('.')
+    spec = find_spec(top)
+    for part in below:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
+    return spec
 
 
 def child_main() -> Callable[..., None]:

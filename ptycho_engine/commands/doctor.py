@@ -17,6 +17,7 @@ from .paragraph import beside, say
 
 EXIT_TROUBLE = 1
 MARK_WIDTH, TOPIC_WIDTH = 8, 15
+UNTRIED = 'Nothing is missing. Whether all of it works is tried by "ptychopinn doctor --thorough".'
 LAST_WORDS = {
     Grade.FINE: 'All is well.',
     Grade.CAUTION: 'Nothing would stop a run; mind the cautions above.',
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         return _fix(options)
     report = _Report(options)
     if not options.data_only:
-        for finding in _installation():
+        for finding in _installation(options.thorough):
             report.add(finding)
     if options.data:
         from ..diagnostics.scan_checks import examine_path
@@ -49,6 +50,7 @@ class _Report:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._json, self._quiet = options.json, options.quiet
+        self._untried = not options.data and not options.thorough
         self._last = ''
         self._listed: list[dict[str, Any]] = []
         self.worst = Grade.FINE
@@ -82,7 +84,7 @@ class _Report:
         if self._json:
             say(json.dumps({'worst': str(self.worst), 'findings': self._listed, **more}))
         else:
-            say(LAST_WORDS[self.worst])
+            say(UNTRIED if self._untried and self.worst is Grade.FINE else LAST_WORDS[self.worst])
         return EXIT_TROUBLE if bad else 0
 
 
@@ -130,16 +132,16 @@ def _say_unless_json(options: argparse.Namespace, line: str) -> None:
         say(line)
 
 
-def _installation() -> Iterator[Finding]:
+def _installation(thorough: bool) -> Iterator[Finding]:
     from ..diagnostics.installation import examine_installation
 
-    yield from examine_installation()
+    yield from examine_installation(thorough=thorough)
     try:
         commands = host_commands()
     except HostError as error:
         yield Finding(Grade.CAUTION, 'Ptychodus', str(error))
         return
-    yield from _ptychodus(commands.examine())
+    yield from _ptychodus(commands.examine(start=thorough))
 
 
 def _ptychodus(findings: object) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ framework, and the milliseconds for each device that computes.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
 import time
@@ -19,11 +18,11 @@ from ..errors import EngineError
 from ..network.plan import build_plan, initial_weights
 from ..physics.geometry import PatchPlacement
 from ..physics.likelihood import ScanPatterns
+from .frameworks import framework_version
 
 __all__ = ['main']
 
 DEVICES = ('cpu', 'cuda', 'mps')
-DISTRIBUTIONS = {'pytorch': ('torch',), 'tensorflow': ('tensorflow', 'tensorflow-cpu')}
 SIZE = 32
 PROBE, VALID = np.ones((1, SIZE, SIZE), np.complex64), np.ones((SIZE, SIZE), bool)
 
@@ -35,16 +34,7 @@ def main(backend: str) -> None:
         milliseconds = _try(backend, device)
         if milliseconds is not None:
             devices[device] = milliseconds
-    print(json.dumps({'version': _version(backend), 'devices': devices}))
-
-
-def _version(backend: str) -> str:
-    for name in DISTRIBUTIONS[backend]:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return 'of unknown version'
+    print(json.dumps({'version': framework_version(backend), 'devices': devices}))
 
 
 def _try(backend: str, device: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Looking at the installation: Python, backends and devices that really compute, memory and disk."""
+"""Looking at the installation: Python, frameworks, the learned prior, memory and disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from pathlib import Path
 import psutil
 
 from ..backends.base import FRAMEWORKS, why_unavailable
+from ..errors import EngineError
+from ..formats.packaged import load_model
 from .findings import Finding, Grade
+from .frameworks import installed_frameworks
 
 __all__ = ['examine_installation']
 
@@ -22,10 +25,18 @@ LITTLE_MEMORY = 2e9
 LITTLE_DISK = 1e9
 
 
-def examine_installation() -> Iterator[Finding]:
-    """Yield what is found on this machine; every installed backend computes something on every device."""
+def examine_installation(*, thorough: bool = False) -> Iterator[Finding]:
+    """Yield what is found on this machine.
+
+    Parameters
+    ----------
+    thorough : bool
+        Whether every installed backend computes something on every device, which takes seconds for each;
+        without, files and the driver tell what is there.
+    """
     yield Finding(Grade.FINE, 'Python', f'{platform.python_version()} at {sys.executable}.')
-    yield from _backends()
+    yield from _backends() if thorough else installed_frameworks()
+    yield _prior()
     free = psutil.virtual_memory().available
     text = f'{free / 1e9:.1f} GB free of {psutil.virtual_memory().total / 1e9:.1f} GB.'
     if free < LITTLE_MEMORY:
@@ -36,6 +47,15 @@ def examine_installation() -> Iterator[Finding]:
     if space < LITTLE_DISK:
         text += ' That is little; models and products may not fit.'
     yield Finding(Grade.FINE if space >= LITTLE_DISK else Grade.CAUTION, 'disk', text)
+
+
+def _prior() -> Finding:
+    try:
+        weights = load_model().weights
+    except EngineError as error:
+        return Finding(Grade.STOP, 'prior', str(error))
+    count = sum(weight.size for weight in weights.values())
+    return Finding(Grade.FINE, 'prior', f'the learned prior of the package is read; it has {count} weights.')
 
 
 def _backends() -> Iterator[Finding]:

@@ -147,15 +147,31 @@ def test_launcher_needs_no_plugin_file(python: Run, scan_copy: Path, tmp_path: P
     assert run.lines('There is no model at /nowhere'), run.log
 
 
-def doctor(python: Run, **variables: str) -> Finished:
-    return python('-m', 'ptycho_engine', 'doctor', **variables)
+def doctor(python: Run, *more: str, **variables: str) -> Finished:
+    return python('-m', 'ptycho_engine', 'doctor', *more, **variables)
 
 
 def test_doctor_sees_the_plugin_and_the_algorithms(python: Run) -> None:
     """API-09."""
-    run = doctor(python)
+    run = doctor(python, '--thorough')
     assert run.code == 0, run.log
     assert 'Ptychodus lists PtychoPINN / PINN, Supervised and Physics' in ' '.join(run.log.split())
+
+
+def test_cfg_24_doctor_sees_the_plugin_without_starting_ptychodus(python: Run) -> None:
+    code = (
+        'import sys; from ptycho_engine.commands import main; code = main(["doctor"]); '
+        'print("LOADED", [n for n in ("ptychodus", "torch", "tensorflow") if n in sys.modules]); '
+        'sys.exit(code)'
+    )
+    run = python('-c', code)
+    assert run.code == 0, run.log
+    words = ' '.join(run.log.split())
+    assert 'LOADED []' in words
+    assert f'plugins/{PLUGIN}' in words
+    assert 'lists PtychoPINN' not in words
+    assert 'All is well' not in words
+    assert 'works on' not in words
 
 
 def test_doctor_stops_at_a_missing_plugin_file(python: Run) -> None:
@@ -173,9 +189,18 @@ def test_doctor_stops_at_a_missing_plugin_file(python: Run) -> None:
 
 def test_doctor_stops_where_the_plugin_is_switched_off(python: Run) -> None:
     """API-09."""
-    run = doctor(python, PTYCHOPINN_PTYCHODUS='off')
-    assert run.code == 1, run.log
-    assert 'Ptychodus does not list' in ' '.join(run.log.split())
+    for more in ((), ('--thorough',)):
+        run = doctor(python, *more, PTYCHOPINN_PTYCHODUS=' Off')
+        assert run.code == 1, run.log
+        assert 'STOP plugin switched off; unset PTYCHOPINN_PTYCHODUS' in ' '.join(run.log.split())
+
+
+def test_the_plugin_file_and_doctor_agree_when_it_is_off() -> None:
+    """API-05."""
+    from ptychopinn_ptychodus import compat
+    from ptychopinn_ptychodus.plugins import ptychopinn_reconstructor
+
+    assert ptychopinn_reconstructor.OFF == compat.OFF
 
 
 def test_what_a_log_line_quotes_cannot_forge_another(python: Run) -> None:

@@ -1,5 +1,6 @@
 """The page on doctor has every sentence that it can say of data and of the installation."""
 
+import itertools
 import re
 import subprocess
 from dataclasses import replace
@@ -8,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_engine.diagnostics import agreement, changes, diagnosis, doubts, installation, scan_checks
+from ptycho_engine.diagnostics import (
+    agreement,
+    changes,
+    diagnosis,
+    doubts,
+    frameworks,
+    installation,
+    scan_checks,
+)
 from ptycho_engine.diagnostics.diagnosis import Cause, Diagnosis
 from ptycho_engine.physics.scaling import ScaleRecord
 from ptycho_engine.scan.scan import Scan
@@ -170,18 +179,23 @@ def test_each_doubt_on_the_light_is_on_the_page(good):
 
 def test_each_sentence_on_the_installation_is_on_the_page(monkeypatch):
     """Without letting a backend compute, which `test_installation` does."""
-    done = {
-        'works': '{"version": "2", "devices": {"cpu": 1}}',
-        'no device': '{"version": "2", "devices": {}}',
-    }
-    for answer in (*done.values(), ''):
+    answers = (
+        '{"version": "2", "devices": {"cpu": 1}}',
+        '{"version": "2", "devices": {}}',
+        'NVIDIA H200, 143771 MiB, 570.86',
+        '',
+    )
+    for thorough, answer in itertools.product((False, True), answers):
         monkeypatch.setattr(
-            installation.subprocess,
+            subprocess,
             'run',
             lambda command, answer=answer, **_: subprocess.CompletedProcess(command, 1, answer, 'no module'),
         )
-        texts = [finding.text for finding in installation.examine_installation()]
+        texts = [finding.text for finding in installation.examine_installation(thorough=thorough)]
         assert missing(texts, INSTALLATION) == []
     monkeypatch.setattr(installation, 'why_unavailable', lambda backend: 'absent')
+    monkeypatch.setattr(frameworks, 'why_unavailable', lambda backend: 'absent')
     monkeypatch.setattr(installation, 'LITTLE_MEMORY', 1e18)
-    assert missing([finding.text for finding in installation.examine_installation()], INSTALLATION) == []
+    for thorough in (False, True):
+        found = installation.examine_installation(thorough=thorough)
+        assert missing([finding.text for finding in found], INSTALLATION) == []

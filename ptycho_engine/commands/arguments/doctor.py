@@ -1,6 +1,7 @@
 """Look at the installation and at data, and say in plain words what would go wrong.
 
-Python, backends and devices (each computes something), memory and disk, Ptychodus and its plugin. With DATA,
+Python, frameworks and GPUs, the learned prior, memory and disk, Ptychodus and its plugin: whether they are
+there. With --thorough each framework computes on each device, and Ptychodus lists its algorithms. With DATA,
 an NPZ file, a Ptychodus directory, a CXI file, or with --positions patterns in any file: sizes, units, light,
 probe, positions, overlap, and whether patterns, probe and positions agree down to photon noise; where they do
 not, what is wrong, among all that is known to go wrong. Lines marked "caution" say what makes results worse,
@@ -9,6 +10,7 @@ the exit code is 1.
 
 examples:
   ptychopinn doctor
+  ptychopinn doctor --thorough
   ptychopinn doctor scan.npz
   ptychopinn doctor scan.npz --fix corrected.npz
   ptychopinn doctor --data-only --json scans/
@@ -26,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ptychopinn doctor``."""
     parser.add_argument('data', nargs='*', type=Path, metavar='DATA', help='scans to look at')
     parser.add_argument('--data-only', action='store_true', help='do not look at the installation')
+    parser.add_argument(
+        '--thorough',
+        action='store_true',
+        help='start each framework on each device, and Ptychodus, to see that they work (many seconds)',
+    )
     parser.add_argument(
         '--fix',
         type=Path,

@@ -7,8 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks import first_to_last
 from ..patterns.detector_mask import MOST_MARKED
 from ..patterns.frame_stack import StoredStack
+from ..patterns.single_hits import FEWEST_FRAMES, SingleHits
 from ..patterns.stack import Patterns
 from .frame_store import FrameStore
 
@@ -18,6 +20,9 @@ Domain = Literal['counts', 'amplitude']
 
 DARK, LEAST_LIGHT = 0.01, 500.0
 """A frame with less than this part of the mean counts is dark, where these are at least so many."""
+
+OF_HITS = 128
+"""Frames that tell what is usual for a pixel, at most."""
 
 
 class KeptFrames:
@@ -41,6 +46,10 @@ class KeptFrames:
         self._domain, self._budget, self._source = domain, budget, source
         self._store: FrameStore | None = None
         self._counts, self._lit = 0.0, 0
+        self._hits: SingleHits | None = None
+        self._hits_of = 0
+        self.told: tuple[str, ...] = ()
+        """What was taken for granted of the frames that were handed out, in sentences."""
 
     def __len__(self) -> int:
         return 0 if self._store is None else len(self._store)
@@ -71,11 +80,20 @@ class KeptFrames:
         return kept
 
     def patterns(self) -> Patterns:
-        """Return the amplitudes of all kept frames; there must be some."""
+        """Return the amplitudes of all kept frames; there must be some.
+
+        What a pixel usually shows, from which single hits are told (NPZ-24), is looked at again whenever the
+        frames are twice as many, as long as all are few.
+        """
         assert self._store is not None
-        store = self._store
+        store, counts = self._store, self._domain == 'counts'
         stack = StoredStack((len(store), *self.bad.shape), store.dtype, lambda: store, self._source)
-        return Patterns(stack, counts=self._domain == 'counts', bad_pixels=self.bad, source=self._source)
+        known = len(store) < FEWEST_FRAMES or self._hits_of >= min(len(store) / 2, OF_HITS)
+        if not known or (self._hits is not None and not np.array_equal(self._hits.bad, self.bad)):
+            frames = stack[first_to_last(len(store), OF_HITS)].astype(np.float32)
+            self._hits, self._hits_of = SingleHits.of(frames, self.bad, roots=not counts), len(store)
+            self.told = () if self._hits is None else self._hits.told(frames)
+        return Patterns(stack, counts=counts, bad_pixels=self.bad, hits=self._hits, source=self._source)
 
     def _is_frame(self, frame: npt.NDArray[Any]) -> bool:
         """Return whether a frame has light; take note of the pixels that it marks."""

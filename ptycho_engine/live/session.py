@@ -334,6 +334,7 @@ class LiveSession:
             scan_index=self._intake.index[slots],
             bad_pixels=self._frames.bad if self._frames.bad.any() else None,
             source=self._source,
+            assumed=self._frames.told if patterns else (),
         )
 
     def close(self, should_stop: Callable[[], bool] | None = None) -> Reconstruction:

@@ -12,6 +12,7 @@ from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from .detector_mask import Survey
 from .frame_stack import StoredStack
+from .single_hits import SingleHits
 from .units import Units
 
 __all__ = ['MEMORY_LIMIT_BYTES', 'AmplitudeStack', 'LazyFrames', 'Patterns', 'check_amplitudes']
@@ -91,6 +92,8 @@ class Patterns(LazyFrames[np.float32]):
         Whether the stored numbers are counts rather than amplitudes.
     bad_pixels : (h, w) bool, optional
         True where the detector is not to be trusted.
+    hits : SingleHits, optional
+        What is no light in the stored numbers, above a pedestal; replaced where it is read.
     source : str
         For messages.
 
@@ -108,6 +111,7 @@ class Patterns(LazyFrames[np.float32]):
         *,
         counts: bool,
         bad_pixels: npt.NDArray[np.bool_] | None = None,
+        hits: SingleHits | None = None,
         source: str = 'arrays',
     ) -> None:
         self._stack = stack
@@ -118,12 +122,13 @@ class Patterns(LazyFrames[np.float32]):
         self._factor = np.float32(1)
         self._negative = False
         self._pedestal = np.float32(0)
+        self._hits = hits
 
     @classmethod
     def of(cls, stack: StoredStack, found: Survey, units: Units, source: str) -> Patterns:
         """Return the amplitudes of a stack of which it is known what its numbers are."""
         counts = units.domain == 'counts'
-        patterns = cls(stack, counts=counts, bad_pixels=found.bad, source=source)
+        patterns = cls(stack, counts=counts, bad_pixels=found.bad, hits=units.hits, source=source)
         patterns._negative = counts and (found.negative or units.pedestal > 0)
         patterns._pedestal = np.float32(units.pedestal)
         return patterns if units.factor == 1 else patterns.scaled(units.factor)
@@ -143,6 +148,8 @@ class Patterns(LazyFrames[np.float32]):
         if self._negative:
             values = np.maximum(values - self._pedestal, 0)
         check_amplitudes(values, self._source, 'counts' if self._counts else 'values')
+        if self._hits is not None:
+            self._hits.replace(values)
         if self._binning > 1:
             n, height, width = values.shape
             b = self._binning
@@ -165,6 +172,7 @@ class Patterns(LazyFrames[np.float32]):
         cropped = copy.copy(self)
         cropped._stack = self._stack.window(inner[0], inner[1])
         cropped._bad = self._bad[inner[0], inner[1]]
+        cropped._hits = None if self._hits is None else self._hits.window(inner[0], inner[1])
         return cropped
 
     def binned(self, binning: int) -> Patterns:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import first_to_last
+from ..blocks import first_to_last, most_patterns
 from ..config.choices import DOMAINS, MeasurementDomain
 from ..errors import DataValueError
 from .detector_mask import Survey
 from .frame_stack import StoredStack
 from .lattice import Lattice, find_lattice, find_pixel_lattice
 from .photon_scatter import scatters_as_photons
+from .single_hits import SingleHits
 
 __all__ = ['Units', 'decide_units', 'domain_named']
 
@@ -33,6 +34,9 @@ EXPORTED = frozenset(
     )
 )
 """Arrays of the training data that Ptychodus 1.4 to 1.6 export; 1.7 adds ``bad_pixels``."""
+
+OF_HITS = 128, 1 << 23
+"""Frames that tell what is usual for a pixel, and values of them, at most."""
 
 LOOKED_AT, VALUES = 64, 1 << 20
 """Frames, and values of them, looked at where only the values can tell."""
@@ -76,6 +80,8 @@ class Units:
     """False where the numbers are no counts any more, so that their noise is not that of photons."""
     told: tuple[str, ...] = ()
     """What was taken for granted, in sentences."""
+    hits: SingleHits | None = None
+    """What is no light, in the numbers above the pedestal; None where nothing tells."""
 
 
 def domain_named(word: Any, source: str) -> MeasurementDomain:
@@ -139,6 +145,7 @@ def decide_units(
         _require_photons(nphotons, source)
     if stack.dtype.kind not in 'f' and domain in (None, 'counts'):
         units = Units('counts')
+        lattices, pedestal = _Lattices(), 0.0
         if domain is None:
             logger.info('%s: integers (%s) are counts; taking square roots.', source, stack.dtype)
     else:
@@ -148,7 +155,7 @@ def decide_units(
             domain = 'counts'
         lattices = _lattices(frames, valid, domain)
         pedestal = (
-            _pedestal(frames[:, valid]) if lattices == _Lattices() and domain in (None, 'counts') else 0
+            _pedestal(frames[:, valid]) if lattices == _Lattices() and domain in (None, 'counts') else 0.0
         )
         if pedestal:
             found = replace(found, totals=np.maximum(found.totals - pedestal * valid.sum(), 0))
@@ -159,6 +166,8 @@ def decide_units(
             units = Units(units.domain, pedestal=units.pedestal)
     if nphotons is not None:
         units = _scaled_to(units, nphotons, found, 'as stated')
+    if stack.dtype.kind != 'f' or lattices.one or pedestal:
+        units = _with_hits(units, stack, found, lattices.one)
     for line in units.told:
         logger.info('%s: %s', source, line)
     return units
@@ -349,6 +358,13 @@ class _Lattices:
     spread: MeasurementDomain | None = None
     """What is on a lattice but does not scatter as photons do: the values, or their squares."""
 
+    @property
+    def one(self) -> float:
+        """The number that stands for one count; 0 where they are neither counts nor roots of counts."""
+        if self.counts is not None:
+            return self.counts.step
+        return 0.0 if self.roots is None else math.sqrt(self.roots.step)
+
 
 def _lattices(
     frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], domain: MeasurementDomain | None
@@ -380,6 +396,18 @@ def _lattice(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -> L
     return find_lattice(positive) or find_pixel_lattice(
         values[:, :: max(-(-values.shape[1] // DIM_PIXELS), 1)]
     )
+
+
+def _with_hits(units: Units, stack: StoredStack, found: Survey, one: float) -> Units:
+    """Return units that know of hits of single pixels, and tell of those in the frames that are looked at."""
+    lit = np.flatnonzero(found.lit)
+    chosen = lit[first_to_last(len(lit), most_patterns(*OF_HITS, max(stack.shape[1:])))]
+    frames = np.maximum(stack[chosen].astype(np.float32) - np.float32(units.pedestal), 0)
+    bad = np.zeros(stack.shape[1:], bool) if found.bad is None else found.bad
+    hits = SingleHits.of(frames, bad, roots=units.domain != 'counts', one=one)
+    if hits is None:
+        return units
+    return replace(units, hits=hits, told=(*units.told, *hits.told(frames)))
 
 
 def _of_contract(metadata: dict[str, Any]) -> str | None:

@@ -109,7 +109,7 @@ def test_npz_11_doctor_judges_the_other_pixels(tmp_path, raw, counts):
 
 def test_npz_11_a_simulated_count_is_never_written_as_a_mark(tmp_path, raw):
     amplitude = raw.diffraction.copy()
-    amplitude[5, 6, 7] = np.sqrt(65535)
+    amplitude[5, 5:9, 5:9] = np.sqrt(65535)
     write_scan(tmp_path / 'scan', replace(raw, diffraction=amplitude), name='scan', settings='')
     scan = load_scan(tmp_path / 'scan')
     assert scan.raw.valid.all()

@@ -1,0 +1,113 @@
+"""Hits of single pixels in single frames, as of cosmic rays, which are no light of the beam (NPZ-24)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ['SingleHits']
+
+FEWEST_FRAMES = 16
+"""Frames from which on they show what is usual for a pixel."""
+
+USUAL = 3
+"""The how many-th largest number of a pixel is its usual one: two hits are none."""
+
+TIMES = 8.0
+"""Counts of a hit, in those of its neighbours and in the usual ones of its pixel, 1 at the least. Speckles,
+which are sampled finely enough for their phase to be found, reach a quarter of it and, where the probe is cut
+off by the field of view, next to never all."""
+
+SPREAD = 4
+"""Of the eight neighbours, the how many-th largest counts: a hit may share its charge with three others."""
+
+STEPS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+"""From a pixel to its eight neighbours."""
+
+
+@dataclass(frozen=True)
+class SingleHits:
+    """What is too much to be light."""
+
+    limit: npt.NDArray[np.float32]
+    """(h, w) number up to which nothing is a hit; infinite for bad pixels."""
+    times: float
+    """Number of a hit in those of its neighbours."""
+    bad: npt.NDArray[np.bool_]
+    """(h, w) True where a pixel is bad."""
+
+    @classmethod
+    def of(
+        cls,
+        frames: npt.NDArray[np.floating[Any]],
+        bad: npt.NDArray[np.bool_],
+        *,
+        roots: bool,
+        one: float = 0.0,
+    ) -> Self | None:
+        """Return what some frames (k, h, w) from all over a scan show; None where they are too few.
+
+        Parameters
+        ----------
+        bad : (h, w) bool
+            True where a pixel is bad.
+        roots : bool
+            Whether the numbers are square roots of counts.
+        one : float
+            The number that stands for one count, where it is known.
+        """
+        if len(frames) < FEWEST_FRAMES:
+            return None
+        # Of counts times any factor the least number is that of one.
+        one = max(one, float(frames.min(where=(frames > 0) & ~bad, initial=np.inf)))
+        usual = np.partition(frames, len(frames) - USUAL, axis=0)[len(frames) - USUAL]
+        times = TIMES**0.5 if roots else TIMES
+        limit = np.where(bad | ~np.isfinite(usual), np.inf, times * np.maximum(usual, one))
+        return cls(limit.astype(np.float32), times, bad)
+
+    def told(self, frames: npt.NDArray[np.float32]) -> tuple[str, ...]:
+        """Return a sentence if some frames (k, h, w) hold hits, which are replaced."""
+        hit = self.replace(frames)
+        if not len(hit):
+            return ()
+        pixels = f'{len(hit)} single pixel{"s" if len(hit) > 1 else ""}'
+        line = (
+            f'{pixels} in {len(np.unique(hit))} of {len(frames)} patterns looked at far outshine their '
+            'neighbours and what they show otherwise, as hits of cosmic rays do; such pixels are given the '
+            'median of their neighbours.'
+        )
+        return (line,)
+
+    def window(self, rows: slice, columns: slice) -> SingleHits:
+        """Return the same for a window of the detector."""
+        return SingleHits(self.limit[rows, columns], self.times, self.bad[rows, columns])
+
+    def replace(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+        """Give hits in frames (k, h, w) the median of their valid neighbours, in place.
+
+        The lower one of two, so that counts stay whole.
+
+        Returns
+        -------
+        ndarray
+            (m,) number of the frame of each hit.
+        """
+        frame, row, column = np.nonzero(frames > self.limit)
+        if not len(frame):
+            return frame
+        around = np.full((len(frame), len(STEPS)), np.inf, np.float32)
+        for at, (dy, dx) in enumerate(STEPS):
+            y, x = row + dy, column + dx
+            inside = (y >= 0) & (y < frames.shape[1]) & (x >= 0) & (x < frames.shape[2])
+            inside[inside] = ~self.bad[y[inside], x[inside]]
+            around[inside, at] = frames[frame[inside], y[inside], x[inside]]
+        around.sort(axis=1)
+        # Of a pixel at a gap or at the edge those that are missing count as hit.
+        hit = frames[frame, row, column] > self.times * around[:, -SPREAD]
+        valid = np.isfinite(around[hit]).sum(axis=1)
+        median = np.take_along_axis(around[hit], (valid[:, None] - 1) // 2, axis=1)[:, 0]
+        frames[frame[hit], row[hit], column[hit]] = median
+        return np.asarray(frame[hit])

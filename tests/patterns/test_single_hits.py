@@ -1,0 +1,180 @@
+"""Hits of single pixels in single frames, as of cosmic rays (NPZ-24)."""
+
+import numpy as np
+import pytest
+
+from ptycho_engine import reconstruct
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_engine.formats.packaged import load_model
+from ptycho_engine.live.kept_frames import KeptFrames
+from ptycho_engine.patterns.single_hits import FEWEST_FRAMES, TIMES, SingleHits
+from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.scan.pretreatment import crop_scan
+from ptycho_engine.scan.scan import load_scan
+from ptycho_engine.scoring.scores import scan_box, score
+from tests.conftest import small_scan
+
+FRAMES, SIZE = 49, 32
+
+
+@pytest.fixture(scope='module')
+def raw():
+    return small_scan(7, SIZE, photons=1e5)
+
+
+@pytest.fixture(scope='module')
+def counts(raw):
+    return np.rint(np.square(raw.diffraction, dtype=np.float64))
+
+
+@pytest.fixture(scope='module')
+def hit(counts):
+    """(n, N, N) where a hit is put: one pixel of each frame, far above what it shows otherwise."""
+    rng = np.random.default_rng(3)
+    chosen = np.zeros(counts.shape, bool)
+    dark = 1 + np.argwhere(counts.max(axis=0)[1:-1, 1:-1] < 30)
+    for frame, (row, column) in enumerate(dark[rng.integers(0, len(dark), len(counts))]):
+        chosen[frame, row, column] = True
+    return chosen
+
+
+def loaded(tmp_path, raw, diffraction, **arrays):
+    own = {name: getattr(raw, name) for name in ('probeGuess', 'xcoords', 'ycoords')}
+    np.savez(tmp_path / 'x.npz', diffraction=diffraction, **{**own, **arrays})
+    return load_scan(tmp_path / 'x.npz')
+
+
+def lines(scan):
+    return [line for line in scan.raw.assumed if 'cosmic rays' in line]
+
+
+KINDS = {
+    'counts': lambda counts: counts.astype(np.uint32),
+    'counts times a gain': lambda counts: (3.7 * counts).astype(np.float32),
+    'amplitudes': lambda counts: np.sqrt(counts).astype(np.float32),
+    'normalised amplitudes': lambda counts: (0.01 * np.sqrt(counts)).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_npz_24_hits_take_the_median_of_their_neighbours(tmp_path, raw, counts, hit, kind):
+    scan = loaded(tmp_path, raw, KINDS[kind](np.where(hit, 1000, counts)))
+    found = np.square(scan.raw.diffraction, dtype=np.float64)
+    np.testing.assert_allclose(found[~hit], counts[~hit], rtol=1e-3, atol=1e-3)
+    assert found[hit].max() <= counts.max(axis=0)[hit.any(axis=0)].max()
+    (line,) = lines(scan)
+    assert line.startswith(f'{FRAMES} single pixels in {FRAMES} of {FRAMES} patterns looked at ')
+
+
+def test_npz_24_counts_stay_whole_where_two_neighbours_are_in_the_middle():
+    frames = np.ones((FEWEST_FRAMES, 5, 5), np.float32)
+    frames[0, :, 3:] = 2
+    frames[0, 2, 2] = 100
+    # Five neighbours have 1 and three have 2; with one of the five bad there are four and three.
+    bad = np.zeros((5, 5), bool)
+    bad[1, 1] = True
+    found = frames.copy()
+    assert SingleHits.of(frames, bad, roots=False).replace(found).tolist() == [0]
+    assert found[0, 2, 2] == 1
+    frames[0, 3, 1] = frames[0, 2, 1] = 2
+    assert SingleHits.of(frames, ~np.ones_like(bad), roots=False).replace(frames).tolist() == [0]
+    assert frames[0, 2, 2] == 2
+
+
+@pytest.mark.parametrize(
+    ('value', 'neighbours', 'is_hit'),
+    [
+        (TIMES * 2 + 1, 0, True),
+        (TIMES * 2, 0, False),
+        (1000, 3, True),
+        (1000, 4, False),
+    ],
+)
+def test_npz_24_a_hit_is_many_times_what_is_usual_and_shared_by_four_pixels_at_most(
+    value, neighbours, is_hit
+):
+    """Usual is 2 counts; other pixels beside it that are as bright share its charge, or are light."""
+    frames = np.full((FEWEST_FRAMES, 7, 7), 2, np.float32)
+    around = [(2, 2), (2, 3), (2, 4), (3, 2)][:neighbours]
+    frames[5, 3, 3] = value
+    for row, column in around:
+        frames[5, row, column] = value
+    found = frames.copy()
+    hits = SingleHits.of(frames, np.zeros((7, 7), bool), roots=False)
+    hits.replace(found)
+    assert (found[5, 3, 3] == 2) == is_hit
+
+
+def test_npz_24_what_a_pixel_shows_three_times_is_usual_and_few_frames_tell_nothing():
+    frames = np.full((FEWEST_FRAMES, 7, 7), 1, np.float32)
+    frames[:3, 3, 3] = 1000
+    clean = np.zeros((7, 7), bool)
+    assert not len(SingleHits.of(frames, clean, roots=False).replace(frames))
+    assert SingleHits.of(frames[1:], clean, roots=False) is None
+
+
+def test_npz_24_neighbours_that_are_bad_or_beyond_the_edge_do_not_make_a_hit():
+    """Beside a gap a bright row has nothing but darkness on one side."""
+    frames = np.zeros((FEWEST_FRAMES, 8, 8), np.float32)
+    frames[7] = 1
+    frames[2, 3] = 500
+    bad = np.zeros((8, 8), bool)
+    bad[2] = True
+    assert not len(SingleHits.of(frames, bad, roots=False).replace(frames.copy()))
+    # In a corner five are missing.
+    corner = (frames > 0).astype(np.float32)
+    corner[4, 0, 0] = 500
+    assert not len(SingleHits.of(corner, bad, roots=False).replace(corner))
+
+
+@pytest.mark.parametrize('gain', [1, 50])
+@pytest.mark.parametrize('photons', [1e2, 1e3, 1e5, 1e7])
+@pytest.mark.parametrize('seed', range(3))
+def test_npz_24_clean_patterns_are_left_alone(tmp_path, photons, seed, gain):
+    """Single photons in the dark, whatever number stands for one, are none."""
+    raw = small_scan(7, SIZE, photons=photons, seed=seed)
+    counts = gain * np.rint(np.square(raw.diffraction, dtype=np.float64)).astype(np.uint32)
+    scan = loaded(tmp_path, raw, counts)
+    assert not lines(scan)
+    np.testing.assert_array_equal(np.square(scan.raw.diffraction, dtype=np.float64).round(), counts)
+
+
+def test_npz_24_they_are_found_beside_a_mask_and_in_a_window(tmp_path, raw, counts, hit):
+    bad = np.zeros((SIZE, SIZE), bool)
+    bad[16] = True
+    diffraction = np.where(hit, 1000, counts).astype(np.uint32)
+    whole = loaded(tmp_path, raw, diffraction, bad_pixels=bad)
+    cropped = crop_scan(whole, SIZE - 8)
+    inner = slice(4, -4)
+    np.testing.assert_array_equal(
+        cropped.raw.diffraction[:], np.asarray(whole.raw.diffraction)[:, inner, inner]
+    )
+    assert np.asarray(whole.raw.diffraction).max() ** 2 < 1.01 * counts.max()
+
+
+def test_npz_24_hits_do_not_change_an_image(raw, counts, hit, tmp_path):
+    """Left in, they make its error three times as large."""
+
+    def nrmse(diffraction):
+        scan = loaded(tmp_path, raw, diffraction.astype(np.uint32), objectGuess=np.ones_like(raw.objectGuess))
+        cpu = PyTorchExecutionConfig(accelerator='cpu')
+        for event in reconstruct(scan, load_model(), InferenceConfig(), execution=cpu):
+            if isinstance(event, Reconstructed):
+                result = event.reconstruction
+        box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
+        assert ('cosmic rays' in result.comments) == (diffraction is not counts)
+        return score(raw.objectGuess, result.object_array, box).nrmse
+
+    assert nrmse(np.where(hit, 1000, counts)) < 1.05 * nrmse(counts)
+
+
+def test_npz_24_a_live_session_replaces_them_and_its_result_says_so(counts, hit):
+    frames = KeptFrames(np.zeros((SIZE, SIZE), bool), 'counts', 1 << 26, 'x')
+    spoiled = np.where(hit, 1000, counts).astype(np.uint32)
+    frames.keep(spoiled[:10])
+    assert np.asarray(frames.patterns()).max() ** 2 > 999
+    frames.keep(spoiled[10:])
+    found = np.square(np.asarray(frames.patterns()), dtype=np.float64)
+    np.testing.assert_allclose(found[~hit], counts[~hit], rtol=1e-5, atol=1e-3)
+    assert found[hit].max() < 100
+    assert frames.told[0].startswith(f'{FRAMES} single pixels in {FRAMES} of {FRAMES} patterns')

@@ -127,6 +127,7 @@ STATED = [
     ('DOUBT-03', 'held-out ones above 2', 'reconstruction.report', 'FAR_HELD_OUT', 2),
     ('DOUBT-03', 'the former above 3 alone', 'reconstruction.report', 'FAR_ALONE', 3),
     ('DOUBT-03', '2 % of the counts', 'reconstruction.report', 'UNEXPLAINED', 0.02),
+    ('DOUBT-06', 'overlap below 0.5', 'whole_scan.corrections', 'LITTLE_IN_COMMON', 0.5),
     ('DOUBT-05', 'more than half a step', 'reconstruction.reconstruct', 'PART_OF_STEP', 0.5),
     ('DOUBT-05', 'by 14 iterations', 'diagnostics.trials', 'GLANCE', 14),
     ('DOUBT-05', 'the middle 128×128', 'diagnostics.trials', 'GLANCED_SIZE', 128),

@@ -13,6 +13,7 @@ from ..physics.geometry import ObjectGrid
 from ..scan.raw_data import RawData
 
 __all__ = [
+    'BACKWARDS',
     'Change',
     'affine_map',
     'bad_pixels',
@@ -96,6 +97,10 @@ ORIENTATION_NAMES = {
 
 
 HALF_TURN = (False, True, True)
+
+BACKWARDS = frozenset({'patterns turned by 180 degrees', 'positions -x, -y', 'order reversed'})
+"""Keys of the changes that a probe inverted and conjugated makes up for, where the places of the scan look
+alike turned by 180°; another probe that comes near it does in part."""
 
 
 def with_frames(raw: RawData, change: Callable[[Array], Array]) -> RawData:

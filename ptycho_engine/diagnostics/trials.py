@@ -15,6 +15,7 @@ from ..scan.pretreatment import crop_scan
 from ..scan.raw_data import RawData
 from ..scan.scan import Scan
 from .changes import (
+    BACKWARDS,
     Change,
     changed,
     orders,
@@ -174,10 +175,11 @@ def disagreement(raw: RawData) -> str:
     )
 
 
-def likely_reading(raw: RawData) -> str:
+def likely_reading(raw: RawData, *, backwards: bool = False) -> str:
     """Return in words which orientation or order of a scan far from noise explains it; empty for none.
 
-    Quicker than a diagnosis, and for scans of any size: the middle of large patterns is enough.
+    Quicker than a diagnosis, and for scans of any size: the middle of large patterns is enough. `backwards`
+    tries only what another probe may make up for.
     """
     if not raw.counted or is_too_little(raw):
         return ''
@@ -191,6 +193,8 @@ def likely_reading(raw: RawData) -> str:
         *orientations_of_probe(),
         *orders(len(bare)),
     ]
+    if backwards:
+        changes = [change for change in changes if change.key in BACKWARDS]
     try:
         before = trials.fit(Reading()).judge().ratio
         ratios = [

@@ -34,6 +34,7 @@ from ..progress import show_progress
 from ..scan.centring import warn_if_off_centre
 from ..scan.scan import Scan
 from ..scoring.scores import scanned_box
+from ..whole_scan.corrections import became_another, became_twin
 from ..whole_scan.refine import refine
 from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.solver import solve
@@ -54,6 +55,10 @@ HELD_OUT_PIXELS = 512 * 128**2
 
 NOISE_PATTERNS = 32
 """Of these, so many tell what photon noise leaves."""
+
+TWIN = 'the probe of the file inverted and conjugated'
+MOVED, ANOTHER = 'positions far from those of the file', 'a probe far from that of the file'
+"""What a wrong orientation or order leads to in a calibrated scan."""
 
 PART_OF_STEP = 0.5
 """Steps of a scan by which its positions, if they were moved so far, may have made up for something else."""
@@ -307,7 +312,7 @@ def _solve(
         far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
         suspected='' if math.isnan(fit.noise) else ', '.join(solution.suspected),
     )
-    quality = _doubted(prepared, quality, shift)
+    quality = _doubted(prepared, quality, found)
     seconds = time.perf_counter() - tic
     model = 'with the learned prior' if solution.strength else 'by physics alone'
     if learned and not solution.strength:
@@ -387,20 +392,36 @@ def _fitted(
 
 
 def _doubted(
-    prepared: ScanModel, quality: QualityReport, shift: npt.NDArray[np.floating[Any]] | None = None
+    prepared: ScanModel, quality: QualityReport, calibrated: ScanModel | None = None
 ) -> QualityReport:
     """Warn of what speaks against an image; returns its quality with why that is so, where it is soon found.
 
-    Single positions that were moved as far as their neighbours (`shift` (n, 2), in pixels) may make up for an
-    orientation.
+    Of a scan that was calibrated, single positions that were moved as far as their neighbours may make up for
+    an orientation, and so may another probe.
     """
+    raw = prepared.scan.raw
+    only_with = '' if calibrated is None else _far_fetched(prepared, calibrated)
+    if quality.far or only_with:
+        quality = replace(
+            quality, likely=likely_reading(raw, backwards=only_with == ANOTHER and not quality.far)
+        )
+    if quality.likely or only_with == TWIN:
+        quality = replace(quality, only_with=only_with)
+    if quality.doubt:
+        logger.warning('%s: %s.', raw.source, quality.doubt)
+    return quality
+
+
+def _far_fetched(before: ScanModel, after: ScanModel) -> str:
+    """Return in words what calibration has changed so much that something else may be wrong in the file."""
+    if became_twin(before, after):
+        return TWIN
+    _, shift = _corrected(before.scan, after.scan)
     moved = 0.0 if shift is None else float(np.sqrt(np.square(shift).sum(axis=1).mean()))
     # A single pattern has no step; nor has it moved.
-    if quality.far or (moved > 0 and moved > PART_OF_STEP * median_step(prepared.scan.raw)):
-        quality = replace(quality, likely=likely_reading(prepared.scan.raw))
-    if quality.doubt:
-        logger.warning('%s: %s.', prepared.scan.raw.source, quality.doubt)
-    return quality
+    if moved > 0 and moved > PART_OF_STEP * median_step(before.scan.raw):
+        return MOVED
+    return ANOTHER if became_another(before, after) else ''
 
 
 def _refined_so_far(

@@ -105,7 +105,10 @@ class QualityReport:
     suspected: str = ''
     """What else the forces that are left at the image tell to be wrong (CAL-10); empty for nothing."""
     likely: str = ''
-    """Why it is far from noise, as a quick trial of orientations and orders tells; empty for nothing."""
+    """Why it is far from noise, or near it only with much that is not as in the file, as a quick trial of
+    orientations and orders tells; empty for nothing."""
+    only_with: str = ''
+    """What, far from what the file says, an image near noise takes; empty for nothing."""
 
     @property
     def doubt(self) -> str:
@@ -113,8 +116,8 @@ class QualityReport:
         cause = '; ptychopinn doctor looks for the cause'
         if self.likely:
             cause = f'. Most likely {self.likely}: ptychopinn doctor IN --fix OUT.npz corrects it'
-        if not self.far and self.likely:
-            return f'the patterns are explained only with positions far from those of the file{cause}'
+        if not self.far and self.only_with:
+            return f'the patterns are explained only with {self.only_with}{cause}'
         if not self.far and not self.suspected:
             return ''
         if not self.far:

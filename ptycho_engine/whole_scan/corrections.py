@@ -13,7 +13,7 @@ from ..physics.probe_changes import shifted_on_detector
 from ..scan.centring import off_probe
 from .scan_model import ScanModel
 
-__all__ = ['Correction', 'corrections', 'linear_map']
+__all__ = ['Correction', 'became_another', 'became_twin', 'corrections', 'linear_map']
 
 RANGE_TOLD = 0.5
 """Range of a background, relative to its mean, from which on it is told."""
@@ -21,11 +21,8 @@ RANGE_TOLD = 0.5
 SAME_LIGHT = 0.8
 """Overlap of the amplitudes on the detector of two probes from which on one may be the other, changed."""
 
-TWIN = (
-    'that of the file inverted and conjugated: the file has it so, or positions or patterns run backwards '
-    'and the image is turned by 180° (ptychopinn doctor tells which)'
-)
-"""Object and probe inverted and conjugated explain the same patterns with positions of the other sign."""
+LITTLE_IN_COMMON = 0.5
+"""Overlap of the first modes of two probes, where they lie best, below which one is no change of another."""
 
 AXES_SHARE = 0.3
 """Part of the moves of positions up to which what is no linear map of them is not worth words."""
@@ -83,10 +80,31 @@ def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]
         yield Correction('probe', off)
     if len(old) != len(new):
         yield Correction('modes', f'{len(new)} incoherent modes of the probe')
-    elif _overlap(_twin(old[0]), new[0]) > SAME_LIGHT > _overlap(old[0], new[0]):
-        yield Correction('probe', f'the probe, into {TWIN}')
+    elif _are_twins(old[0], new[0]):
+        yield Correction('probe', 'the probe, into that of the file inverted and conjugated')
     else:
         yield Correction('probe', f'the probe {overlap}')
+
+
+def became_another(before: ScanModel, after: ScanModel) -> bool:
+    """Return whether calibration has made another probe, of more modes or of little in common with the
+    file's."""
+    old, new = before.illumination.probe, after.illumination.probe
+    return len(old) != len(new) or _overlap(old[0], new[0]) < LITTLE_IN_COMMON
+
+
+def became_twin(before: ScanModel, after: ScanModel) -> bool:
+    """Return whether calibration has made the probe that of the file inverted and conjugated.
+
+    Object and probe inverted and conjugated explain the same patterns with positions of the other sign: the
+    file has it so, or positions or patterns run backwards and the image is turned by 180°.
+    """
+    return _are_twins(before.illumination.probe[0], after.illumination.probe[0])
+
+
+def _are_twins(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> bool:
+    """Return whether a mode (N, N) is another one inverted and conjugated, and not that one as well."""
+    return _overlap(_twin(old), new) > SAME_LIGHT > _overlap(old, new)
 
 
 def _twin(mode: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:

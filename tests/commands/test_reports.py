@@ -79,6 +79,7 @@ def test_result_01_and_08_the_arrays_of_a_result_say_how_they_came_about(result,
             'far',
             'suspected',
             'likely',
+            'only_with',
         )
     }
     history = load_archive(model).history

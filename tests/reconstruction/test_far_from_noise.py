@@ -65,11 +65,60 @@ def test_doubt_05_an_orientation_is_named_where_it_explains_a_scan(size):
 def test_doubt_05_positions_that_were_moved_far_are_doubted(good, moved, told):
     """By parts of half a step; the object of a mirrored scan with other positions is near noise."""
     near = QualityReport(0.3, NAN, 1.0, NAN, '', noise=0.25)
-    mirrored = ScanModel(Scan.from_raw(replace(good, xcoords=-good.xcoords, objectGuess=None)))
+    raw = replace(good, xcoords=-good.xcoords, objectGuess=None)
+    mirrored = ScanModel(Scan.from_raw(raw))
     half = 0.5 * median_step(good)
-    found = _doubted(mirrored, near, np.full((len(good), 2), moved * half / np.sqrt(2)))
+    found = _doubted(
+        mirrored, near, mirrored.calibrated(None, np.full((len(good), 2), moved * half / np.sqrt(2)))
+    )
     assert found.likely == told
     assert ('only with positions far from those of the file' in found.doubt) == bool(told)
+
+
+REVERSED = 'the positions are in reversed order'
+TURNED = 'the patterns are turned by 180 degrees, or, which fits as well, the probe is conjugated'
+
+
+def reversed_patterns(raw: RawData) -> RawData:
+    return replace(raw, diffraction=raw.diffraction[::-1].copy())
+
+
+def conjugated_probe(raw: RawData) -> RawData:
+    return replace(raw, probeGuess=raw.probeGuess.conj())
+
+
+@pytest.mark.parametrize(
+    ('clause', 'spoil', 'told', 'only_with'),
+    [
+        ('DOUBT-05', conjugated_probe, TURNED, 'the probe of the file inverted and conjugated'),
+        ('DOUBT-06', reversed_patterns, REVERSED, 'a probe far from that of the file'),
+    ],
+)
+def test_doubt_05_doubt_06_another_probe_may_make_up_for_an_order(
+    dense, clause, spoil, told, only_with, caplog
+):
+    """Its image is near noise and may be turned by 180°."""
+    (*_, last) = reconstruct(Scan.from_raw(replace(spoil(dense), source=clause)), load_model('none'))
+    assert isinstance(last, Reconstructed)
+    quality = last.reconstruction.quality
+    assert not quality.far
+    assert (quality.likely, quality.only_with) == (told, only_with)
+    (said,) = (line for line in caplog.messages if line.startswith(clause))
+    assert said.startswith(
+        f'{clause}: the patterns are explained only with {only_with}. Most likely {told}: '
+    )
+    assert said.removeprefix(f'{clause}: ') in last.reconstruction.comments
+
+
+def test_doubt_06_a_probe_that_was_out_of_focus_is_no_doubt(dense, caplog):
+    curvature = 14 * (2 * np.fft.fftfreq(dense.N)) ** 2
+    moved = np.fft.fft2(dense.probeGuess) * np.exp(1j * (curvature[:, None] + curvature))
+    wrong = replace(dense, probeGuess=np.fft.ifft2(moved).astype(np.complex64), source='run 11')
+    (*_, last) = reconstruct(Scan.from_raw(wrong), load_model('none'))
+    assert isinstance(last, Reconstructed)
+    assert 'calibrated: the probe (overlap with that of the file 0.' in last.reconstruction.comments
+    assert last.reconstruction.quality.only_with == ''
+    assert not any(line.startswith('run 11') for line in caplog.messages)
 
 
 def test_doubt_05_what_no_orientation_explains_is_left_to_doctor(good, caplog):

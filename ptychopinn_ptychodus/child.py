@@ -1,10 +1,9 @@
-"""A child process of Ptychodus' protocol, with what Ptychodus' own loop does not offer.
+"""A child process, whose messages are those of Ptychodus' own, with what Ptychodus' loop does not offer.
 
-The child runs Ptychodus' own entry function, so log records, errors and the end of the run arrive in the
-tagged tuples that Ptychodus defines. The parent's side differs in three points that its ``run_subprocess``
-cannot give, because it blocks in a queue and hides the process: it wakes at short intervals, so that Stop is
-seen within a training epoch; it can ask the child to finish early and keep its work; and it notices a child
-that was killed.
+Log records, errors and the end of the run arrive in the tagged tuples that Ptychodus defines. It differs in
+four points from its ``run_subprocess``, which blocks in a queue and hides the process: it wakes at short
+intervals, so that Stop is seen within a training epoch; it can ask the child to finish early and keep its
+work; it notices a child that was killed; and the child does not spend seconds on importing all of Ptychodus.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
@@ -26,20 +23,20 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from ptycho_engine.errors import EngineError, is_out_of_memory
-from ptycho_engine.io.mapping import MappedArray
 from ptycho_engine.printable import printable
 
+from .child_end import Channel, Message, Supervisor, serve
 from .child_errors import ChildErrors, cause_of
-from .compat import child_main
-from .handover import receive_array, send_array
+from .handover import send_array
 
-__all__ = ['Channel', 'Child', 'ChildCrashed', 'ChildDied', 'Message', 'Supervisor']
+__all__ = ['Child', 'ChildCrashed', 'ChildDied']
 
 logger = logging.getLogger('ptychopinn')
 
-Message = tuple[Any, ...]
 STOP = 'stop'
 TERMINATE_GRACE_S = 5.0
+
+_starting = threading.Lock()
 
 
 class ChildCrashed(RuntimeError):
@@ -50,44 +47,22 @@ class ChildDied(EngineError):
     """The child ended without a word: it was killed, or could not start."""
 
 
-class Channel:
-    """The child's end of the pipe to the parent; stands for the queue of Ptychodus' protocol."""
+@contextlib.contextmanager
+def _main_module_left_out() -> Iterator[None]:
+    """Within it, a process that is spawned does not import the program's main module again.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> Connection:
-        return self._connection
-
-    def __setstate__(self, connection: Connection) -> None:
-        self.__init__(connection)  # type: ignore[misc]
-
-    def put(self, message: Message | None) -> None:
-        """Send a message, from any thread; it is lost where the parent is gone.
-
-        After None, with which the protocol ends, the process ends too: frameworks take seconds to leave, in
-        which a program that is being closed would wait.
-        """
-        # The supervisor ends a child without a parent; until then a broken pipe is no error.
-        with contextlib.suppress(OSError), self._lock:
-            self._connection.send(message)
-        if message is None:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
-
-
-@dataclass(frozen=True)
-class Supervisor:
-    """The child's end of the pipe from the parent: first the job, then perhaps the wish to stop."""
-
-    control: Connection
-
-    def receive_job(self) -> tuple[Any, MappedArray | None]:
-        """Return what to do, and the array that was handed over with it."""
-        job, with_array = self.control.recv()
-        return job, receive_array(self.control) if with_array else None
+    A run needs nothing of it, and that of Ptychodus imports all of Ptychodus. To multiprocessing it looks as
+    if the program were an interactive session, whose main module has no file.
+    """
+    main = vars(sys.modules['__main__'])
+    with _starting:
+        kept: dict[str, Any] = {name: main[name] for name in ('__spec__', '__file__') if name in main}
+        main['__spec__'] = None
+        main.pop('__file__', None)
+        try:
+            yield
+        finally:
+            main.update(kept)
 
 
 class Child:
@@ -109,7 +84,7 @@ class Child:
         # Duplex, because only such a pipe carries the descriptor of a file.
         child_control, self._control = context.Pipe(duplex=True)
         self._process = context.Process(
-            target=child_main(),
+            target=serve,
             args=(
                 entry_point,
                 Supervisor(child_control),
@@ -128,7 +103,7 @@ class Child:
         self._handover = threading.Thread(target=self._hand_over, name='ptychopinn-job', daemon=True)
 
     def __enter__(self) -> Self:
-        with self._errors.given_to_child():
+        with self._errors.given_to_child(), _main_module_left_out():
             self._process.start()
         # With our copies closed, the end of the child shows as the end of the pipe, and the reverse.
         for connection in self._childs_ends:
@@ -225,7 +200,7 @@ class Child:
             case ('log', level, name, text):
                 logging.getLogger(name).log(level, '%s', text)
                 return None
-            case ('error', traceback, kind, _):
+            case ('error', traceback, kind):
                 lines = str(traceback).splitlines()
                 # Line by line, since line breaks within what is logged are shown as escapes.
                 logger.error('\n'.join(['%s'] * len(lines)), *lines)

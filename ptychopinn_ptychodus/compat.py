@@ -30,7 +30,6 @@ __all__ = [
     'DetectorFacts',
     'Positions',
     'UpdatedItem',
-    'child_main',
     'detector_facts',
     'energy_keyword',
     'file_readers',
@@ -108,13 +107,6 @@ def _spec(name: str) -> ModuleSpec | None:
             return None
         spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
     return spec
-
-
-def child_main() -> Callable[..., None]:
-    """Return what Ptychodus runs in a spawned child: ``f(entry point, job, queue, log level)``."""
-    module = importlib.import_module('ptychodus.model.processing._subprocess_protocol')
-    function: Callable[..., None] = module._child_main
-    return function
 
 
 def parameter_views() -> ModuleType:

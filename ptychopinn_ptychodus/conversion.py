@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,28 +22,10 @@ from ptycho_engine.scan.scan import raw_data_from_counts
 
 from .compat import metadata_values, moved_positions, positions
 
-__all__ = ['Outcome', 'output_product', 'product_data', 'raw_data']
+if TYPE_CHECKING:
+    from .worker import Outcome
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reconstruction brings, in a form that travels between processes."""
-
-    object_array: npt.NDArray[np.complex64]
-    """(H, W) complex64 object on the grid and in the scale of the input product."""
-    losses: tuple[tuple[int, float], ...] = ()
-    """(epoch, deviance per pixel) of the training that made the model."""
-    comments: str = ''
-    """Sentences on the quality of the result, to add to the product's comments."""
-    probe: npt.NDArray[np.complex64] | None = None
-    """(P, N, N) incoherent modes that belong to the object; None where they are the input's."""
-    position_shift: npt.NDArray[np.float64] | None = None
-    """(n, 2) [dy, dx] in object pixels to add to the positions; None for nothing."""
-    uncertainty: npt.NDArray[np.float32] | None = None
-    """(H, W) standard deviation in units of the object's amplitude, NaN where unknown; None while the object
-    is being made."""
-    patterns_sha256: str = ''
-    """Of the amplitudes that it is of (:func:`~ptycho_engine.formats.provenance.patterns_sha256`)."""
+__all__ = ['output_product', 'product_data', 'raw_data']
 
 
 def product_data(product: Product) -> ProductData:

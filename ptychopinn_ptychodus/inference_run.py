@@ -24,13 +24,13 @@ from ptycho_engine.io.text import storable
 
 from .child import Child
 from .compat import result_files
-from .conversion import Outcome, output_product, product_data
+from .conversion import output_product, product_data
 from .loaded_model import LoadedModel
 from .quality import remark_on_simulated
 from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure
 from .session import Session
 from .speeds import start_key
-from .worker import ReconstructJob, ScanPayload
+from .worker import Outcome, ReconstructJob, ScanPayload
 
 __all__ = ['InferenceRun']
 

@@ -15,7 +15,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 from ptycho_engine import errors
 from ptycho_engine.errors import EngineError
 
-from .child import Message
+from .child_end import Message
 from .forecast import spoken_time
 from .live import LiveImage
 

@@ -20,7 +20,8 @@ from ptycho_engine.io.atomic import remove_leftovers
 from ptycho_engine.io.preflight import require_writable
 from ptycho_engine.scan.scan import find_training_scans
 
-from .child import Child, ChildDied, Message
+from .child import Child, ChildDied
+from .child_end import Message
 from .choices import require_backend
 from .model_folder import MODELS, held_models
 from .run_context import HEARTBEAT_S, TICK_S, WORKER, RunContext, TimeLeft, raise_failure

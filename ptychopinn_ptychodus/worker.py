@@ -1,7 +1,7 @@
 """What runs in the child process: training and reconstruction by the engine, told as messages.
 
-Importing this module is cheap; the engine's heavy parts are imported when a job runs. A job ends with one of
-the messages ``failed``, ``model_saved`` or ``result``.
+Importing this module is cheap: the engine's heavy parts are imported when a job runs, Ptychodus not at all. A
+job ends with one of the messages ``failed``, ``model_saved`` or ``result``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from ptycho_engine.formats.product import ProductData
 from ptycho_engine.io.atomic import discard_temporaries
 from ptycho_engine.io.mapping import MappedArray
 
-from .child import Channel, Supervisor
-from .conversion import Outcome, product_data
+from .child_end import Channel, Supervisor
 from .live import live_image
 from .meters import InferenceMeter, TrainingMeter
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     'MODEL_FILE',
+    'Outcome',
     'ReconstructJob',
     'ScanPayload',
     'TrainJob',
@@ -62,7 +62,9 @@ class ScanPayload:
 
     @classmethod
     def of(cls, parameters: ReconstructInput) -> ScanPayload:
-        """Return what a child has to know of the current product."""
+        """Return what a child has to know of the current product; called by the program that starts it."""
+        from .conversion import product_data
+
         return cls(product_data(parameters.product), parameters.bad_pixels, 'the current product')
 
     def load(self, patterns: MappedArray) -> Scan:
@@ -116,6 +118,27 @@ class ReconstructJob:
     execution: PyTorchExecutionConfig
     partial_objects: bool
     """Whether anybody looks at the object while it is being made."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reconstruction brings, in a form that travels between processes."""
+
+    object_array: npt.NDArray[np.complex64]
+    """(H, W) complex64 object on the grid and in the scale of the input product."""
+    losses: tuple[tuple[int, float], ...] = ()
+    """(epoch, deviance per pixel) of the training that made the model."""
+    comments: str = ''
+    """Sentences on the quality of the result, to add to the product's comments."""
+    probe: npt.NDArray[np.complex64] | None = None
+    """(P, N, N) incoherent modes that belong to the object; None where they are the input's."""
+    position_shift: npt.NDArray[np.float64] | None = None
+    """(n, 2) [dy, dx] in object pixels to add to the positions; None for nothing."""
+    uncertainty: npt.NDArray[np.float32] | None = None
+    """(H, W) standard deviation in units of the object's amplitude, NaN where unknown; None while the object
+    is being made."""
+    patterns_sha256: str = ''
+    """Of the amplitudes that it is of (:func:`~ptycho_engine.formats.provenance.patterns_sha256`)."""
 
 
 class _StopFlag:
@@ -290,7 +313,7 @@ def _outcome(reconstruction: Any) -> Outcome:
 
 @contextmanager
 def _failures(channel: Channel) -> Iterator[None]:
-    """Tell the parent a user's mistake as its sentence; everything else is left to Ptychodus' protocol."""
+    """Tell the parent a user's mistake as its sentence; the rest is told by :func:`.child_end.serve`."""
     try:
         yield
     except EngineError as error:

@@ -126,8 +126,8 @@ def run_reconstruction(supervisor: Any, channel: Any) -> None:
 
     import numpy as np
 
-    from ptychopinn_ptychodus.conversion import Outcome
     from ptychopinn_ptychodus.live import live_image
+    from ptychopinn_ptychodus.worker import Outcome
 
     job, _ = supervisor.receive_job()
     shape = job.scan.product.grid.shape

@@ -1,13 +1,15 @@
-"""What the tests and benchmarks of the hand-over run in a child process."""
+"""What tests and benchmarks of the child process run in it."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from ptychopinn_ptychodus.child import Channel, Child, Supervisor
+from ptychopinn_ptychodus.child import Child
+from ptychopinn_ptychodus.child_end import Channel, Supervisor
 
 ENTRY_POINT = f'{__name__}:look'
 
@@ -19,6 +21,14 @@ def look(supervisor: Supervisor, channel: Channel) -> None:
     array = mapped.array
     frames = array[:: max(len(array) // 8, 1)]
     channel.put(('seen', job, array.shape, array.dtype.str, array.flags.writeable, frames.tobytes()))
+
+
+def tell_imports(supervisor: Supervisor, channel: Channel) -> None:
+    """Tell the parent what has been imported once a run could begin."""
+    import ptychopinn_ptychodus.worker
+
+    assert ptychopinn_ptychodus.worker.run_training
+    channel.put(('imported', sorted({name.split('.')[0] for name in sys.modules})))
 
 
 def hand_over(array: np.ndarray, patience_s: float = 60) -> tuple[float, tuple[object, ...]]:

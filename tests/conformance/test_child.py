@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,22 @@ def test_unexpected_error_is_one_sentence_and_its_traceback_is_logged(
     assert '\n' not in str(caught.value)
     (record,) = [r for r in caplog.records if r.name == 'ptychopinn']
     assert 'Traceback' in record.getMessage()
+
+
+def test_a_child_imports_neither_ptychodus_nor_the_main_module_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API-37: both take seconds, at each *Infer*; the parent's main module stays what it was."""
+    program = tmp_path / 'program.py'
+    program.write_text('import wave\n')
+    main = sys.modules['__main__']
+    monkeypatch.setattr(main, '__spec__', None)
+    monkeypatch.setattr(main, '__file__', str(program), raising=False)
+    with Child('handover_child:tell_imports', None) as child:
+        (told,) = [message for message in child.messages(1.0, timeout_s=60) if message is not None]
+    assert 'ptychopinn_ptychodus' in told[1]
+    assert not {'ptychodus', 'wave'} & set(told[1])
+    assert main.__file__ == str(program)
 
 
 def test_waiting_is_interrupted_and_leaving_ends_the_child() -> None:
@@ -113,7 +130,7 @@ def test_the_cause_is_the_line_that_names_the_exception(traceback: str, cause: s
 
 
 def test_memory_that_ran_out_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = ('error', 'Traceback ...\ntf.errors.ResourceExhaustedError: Graph:\n [Op:__x_1]', 'E', None)
+    message = ('error', 'Traceback ...\ntf.errors.ResourceExhaustedError: Graph:\n [Op:__x_1]', 'E')
     with pytest.raises(EngineError, match='ran out of memory; choose a smaller batch size'):
         Child('json:loads', None)._dispatch(message)
 

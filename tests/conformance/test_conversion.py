@@ -23,12 +23,13 @@ from ptycho_engine.errors import DataValueError, DivergedError
 from ptycho_engine.formats.product import read_product, write_product
 from ptycho_engine.scan.raw_data import RawData
 from ptychopinn_ptychodus.compat import positions
-from ptychopinn_ptychodus.conversion import Outcome, output_product, product_data, raw_data
+from ptychopinn_ptychodus.conversion import output_product, product_data, raw_data
 from ptychopinn_ptychodus.inference_run import _saveable
 from ptychopinn_ptychodus.library import PtychoPINNLibrary
 from ptychopinn_ptychodus.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.session import Session
 from ptychopinn_ptychodus.settings import ReconstructorSettings
+from ptychopinn_ptychodus.worker import Outcome
 
 pytestmark = pytest.mark.ptychodus
 

@@ -18,7 +18,7 @@ __all__ = ['BEFORE', 'FAILED', 'WRITTEN', 'Outcome', 'Shard', 'holds_result', 'o
 T = TypeVar('T')
 
 IMMATERIAL = {
-    *('accelerator', 'devices', 'strategy', 'deterministic', 'num_workers'),
+    *('accelerator', 'devices', 'deterministic', 'num_workers'),
     *('enable_progress_bar', 'inference_batch_size', 'batch_size', 'use_groups_cache'),
 }
 """Settings of a reconstruction that say where and how fast it is computed, and not what."""

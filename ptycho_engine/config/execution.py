@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ConfigError
 from .checks import check_boolean, check_choice, check_integer, check_number
 from .original_execution import with_original_names
 from .training import CLIP_ALGORITHMS, SCHEDULERS
@@ -16,14 +15,12 @@ __all__ = [
     'LOGGERS',
     'OVERRIDING',
     'PRECISIONS',
-    'STRATEGIES',
     'TRAINING_ONLY',
     'PyTorchExecutionConfig',
 ]
 
 ACCELERATORS = ('auto', 'cpu', 'cuda', 'gpu', 'mps')
 PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed', '64-true')
-STRATEGIES = ('auto', 'single', 'ddp')
 LOGGERS = ('csv', 'tensorboard', 'mlflow', 'none')
 
 OVERRIDING = (
@@ -38,7 +35,6 @@ OVERRIDING = (
 
 TRAINING_ONLY = (
     *OVERRIDING,
-    'enable_checkpointing',
     'checkpoint_save_top_k',
     'logger_backend',
 )
@@ -63,11 +59,9 @@ class PyTorchExecutionConfig:
     accelerator: str = 'auto'
     """'auto' takes a GPU where there is one, else the CPU; 'gpu' any GPU, 'cuda' NVIDIA's, 'mps' Apple's."""
     devices: int = 1
-    """Devices that share each batch; the result is that of one. On 'cpu' they are processes of this machine
-    with 'pytorch', and the logical devices of TensorFlow with 'tensorflow'."""
-    strategy: str = 'auto'
-    """How devices share the work: 'single', one device does all; 'ddp', each has the whole network, computes
-    a part of every batch, and all add their gradients (data parallel). 'auto': 'ddp' for several devices."""
+    """Devices that share each batch: each has the whole network and computes a part, and all add their
+    gradients (data parallel). The result is that of one. On 'cpu' they are processes of this machine with
+    'pytorch', and the logical devices of TensorFlow with 'tensorflow'."""
     precision: Literal['32-true', 'bf16-mixed', '16-mixed', '64-true'] = '32-true'
     """Arithmetic of the convolutions: '32-true', or 'bf16-mixed', which is faster on most GPUs and on recent
     CPUs, or '16-mixed', which scales the loss and skips steps whose gradients overflow; the physics is
@@ -93,11 +87,10 @@ class PyTorchExecutionConfig:
     early_stop_patience: int | None = None
     """Epochs without a better validation loss before training ends; None for the training settings'."""
 
-    enable_checkpointing: bool = True
-    """Write a checkpoint after each epoch, from which an interrupted run goes on."""
     checkpoint_save_top_k: int = 1
-    """Best epochs of which the model is kept: 1 in the checkpoint itself, which holds the last epoch and the
-    best one; more as files epoch-0007.wts.h5.zip beside it; 0 writes no checkpoint at all."""
+    """Best epochs of which the model is kept: 1 in the checkpoint, which is written after each epoch, holds
+    the last and the best one, and lets an interrupted run go on; more as files epoch-0007.wts.h5.zip beside
+    it; 0 writes no checkpoint at all."""
     logger_backend: str = 'csv'
     """Record of the epochs: 'csv' writes history.csv, 'tensorboard' and 'mlflow' use those packages, 'none'
     keeps it in the model only."""
@@ -112,13 +105,7 @@ class PyTorchExecutionConfig:
         check_choice(owner, 'precision', self.precision, PRECISIONS)
         check_choice(owner, 'logger_backend', self.logger_backend, LOGGERS)
         check_integer(owner, 'devices', self.devices, 1)
-        check_choice(owner, 'strategy', self.strategy, STRATEGIES)
-        if self.strategy != 'auto' and (self.strategy == 'single') != (self.devices == 1):
-            raise ConfigError(
-                f'{owner}.strategy is {self.strategy!r} and devices is {self.devices}; '
-                + ("'ddp' needs at least 2 devices." if self.devices == 1 else "'single' needs devices 1.")
-            )
-        for name in ('deterministic', 'enable_checkpointing', 'enable_progress_bar'):
+        for name in ('deterministic', 'enable_progress_bar'):
             check_boolean(owner, name, getattr(self, name))
         check_integer(owner, 'num_workers', self.num_workers, 0)
         check_integer(owner, 'checkpoint_save_top_k', self.checkpoint_save_top_k, 0)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
 
-from .execution import PyTorchExecutionConfig
 from .inference import InferenceConfig
 from .training import TrainingConfig
 
 __all__ = ['IDLE_UNLESS', 'idle_settings']
 
-Config = TrainingConfig | InferenceConfig | PyTorchExecutionConfig
+Config = TrainingConfig | InferenceConfig
 
 
 Rule = tuple[str, str, Callable[[Any], bool]]
@@ -62,7 +61,6 @@ IDLE_UNLESS: dict[type[Config], tuple[Rule, ...]] = {
             lambda c: c.refine_method == 'accelerated' or c.refine_iterations == 0,
         ),
     ),
-    PyTorchExecutionConfig: (('checkpoint_save_top_k', *_needs('enable_checkpointing', True)),),
 }
 
 

@@ -8,9 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from .checks import nearest
+from .checks import check_boolean, nearest
 
-__all__ = ['EXECUTION_ADJUSTED', 'EXECUTION_DROPPED', 'instead', 'with_original_names']
+__all__ = [
+    'EXECUTION_ADJUSTED',
+    'EXECUTION_DROPPED',
+    'EXECUTION_TRANSLATED',
+    'instead',
+    'with_original_names',
+]
 
 logger = logging.getLogger('ptychopinn.config')
 
@@ -24,6 +30,7 @@ EXECUTION_DROPPED: dict[str, str] = {
     'pin_memory': 'patterns go to the device without it',
     'persistent_workers': 'the threads of num_workers live as long as the run',
     'prefetch_factor': 'the threads of num_workers prepare the next batches',
+    'strategy': 'several devices share each batch, and one computes all',
     'middle_trim': 'patches are weighted by their illumination, and none is cropped',
     'pad_eval': 'objects are always reconstructed as a whole',
     **dict.fromkeys(
@@ -65,6 +72,18 @@ EXECUTION_ADJUSTED: dict[str, Adjustment] = {
 """Settings for whose values the original has more, or other, words."""
 
 
+def _checkpoints(name: str, value: Any) -> dict[str, Any]:
+    check_boolean('PyTorchExecutionConfig', name, value)
+    return {} if value == (name == 'enable_checkpointing') else {'checkpoint_save_top_k': 0}
+
+
+EXECUTION_TRANSLATED: dict[str, Callable[[str, Any], dict[str, Any]]] = {
+    'enable_checkpointing': _checkpoints,
+    'disable_checkpointing': _checkpoints,
+}
+"""Settings that another says here: its value, of a name and a value."""
+
+
 def with_original_names(cls: type[T]) -> type[T]:
     """Let a configuration be made with the names of the original too.
 
@@ -83,8 +102,12 @@ def with_original_names(cls: type[T]) -> type[T]:
 
 def _in_our_words(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = [field.name for field in fields(cls)]
-    ours = {}
+    ours: dict[str, Any] = {}
+    said_otherwise: dict[str, Any] = {}
     for name, value in values.items():
+        if name in EXECUTION_TRANSLATED:
+            said_otherwise |= EXECUTION_TRANSLATED[name](name, value)
+            continue
         if name in EXECUTION_DROPPED:
             logger.info('%s.%s = %r is left out: %s.', cls.__name__, name, value, EXECUTION_DROPPED[name])
             continue
@@ -93,4 +116,4 @@ def _in_our_words(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         ours[name], why = EXECUTION_ADJUSTED.get(name, lambda value: (value, ''))(value)
         if why:
             logger.info('%s.%s is %r: %s.', cls.__name__, name, ours[name], why)
-    return ours
+    return ours | said_otherwise

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
-from itertools import chain
 from pathlib import Path
 
 from ..backends.base import Backend, StepResult, create_backend
@@ -163,10 +162,10 @@ def _run(
     judge: bool,
 ) -> Iterator[Event]:
     """Go through the epochs that are left and save the model; `judge` the weights it starts from first."""
-    _announce(run, execution)
+    _announce(run)
     plan = training_plan(run.config, len(run.source.reference.probe))
     images = PhysicsImages(run.backend, plan, stop)
-    keep = execution.checkpoint_save_top_k if execution.enable_checkpointing else 0
+    keep = execution.checkpoint_save_top_k
     stopped_in: int | None = None
     validation = [] if run.finished else run.source.validation()
     if judge:
@@ -374,10 +373,10 @@ def _diverged(run: TrainingRun, learning_rate: float) -> None:
     )
 
 
-def _announce(run: TrainingRun, execution: PyTorchExecutionConfig) -> None:
+def _announce(run: TrainingRun) -> None:
     model = run.config.model
     what = 'simulated objects with' if run.source.simulated else f'{len(run.source.reference)}'
-    for phrase in chain(idle_settings(run.config), idle_settings(execution)):
+    for phrase in idle_settings(run.config):
         logger.warning('%s.', phrase)
     logger.info(
         'Training %s (%s) on %s patterns of %d×%d pixels with the %s backend.',

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config.model import ARCHITECTURES
-from ..config.original_execution import EXECUTION_ADJUSTED, EXECUTION_DROPPED, instead
+from ..config.original_execution import EXECUTION_ADJUSTED, EXECUTION_DROPPED, EXECUTION_TRANSLATED, instead
 from ..errors import ConfigError
 
 __all__ = [
@@ -97,8 +97,8 @@ TRANSLATIONS: dict[str, Callable[[str, Any], Values]] = {
     'accumulate_grad_batches': _renamed('accum_steps'),
     'logger': _renamed('logger_backend'),
     'device': _renamed('accelerator'),
-    'disable_checkpointing': _not('enable_checkpointing'),
     'no_deterministic': _not('deterministic'),
+    **EXECUTION_TRANSLATED,
 }
 """Settings of another name, or with other words for their values: the fields here, of a name and a value."""
 
@@ -188,7 +188,6 @@ ADJUSTED: dict[str, Callable[[Any], tuple[Any, str]]] = {
         ('fno', 'ffno', 'fno_vanilla', 'neuralop_uno', 'hybrid_resnet', 'stable_hybrid'), ARCHITECTURES[0]
     ),
     'accelerator': instead(('tpu',), 'auto'),
-    'strategy': instead(('fsdp', 'deepspeed', 'ddp_spawn', 'ddp_find_unused_parameters_true'), 'auto'),
     'model_type': lambda value: (str(value).casefold(), ''),
     'probe_scale': _probe_scale,
     **EXECUTION_ADJUSTED,

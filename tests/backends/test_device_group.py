@@ -25,7 +25,7 @@ from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.conftest import small_scan
 
 ONE = PyTorchExecutionConfig(accelerator='cpu')
-TWO = replace(ONE, devices=2, strategy='ddp')
+TWO = replace(ONE, devices=2)
 CONFIG = TrainingConfig(
     model=ModelConfig(N=32, n_filters_scale=1, architecture='cnn'),
     batch_size=8,

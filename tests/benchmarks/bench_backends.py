@@ -32,7 +32,7 @@ from ptycho_engine.training.train import train
 
 PHOTONS = 1e6
 TRAINING_SEED = 99
-CPU = PyTorchExecutionConfig(accelerator='cpu', enable_checkpointing=False, logger_backend='none')
+CPU = PyTorchExecutionConfig(accelerator='cpu', checkpoint_save_top_k=0, logger_backend='none')
 
 
 def scenes(run1084: Path | None) -> Iterator[tuple[str, Scan, Scan, bool]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_engine.config.inactive import IDLE_UNLESS, idle_settings
 from ptycho_engine.training.train import train
 
@@ -39,10 +39,6 @@ SUPERVISED = ModelConfig(model_type='supervised')
         (InferenceConfig(refine_method='rpie', refine_smoothing=0.3), 'refine_smoothing has no effect'),
         (InferenceConfig(refine_method='rpie', refine_iterations=0), 'refine_method has no effect'),
         (InferenceConfig(refine_iterations=0, refine_smoothing=0.3), None),
-        (
-            PyTorchExecutionConfig(enable_checkpointing=False, checkpoint_save_top_k=5),
-            'checkpoint_save_top_k has no effect with enable_checkpointing False',
-        ),
     ],
 )
 def test_idle_settings_are_named(config, named):
@@ -58,10 +54,6 @@ def test_nothing_is_idle_by_default(kind):
 
 def test_a_run_says_so(scan, tmp_path, caplog):
     config = TrainingConfig(model=ModelConfig(n_filters_scale=1, architecture='cnn'), momentum=0.5)
-    execution = PyTorchExecutionConfig(enable_checkpointing=False, checkpoint_save_top_k=2)
-    next(train([scan], config, tmp_path, execution=execution))
+    next(train([scan], config, tmp_path))
     warned = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
-    assert warned == [
-        "momentum has no effect with optimizer 'adamw'.",
-        'checkpoint_save_top_k has no effect with enable_checkpointing False.',
-    ]
+    assert warned == ["momentum has no effect with optimizer 'adamw'."]

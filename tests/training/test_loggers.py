@@ -47,7 +47,7 @@ def test_csv_has_one_line_for_each_epoch_of_a_run(scan, tmp_path):
 
 
 def test_none_writes_nothing(scan, tmp_path):
-    execution = PyTorchExecutionConfig(logger_backend='none', enable_checkpointing=False)
+    execution = PyTorchExecutionConfig(logger_backend='none', checkpoint_save_top_k=0)
     list(train([scan], replace(QUICK, nepochs=1), tmp_path, execution=execution))
     assert [path.name for path in tmp_path.iterdir()] == ['wts.h5.zip']
 

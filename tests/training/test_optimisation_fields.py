@@ -78,7 +78,7 @@ def outcome(tmp_path_factory):
     @cache
     def run(config: TrainingConfig):
         folder = tmp_path_factory.mktemp('run')
-        execution = PyTorchExecutionConfig(accelerator='cpu', enable_checkpointing=False)
+        execution = PyTorchExecutionConfig(accelerator='cpu', checkpoint_save_top_k=0)
         events = list(train([scan], config, folder, execution=execution))
         rates = [event.learning_rate for event in events if isinstance(event, EpochDone)]
         archive = load_archive(folder)

@@ -343,12 +343,6 @@ def test_a_new_run_puts_the_checkpoint_of_an_earlier_one_aside(scan, cut, tmp_pa
     assert load_checkpoint(tmp_path / 'checkpoint.zip').progress.epoch == 2
 
 
-@pytest.mark.parametrize('options', [{'enable_checkpointing': False}, {'checkpoint_save_top_k': 0}])
-def test_checkpoints_can_be_left_out(scan, tmp_path, options):
-    list(train([scan], replace(SMALL, nepochs=1), tmp_path, execution=replace(CPU, **options)))
-    assert {path.name for path in tmp_path.iterdir()} == {'wts.h5.zip', 'history.csv'}
-
-
 def test_the_models_of_the_best_epochs_are_kept(scan, tmp_path):
     execution = replace(CPU, checkpoint_save_top_k=2)
     epochs = epochs_of(train([scan], SMALL, tmp_path, execution=execution))

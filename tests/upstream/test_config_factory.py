@@ -362,11 +362,17 @@ def test_cfg_21_an_execution_is_made_with_the_names_of_the_original(caplog):
         checkpoint_mode='min',
         recon_log_stitch=False,
         ffno_encoder_blocks=24,
+        strategy='ddp',
+        enable_checkpointing=True,
     )
     assert theirs == PyTorchExecutionConfig(logger_backend='none', scheduler='WarmupCosine')
-    for name in ('pin_memory', 'checkpoint_mode', 'recon_log_stitch', 'ffno_encoder_blocks'):
+    for name in ('pin_memory', 'checkpoint_mode', 'recon_log_stitch', 'ffno_encoder_blocks', 'strategy'):
         assert f'{name} = ' in caplog.text
-    assert caplog.text.count('is left out: ') == 4
+    assert caplog.text.count('is left out: ') == 5
+    without = PyTorchExecutionConfig(enable_checkpointing=False, checkpoint_save_top_k=3)
+    assert without == PyTorchExecutionConfig(checkpoint_save_top_k=0)
+    with pytest.raises(ConfigError, match="enable_checkpointing is 'no'; expected True or False"):
+        PyTorchExecutionConfig(enable_checkpointing='no')
     with pytest.raises(ConfigError, match=r"no field 'pin_memories'"):
         PyTorchExecutionConfig(pin_memories=True)
     with pytest.raises(ConfigError, match=r"no field 'num_worker'; did you mean 'num_workers'"):

@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from ...config.choices import DOMAINS, AxisOrder, MeasurementDomain
+from ...config.choices import AxisOrder
 from .inputs import add_inputs
 
 
@@ -41,13 +41,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='ORDER',
         help=f'of NPZ patterns, if not by the rule: {" or ".join(get_args(AxisOrder))}',
     )
-    parser.add_argument(
-        '--domain',
-        choices=DOMAINS,
-        metavar='DOMAIN',
-        help=f'of NPZ patterns, likewise: {" or ".join(get_args(MeasurementDomain))}',
-    )
-    parser.add_argument(
-        '--nphotons', type=float, metavar='COUNTS', help='mean counts per pattern of normalised amplitudes'
-    )
-    add_inputs(parser, units=False)
+    add_inputs(parser)

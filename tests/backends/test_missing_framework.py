@@ -47,6 +47,8 @@ try:
 except RuntimeError as error:
     print(error)
 assert not set(sys.modules) & set(blocked)
+# A second for nothing: no step is compiled.
+assert 'torch._dynamo' not in sys.modules
 """
 
 

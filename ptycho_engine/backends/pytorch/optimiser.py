@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,11 @@ Named = Sequence[tuple[str, nn.Parameter]]
 LOSS_SCALE = 'loss_scale'
 """State of the loss scaling: [factor, steps since it was last changed]."""
 
+KINDS: dict[str, type[torch.optim.Optimizer]] = {
+    'adam': torch.optim.Adam,
+    'adamw': torch.optim.AdamW,
+    'sgd': torch.optim.SGD,
+}
 MEMORIES = {
     'adam': {'step', 'exp_avg', 'exp_avg_sq'},
     'adamw': {'step', 'exp_avg', 'exp_avg_sq'},
@@ -133,16 +140,22 @@ def _check_state(
 
 
 def _make(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    betas = (config.adam_beta1, config.adam_beta2)
-    match config.optimizer:
-        case 'adamw':
-            return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=decay)
-        case 'adam':
-            return torch.optim.Adam(parameters, lr=rate, betas=betas, weight_decay=decay)
-        case 'sgd':
-            return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)
-    raise AssertionError(config.optimizer)
+    if config.optimizer == 'sgd':
+        memory: dict[str, Any] = {'momentum': config.momentum}
+    else:
+        memory = {'betas': (config.adam_beta1, config.adam_beta2)}
+    kind = _uncompiled(KINDS[config.optimizer])
+    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, **memory)
+
+
+def _uncompiled(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Return an optimiser of torch without what wraps its methods for `torch.compile`.
+
+    Nothing is compiled here, and the wrappers import the compiler, which takes more than a second.
+    """
+    bare = {name: inspect.unwrap(getattr(kind, name)) for name in ('add_param_group', 'zero_grad', 'step')}
+    bare['step'] = torch.no_grad()(bare['step'])
+    return type(kind.__name__, (kind,), bare)
 
 
 def _clip_to_weights(name: str, parameter: nn.Parameter, limit: float) -> None:

@@ -119,8 +119,9 @@ def commands() -> list[list[str]]:
 
 
 def quick(words: list[str]) -> list[str]:
-    """Return a command of ours with fewer epochs and points."""
-    extra = {'train': QUICK, 'simulate': [] if '--points' in words else ['--points', '25']}
+    """Return a command of ours with fewer epochs, points and pixels."""
+    points = [] if '--points' in words else ['--points', '25']
+    extra = {'train': QUICK, 'simulate': [*points, '--size', '48']}
     return [*words, *extra.get(words[0], []), '--quiet']
 
 

@@ -20,7 +20,7 @@ LONG = {
 }
 """Settings with which a run would last for minutes."""
 
-UNDER_WAY = {'train': 'Epoch 3/', 'reconstruct': ' groups of '}
+UNDER_WAY = {'train': 'Epoch 1/', 'reconstruct': ' groups of '}
 
 
 @contextmanager

@@ -662,7 +662,7 @@ def close(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.load(scan)
     window.set_epochs(3000)
     window.train(work / 'closed')
-    window.until(lambda: 'Epoch 3/' in window.pane())
+    window.until(lambda: 'Epoch 1/' in window.pane())
     return {'close_s': window.close(), 'files': names(work / 'closed')}
 
 

@@ -16,7 +16,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 
 from ptycho_engine.arrays import require_finite_result
 from ptycho_engine.formats.product import ProductData
-from ptycho_engine.physics.probe import with_first_modes
+from ptycho_engine.physics.coherent import CoherentModes, in_product
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import raw_data_from_counts
 
@@ -64,9 +64,8 @@ def product_data(product: Product) -> ProductData:
 
 def _opr_weights(product: Product, indexes: npt.NDArray[np.int64]) -> npt.NDArray[np.floating[Any]] | None:
     """Return one row for each position, or None where there are none or it is unknown whose they are."""
-    try:
-        weights = product.probes.get_opr_weights()
-    except ValueError:
+    weights = _listed_weights(product)
+    if weights is None:
         return None
     if len(weights) == len(indexes):
         return weights
@@ -74,6 +73,15 @@ def _opr_weights(product: Product, indexes: npt.NDArray[np.int64]) -> npt.NDArra
     if indexes.size and indexes.min() >= 0 and indexes.max() < len(weights):
         return weights[indexes]
     return None
+
+
+def _listed_weights(product: Product) -> npt.NDArray[np.floating[Any]] | None:
+    """Return the rows of weights as the product lists them."""
+    try:
+        weights: npt.NDArray[np.floating[Any]] = product.probes.get_opr_weights()
+    except ValueError:
+        return None
+    return weights
 
 
 def raw_data(parameters: ReconstructInput, source: str = 'the current product') -> RawData:
@@ -125,18 +133,29 @@ def output_product(product: Product, outcome: Outcome, remarks: Iterable[str] = 
             old.get_center(),
         ),
         losses=[LossValue(epoch, value) for epoch, value in outcome.losses],
-        probes=_with_modes(product, outcome.probe),
+        probes=_with_modes(product, outcome.probe, outcome.coherent),
         probe_positions=_moved(product, outcome.position_shift),
     )
 
 
-def _with_modes(product: Product, modes: npt.NDArray[np.complex64] | None) -> ProbeSequence:
-    """Return the probes with other incoherent modes (P, N, N); how they vary over the scan stays."""
+def _with_modes(
+    product: Product, modes: npt.NDArray[np.complex64] | None, coherent: CoherentModes | None
+) -> ProbeSequence:
+    """Return the probes with other incoherent modes (P, N, N), and how these vary over the positions."""
     old = product.probes
     if modes is None:
         return old
-    array = with_first_modes(old.get_array(), modes)
-    return ProbeSequence(array, old.get_opr_weights_or_none(), old.get_pixel_geometry())
+    indexes = positions(product).indexes
+    rows = _opr_weights(product, indexes)
+    array, weights = in_product(old.get_array(), rows, modes, coherent)
+    listed = _listed_weights(product)
+    if coherent is None or weights is None:
+        weights = listed
+    elif listed is not None and rows is not None and len(listed) > len(rows):
+        # Of positions without a pattern nothing is known but the mean.
+        weights, found = np.tile(np.eye(1, weights.shape[1]), (len(listed), 1)), weights
+        weights[indexes] = found
+    return ProbeSequence(array, weights, old.get_pixel_geometry())
 
 
 def _moved(product: Product, shift: npt.NDArray[np.float64] | None) -> ProbePositionSequence:

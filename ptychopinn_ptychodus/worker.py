@@ -34,6 +34,7 @@ from .meters import InferenceMeter, TrainingMeter
 if TYPE_CHECKING:
     from ptychodus.api.reconstruct import ReconstructInput
 
+    from ptycho_engine.physics.coherent import CoherentModes
     from ptycho_engine.scan.scan import Scan
 
 __all__ = [
@@ -131,7 +132,10 @@ class Outcome:
     comments: str = ''
     """Sentences on the quality of the result, to add to the product's comments."""
     probe: npt.NDArray[np.complex64] | None = None
-    """(P, N, N) incoherent modes that belong to the object; None where they are the input's."""
+    """(P, N, N) incoherent modes that belong to the object, the mean over positions where they vary; None
+    where they are the input's."""
+    coherent: CoherentModes | None = None
+    """How these vary over the positions; None where they do not."""
     position_shift: npt.NDArray[np.float64] | None = None
     """(n, 2) [dy, dx] in object pixels to add to the positions; None for nothing."""
     uncertainty: npt.NDArray[np.float32] | None = None
@@ -307,6 +311,7 @@ def _outcome(reconstruction: Any) -> Outcome:
         losses=tuple((int(epoch), float(value)) for epoch, value in reconstruction.losses),
         comments=str(reconstruction.comments),
         probe=reconstruction.probe,
+        coherent=reconstruction.coherent,
         position_shift=reconstruction.position_shift,
     )
 

@@ -205,6 +205,9 @@ class Opening:
             probe = None
         elif self.probe is not None:
             probe = read_probe(self.probe)
+            if self.positions is None or file_of(self.probe) != file_of(self.positions):
+                # Weights are those of the positions beside them.
+                probe = replace(probe, coherent=None)
         scan = scan_of_measurement(
             patterns,
             positions,

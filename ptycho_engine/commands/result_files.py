@@ -20,6 +20,7 @@ from ..patterns.stack import Patterns
 from ..reconstruction.picture import save_figure
 from ..reconstruction.result import Reconstruction
 from ..scan.product_exchange import ExportMeta, product_metadata, product_of_rawdata
+from ..scan.raw_arrays import arrays_of_coherent
 from ..scan.scan import Scan
 from ..scan.written import PROGRAM
 from ..scoring.scores import scan_box
@@ -118,6 +119,7 @@ def write_results(
                 'weight': result.weight,
                 'uncertainty': result.uncertainty,
                 'probeGuess': scan.raw.probeGuess if result.probe is None else result.probe,
+                **arrays_of_coherent(scan.raw.coherent if result.probe is None else result.coherent),
                 'xcoords': x,
                 'ycoords': y,
                 **{name: values for name, values in found.items() if values is not None},

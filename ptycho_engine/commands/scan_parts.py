@@ -18,6 +18,7 @@ from ..formats.product import ProductData, is_hdf5_name, read_product
 from ..formats.stack_files import open_npz_stack
 from ..io.hdf5 import open_hdf5
 from ..patterns.frame_stack import REAL, StoredStack
+from ..physics.coherent import of_product
 from ..physics.geometry import wavelength_m
 from ..physics.probe import as_mode_stack
 from ..scan.scan import DIFFRACTION_FILE, PRODUCT_FILE, is_ptychodus_directory
@@ -130,11 +131,12 @@ def geometry_of(product: ProductData) -> Geometry:
 
 
 def probe_of(product: ProductData) -> MeasuredProbe:
-    """Return the probe of a product with the size of its pixels."""
+    """Return the probe of a product with the size of its pixels, and how it varies over the positions."""
     height_m, width_m = product.probe_pixel_height_m, product.probe_pixel_width_m
     if height_m is None or width_m is None:
         height_m, width_m = product.object_pixel_height_m, product.object_pixel_width_m
-    return MeasuredProbe(product.probe[0], (height_m, width_m))
+    modes, coherent = of_product(product.probe, product.opr_weights, product.name)
+    return MeasuredProbe(modes, (height_m, width_m), coherent)
 
 
 def read_probe(text: str) -> MeasuredProbe:

@@ -147,7 +147,8 @@ def _searched(scan: Scan) -> RawData:
 
 def _refined(found: FoundProbe, raw: RawData) -> FoundProbe:
     """Return the probe that a longer fit to the same patterns, of their whole size, has made of it."""
-    part = compact_part(replace(raw, probeGuess=found.modes, objectGuess=None, Y=None), PATTERNS)
+    other = replace(raw, probeGuess=found.modes, coherent=None, objectGuess=None, Y=None)
+    part = compact_part(other, PATTERNS)
     fit = TrialFit(part, Reading().freeing('probe').free).run(REFINING)
     return FoundProbe(fit.probe, found.curvature_rad, fit.judge().ratio)
 

@@ -26,6 +26,7 @@ from ..formats.stack_files import hdf5_stack
 from ..io.damage import reading
 from ..io.hdf5 import Hdf5Group, open_hdf5
 from ..io.hdf5_writing import new_hdf5_file
+from ..physics.coherent import of_product
 from .measurement import Geometry, MeasuredPatterns, MeasuredPositions, MeasuredProbe
 from .provenance import provenance_of_text
 
@@ -106,6 +107,7 @@ def read_cxi_scan(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, Meas
         probe_name = next((name for name in PROBES if name in file), None)
         probe = None if probe_name is None else _array(file, probe_name)
         pixels = tuple(_number(file, f'{OWN}/probe_pixel_{side}_m') for side in ('height', 'width'))
+        weights = _array(file, f'{OWN}/opr_weights')
     assert translation is not None
     if translation.ndim != 2 or translation.shape[1] < 2:
         raise DataValueError(
@@ -118,7 +120,7 @@ def read_cxi_scan(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, Meas
     # Of a scan that is written for other programs every position belongs to a pattern.
     own = positions.indexes if n == len(counts) else np.arange(len(counts))
     patterns = MeasuredPatterns(counts, own, bad, geometry)
-    return patterns, positions, _probe(probe, pixels)
+    return patterns, positions, _probe(probe, weights, pixels, str(path))
 
 
 def read_cxi_object(path: Path) -> ProductData:
@@ -140,6 +142,7 @@ def read_cxi_object(path: Path) -> ProductData:
         geometry = _geometry(file)
         texts = {name: _text(file, f'{ENTRY}/{name}') for name in ('title', 'experiment_description')}
         indexes = _array(file, f'{OWN}/probe_position_indexes')
+        weights = _array(file, f'{OWN}/opr_weights')
         size = _array(file, f'{OBJECT}/image_size')
     height, width = obj.shape[-2:]
     sizes = (None, None) if size is None else (float(size[0]) / width, float(size[1]) / height)
@@ -152,6 +155,7 @@ def read_cxi_object(path: Path) -> ProductData:
         photon_energy_eV=geometry.photon_energy_eV or 0.0,
         object_array=obj,
         probe=probe,
+        opr_weights=weights,
         position_x_m=translation[:, 0],
         position_y_m=translation[:, 1],
         position_indexes=np.arange(len(translation)) if indexes is None else indexes,
@@ -296,15 +300,24 @@ def _geometry(file: Hdf5Group) -> Geometry:
     return Geometry(energy or None, _number(file, f'{DETECTOR}/distance') or None, width, height)
 
 
-def _probe(array: npt.NDArray[Any] | None, pixels_m: tuple[float | None, ...]) -> MeasuredProbe | None:
+def _probe(
+    array: npt.NDArray[Any] | None,
+    weights: npt.NDArray[Any] | None,
+    pixels_m: tuple[float | None, ...],
+    source: str,
+) -> MeasuredProbe | None:
     if array is None or array.ndim < 2:
         return None
+    height_m, width_m = pixels_m
+    known = None if height_m is None or width_m is None else (height_m, width_m)
+    array = array.astype(np.complex64)
+    if array.ndim == 4 and weights is not None and weights.shape[1:] == array.shape[:1]:
+        modes, coherent = of_product(array, weights, source)
+        return MeasuredProbe(modes, known, coherent)
     # Of modes (coherent, incoherent, h, w) the first coherent one with all its incoherent ones.
     while array.ndim > 3:
         array = array[0]
-    height_m, width_m = pixels_m
-    known = None if height_m is None or width_m is None else (height_m, width_m)
-    return MeasuredProbe(array.astype(np.complex64), known)
+    return MeasuredProbe(array, known)
 
 
 def _present(file: Hdf5Group, names: tuple[str, ...], path: Path, what: str) -> str:

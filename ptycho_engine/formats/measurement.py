@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..arrays import as_column
 from ..errors import DataValueError
 from ..patterns.frame_stack import StoredStack
+from ..physics.coherent import CoherentModes
 from ..physics.geometry import wavelength_m
 
 __all__ = ['Geometry', 'MeasuredPatterns', 'MeasuredPositions', 'MeasuredProbe']
@@ -110,3 +111,5 @@ class MeasuredProbe:
     """(P, h, w) incoherent modes."""
     pixel_m: tuple[float, float] | None = None
     """Height and width of a pixel in metres; None where the file does not say."""
+    coherent: CoherentModes | None = None
+    """How the first mode varies over the positions of the same file."""

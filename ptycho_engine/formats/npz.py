@@ -40,6 +40,9 @@ __all__ = [
 
 logger = logging.getLogger('ptychopinn.data')
 
+COHERENT = 'opr_modes', 'opr_weights'
+"""(K, N, N) modes and (n, K) weights of what is added to the first mode of `probeGuess` at each position."""
+
 PATTERN_KEYS = ('diffraction', 'diff3d')
 
 LONGEST_NUMBER = 32

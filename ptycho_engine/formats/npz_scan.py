@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import as_column, as_index
+from ..arrays import as_column, as_index, as_numbers
 from ..config.choices import AxisOrder
+from ..errors import DataValueError
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..io.regular import read_as_one
@@ -23,8 +24,10 @@ from ..patterns.known_patches import KnownPatches
 from ..patterns.matching import count_frames, match_frames
 from ..patterns.stack import Patterns
 from ..patterns.units import Units, decide_units
+from ..physics.coherent import CoherentModes
 from .named_array import as_frames
 from .npz import (
+    COHERENT,
     METADATA_CHARACTERS,
     PATTERN_KEYS,
     choose_pattern_key,
@@ -35,7 +38,7 @@ from .npz import (
 )
 from .stack_files import hdf5_stack, open_npy_stack, open_npz_stack
 
-__all__ = ['in_canonical_order', 'read_npz_scan']
+__all__ = ['coherent_of_arrays', 'in_canonical_order', 'read_npz_scan']
 
 logger = logging.getLogger('ptychopinn.data')
 
@@ -52,7 +55,7 @@ NEEDED = ('probeGuess', 'xcoords', 'ycoords')
 INDEXES = ('scan_index', 'dataset_index')
 MASKS = ('bad_pixels', 'pixel_mask')
 """Names of bad pixels: ours, and that of Eiger detectors, whose every kind of fault is a number but 0."""
-OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, *MASKS, '_metadata')
+OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, *MASKS, *COHERENT, '_metadata')
 EIGER_MASK = 'entry/instrument/detector/detectorSpecific/pixel_mask'
 """Where the master file of an Eiger detector has it."""
 
@@ -140,6 +143,9 @@ def _read(
         if value is not None and len(value) in (len(stack), len(xcoords)):
             indexes[name] = value[positions if len(value) == len(xcoords) else frames]
     tell_labels(str(path), **indexes)
+    coherent = coherent_of_arrays(arrays, str(path))
+    if coherent is not None and len(coherent.weights) == len(xcoords):
+        coherent = coherent.at(positions)
     return {
         'diffraction': Patterns.of(stack if whole else stack.select(frames), found, units, str(path)),
         'bad_pixels': found.bad,
@@ -151,11 +157,34 @@ def _read(
         'original_domain': units.domain,
         'counted': units.counted,
         'assumed': (*found.told, *match.told, *units.told),
+        'coherent': coherent,
         'Y': known if known is None or whole else known.select(frames),
         **{name: arrays.get(name) for name in ('probeGuess', 'objectGuess')},
         **{name: at_positions(name) for name in ('ycoords', 'xcoords_start', 'ycoords_start')},
         **indexes,
     }
+
+
+def coherent_of_arrays(arrays: dict[str, npt.NDArray[Any]], source: str) -> CoherentModes | None:
+    """Return how the probe of an NPZ file varies over its positions; None where it does not.
+
+    Raises
+    ------
+    DataValueError
+        If one of the two arrays is missing, or they do not belong to each other.
+    """
+    found = [arrays.get(name) for name in COHERENT]
+    if all(array is None for array in found):
+        return None
+    modes, weights = (array if array is None else np.asarray(array) for array in found)
+    if modes is None or weights is None or modes.ndim != 3 or weights.shape[1:] != modes.shape[:1]:
+        shapes = ' and '.join('none' if a is None else str(a.shape) for a in (modes, weights))
+        raise DataValueError(
+            f'{source}: {" and ".join(COHERENT)} have shapes {shapes}; expected (K, N, N) and (n, K), or '
+            'neither of them.'
+        )
+    names = [f'{source}: {name}' for name in COHERENT]
+    return CoherentModes(as_numbers(modes, np.complex64, names[0]), as_numbers(weights, np.float64, names[1]))
 
 
 def _stated_order(metadata: dict[str, Any]) -> AxisOrder | None:
@@ -170,7 +199,8 @@ def _most(shape: tuple[int, ...]) -> dict[str, int]:
     each = max(n, FEW)
     return {
         **dict.fromkeys(('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', *INDEXES), each),
-        'probeGuess': max(MOST_MODES * pixels, FEW),
+        **dict.fromkeys(('probeGuess', COHERENT[0]), max(MOST_MODES * pixels, FEW)),
+        COHERENT[1]: MOST_MODES * each,
         **dict.fromkeys(MASKS, max(all_pixels, FEW)),
         'objectGuess': max(SPARSEST_OBJECT * all_pixels, LARGE_OBJECT),
         '_metadata': METADATA_CHARACTERS,

@@ -1,7 +1,8 @@
 """The forward model over a table of operations, and its exact form in NumPy.
 
-``I = sum_p |FFT2(P_p(. - shift) O_patch)|^2 / N^2``, incoherent modes added as intensities. Functions
-that take a table (:class:`~.operations.Operations`) keep zero frequency at index 0 of the detector: measured
+``I = sum_p |FFT2(P_p(. - shift) O_patch)|^2 / N^2``, incoherent modes added as intensities; where there are
+coherent modes, the probe is that of the position. Functions that
+take a table (:class:`~.operations.Operations`) keep zero frequency at index 0 of the detector: measured
 patterns are shifted once on entry, fields never. Those of NumPy alone have it in the middle, as patterns are
 stored.
 """
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .coherent import CoherentModes
 from .geometry import PatchPlacement
 from .operations import NUMPY, A, Operations
 from .probe import mode_intensity, shift_ramp
@@ -29,6 +31,7 @@ __all__ = [
     'informative',
     'modulus_floor',
     'predict_intensity',
+    'probe_spectrum',
     'shift_probe',
     'total_intensity',
 ]
@@ -47,15 +50,37 @@ MODULUS_FLOOR = 1e-6
 speak of; keeps the modulus constraint differentiable. Relative, so that the dose does not matter."""
 
 
-def shift_probe(ops: Operations[A], probe: A, subpixel_shift: A, exposure: A | None = None) -> A:
+def probe_spectrum(ops: Operations[A], probe: A, changes: A | None = None, weights: A | None = None) -> A:
+    """Return the Fourier transform (n, P, N, N) of the probe of each position.
+
+    To modes (P, N, N) changes (K, P, N, N) are added by `weights` (n, K); without them n is 1.
+    """
+    spectrum = ops.fft2(probe)[None]
+    if changes is None or weights is None:
+        return spectrum
+    # Weights are real: a product of complex matrices would cost twice as much.
+    flat = ops.reshape(ops.fft2(changes), (ops.length(changes), -1))
+    added = ops.complex(weights @ ops.real(flat), weights @ ops.imag(flat))
+    return spectrum + ops.reshape(added, (-1, ops.length(probe), *probe.shape[-2:]))
+
+
+def shift_probe(
+    ops: Operations[A],
+    probe: A,
+    subpixel_shift: A,
+    exposure: A | None = None,
+    changes: A | None = None,
+    weights: A | None = None,
+) -> A:
     """Return modes (P, N, N) at each sub-pixel shift [dy, dx] (n, 2): (n, P, N, N).
 
-    `exposure` (n,) multiplies them, the square root of the intensity of each exposure.
+    `exposure` (n,) multiplies them, the square root of the intensity of each exposure. `changes` and
+    `weights` are as for :func:`probe_spectrum`.
     """
     ramp = shift_ramp(ops, probe.shape[-2:], subpixel_shift)
     if exposure is not None:
         ramp = ops.scaled(ramp, exposure[:, None, None])
-    return ops.ifft2(ops.fft2(probe) * ramp[:, None])
+    return ops.ifft2(probe_spectrum(ops, probe, changes, weights) * ramp[:, None])
 
 
 def far_field(ops: Operations[A], patches: A, probes: A) -> A:
@@ -105,7 +130,12 @@ def modulus_floor(probe: ComplexArray) -> float:
     return float(MODULUS_FLOOR * mode_intensity(probe).mean())
 
 
-def predict_intensity(patches: ComplexArray, probe: ComplexArray, subpixel_shift: FloatArray) -> FloatArray:
+def predict_intensity(
+    patches: ComplexArray,
+    probe: ComplexArray,
+    subpixel_shift: FloatArray,
+    coherent: CoherentModes | None = None,
+) -> FloatArray:
     """Predict diffraction intensities in counts.
 
     Parameters
@@ -116,13 +146,16 @@ def predict_intensity(patches: ComplexArray, probe: ComplexArray, subpixel_shift
         Incoherent modes, in units of the square root of counts.
     subpixel_shift : (n, 2) float
         Sub-pixel [dy, dx] of each position (:func:`~.geometry.place_patches`).
+    coherent : CoherentModes, optional
+        Those of these n positions.
 
     Returns
     -------
     (n, N, N) float
         Zero frequency at N//2.
     """
-    probes = shift_probe(NUMPY, probe, np.asarray(subpixel_shift, np.float64))
+    varying = () if coherent is None else (coherent.beside(probe), coherent.weights)
+    probes = shift_probe(NUMPY, probe, np.asarray(subpixel_shift, np.float64), None, *varying)
     return NUMPY.to_middle(total_intensity(NUMPY, far_field(NUMPY, patches, probes)))
 
 

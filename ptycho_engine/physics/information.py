@@ -27,13 +27,15 @@ def position_information(
     placement = PatchPlacement(patterns.placement.corner[indices], patterns.placement.subpixel_shift[indices])
     patches = patterns.exposure[indices, None, None] * cut_patches(obj, placement, patterns.size)
     frequency = -2j * np.pi * np.fft.fftfreq(patterns.size)
-    spectrum = fft.fft2(patterns.probe)
+    probe = patterns.probe[None]
+    if patterns.coherent is not None:
+        varying = patterns.coherent.at(indices)
+        probe = probe + np.tensordot(varying.weights, varying.beside(patterns.probe), 1)
+    spectrum = fft.fft2(probe)
     sideways = fft.ifft2(spectrum * frequency[:, None]), fft.ifft2(spectrum * frequency)
     field, *moved = (
-        fft.fft2(
-            fourier_shift(wave[None], placement.subpixel_shift[:, None]) * patches[:, None], norm='ortho'
-        )
-        for wave in (patterns.probe, *sideways)
+        fft.fft2(fourier_shift(wave, placement.subpixel_shift[:, None]) * patches[:, None], norm='ortho')
+        for wave in (probe, *sideways)
     )
     rate = (np.abs(field) ** 2).sum(axis=1) + patterns.dark_rate
     valid = fft.ifftshift(patterns.valid)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from ..blocks import block_length, blocks
+from .coherent import CoherentModes
 from .forward import BACKGROUND
 from .geometry import PatchPlacement
 from .probe import mode_intensity
@@ -44,7 +45,7 @@ class ScanPatterns:
     """All patterns of a scan, as the refinement of an object sees them."""
 
     probe: npt.NDArray[np.complex64]
-    """(P, N, N) incoherent modes in the engine's scale."""
+    """(P, N, N) incoherent modes in the engine's scale; the mean over positions where they vary."""
     valid: npt.NDArray[np.bool_]
     """(N, N) True where the detector is to be trusted, zero frequency at N//2."""
     placement: PatchPlacement
@@ -62,6 +63,8 @@ class ScanPatterns:
     ceiling: float = math.inf
     """Amplitude from which on a pixel of a pattern is saturated: it says that there were so many counts at
     least (REF-17)."""
+    coherent: CoherentModes | None = None
+    """How the first incoherent mode varies over the n positions; None where it does not."""
 
     def __len__(self) -> int:
         return len(self.placement.corner)
@@ -74,7 +77,12 @@ class ScanPatterns:
     @cached_property
     def peak_illumination(self) -> float:
         """Largest value of the illumination, in counts."""
-        return float(mode_intensity(self.probe).max())
+        return float(mode_intensity(self.averaged_probe).max())
+
+    @property
+    def averaged_probe(self) -> npt.NDArray[np.complexfloating[Any, Any]]:
+        """(Q, N, N) incoherent modes that light what the probes of all positions do in the mean."""
+        return self.probe if self.coherent is None else self.coherent.averaged(self.probe)
 
     @cached_property
     def mean_counts(self) -> npt.NDArray[np.float64]:
@@ -89,6 +97,7 @@ class ScanPatterns:
         """Return whether probe, positions and intensities are the very arrays of another experiment."""
         return (
             self.probe is other.probe
+            and self.coherent is other.coherent
             and self.placement is other.placement
             and self.intensity is other.intensity
         )

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .forward import BACKGROUND, back_projection, far_field, shift_probe, total_intensity
+from .forward import BACKGROUND, back_projection, far_field, probe_spectrum, shift_probe, total_intensity
 from .likelihood import Likelihood
 from .operations import NUMPY, A, Operations
 from .probe import shift_ramp
@@ -62,6 +62,10 @@ class ScanArrays(NamedTuple, Generic[A]):
     """(S, h) flat indices of the held-out pixels."""
     ceiling: A | None = None
     """() amplitude from which on pixels are saturated; None where none are."""
+    changes: A | None = None
+    """(K, P, N, N) by which the probe varies over the scan; None where it does not."""
+    weights: A | None = None
+    """(n, K) of the changes at each position."""
 
 
 class Block(NamedTuple, Generic[A]):
@@ -208,7 +212,8 @@ def experiment_terms(
     size = patches.shape[-1]
     ramp = shift_ramp(ops, (size, size), -ops.take(scan.subpixel_shift, block.chosen))
     waves = ops.fft2(ops.conj(patches)[:, None] * changes) * ops.scaled(ramp, exposure)[:, None]
-    sideways = ops.sum(ops.imag(ops.conj(ops.fft2(scan.probe)) * waves), 1)
+    spectrum = probe_spectrum(ops, scan.probe, scan.changes, _weights(ops, scan, block))
+    sideways = ops.sum(ops.imag(ops.conj(spectrum) * waves), 1)
     slope = (-2 * np.pi) * ops.frequencies(size, rate)
     seen = exposure * exposure * ops.abs2(patches)
     return ExperimentTerms(
@@ -249,7 +254,12 @@ def _probes(ops: Operations[A], scan: ScanArrays[A], block: Block[A]) -> A:
     if scan.probes is not None:
         return ops.take(scan.probes, block.chosen)
     subpixel_shift, exposure = (ops.take(a, block.chosen) for a in (scan.subpixel_shift, scan.exposure))
-    return shift_probe(ops, scan.probe, subpixel_shift, exposure)
+    return shift_probe(ops, scan.probe, subpixel_shift, exposure, scan.changes, _weights(ops, scan, block))
+
+
+def _weights(ops: Operations[A], scan: ScanArrays[A], block: Block[A]) -> A | None:
+    """Return the weights (b, K) of the changes of the probe."""
+    return None if scan.weights is None else ops.take(scan.weights, block.chosen)
 
 
 def _predicted(ops: Operations[A], patches: A, scan: ScanArrays[A], block: Block[A]) -> tuple[A, A, A]:

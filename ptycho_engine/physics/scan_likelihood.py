@@ -214,7 +214,7 @@ class ScanLikelihood(Generic[A, Obj]):
         """Return the Poisson gradient by the object and by the experiment of the given patterns."""
         device = self._device
         gradient, weight = (device.zeros(obj, real=real) for real in (False, True))
-        bent = device.send(position_curvature(self._patterns.probe))
+        bent = device.send(position_curvature(self._patterns.averaged_probe))
         each, curvature = [], []
         probe: Any = 0
         probe_weight: Any = 0
@@ -260,6 +260,10 @@ class ScanLikelihood(Generic[A, Obj]):
             send(patterns.dark_rate),
             send(np.array(modulus_floor(patterns.probe))),
         )
+        varying = patterns.coherent
+        self._varying: tuple[A, A] | tuple[()] = ()
+        if varying is not None:
+            self._varying = send(varying.beside(patterns.probe)), send(varying.weights)
         self._illumination = self._curved_at = None
         self._curved = []
 
@@ -268,9 +272,17 @@ class ScanLikelihood(Generic[A, Obj]):
         self._seen = 0
         if self._keeps:
             probe, subpixel_shift, exposure, *_ = self._experiment
+            changes, weights = self._varying or (None, None)
             take, select, run = self._device.ops.take, self._device.selection, self._device.run
             parts = [
-                run(shift_probe, probe, take(subpixel_shift, part), take(exposure, part))
+                run(
+                    shift_probe,
+                    probe,
+                    take(subpixel_shift, part),
+                    take(exposure, part),
+                    changes,
+                    None if weights is None else take(weights, part),
+                )
                 for part in map(select, self._blocks())
             ]
             self._probes = self._device.joined(parts)
@@ -298,7 +310,8 @@ class ScanLikelihood(Generic[A, Obj]):
                 self._keep_probes()
         self._seen += count
         scan = ScanArrays(
-            self._kept, self._probes, *self._experiment, self._fitted, self._held_out, self._ceiling
+            *(self._kept, self._probes, *self._experiment, self._fitted, self._held_out, self._ceiling),
+            *self._varying,
         )
         device, sets = self._device, len(self._patterns.held_out)
         for chosen in self._blocks(indices):

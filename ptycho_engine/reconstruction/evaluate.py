@@ -16,8 +16,10 @@ from ..arrays import as_column, as_numbers
 from ..blocks import block_length, blocks
 from ..errors import DataFileNotFoundError, DataValueError
 from ..formats.cxi import is_cxi_name, read_cxi_object
-from ..formats.npz import METADATA_CHARACTERS, parse_metadata, read_arrays
+from ..formats.npz import COHERENT, METADATA_CHARACTERS, parse_metadata, read_arrays
+from ..formats.npz_scan import coherent_of_arrays
 from ..formats.product import MOST_NUMBERS, is_hdf5_name, read_product
+from ..physics.coherent import CoherentModes, of_product
 from ..physics.geometry import ObjectGrid, place_patches
 from ..physics.probe import as_mode_stack, relative_intensity
 from ..scan.scan import Scan
@@ -63,6 +65,8 @@ class ObjectFile:
     """(N, N) counts per pixel beside the object's, where calibration found them."""
     bad_pixels: npt.NDArray[np.bool_] | None = None
     """(N, N) True where calibration left pixels out, or the scan did."""
+    coherent: CoherentModes | None = None
+    """How the probe varies over the positions; None where it does not."""
     grid: ObjectGrid | None = None
     """Where the object lies, in metres; None where the file does not say."""
 
@@ -102,13 +106,16 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         at = product.positions_px()
         losses = _losses(product.loss_epochs, product.loss_values)
         obj = product.object_array[0].astype(np.complex64)
+        probe, coherent = of_product(product.probe, product.opr_weights, str(path))
         return ObjectFile(
-            *(path, obj, _modes(product.probe[0]), *at, losses, _account(product.comments)),
+            *(path, obj, _modes(probe), *at, losses, _account(product.comments)),
+            coherent=coherent,
             grid=product.grid,
         )
     most = {'xcoords': MOST_NUMBERS, 'ycoords': MOST_NUMBERS, 'intensity': MOST_NUMBERS}
     most['_metadata'] = METADATA_CHARACTERS
-    arrays = read_arrays(path, ('objectGuess',), ('probeGuess', 'background', 'bad_pixels', *most), most)
+    optional = 'probeGuess', 'background', 'bad_pixels', *COHERENT, *most
+    arrays = read_arrays(path, ('objectGuess',), optional, most)
     obj = as_numbers(arrays['objectGuess'], np.complex64, f'{path}: objectGuess')
     if obj.ndim != 2:
         raise DataValueError(f'{path}: objectGuess has shape {obj.shape}; expected (H, W).')
@@ -133,6 +140,7 @@ def read_object(path: Path | str, *, truth: bool = False) -> ObjectFile:
         losses,
         _account(str(metadata.get('comments', ''))),
         **_calibrated(arrays, path),
+        coherent=coherent_of_arrays(arrays, str(path)),
         grid=_grid(metadata, obj.shape),
     )
 
@@ -338,7 +346,8 @@ def _as_found(scan: Scan, result: ObjectFile) -> Scan:
     """Return the scan with the probe and the positions that belong to the result: both may be refined."""
     raw = scan.raw
     if result.probe is not None and result.probe.shape[-1] == raw.N:
-        raw = replace(raw, probeGuess=result.probe)
+        fits = result.coherent is not None and len(result.coherent.weights) == len(raw)
+        raw = replace(raw, probeGuess=result.probe, coherent=result.coherent if fits else None)
     if result.bad_pixels is not None:
         raw = replace(raw, bad_pixels=result.bad_pixels)
     if result.x is not None and result.y is not None and len(result.x) == len(raw):

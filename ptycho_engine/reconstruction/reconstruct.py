@@ -157,6 +157,11 @@ def _reconstruct(
         shift = np.zeros((len(scan.raw), 2))
         shift[chosen] = result.position_shift
         result = replace(result, position_shift=shift)
+    if result.coherent is not None:
+        # Where no pattern was looked at the probe is the mean one.
+        weights = np.zeros((len(scan.raw), len(result.coherent)))
+        weights[chosen] = result.coherent.weights
+        result = replace(result, coherent=replace(result.coherent, weights=weights))
     if scan.raw.assumed:
         result = replace(result, comments='\n'.join([result.comments, *scan.raw.assumed]))
     yield Reconstructed(result)
@@ -294,6 +299,7 @@ def _solve(
     result = replace(
         result,
         probe=probe,
+        coherent=None if probe is None else found.scan.raw.coherent,
         position_shift=shift,
         intensity=found.intensity,
         background=found.background,
@@ -351,7 +357,7 @@ def _corrected(
     """Return the probe (P, N, N) and the shift (n, 2) of the positions; None where they are the same."""
     old, new = given.raw, found.raw
     shift = np.stack([new.ycoords - old.ycoords, new.xcoords - old.xcoords], axis=1)
-    same = np.array_equal(old.probeGuess, new.probeGuess)
+    same = old.coherent is new.coherent and np.array_equal(old.probeGuess, new.probeGuess)
     return None if same else new.probeGuess, shift if shift.any() else None
 
 
@@ -377,11 +383,13 @@ def _fitted(
     `probe`, in the engine's scale, and `position_shift` belong to the object; None where they are the scan's.
     """
     calibrated = prepared.calibrated(probe, position_shift)
+    new = None if probe is None else calibrated.scan.raw
     fit = judge_fit(calibrated, object_array, judged)
     amplitude = fit.factor
     fitted = replace(
         result,
-        probe=None if probe is None else calibrated.scan.raw.probeGuess,
+        probe=None if new is None else new.probeGuess,
+        coherent=None if new is None else new.coherent,
         position_shift=position_shift,
         object_array=(object_array * np.float32(amplitude)).astype(np.complex64),
         uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
@@ -458,7 +466,8 @@ def judge_fit(
     for part in blocks(len(chosen), block_length(raw.N, len(probe))):
         members = chosen[part]
         subpixel_shift = prepared.placement.subpixel_shift[members]
-        rate[part] = predict_intensity(prepared.cut(padded, members), probe, subpixel_shift)
+        varying = None if prepared.coherent is None else prepared.coherent.at(members)
+        rate[part] = predict_intensity(prepared.cut(padded, members), probe, subpixel_shift, varying)
         if prepared.intensity is not None:
             rate[part] *= prepared.intensity[members, None, None].astype(np.float32)
         count[part] = np.square(prepared.amplitude(members))

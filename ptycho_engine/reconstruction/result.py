@@ -13,8 +13,8 @@ from ..arrays import require_finite_result
 from ..events import Event
 from ..formats.product import ProductData
 from ..formats.product_extras import with_uncertainty
+from ..physics.coherent import CoherentModes, in_product
 from ..physics.geometry import ObjectGrid
-from ..physics.probe import with_first_modes
 from .picture import illuminated_box, object_figure, png_of
 from .report import QualityReport
 
@@ -51,7 +51,10 @@ class Reconstruction:
     quality: QualityReport | None = None
     """Figures that need no truth; None while the object is still being made."""
     probe: npt.NDArray[np.complex64] | None = None
-    """(P, N, N) probe that belongs to the object, in the scan's scale; None where it is the scan's own."""
+    """(P, N, N) probe that belongs to the object, in the scan's scale, the mean over positions where it
+    varies; None where it is the scan's own."""
+    coherent: CoherentModes | None = None
+    """How that probe varies over the scan; None where it does not, or is the scan's own."""
     position_shift: npt.NDArray[np.float64] | None = None
     """(n, 2) [dy, dx] in pixels that a refinement added to the positions; None where it added nothing."""
     intensity: npt.NDArray[np.float64] | None = None
@@ -115,9 +118,9 @@ class Reconstruction:
         require_finite_result(self.object_array, self.probe, self.position_shift)
         comments = '\n'.join(line for line in (product.comments, self.comments) if line)
         dtype = np.result_type(product.object_array.dtype, np.complex64)
-        probe = product.probe
+        probe, weights = product.probe, product.opr_weights
         if self.probe is not None:
-            probe = with_first_modes(probe, self.probe)
+            probe, weights = in_product(probe, weights, self.probe, self.coherent)
         x_m, y_m = product.position_x_m, product.position_y_m
         if self.position_shift is not None:
             dy, dx = self.position_shift.T
@@ -126,6 +129,7 @@ class Reconstruction:
         return replace(
             product,
             probe=probe,
+            opr_weights=weights,
             position_x_m=x_m,
             position_y_m=y_m,
             object_array=self.object_array[np.newaxis].astype(dtype),

@@ -74,7 +74,11 @@ def scan_of_measurement(
         comments.append(ESTIMATED)
     height_m, width_m = pixels
     own = patterns.counts.shape[1:]
-    modes = probe_of_size(probe, size, pixels, own, source)
+    modes, weights = probe_of_size(probe, size, pixels, own, source)[None], None
+    varying = None if probe is None else probe.coherent
+    if probe is not None and varying is not None:
+        fitted = probe_of_size(replace(probe, modes=varying.modes), size, pixels, own, source)
+        modes, weights = replace(varying, modes=fitted).in_product(modes[0])
     x_m, y_m = positions.x, positions.y
     if positions.unit == 'px':
         x_m, y_m = x_m * width_m * (size / own[1]), y_m * height_m * (size / own[0])
@@ -88,6 +92,7 @@ def scan_of_measurement(
         object_pixel_width_m=width_m,
         object_pixel_height_m=height_m,
         probe=modes,
+        opr_weights=weights,
         probe_pixel_width_m=width_m,
         probe_pixel_height_m=height_m,
         position_x_m=x_m,
@@ -106,7 +111,7 @@ def scan_of_measurement(
 
 def with_probe(scan: Scan, modes: npt.NDArray[np.complex64], remark: str = '') -> Scan:
     """Return a scan with another probe (P, N, N), and a remark in the comments of its product."""
-    raw = replace(scan.raw, probeGuess=modes)
+    raw = replace(scan.raw, probeGuess=modes, coherent=None)
     product = scan.product
     if product is not None:
         comments = '\n'.join(line for line in (product.comments, remark) if line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..formats.product_extras import ProductExtras
 from ..patterns.frame_stack import StoredStack
 from ..patterns.known_patches import KnownPatches
 from ..patterns.stack import AmplitudeStack, Patterns, binned_mask
+from ..physics.coherent import CoherentModes
 from ..physics.geometry import ObjectGrid
 from .raw_data import RawData
 from .scan import Scan
@@ -109,6 +111,7 @@ def crop_scan(scan: Scan, size: int, centre: tuple[int, int] | None = None) -> S
         diffraction=patterns,
         bad_pixels=None if raw.bad_pixels is None else raw.bad_pixels[rows, columns],
         probeGuess=crop_probe(raw.probeGuess, size),
+        coherent=_with_modes(raw.coherent, lambda modes: crop_probe(modes, size)),
         xcoords=x(raw.xcoords),
         ycoords=y(raw.ycoords),
         xcoords_start=None if raw.xcoords_start is None else x(raw.xcoords_start),
@@ -166,6 +169,7 @@ def bin_scan(scan: Scan, binning: int) -> Scan:
         diffraction=patterns.binned(binning).in_memory_if_small(),
         bad_pixels=None if bad is None else binned_mask(bad, binning),
         probeGuess=bin_probe(raw.probeGuess, binning),
+        coherent=_with_modes(raw.coherent, lambda modes: bin_probe(modes, binning)),
         # Of sums nothing tells where one of the parts is saturated.
         metadata={name: value for name, value in raw.metadata.items() if name != 'saturation_counts'},
         Y=_windowed(raw.Y, inner),
@@ -180,6 +184,12 @@ def bin_scan(scan: Scan, binning: int) -> Scan:
         extras=ProductExtras(),
     )
     return Scan(binned, scan.grid, product)
+
+
+def _with_modes(
+    coherent: CoherentModes | None, change: Callable[[ComplexArray], npt.NDArray[np.complex64]]
+) -> CoherentModes | None:
+    return None if coherent is None else replace(coherent, modes=change(coherent.modes))
 
 
 def crop_probe(probe: ComplexArray, size: int) -> npt.NDArray[np.complex64]:

@@ -18,6 +18,7 @@ from ..formats.product_extras import ProductExtras, with_dataset
 from ..io.hdf5_writing import new_hdf5_file
 from ..io.regular import read_as_one
 from ..patterns.dataset_labels import several_datasets, tell_labels
+from ..physics.coherent import in_product, of_product
 from ..physics.geometry import ObjectGrid
 from .bundle import read_bundle, write_bundle
 from .raw_data import RawData
@@ -213,6 +214,7 @@ def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
         center_y_m=_known(meta.object_center_y_m, raw, 'object_center_y_m') or 0.0,
     )
     x_m, y_m = ProductData.positions_m(raw.xcoords, raw.ycoords, grid)
+    probe, weights = in_product(raw.probeGuess[None], None, raw.probeGuess, raw.coherent)
     comments = [meta.comments]
     if estimated and ESTIMATED not in meta.comments:
         comments.append(ESTIMATED)
@@ -226,7 +228,8 @@ def _product(raw: RawData, meta: ExportMeta) -> tuple[ProductData, ObjectGrid]:
         object_pixel_height_m=object_pixel_m,
         object_center_x_m=grid.center_x_m,
         object_center_y_m=grid.center_y_m,
-        probe=raw.probeGuess,
+        probe=probe,
+        opr_weights=weights,
         probe_pixel_width_m=PROBE_PIXEL_SIZE_M if probe_pixel_m is None else probe_pixel_m,
         probe_pixel_height_m=PROBE_PIXEL_SIZE_M if probe_pixel_m is None else probe_pixel_m,
         position_x_m=x_m,
@@ -277,8 +280,8 @@ def import_product_to_rawdata(in_path: Path | str) -> RawData:
     """Read a product file as a scan in object pixels.
 
     The patterns are those of the group ``/raw_data``; without it the scan has positions, probe and object
-    only (`RawData.has_patterns` is False). Of several layers the first is taken, of several coherent modes
-    the first with all its incoherent modes. Pixel sizes, centre and metadata are in `RawData.metadata`.
+    only (`RawData.has_patterns` is False). Of several layers the first is taken. Pixel sizes, centre and
+    metadata are in `RawData.metadata`.
 
     Raises
     ------
@@ -307,7 +310,7 @@ def rawdata_of_product(
     ProductError, DataValueError
         As for :func:`import_product_to_rawdata`.
     """
-    probe = product.probe[0]
+    probe, coherent = of_product(product.probe, product.opr_weights, str(path))
     x, y = product.positions_px()
     bundle = read_bundle(path, len(x), domain, nphotons)
     if 'diffraction' in bundle:
@@ -325,6 +328,7 @@ def rawdata_of_product(
     raw = RawData(
         diffraction=bundle.pop('diffraction', np.empty((0, *probe.shape[-2:]), np.float32)),
         probeGuess=probe,
+        coherent=coherent,
         xcoords=x,
         ycoords=y,
         objectGuess=known_object(product, str(path)),
@@ -335,7 +339,8 @@ def rawdata_of_product(
         **bundle,
     )
     tell_labels(raw.source, raw.scan_index, raw.dataset_index)
-    return raw, product
+    told = without_weights(product)
+    return (replace(raw, assumed=(*raw.assumed, told)) if told else raw), product
 
 
 def _scan_points(product: ProductData) -> npt.NDArray[np.int64]:
@@ -368,6 +373,16 @@ def known_object(product: ProductData, source: str) -> npt.NDArray[Any] | None:
         return obj
     logger.warning('%s: the object holds NaN or infinite values and is left out.', source)
     return None
+
+
+def without_weights(product: ProductData) -> str:
+    """Return a sentence where a product has coherent modes but no weights that say where each is; else ''."""
+    count = len(product.probe)
+    if count == 1 or product.opr_weights is not None:
+        return ''
+    return (
+        f'of {count} coherent (OPR) probe modes the first is used, as there are no weights for the positions.'
+    )
 
 
 def with_lengths(raw: RawData, product: ProductData) -> RawData:

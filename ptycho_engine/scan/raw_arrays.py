@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..formats.npz import COHERENT
 from ..patterns.dataset_labels import several_datasets
+from ..physics.coherent import CoherentModes
 
-__all__ = ['arrays_of_scan']
+__all__ = ['arrays_of_coherent', 'arrays_of_scan']
 
 OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', 'scan_index', 'bad_pixels', 'Y')
 
@@ -37,9 +39,15 @@ def arrays_of_scan(
         '_metadata': np.array(json.dumps(_stated(fields))),
     }
     arrays |= {name: fields[name] for name in OPTIONAL if fields[name] is not None}
+    arrays |= arrays_of_coherent(fields['coherent'])
     if labels is not None and several_datasets(labels):
         arrays['dataset_index'] = labels
     return arrays
+
+
+def arrays_of_coherent(coherent: CoherentModes | None) -> dict[str, npt.ArrayLike]:
+    """Return what an NPZ file holds of how a probe varies over a scan, by name."""
+    return {} if coherent is None else dict(zip(COHERENT, (coherent.modes, coherent.weights), strict=True))
 
 
 def _stated(fields: Mapping[str, Any]) -> dict[str, Any]:

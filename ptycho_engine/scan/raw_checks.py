@@ -12,6 +12,7 @@ from ..arrays import check_finite
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..patterns.stack import check_amplitudes
+from ..physics.coherent import CoherentModes
 
 __all__ = ['check_fields', 'checked_amplitudes']
 
@@ -64,6 +65,9 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         raise DataValueError(f'{source}: objectGuess has shape {obj.shape}; expected (H, W).')
     if patches is not None and patches.shape != (n, size, size):
         raise DataValueError(f'{source}: Y has shape {patches.shape}; expected {(n, size, size)}.')
+    varying = fields['coherent']
+    if varying is not None:
+        _check_coherent(varying, n, size, source)
     for name in ('objectGuess', 'Y'):
         value = fields[name]
         if isinstance(value, np.ndarray):
@@ -79,6 +83,17 @@ def check_fields(fields: Mapping[str, Any]) -> None:
                 'positions must be in object pixels (metres divided by the pixel size of the object), '
                 'with their origin near the object.'
             )
+
+
+def _check_coherent(varying: CoherentModes, n: int, size: int, source: str) -> None:
+    modes, weights = varying.modes, varying.weights
+    if modes.shape != (len(modes), size, size) or weights.shape != (n, len(modes)):
+        raise DataValueError(
+            f'{source}: coherent (OPR) modes have shape {modes.shape} and weights {weights.shape}; expected '
+            f'(K, {size}, {size}) and ({n}, K).'
+        )
+    check_finite(modes, f'{source}: coherent (OPR) modes')
+    check_finite(weights, f'{source}: weights of coherent (OPR) modes')
 
 
 def checked_amplitudes(

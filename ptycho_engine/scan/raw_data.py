@@ -19,6 +19,7 @@ from ..formats.verification import verify_file
 from ..patterns.dataset_labels import dataset_labels
 from ..patterns.known_patches import KnownPatches
 from ..patterns.stack import MEMORY_LIMIT_BYTES, AmplitudeStack, LazyFrames, Patterns
+from ..physics.coherent import CoherentModes
 from ..physics.exposure import draw_counts
 from ..physics.probe import as_mode_stack
 from .grouped import GroupedData, gather_groups
@@ -84,6 +85,8 @@ class RawData:
     """False where the patterns are no counts any more, so that their noise has to be estimated."""
     assumed: tuple[str, ...] = ()
     """What was taken for granted of the source, in sentences."""
+    coherent: CoherentModes | None = None
+    """How the first incoherent mode varies over the n positions; `probeGuess` is the mean of all."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -195,6 +198,7 @@ class RawData:
             scan_index=take(self.scan_index),
             dataset_index=take(self.labels),
             Y=take(self.Y),
+            coherent=None if self.coherent is None else self.coherent.at(chosen),
             path=None,
         )
 

@@ -10,7 +10,15 @@ import numpy as np
 from ..arrays import as_column, as_numbers
 from ..errors import DataFileNotFoundError
 from ..formats.cxi import holds_cxi_patterns, is_cxi, read_cxi_object, read_cxi_provenance
-from ..formats.npz import METADATA_CHARACTERS, PATTERN_KEYS, parse_metadata, read_arrays, read_headers
+from ..formats.npz import (
+    COHERENT,
+    METADATA_CHARACTERS,
+    PATTERN_KEYS,
+    parse_metadata,
+    read_arrays,
+    read_headers,
+)
+from ..formats.npz_scan import coherent_of_arrays
 from ..formats.product import MOST_NUMBERS, ProductData, is_hdf5_name, read_product
 from ..formats.provenance import provenance_in_product
 from ..formats.training_file import is_training_file
@@ -75,12 +83,14 @@ def read_result(path: Path) -> ProductData:
     if is_hdf5_name(path):
         return read_product(path)
     most = {'xcoords': MOST_NUMBERS, 'ycoords': MOST_NUMBERS, '_metadata': METADATA_CHARACTERS}
-    arrays = read_arrays(path, ('objectGuess', 'probeGuess', 'xcoords', 'ycoords'), ('_metadata',), most)
+    needed = 'objectGuess', 'probeGuess', 'xcoords', 'ycoords'
+    arrays = read_arrays(path, needed, ('_metadata', *COHERENT), most)
     metadata = parse_metadata(arrays.get('_metadata'), str(path))
     probe = arrays['probeGuess']
     raw = RawData(
         diffraction=np.empty((0, *probe.shape[-2:]), np.float32),
         probeGuess=probe,
+        coherent=coherent_of_arrays(arrays, str(path)),
         xcoords=as_column(arrays['xcoords'], f'{path}: xcoords'),
         ycoords=as_column(arrays['ycoords'], f'{path}: ycoords'),
         objectGuess=as_numbers(arrays['objectGuess'], np.complex64, f'{path}: objectGuess'),

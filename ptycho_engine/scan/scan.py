@@ -27,11 +27,12 @@ from ..patterns.frame_stack import StoredStack
 from ..patterns.matching import Match, match_frames, numbered_alike
 from ..patterns.stack import Patterns
 from ..patterns.units import decide_units
+from ..physics.coherent import of_product
 from ..physics.geometry import ObjectGrid
 from .bundle import holds_patterns
 from .groups_cache import CACHE_SUFFIX
 from .neighbours import nearest_distances
-from .product_exchange import known_object, rawdata_of_product
+from .product_exchange import known_object, rawdata_of_product, without_weights
 from .raw_data import RawData
 
 __all__ = [
@@ -165,10 +166,11 @@ def raw_data_from_counts(
     found = found or survey(bad_pixels, stack, source)
     units = decide_units(stack, found, said=domain, nphotons=nphotons)
     x, y = product.positions_px()
+    probe, coherent = of_product(product.probe, product.opr_weights, source)
     return RawData(
         diffraction=Patterns.of(stack, found, units, source).in_memory_if_small(),
-        # Coherent (OPR) modes beyond the first describe how the probe varies over the scan.
-        probeGuess=product.probe[0],
+        probeGuess=probe,
+        coherent=coherent,
         xcoords=x,
         ycoords=y,
         objectGuess=known_object(product, source),
@@ -177,7 +179,7 @@ def raw_data_from_counts(
         path=path,
         original_domain=units.domain,
         counted=units.counted,
-        assumed=(*found.told, *units.told),
+        assumed=(*found.told, *units.told, *filter(None, [without_weights(product)])),
     )
 
 
@@ -364,8 +366,11 @@ def _join(product: ProductData, pattern_indexes: np.ndarray, source: str) -> tup
     def at_patterns(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.interp(wanted, known, np.bincount(inverse, weights=values) / count))
 
-    # A row of OPR weights belongs to a position as it was listed; it cannot be interpolated.
-    unchanged = np.array_equal(wanted, product.position_indexes)
+    # A row of OPR weights belongs to a position as it was listed; it is neither averaged nor interpolated.
+    weights = None
+    if product.opr_weights is not None and (count == 1).all() and np.isin(wanted, known).all():
+        listed = np.argsort(product.position_indexes, kind='stable')
+        weights = product.opr_weights[listed[np.searchsorted(known, wanted)]]
     return (
         replace(
             product,
@@ -377,7 +382,7 @@ def _join(product: ProductData, pattern_indexes: np.ndarray, source: str) -> tup
                 if product.position_photon_counts is None
                 else at_patterns(product.position_photon_counts)
             ),
-            opr_weights=product.opr_weights if unchanged else None,
+            opr_weights=weights,
         ),
         chosen,
     )

@@ -19,12 +19,14 @@ from ..formats.tiff import write_tiff
 from ..io.hdf5_writing import new_hdf5_file
 from ..io.preflight import require_writable
 from ..patterns.count_stack import CountStack
+from ..physics.coherent import of_product
 from ..physics.geometry import wavelength_m
 from ..scan.bundle import write_bundle
 from ..scan.scan import Scan
 from ..scan.scan_directory import write_scan_directory
 from ..version import __version__
 from .product_exchange import product_metadata, with_lengths
+from .raw_arrays import arrays_of_coherent
 
 __all__ = ['PROGRAM', 'files_of_scan', 'require_scan_format', 'write_result_as', 'write_scan_as']
 
@@ -152,9 +154,11 @@ def write_result_as(
         write_product(path, product)
     elif ending == '.npz':
         x, y = product.positions_px()
+        probe, coherent = of_product(product.probe, product.opr_weights, product.name)
         arrays = {
             'objectGuess': product.object_array[0],
-            'probeGuess': product.probe[0],
+            'probeGuess': probe,
+            **arrays_of_coherent(coherent),
             'xcoords': x,
             'ycoords': y,
             '_metadata': np.array(json.dumps({**product_metadata(product), **(results or {})})),

@@ -27,6 +27,8 @@ def scan_identity(prepared: ScanModel) -> str:
     chosen = first_to_last(len(raw), SAMPLE)
     parts: list[npt.NDArray[Any] | None] = [raw.xcoords, raw.ycoords, raw.probeGuess, raw.diffraction[chosen]]
     parts += [raw.bad_pixels, raw.labels]
+    if raw.coherent is not None:
+        parts += [raw.coherent.modes, raw.coherent.weights]
     if prepared.has_truth:
         parts.append(raw.objectGuess if raw.Y is None else raw.Y[chosen])
     for part in parts:

@@ -64,6 +64,7 @@ def scan_patterns(
         )
     return ScanPatterns(
         probe=prepared.illumination.probe,
+        coherent=prepared.coherent,
         valid=valid,
         placement=PatchPlacement(prepared.placement.corner + margin, prepared.placement.subpixel_shift),
         shape=(height, width),
@@ -119,7 +120,8 @@ def fit_and_noise(patterns: ScanPatterns, obj: npt.NDArray[np.complex64]) -> Fit
             patterns.placement.corner[members], patterns.placement.subpixel_shift[members]
         )
         patches = patterns.exposure[members, None, None] * cut_patches(obj, placement, patterns.size)
-        rate = predict_intensity(patches, patterns.probe, placement.subpixel_shift) + dark
+        varying = None if patterns.coherent is None else patterns.coherent.at(members)
+        rate = predict_intensity(patches, patterns.probe, placement.subpixel_shift, varying) + dark
         counts = np.square(patterns.amplitude(members), dtype=np.float64)
         held = np.zeros((len(members), patterns.size**2), bool)
         np.put_along_axis(held, patterns.held_out[members % len(patterns.held_out)], True, axis=1)

@@ -137,7 +137,7 @@ class ObjectSolver:
         """Into which an iteration may be cut."""
         if self.overlap >= NEWTON_OVERLAP and len(self.patterns) >= LEAST_SUBSETS:
             self.subsets = max(self.subsets, LEAST_SUBSETS)
-        variance = illumination_variance(self.patterns.probe)
+        variance = illumination_variance(self.patterns.averaged_probe)
         self.gain: Any = self.physics.to_device(
             phase_preconditioner(variance, self.patterns.shape).astype(np.complex64)
         )

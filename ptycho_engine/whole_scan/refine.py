@@ -284,7 +284,8 @@ def _starts(
         Whether that object is a network's, and not flat.
     """
     patterns, physics, config = refinement.patterns, refinement.physics, refinement.config
-    gain = phase_preconditioner(illumination_variance(patterns.probe), patterns.shape).astype(np.complex64)
+    variance = illumination_variance(patterns.averaged_probe)
+    gain = phase_preconditioner(variance, patterns.shape).astype(np.complex64)
     full = physics.to_device(gain)
 
     def descent(obj: Any, turn: Any = full, reference: Any | None = None) -> Descent:

@@ -16,6 +16,7 @@ from ..blocks import block_length, blocks, first_to_last, most_patterns
 from ..config import ModelConfig
 from ..errors import DataValueError
 from ..patterns.inpainting import Inpainter
+from ..physics.coherent import CoherentModes
 from ..physics.forward import cut_patches
 from ..physics.geometry import PatchPlacement, overhang, place_patches
 from ..physics.likelihood import ScanPatterns
@@ -63,7 +64,9 @@ class ScanModel:
             return self.known_scale
         raw = self.scan.raw
         try:
-            scale = measure_scale(raw.diffraction, self.probe, raw.bad_pixels)
+            varying = self._coherent_modes
+            lit = self.probe if varying is None else varying.averaged(self.probe)
+            scale = measure_scale(raw.diffraction, lit, raw.bad_pixels)
             if not raw.counted:
                 chosen = first_to_last(len(raw), most_patterns(NOISE_PATTERNS, NOISE_PIXELS, raw.N))
                 known = self.with_bad_filled(np.ascontiguousarray(raw.diffraction[chosen]))
@@ -83,6 +86,20 @@ class ScanModel:
         """(P, N, N) the probe in the scan's own scale, as the model takes it: smoothed, masked, corrected."""
         probe = condition_probe(self.scan.raw.probeGuess, self.model)
         return probe if self.probe_correction is None else correct_probe(probe, self.probe_correction)
+
+    @cached_property
+    def _coherent_modes(self) -> CoherentModes | None:
+        """Those of the scan in its own scale, as the model takes them."""
+        varying = self.scan.raw.coherent
+        if varying is None:
+            return None
+        return replace(varying, modes=condition_probe(varying.modes.astype(np.complex64), self.model))
+
+    @cached_property
+    def coherent(self) -> CoherentModes | None:
+        """How the probe varies over the scan, in the engine's scale; None where it does not."""
+        varying = self._coherent_modes
+        return None if varying is None else varying.scaled(self.scale.probe_factor)
 
     @cached_property
     def placement(self) -> PatchPlacement:
@@ -158,15 +175,19 @@ class ScanModel:
         self,
         probe: npt.NDArray[np.complex64] | None,
         position_shift: npt.NDArray[np.float64] | None,
+        coherent: CoherentModes | None = None,
     ) -> ScanModel:
         """Return the scan, on its grid, with another probe and moved positions; None leaves what there is.
 
-        `probe` (P, N, N) is in the engine's scale, `position_shift` (n, 2) is [dy, dx] in pixels.
+        `probe` (P, N, N) and `coherent` are in the engine's scale, `position_shift` (n, 2) is [dy, dx] in
+        pixels. Without a probe, `coherent` is not looked at.
         """
         raw = self.scan.raw
         if probe is not None:
-            own = (probe.astype(np.complex128) / self.scale.probe_factor).astype(np.complex64)
-            raw = replace(raw, probeGuess=own)
+            factor = 1 / self.scale.probe_factor
+            own = (probe.astype(np.complex128) * factor).astype(np.complex64)
+            varying = self.coherent if coherent is None else coherent
+            raw = replace(raw, probeGuess=own, coherent=None if varying is None else varying.scaled(factor))
         if position_shift is not None:
             dy, dx = position_shift.T
             raw = replace(raw, xcoords=raw.xcoords + dx, ycoords=raw.ycoords + dy)
@@ -186,8 +207,10 @@ class ScanModel:
         left as it is where it is that of the scan.
         """
         shift = patterns.placement.subpixel_shift - self.placement.subpixel_shift
-        same = np.array_equal(patterns.probe, self.illumination.probe)
-        found = self.calibrated(None if same else patterns.probe, shift if shift.any() else None)
+        same = patterns.coherent is self.coherent and np.array_equal(patterns.probe, self.illumination.probe)
+        found = self.calibrated(
+            None if same else patterns.probe, shift if shift.any() else None, patterns.coherent
+        )
         raw = found.scan.raw
         if bad_pixels is not None:
             raw = replace(raw, bad_pixels=bad_pixels)

@@ -24,12 +24,14 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 import numpy.typing as npt
 from outside_scenes import SIDE, SIZE, intensities, make_object
+from scipy.ndimage import gaussian_filter
 
 from ptycho_engine.backends.base import create_backend
 from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.network.plan import build_plan
+from ptycho_engine.physics.coherent import CoherentModes, coherent_modes
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.scoring.scores import scan_box, score
@@ -96,12 +98,15 @@ class Case:
     """(N, N) pixels that read a value of their own."""
     reading: Real | None = None
     """(N, N) of these."""
+    drift: CoherentModes | None = None
+    """By what the first mode of the beam is another one at each position."""
+    told_drift: CoherentModes | None = None
 
     def scans(self) -> dict[str, Known]:
         """Return the scan with all that is known of it, and with a file that is wrong."""
         expected = sum(
-            intensities(self.truth, mode, self.x + moved, self.y)
-            for mode in self.modes
+            self._light(mode, moved)
+            for mode in range(len(self.modes))
             for moved in (np.linspace(-0.5, 0.5, 5) * self.blur if self.blur else (0.0,))
         )
         factor = self.photons / expected.sum(axis=(1, 2)).mean()
@@ -110,11 +115,13 @@ class Case:
         counts = self.rng.poisson(factor * expected * relative[:, None, None] + self.background).astype(float)
         if self.bad is not None:
             counts[:, self.bad] = self.rng.poisson(self.reading[self.bad], (len(counts), self.bad.sum()))
-        told = self._file(counts, np.sqrt(power) * self.told_probe, self.told_x, self.told_y)
+        told = self._file(
+            counts, np.sqrt(power) * self.told_probe, self.told_x, self.told_y, self.told_drift, power
+        )
         if self.blur:
-            still = sum(intensities(self.truth, mode, self.x, self.y) for mode in self.modes)
+            still = sum(self._light(mode, 0.0) for mode in range(len(self.modes)))
             counts = self.rng.poisson(power * still).astype(float)
-        right = self._file(counts, np.sqrt(power) * self.modes, self.x, self.y)
+        right = self._file(counts, np.sqrt(power) * self.modes, self.x, self.y, self.drift, power)
         known = Known(
             replace(right, bad_pixels=self.bad),
             None if self.intensity is None else self.intensity / self.intensity.mean(),
@@ -122,13 +129,24 @@ class Case:
         )
         return {'right': known, 'wrong': Known(told)}
 
-    def _file(self, counts: Real, modes: Image, x: Real, y: Real) -> RawData:
+    def _light(self, mode: int, moved: float) -> Real:
+        """Return the expected counts (n, SIZE, SIZE) of a mode, with the stage moved along x."""
+        if mode or self.drift is None:
+            return intensities(self.truth, self.modes[mode], self.x + moved, self.y)
+        probes = self.modes[0] + np.tensordot(self.drift.weights, self.drift.modes, 1)
+        each = zip(probes, self.x[:, None] + moved, self.y[:, None], strict=True)
+        return np.concatenate([intensities(self.truth, one, x, y) for one, x, y in each])
+
+    def _file(
+        self, counts: Real, modes: Image, x: Real, y: Real, drift: CoherentModes | None, power: float
+    ) -> RawData:
         return RawData(
             diffraction=np.sqrt(counts).astype(np.float32),
             probeGuess=modes.astype(np.complex64),
             xcoords=x.copy(),
             ycoords=y.copy(),
             objectGuess=np.ones(self.truth.shape, np.complex64),
+            coherent=None if drift is None else drift.scaled(np.sqrt(power)),
             source='case',
         )
 
@@ -213,6 +231,37 @@ def _fly(case: Case) -> None:
     case.blur = STEP_PX
 
 
+def _drift(case: Case) -> None:
+    """Three coherent modes: focus and tilt of the beam drift over the scan. The file has their mean."""
+    frequency = np.fft.fftfreq(SIZE)
+    fy, fx = np.meshgrid(frequency, frequency, indexing='ij')
+    spectrum = np.fft.fft2(case.modes[0])
+    middle = np.arange(SIZE) - (SIZE - 1) / 2
+    slope = middle[:, None] * np.cos(1.0) + middle * np.sin(1.0)
+    changes = np.stack([np.fft.ifft2(1j * (fx**2 + fy**2) * spectrum), 1j * slope * case.modes[0]])
+    time = np.linspace(0, 1, len(case.x))
+    phase = case.rng.uniform(0, 2 * np.pi)
+    weights = np.stack([time - 0.5, 0.4 * np.cos(2 * np.pi * time + phase)], axis=1)
+    weights += 0.05 * case.rng.standard_normal(weights.shape)
+    norms = np.linalg.norm(changes, axis=(1, 2))[:, None, None]
+    found, case.drift = coherent_modes(case.modes, changes / norms * np.linalg.norm(case.modes[0]), weights)
+    case.modes = case.told_probe = found.astype(complex)
+
+
+def _other_drift(case: Case) -> None:
+    """The same; the file has other modes and weights, as an earlier reconstruction of few iterations does."""
+    _drift(case)
+    drift = case.drift
+    assert drift is not None
+    noise = case.rng.standard_normal((2, *drift.modes.shape))
+    blurred = gaussian_filter(noise[0] + 1j * noise[1], (0, 2, 2)) * np.abs(case.modes[0])
+    blurred *= np.linalg.norm(drift.modes, axis=(1, 2), keepdims=True) / np.linalg.norm(
+        blurred, axis=(1, 2), keepdims=True
+    )
+    weights = drift.weights * case.rng.uniform(0.5, 1.5, drift.weights.shape)
+    case.told_drift = CoherentModes((0.8 * drift.modes + 0.6 * blurred).astype(np.complex64), weights)
+
+
 KINDS: dict[str, Callable[[Case], None]] = {
     'clean': _clean,
     'defocus': _defocus,
@@ -226,6 +275,8 @@ KINDS: dict[str, Callable[[Case], None]] = {
     'gap': _gap,
     'stop': _stop,
     'fly': _fly,
+    'varying': _drift,
+    'varying-roughly': _other_drift,
 }
 
 

@@ -21,6 +21,7 @@ from scan_maker import product_of, simulated_scan
 
 from ptycho_engine.errors import DataValueError, DivergedError
 from ptycho_engine.formats.product import read_product, write_product
+from ptycho_engine.physics.coherent import coherent_modes
 from ptycho_engine.scan.raw_data import RawData
 from ptychopinn_ptychodus.compat import positions
 from ptychopinn_ptychodus.conversion import output_product, product_data, raw_data
@@ -157,9 +158,13 @@ def test_a_refined_probe_and_refined_positions_go_into_the_product(rich: Product
     shift = np.stack([np.arange(count), np.full(count, -0.5)], axis=1)
     new = Outcome(np.ones(shape, np.complex64), probe=modes, position_shift=shift)
     result = output_product(rich, new)
-    np.testing.assert_array_equal(result.probes.get_array()[0], modes)
+    weights = rich.probes.get_opr_weights()
+    assert result.probes.get_opr_weights_or_none() is weights
     np.testing.assert_array_equal(result.probes.get_array()[1:], old[1:])
-    assert result.probes.get_opr_weights_or_none() is rich.probes.get_opr_weights_or_none()
+    # What it is in the mean of all positions is the new one.
+    np.testing.assert_array_equal(result.probes.get_array()[0, 1:], modes[1:])
+    mean = np.tensordot(weights.mean(axis=0), result.probes.get_array()[:, 0], 1)
+    np.testing.assert_allclose(mean, modes[0], atol=1e-4)
     assert result.probes.get_pixel_geometry() == rich.probes.get_pixel_geometry()
     before, after = positions(rich), positions(result)
     pixel = rich.object_.get_pixel_geometry()
@@ -192,6 +197,51 @@ def test_coherent_weights_follow_their_positions(first: int, kept: bool) -> None
         np.testing.assert_array_equal(converted, weights[2:12])
     else:
         assert converted is None, 'nobody knows whose they are'
+
+
+@pytest.mark.parametrize('rows', ['each', 'without a pattern', 'none'])
+def test_a_probe_that_varies_is_what_ptychodus_takes_it_for(raw: RawData, rows: str) -> None:
+    """OPR-01, OPR-04, API-25: one probe for each position, there and back."""
+    rng = np.random.default_rng(0)
+    n = len(raw)
+    whole = product_of(raw)
+    shape = (3, 2, 32, 32)
+    array = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+    weights = rng.uniform(0.2, 1, (n + 4 if rows == 'without a pattern' else n, 3))
+    points = [replace(point, index=index + 3) for index, point in enumerate(whole.probe_positions)]
+    probes = ProbeSequence(array, None if rows == 'none' else weights, whole.probes.get_pixel_geometry())
+    product = replace(
+        whole,
+        probes=probes,
+        probe_positions=ProbePositionSequence(points) if len(weights) > n else whole.probe_positions,
+    )
+    given = positions(product).indexes if len(weights) > n else np.arange(n)
+
+    def expected(sequence: ProbeSequence) -> np.ndarray:
+        return np.stack([sequence[int(row)].get_array() for row in given])
+
+    scan = raw_data(ReconstructInput(np.rint(raw.diffraction**2), None, product))
+    if rows == 'none':
+        assert scan.coherent is None
+        np.testing.assert_array_equal(scan.probeGuess, array[0])
+        assert 'the first is used' in ' '.join(scan.assumed)
+    else:
+        assert scan.coherent is not None
+        first = scan.probeGuess[0] + np.tensordot(scan.coherent.weights, scan.coherent.modes, 1)
+        np.testing.assert_allclose(first, expected(probes)[:, 0], atol=1e-4)
+        np.testing.assert_array_equal(scan.probeGuess[1], array[0, 1])
+    found, varying = coherent_modes(
+        scan.probeGuess * np.complex64(1.1), array[1:, 0], rng.standard_normal((n, 2))
+    )
+    new = Outcome(np.ones(product.object_.get_array().shape[1:], np.complex64), probe=found, coherent=varying)
+    result = output_product(product, new).probes
+    assert varying is not None
+    assert result.get_opr_weights().shape == (n if rows == 'none' else len(weights), 3)
+    first = found[0] + np.tensordot(varying.weights, varying.modes, 1)
+    np.testing.assert_allclose(expected(result)[:, 0], first, atol=1e-4)
+    np.testing.assert_allclose(expected(result)[:, 1], np.broadcast_to(found[1], (n, 32, 32)), atol=1e-6)
+    if rows == 'without a pattern':
+        np.testing.assert_allclose(result[0].get_array()[0], found[0], atol=1e-4)
 
 
 def test_export_is_our_npz_contract(raw: RawData, tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ def moved(probe: np.ndarray, dy: float, dx: float) -> np.ndarray:
     return from_detector(to_detector(probe) * down[:, None] * right)
 
 
+def probe_of_position(probes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return modes (P, N, N) of a position: those of probes (c, P, N, N) by its weights (c,) (OPR-01)."""
+    modes = probes[0].astype(complex)
+    modes[0] = sum(weight * mode for weight, mode in zip(weights, probes[:, 0], strict=True))
+    return modes
+
+
 def light(probe: np.ndarray) -> np.ndarray:
     """Return the illumination (N, N) of incoherent modes (P, N, N)."""
     return (probe.real**2 + probe.imag**2).sum(axis=0)

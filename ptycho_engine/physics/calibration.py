@@ -9,9 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from .coherent import CoherentModes
 from .descent import step_curvature
 from .geometry import PatchPlacement
-from .likelihood import Evaluation, ExperimentGradient, Likelihood, ScanPatterns, ScanPhysics
+from .likelihood import (
+    CoherentGradient,
+    Evaluation,
+    ExperimentGradient,
+    Likelihood,
+    ScanPatterns,
+    ScanPhysics,
+)
 
 __all__ = ['ExperimentRefinement', 'next_intensities']
 
@@ -50,9 +58,10 @@ class ExperimentRefinement:
         Takes each new experiment.
     patterns : ScanPatterns
         The experiment as the scan has it.
-    probe, axes, positions, intensities, background, uneven : bool
+    probe, axes, positions, intensities, background, uneven, coherent : bool
         Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself;
-        `background` one that is alike everywhere, `uneven` a smooth one.
+        `background` one that is alike everywhere, `uneven` a smooth one; `coherent` modes and weights by
+        which the probe varies, of patterns that have such.
     momentum : float
         Part of the last move that is made again.
     probe_gain : float
@@ -70,6 +79,7 @@ class ExperimentRefinement:
         intensities: bool = False,
         background: bool = False,
         uneven: bool = False,
+        coherent: bool = False,
         momentum: float = MOMENTUM,
         probe_gain: float = 1.0,
     ) -> None:
@@ -87,6 +97,10 @@ class ExperimentRefinement:
         self._probe_move: Any = 0 if probe else None
         self._axes_move: Any = 0 if axes else None
         self._position_move: Any = np.zeros((len(patterns), 2)) if positions else None
+        varying = patterns.coherent
+        self._coherent_move: Any = None
+        if coherent and varying is not None:
+            self._coherent_move = np.zeros_like(varying.modes), np.zeros_like(varying.weights)
 
     def step(self, obj: Any) -> None:
         """Move what is refined to where it fits the object (H, W) better."""
@@ -115,6 +129,8 @@ class ExperimentRefinement:
             self._move_intensities(found, indices)
         if self._background is not None:
             self._background = self._moved_background(self._background, found, len(indices))
+        if self._coherent_move is not None and found.coherent is not None:
+            self._move_coherent(found.coherent, indices)
         if self._probe_move is not None:
             self._move_probe(found.probe, found.probe_weight)
         if self._axes_move is not None:
@@ -159,6 +175,28 @@ class ExperimentRefinement:
         probe = old + self._probe_move
         probe *= np.linalg.norm(old) / max(float(np.linalg.norm(probe)), 1e-30)
         self.patterns = replace(self.patterns, probe=probe.astype(old.dtype))
+
+    def _move_coherent(self, found: CoherentGradient, indices: IntArray) -> None:
+        """Take a step for the modes by which the probe varies, and for the weights of some patterns."""
+        old = self.patterns.coherent
+        assert old is not None
+        modes_move, weights_move = self._coherent_move
+        steps = [
+            gradient / step_curvature(weight, max(float(weight.max()), 1e-30))
+            for gradient, weight in zip(found.modes, found.modes_weight, strict=True)
+        ]
+        modes_move = self._momentum * modes_move - self._probe_gain * np.stack(steps)
+        modes = old.modes + modes_move
+        # A phase of all of a probe shows in no pattern.
+        first = self.patterns.probe[0].astype(np.complex128)
+        phase = np.tensordot(modes, first.conj(), 2).imag / np.vdot(first, first).real
+        modes = modes - 1j * phase[:, None, None] * first
+        weights = old.weights.copy()
+        step = self._probe_gain * _damped_steps(found.force, found.curvature)
+        weights_move[indices] = self._momentum * weights_move[indices] - step
+        weights[indices] += weights_move[indices]
+        self._coherent_move = modes_move, weights_move
+        self.patterns = replace(self.patterns, coherent=CoherentModes(modes.astype(old.modes.dtype), weights))
 
     def _move_axes(
         self, force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64], indices: IntArray
@@ -216,11 +254,18 @@ def next_intensities(before: npt.NDArray[np.float64], found: ExperimentGradient)
     return np.asarray(before * np.clip(1 - step, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
 
 
+def _damped_steps(
+    force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return steps (n, k) for forces (n, k) and curvatures (n, k, k)."""
+    stiff = STIFFNESS * np.trace(curvature, axis1=-2, axis2=-1).max() * np.eye(force.shape[-1])
+    return np.asarray(np.linalg.solve(curvature + stiff, force[..., None])[..., 0])
+
+
 def _gauss_newton(
     force: npt.NDArray[np.float64], curvature: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Return steps (n, 2) for forces (n, 2) and curvatures (n, 2, 2), cut to LARGEST_MOVE."""
-    stiff = STIFFNESS * np.trace(curvature, axis1=-2, axis2=-1).max() * np.eye(2)
-    step = np.linalg.solve(curvature + stiff, force[..., None])[..., 0]
+    step = _damped_steps(force, curvature)
     length = np.linalg.norm(step, axis=-1, keepdims=True)
     return np.asarray(step * np.minimum(1, LARGEST_MOVE / np.maximum(length, 1e-30)))

@@ -22,6 +22,7 @@ from .geometry import PatchPlacement
 from .probe import mode_intensity
 
 __all__ = [
+    'CoherentGradient',
     'DescentPhysics',
     'Evaluation',
     'ExperimentGradient',
@@ -150,6 +151,20 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class CoherentGradient:
+    """What b patterns say of how the first incoherent mode varies; arrays of NumPy (OPR-07)."""
+
+    modes: npt.NDArray[np.complexfloating[Any, Any]]
+    """(K, N, N) descends the likelihood; the curvature is at most `modes_weight`."""
+    modes_weight: npt.NDArray[np.floating[Any]]
+    """(K, N, N)."""
+    force: npt.NDArray[np.float64]
+    """(b, K) by the weights: a quarter of the derivative, as for positions."""
+    curvature: npt.NDArray[np.float64]
+    """(b, K, K) about a quarter of the second derivative, at least."""
+
+
+@dataclass(frozen=True)
 class ExperimentGradient:
     """What b patterns say about the object and, in the same pass, about the experiment (CAL-01).
 
@@ -176,6 +191,8 @@ class ExperimentGradient:
     k is above 4 λ, which is bounded as for the object (REF-01)."""
     curvature: npt.NDArray[np.float64]
     """(b, 2, 2) about a quarter of the second derivative, at least."""
+    coherent: CoherentGradient | None = None
+    """None where the probe does not vary."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .probe import shift_ramp
 
 __all__ = [
     'Block',
+    'CoherentTerms',
     'CurvedFields',
     'ExperimentTerms',
     'ObjectTerms',
@@ -99,6 +100,19 @@ class CurvedFields(NamedTuple, Generic[A]):
     """(b, N, N) one over the predicted rate at fitted pixels, 0 elsewhere."""
 
 
+class CoherentTerms(NamedTuple, Generic[A]):
+    """What b patterns say of how their probe varies."""
+
+    modes: A
+    """(2, K, P N N) real and imaginary part of the Fourier transform of the gradient by the changes."""
+    modes_weight: A
+    """(K, N N) what the object let through of each."""
+    force: A
+    """(b, K) by the weights."""
+    curvature: A
+    """(b, K K) by the weights."""
+
+
 class ExperimentTerms(NamedTuple, Generic[A]):
     """What b patterns say about the object and the experiment."""
 
@@ -118,6 +132,8 @@ class ExperimentTerms(NamedTuple, Generic[A]):
     """(P, N, N) Fourier transform of the gradient by the probe."""
     probe_weight: A
     """(N, N) what the object let through."""
+    coherent: CoherentTerms[A] | None
+    """None where the probe does not vary."""
 
 
 def residual_factor(
@@ -233,6 +249,29 @@ def experiment_terms(
         curvature=ops.reshape(seen, (-1, size * size)) @ bent,
         probe=ops.sum(waves, 0),
         probe_weight=ops.sum(seen, 0),
+        coherent=_coherent_terms(ops, waves, seen, scan, block),
+    )
+
+
+def _coherent_terms(
+    ops: Operations[A], waves: A, seen: A, scan: ScanArrays[A], block: Block[A]
+) -> CoherentTerms[A] | None:
+    """Return the gradient by what varies of a probe, of `waves` (b, P, N, N), that by the probe."""
+    weights = _weights(ops, scan, block)
+    if scan.changes is None or weights is None:
+        return None
+    size = seen.shape[-1]
+    gradient = ops.reshape(waves, (ops.length(waves), -1))
+    changes = ops.reshape(ops.fft2(scan.changes), (ops.length(scan.changes), -1))
+    parts = [(part(gradient), ops.transpose(part(changes))) for part in (ops.real, ops.imag)]
+    light = ops.reshape(seen, (-1, size * size))
+    products = ops.sum(ops.real_product(scan.changes[:, None], scan.changes[None]), 2)
+    across = ops.transpose(weights)
+    return CoherentTerms(
+        modes=ops.stack([across @ part for part, _ in parts], 0),
+        modes_weight=ops.transpose(weights * weights) @ light,
+        force=parts[0][0] @ parts[0][1] + parts[1][0] @ parts[1][1],
+        curvature=light @ ops.transpose(ops.reshape(products, (-1, size * size))),
     )
 
 

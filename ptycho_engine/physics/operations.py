@@ -106,6 +106,8 @@ class Operations(Generic[A]):
     stack: Callable[[list[A], int], A]
     """Arrays along a new axis."""
     reshape: Callable[[A, tuple[Any, ...]], A]
+    transpose: Callable[[A], A]
+    """(m, n) with its axes exchanged."""
     take: Callable[[A, Any], A]
     """The entries of the first axis that an index array, or a slice, names."""
     pick: Callable[[A, A], A]
@@ -167,6 +169,7 @@ NUMPY: Operations[NumpyArray] = Operations(
     arange=lambda count, like: np.arange(count),
     stack=np.stack,
     reshape=np.reshape,
+    transpose=np.transpose,
     take=lambda a, where: a[where],
     pick=_pick,
     gather=lambda a, index: a[index],

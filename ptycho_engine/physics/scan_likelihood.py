@@ -15,9 +15,18 @@ from scipy import fft
 
 from ..blocks import block_length, blocks
 from .forward import modulus_floor, shift_probe
-from .likelihood import Evaluation, ExperimentGradient, IntArray, Likelihood, Residuals, ScanPatterns
+from .likelihood import (
+    CoherentGradient,
+    Evaluation,
+    ExperimentGradient,
+    IntArray,
+    Likelihood,
+    Residuals,
+    ScanPatterns,
+)
 from .likelihood_terms import (
     Block,
+    CoherentTerms,
     CurvedFields,
     ScanArrays,
     curvature_terms,
@@ -215,7 +224,7 @@ class ScanLikelihood(Generic[A, Obj]):
         device = self._device
         gradient, weight = (device.zeros(obj, real=real) for real in (False, True))
         bent = device.send(position_curvature(self._patterns.averaged_probe))
-        each, curvature = [], []
+        each, curvature, varying = [], [], []
         probe: Any = 0
         probe_weight: Any = 0
         background: Any = 0
@@ -226,6 +235,8 @@ class ScanLikelihood(Generic[A, Obj]):
             device.add(place, (gradient, found.updates), (weight, found.illumination))
             each.append(found.each)
             curvature.append(found.curvature)
+            if found.coherent is not None:
+                varying.append(found.coherent)
             probe, probe_weight = probe + found.probe, probe_weight + found.probe_weight
             background, held_out = background + found.background, held_out + found.held_out
         rates_and_forces = self._fetched(each)
@@ -240,6 +251,22 @@ class ScanLikelihood(Generic[A, Obj]):
             probe_weight=device.fetch(probe_weight),
             force=rates_and_forces[:, 2:],
             curvature=self._fetched(curvature)[:, [[0, 1], [1, 2]]],
+            coherent=self._coherent_gradient(varying) if varying else None,
+        )
+
+    def _coherent_gradient(self, parts: list[CoherentTerms[A]]) -> CoherentGradient:
+        """Return the sums over blocks of patterns."""
+        fetch, size = self._device.fetch, self._patterns.size
+        weights = np.asarray(sum(fetch(part.modes_weight) for part in parts))
+        real, imaginary = np.asarray(sum(fetch(part.modes) for part in parts))
+        spectrum = (real + 1j * imaginary).reshape(len(weights), -1, size, size)[:, 0]
+        return CoherentGradient(
+            modes=fft.ifft2(spectrum, norm='ortho'),
+            modes_weight=weights.reshape(-1, size, size),
+            force=self._fetched([part.force for part in parts]),
+            curvature=self._fetched([part.curvature for part in parts]).reshape(
+                -1, len(weights), len(weights)
+            ),
         )
 
     def set_experiment(self, patterns: ScanPatterns) -> None:

@@ -1,6 +1,6 @@
 """Coherent (OPR) modes: a probe that varies over the scan (OPR-*)."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -168,6 +168,50 @@ def test_opr_05_the_likelihood_is_that_of_single_scans_each_with_its_probe(modes
     np.testing.assert_allclose(forces.force, forces_alone, atol=1e-3 * np.abs(forces_alone).max())
 
 
+@pytest.mark.parametrize('modes', [1, 2])
+def test_opr_07_the_forces_on_modes_and_weights_are_the_gradient_of_the_likelihood(modes):
+    patterns, obj = drifting(ScanModel(dense_scan(points=3, modes=modes)))
+    varying, placement = patterns.coherent, patterns.placement
+    probe = patterns.probe.astype(complex)
+    patches = cut_patches(obj.astype(complex), placement, 32)
+    rng = np.random.default_rng(1)
+
+    def rate(varying):
+        return predict_intensity(patches, probe, placement.subpixel_shift, varying) + 0.01
+
+    # Near the rate, where no step is bounded.
+    counts = rate(varying) * rng.uniform(0.5, 2, (len(patterns), 32, 32))
+    patterns = replace(
+        patterns,
+        probe=probe,
+        coherent=replace(varying, modes=varying.modes.astype(complex)),
+        amplitude=lambda chosen: np.sqrt(counts[chosen]),
+        held_out=np.empty((1, 0), np.int64),
+    )
+    found = (
+        NumpyScanPhysics(patterns).experiment_gradient(obj.astype(complex), np.arange(len(patterns))).coherent
+    )
+
+    def slope(**direction):
+        values = []
+        for h in (1e-6, -1e-6):
+            moved = {name: getattr(varying, name) + h * values for name, values in direction.items()}
+            expected = rate(replace(varying, **moved))
+            values.append((expected - counts * np.log(expected)).sum() / 2)
+        return (values[0] - values[1]) / 2e-6
+
+    weights = rng.standard_normal(varying.weights.shape)
+    assert 2 * (found.force * weights).sum() == pytest.approx(slope(weights=weights), rel=1e-4)
+    change = rng.standard_normal(varying.modes.shape) + 1j * rng.standard_normal(varying.modes.shape)
+    expected = slope(modes=change)
+    assert 2 * (found.modes.conj() * change).real.sum() == pytest.approx(expected, rel=1e-4)
+    assert (np.linalg.eigvalsh(found.curvature) > 0).all()
+    light = np.abs(patches) ** 2
+    np.testing.assert_allclose(found.modes_weight, np.tensordot(varying.weights.T**2, light, 1), rtol=1e-5)
+    product = np.einsum('kyx,lyx,jyx->jkl', varying.modes.conj(), varying.modes, light).real
+    np.testing.assert_allclose(found.curvature, product, rtol=1e-4, atol=1e-4 * product.max())
+
+
 def test_opr_05_one_coherent_mode_costs_nothing(monkeypatch):
     patterns = scan_patterns(ScanModel(dense_scan(points=3)), 0)
     physics = NumpyScanPhysics(patterns)
@@ -201,8 +245,10 @@ def test_opr_05_each_backend_agrees_with_numpy(backend, modes):
         a, b = (p.experiment_gradient(p.to_device(obj), chosen) for p in (ours, reference))
         x, y = ours.to_host(a.evaluation.gradient), b.evaluation.gradient
         assert np.abs(x - y).max() < 1e-3 * np.abs(y).max()
-        for name in ('probe', 'force', 'curvature'):
-            x, y = getattr(a, name), getattr(b, name)
+        pairs = [(a, b, name) for name in ('probe', 'force', 'curvature')]
+        pairs += [(a.coherent, b.coherent, field.name) for field in fields(a.coherent)]
+        for one, other, name in pairs:
+            x, y = getattr(one, name), getattr(other, name)
             assert np.abs(x - y).max() < 1e-3 * np.abs(y).max(), name
         np.testing.assert_allclose(
             ours.held_out_each(ours.to_device(obj)), reference.held_out_each(obj), rtol=1e-3

@@ -88,6 +88,7 @@ TORCH: Operations[Tensor] = Operations(
     arange=lambda count, like: torch.arange(count, device=like.device),
     stack=torch.stack,
     reshape=torch.reshape,
+    transpose=torch.t,
     take=_take,
     pick=_pick,
     gather=lambda a, index: a.index_select(0, index),

@@ -91,6 +91,7 @@ TENSORFLOW: Operations[Any] = Operations(
     arange=lambda count, like: tf.range(count, dtype=like.dtype),
     stack=tf.stack,
     reshape=tf.reshape,
+    transpose=tf.transpose,
     take=tf.gather,
     pick=_pick,
     gather=_in_parts(tf.gather),

@@ -38,6 +38,10 @@ LARGEST_MOVE = 0.1
 FARTHEST_MOVE = 0.125
 """Distance from where the scan says that a position may end along an axis, relative to a pattern's side."""
 
+COHERENT_GAIN, LARGEST_WEIGHT = 0.5, 0.1
+"""Times the steps of modes and of weights that are safe where the other stays: each follows the other. And
+the change of a weight in a step, at most."""
+
 LARGEST_FACTOR = 2.0
 """By which the intensity of an exposure changes at most in a step."""
 
@@ -185,14 +189,15 @@ class ExperimentRefinement:
             gradient / step_curvature(weight, max(float(weight.max()), 1e-30))
             for gradient, weight in zip(found.modes, found.modes_weight, strict=True)
         ]
-        modes_move = self._momentum * modes_move - self._probe_gain * np.stack(steps)
+        modes_move = self._momentum * modes_move - COHERENT_GAIN * np.stack(steps)
         modes = old.modes + modes_move
         # A phase of all of a probe shows in no pattern.
         first = self.patterns.probe[0].astype(np.complex128)
         phase = np.tensordot(modes, first.conj(), 2).imag / np.vdot(first, first).real
         modes = modes - 1j * phase[:, None, None] * first
         weights = old.weights.copy()
-        step = self._probe_gain * _damped_steps(found.force, found.curvature)
+        step = COHERENT_GAIN * _damped_steps(found.force, found.curvature)
+        step = np.clip(step, -LARGEST_WEIGHT, LARGEST_WEIGHT)
         weights_move[indices] = self._momentum * weights_move[indices] - step
         weights[indices] += weights_move[indices]
         self._coherent_move = modes_move, weights_move

@@ -7,7 +7,7 @@ Where that is far, or something else surely fits better, every known mistake is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,9 @@ from .trial_fit import Free, Judgement, TrialFit
 from .trials import (
     FEWEST_PATTERNS,
     NEAR,
+    SCREENED_PATTERNS,
+    SLACK,
+    SLOW,
     Reading,
     Trials,
     is_too_little,
@@ -64,15 +67,16 @@ EXPLAINED = 1.12
 MILD, PLAUSIBLE = 2.5, 2.0
 """Ratios to noise up to which wrong axes of the scan are likelier than patterns that are turned, and up to
 which another unit makes sense of a scan without overlap."""
-SCREENING_ITERATIONS, FINALISTS = 14, 3
-"""Iterations in which all of many changes are tried, and how many are tried in earnest."""
+SCREENING_ITERATIONS, FINALISTS, HOPELESS = 14, 3, 1.1
+"""Iterations in which all of many changes are tried, how many are tried in earnest at most, and below which
+ratio to noise then, relative to that of none; a clearly better one leaves them no chance either."""
 FREE_ITERATIONS = 24, 60
 """Iterations with other things free beside the object: to see whether it matters, and to find them."""
 LARGEST_MAP = 0.4
 """Largest change of a step, relative to it, by a map of the positions that is no unit and no orientation."""
-AFFINE_PARTS = 1, 3
-"""Times as many patterns with which a map of the positions is refined."""
-OFFSETS = 4
+AFFINE_PATTERNS = 49, 147
+"""Patterns with whose middle a map of the positions is refined; the larger a part, the better it tells."""
+STEPS = (0.0, 0.25, 0.5, 0.75)
 """Parts of a pixel by which positions are moved along each axis to see what suits the object."""
 EARLY, HARMLESS_SHIFT = 8, 3
 """Iterations after which patterns off centre by so many pixels show; later a phase ramp explains it."""
@@ -160,6 +164,8 @@ class _Found:
     fit: TrialFit
     sure: bool = False
     """Whether something else than the deviance has told it."""
+    aligned: bool = False
+    """Whether its positions, where it moves them, were moved by parts of a pixel too."""
 
 
 _Step = Callable[[TrialFit, Judgement], Iterator[_Found]]
@@ -209,7 +215,7 @@ class _Search:
         causes = []
         for correction in found.corrections:
             if correction.part == 'positions' and found.axes is not None:
-                causes.append(self._undone(affine_map(found.axes), judged).cause)
+                causes.append(self._aligned(self._undone(affine_map(found.axes), judged)).cause)
                 continue
             sentence = f'not as the file says: {correction.phrase}'
             causes.append(Cause(correction.part, sentence, CALIBRATED, None, found.before, found.after))
@@ -227,11 +233,19 @@ class _Search:
                         continue
                     if best is None or after < (CLEAR if best.cause.after > NEAR else 1) * best.cause.after:
                         best = found
-                if best is not None and best.cause.after <= EXPLAINED:
-                    return best
-            if best is not None and best.cause.after <= NEAR:
+                if best is not None:
+                    best = self._aligned(best)
+                    if best.cause.after <= EXPLAINED * self._reachable(best):
+                        return best
+            if best is not None and best.cause.after <= max(NEAR, SLACK * self._reachable(best)):
                 return best
         return best
+
+    def _reachable(self, found: _Found) -> float:
+        """Return which ratio to noise is about the least for what would explain a scan of this kind."""
+        # Of few large patterns even a right one is far above 1.
+        unclear = not found.cause.clear or not EXPLAINED < found.cause.after < SLOW * NEAR
+        return 1.0 if unclear else max(1.0, self._trials.reachable(found.fit))
 
     def _steps(self, ratio: float, limit: float) -> Sequence[Sequence[_Step]]:
         """Return what is looked for, the simplest first, beside each other what may pass for each other."""
@@ -241,10 +255,13 @@ class _Search:
         if ratio <= limit:
             # Forces say nothing of so few.
             return ((self._centres, self._pixels, self._intensities, self._background, self._affine),)
-        of_places = self._orientations, self._affine
+        of_light = self._background, self._intensities
+        mild = ratio < MILD
         return (
             (self._centres, self._pixels),
-            (self._background, self._intensities, *(of_places[::-1] if ratio < MILD else of_places)),
+            (*of_light, self._affine, self._orientations)
+            if mild
+            else (self._orientations, *of_light, self._affine),
             (self._scales,),
             (self._defocus,),
             (self._probe,),
@@ -252,25 +269,43 @@ class _Search:
         )
 
     def _undone(self, change: Change, judged: Judgement, fit: TrialFit | None = None) -> _Found:
-        if change.kind == POSITIONS:
-            change = self._best_offset(change)
         reading = self._reading.then(change)
         fit = fit or self._trials.fit(reading)
         cause = Cause(change.key, change.sentence, '', change, judged.ratio, fit.judge().ratio)
         return _Found(cause, reading, fit)
 
-    def _best_offset(self, change: Change) -> Change:
+    def _aligned(self, found: _Found) -> _Found:
         """Return a change of positions with the offset by parts of a pixel that fits best."""
-        steps = np.arange(OFFSETS) / OFFSETS
-        changes = [with_offset(change, dy, dx) for dy in steps for dx in steps]
-        ratios = [self._quick(changed) for changed in changes]
-        best = int(np.argmin(ratios))
-        return changes[best] if ratios[best] < (1 - LEAST_GAIN) * ratios[0] else change
+        change = found.cause.change
+        if change is None or change.kind != POSITIONS or found.aligned:
+            return found
+        dy = self._best_offset([with_offset(change, step, 0) for step in STEPS])
+        dx = self._best_offset([with_offset(change, STEPS[dy], step) for step in STEPS])
+        if dy or dx:
+            moved = with_offset(change, STEPS[dy], STEPS[dx])
+            reading = self._reading.then(moved)
+            fit = self._trials.fit(reading)
+            cause = replace(found.cause, change=moved, after=fit.judge().ratio)
+            if cause.after < found.cause.after:
+                found = replace(found, cause=cause, reading=reading, fit=fit)
+        return replace(found, aligned=True)
 
-    def _quick(self, change: Change) -> float:
-        """Return the ratio to noise of a short fit of a smaller part."""
-        reading = self._reading.then(change)
-        return self._trials.fit(reading, SCREENING_ITERATIONS, self._trials.screened).judge().ratio
+    def _best_offset(self, changes: Sequence[Change]) -> int:
+        """Return the index of the change that fits best, 0 where it hardly makes a difference."""
+        ratios = [
+            self._trials.fit(self._reading.then(change), SCREENING_ITERATIONS, self._trials.screened)
+            .judge()
+            .ratio
+            for change in changes
+        ]
+        best = int(np.argmin(ratios))
+        return best if ratios[best] < (1 - LEAST_GAIN) * ratios[0] else 0
+
+    def _glances(self, changes: Iterable[Change], iterations: int) -> list[float]:
+        """Return the ratios to noise of short fits of the middle of few patterns with each change."""
+        size = self._trials.middle(self._reading)
+        readings = map(self._reading.then, changes)
+        return [self._trials.fit_middle(reading, size, iterations).judge().ratio for reading in readings]
 
     def _freed(
         self, free: Free, judged: Judgement, sentence: Callable[[TrialFit], str], remedy: str
@@ -318,7 +353,11 @@ class _Search:
                 mask = more
                 break
             mask = more
-            found = self._without(fit, mask, stuck, judged)
+            tried = self._without(fit, mask, stuck, judged)
+            if not (tried.cause.clear or _gains(fit.judge(~mask), tried.fit.judge()) or stuck.any()):
+                # Whatever is wrong, it is not they.
+                break
+            found = tried
         if found is not None and mask.any():
             yield replace(found, sure=bool(stuck.any()))
 
@@ -375,10 +414,10 @@ class _Search:
         if not trial.judge().mean < (1 - LEAST_GAIN / 2) * judged.mean:
             return
         matrix = trial.run(long - short).matrix
-        # The larger a part, the better it tells the map.
-        for factor in AFFINE_PARTS:
+        size = self._trials.middle(self._reading)
+        for count in AFFINE_PATTERNS:
             reading = self._reading.then(affine_map(matrix)).freeing('affine')
-            found = self._trials.fit(reading, long, factor * self._trials.patterns)
+            found = self._trials.fit_middle(reading, size, long, count)
             matrix = found.matrix @ matrix
         if np.linalg.svd(matrix - np.eye(2), compute_uv=False)[0] < LARGEST_MAP:
             yield self._undone(affine_map(matrix), judged)
@@ -397,7 +436,8 @@ class _Search:
         # It takes long to import, and is hardly ever needed.
         from scipy.optimize import minimize_scalar
 
-        best = min(curvatures, key=lambda value: self._quick(propagated_probe(value)))
+        ratios = self._glances(map(propagated_probe, curvatures), SCREENING_ITERATIONS)
+        best = curvatures[int(np.argmin(ratios))]
 
         def ratio(curvature: float) -> float:
             return self._trials.fit(self._reading.then(propagated_probe(curvature))).judge().ratio
@@ -409,10 +449,14 @@ class _Search:
         yield self._undone(propagated_probe(float(found.x)), judged)
 
     def _screened(self, changes: Sequence[Change], judged: Judgement) -> Iterator[_Found]:
-        """Yield the best of some changes, after a short trial of all."""
-        ratios = [self._quick(change) for change in changes]
+        """Yield the best of some changes, after a short trial of all and of none."""
+        size = self._trials.middle(self._reading)
+        as_is = self._trials.fit_middle(self._reading, size, SCREENING_ITERATIONS).judge().ratio
+        ratios = self._glances(changes, SCREENING_ITERATIONS)
+        most = min(HOPELESS * as_is, min(ratios) / CLEAR)
         for index in np.argsort(ratios, kind='stable')[:FINALISTS]:
-            yield self._undone(changes[index], judged)
+            if ratios[index] < most:
+                yield self._undone(changes[index], judged)
 
     def _scales(self, fit: TrialFit | None, judged: Judgement) -> Iterator[_Found]:
         raw = self._trials.whole(self._reading)
@@ -421,14 +465,12 @@ class _Search:
             return
         usual = probe_width(raw) / step
         changes = [multiplied_positions(float(usual * share)) for share in np.geomspace(*STEP_RANGE, SCALES)]
-        ratios = [
-            self._trials.fit(self._reading.then(change), EARLY, self._trials.screened).judge().ratio
-            for change in changes
-        ]
+        ratios = self._glances(changes, EARLY)
         factor = float(usual * np.geomspace(*STEP_RANGE, SCALES)[int(np.argmin(ratios))])
-        for count in (self._trials.screened, *(part * self._trials.patterns for part in AFFINE_PARTS)):
+        size = self._trials.middle(self._reading)
+        for count in (SCREENED_PATTERNS, *AFFINE_PATTERNS):
             reading = self._reading.then(multiplied_positions(factor)).freeing('affine')
-            trial = self._trials.fit(reading, FREE_ITERATIONS[1], count)
+            trial = self._trials.fit_middle(reading, size, FREE_ITERATIONS[1], count)
             factor *= float(np.sqrt(abs(np.linalg.det(trial.matrix))))
         factor = _round_unit(factor)
         if factor > 2 or factor < 0.5:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import fft
@@ -29,6 +30,9 @@ from .trial_fit import Free, TrialFit
 __all__ = [
     'FEWEST_PATTERNS',
     'NEAR',
+    'SCREENED_PATTERNS',
+    'SLACK',
+    'SLOW',
     'Reading',
     'Trials',
     'disagreement',
@@ -55,6 +59,10 @@ REFERENCE_SIZE = 64
 ITERATIONS, LONGER = 40, 160
 SLOW = 2.0
 """How many times its limit a ratio may be that more iterations might still bring below."""
+
+MIDDLES, LOST = 32, 0.005
+"""Pixels by which the middle of larger patterns, on which much is tried, is made larger, and part of their
+light that may lie outside it."""
 
 GLANCE, GLANCED_SIZE, PLAINLY = 14, 128, 0.8
 """Iterations in which each orientation and order is tried, pixels of a side of the patterns, or of their
@@ -90,12 +98,12 @@ class Trials:
 
     def __init__(self, raw: RawData) -> None:
         self._raw = raw
-        area = (REFERENCE_SIZE / raw.N) ** 2
         self.patterns, self.screened = (
-            int(np.clip(count * area, LEAST_PATTERNS, count)) for count in (PATTERNS, SCREENED_PATTERNS)
+            _as_many(count, raw.N, LEAST_PATTERNS) for count in (PATTERNS, SCREENED_PATTERNS)
         )
-        self.pulling = int(np.clip(PULLING_PATTERNS * area, LEAST_PULLING, PULLING_PATTERNS))
+        self.pulling = _as_many(PULLING_PATTERNS, raw.N, LEAST_PULLING)
         """Patterns that are looked at for forces."""
+        self._reachable: WeakKeyDictionary[TrialFit, float] = WeakKeyDictionary()
 
     def whole(self, reading: Reading) -> RawData:
         """Return the scan with the changes that read no pattern."""
@@ -111,6 +119,32 @@ class Trials:
         """
         return TrialFit(self.part(reading, count or self.patterns), reading.free).run(iterations)
 
+    def middle(self, reading: Reading) -> int:
+        """Return the side of the middle of the patterns, read so, that holds nearly all their light.
+
+        It is that of the patterns up to 64×64 pixels, and 64 at least.
+        """
+        part = self.part(reading, self.screened)
+        light = np.square(part.diffraction, dtype=np.float64).sum(axis=0) * part.valid
+        for size in range(REFERENCE_SIZE, part.N, MIDDLES):
+            start = part.N // 2 - size // 2
+            inner = slice(start, start + size)
+            if light[inner, inner].sum() >= (1 - LOST) * light.sum():
+                return size
+        return part.N
+
+    def fit_middle(
+        self, reading: Reading, size: int, iterations: int, count: int = SCREENED_PATTERNS
+    ) -> TrialFit:
+        """Fit the middle `size`×`size` pixels of few patterns, as many as of so small ones.
+
+        Its ratio to noise can be compared with that of another reading in the same middle alone.
+        """
+        part = self.part(reading, _as_many(count, size, LEAST_PATTERNS))
+        if size < part.N:
+            part = crop_scan(Scan.from_raw(part), size).raw
+        return TrialFit(part, reading.free).run(iterations)
+
     def part(self, reading: Reading, count: int) -> RawData:
         """Return so many neighbouring patterns with all changes, in memory."""
         part = compact_part(self.whole(reading), count)
@@ -118,9 +152,13 @@ class Trials:
 
     def limit(self, fit: TrialFit) -> float:
         """Return up to which ratio a fit is near noise; where need be, a simulated scan of its kind tells."""
-        if fit.judge().ratio <= NEAR:
-            return NEAR
-        return max(NEAR, SLACK * _simulated(fit).judge().ratio)
+        return NEAR if fit.judge().ratio <= NEAR else max(NEAR, SLACK * self.reachable(fit))
+
+    def reachable(self, fit: TrialFit) -> float:
+        """Return the ratio to noise of a simulated scan of the same kind."""
+        if fit not in self._reachable:
+            self._reachable[fit] = _simulated(fit).judge().ratio
+        return self._reachable[fit]
 
     def as_given(self) -> tuple[TrialFit, float]:
         """Return the fit of the scan as it is, and up to which ratio that is near noise.
@@ -223,6 +261,11 @@ def compact_part(raw: RawData, count: int) -> RawData:
     light = np.square(part.diffraction).sum(axis=(1, 2))
     lit = light > EMPTY * np.median(light)
     return part if lit.all() or not lit.any() else part.select(np.flatnonzero(lit))
+
+
+def _as_many(count: int, size: int, least: int) -> int:
+    """Return how many patterns of `size` pixels a side are taken where of small ones there are `count`."""
+    return int(np.clip(count * (REFERENCE_SIZE / size) ** 2, least, count))
 
 
 def _simulated(fit: TrialFit) -> TrialFit:

@@ -1,6 +1,7 @@
 """What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-06)."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,13 +22,16 @@ from ptycho_engine.diagnostics.diagnosis import _Search, diagnose
 from ptycho_engine.diagnostics.findings import Grade
 from ptycho_engine.diagnostics.forces import pulled
 from ptycho_engine.diagnostics.pixels import suspects
+from ptycho_engine.diagnostics.trials import Reading, Trials
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.scan.pretreatment import bin_scan
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
+from ptycho_engine.simulate.recipe import Recipe
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
+from tests.conftest import small_scan
 from tests.whole_scan.test_calibrate import with_stretched_axes
 from tests.whole_scan.test_refine import dense_scan
 
@@ -284,6 +288,52 @@ def test_what_nothing_explains_is_never_called_well(good, monkeypatch):
     (finding,) = agreement_findings(found)
     assert finding.grade is Grade.WRONG
     assert 'nothing that was tried explains it' in finding.text
+
+
+def large(size: int) -> RawData:
+    return replace(small_scan(points=6, size=size, step=0.1 * size), objectGuess=None)
+
+
+def test_doctor_02_large_patterns_are_looked_through_by_their_middle():
+    """As many trials as of 64×64 pixels, for what a few whole patterns cost; those judge."""
+    raw = replace(Recipe(size=128, points='8x8', seed=3).simulate(), objectGuess=None)
+    assert Trials(raw).middle(Reading()) == 64
+    tic = time.process_time()
+    found = diagnose(replace(raw, xcoords=-raw.xcoords))
+    seconds = time.process_time() - tic
+    (cause,) = found.causes
+    assert cause.key == 'positions -x'
+    assert cause.clear
+    assert found.solved
+    assert seconds < 8
+
+
+def test_doctor_02_what_holds_the_light_is_the_middle(good):
+    wide = large(128)
+    rng = np.random.default_rng(0)
+    for side in (64, 90, 128):
+        counts = np.zeros((len(wide), 128, 128))
+        inner = slice(64 - side // 2, 64 + side // 2)
+        counts[:, inner, inner] = rng.poisson(9, (len(wide), side, side))
+        middle = Trials(replace(wide, diffraction=np.sqrt(counts).astype('f4'))).middle(Reading())
+        assert middle == {64: 64, 90: 96, 128: 128}[side]
+    assert Trials(good).middle(Reading()) == SIZE
+
+
+def test_doctor_02_in_the_middle_the_right_reading_is_the_best():
+    raw = large(128)
+    trials = Trials(of_patterns(raw, lambda a: a[:, ::-1]))
+    readings = [Reading().then(change) for change in orientations_of_patterns()]
+    ratios = [trials.fit_middle(reading, 64, 14).judge().ratio for reading in (Reading(), *readings)]
+    assert readings[int(np.argmin(ratios)) - 1].changes[0].key == 'patterns upside down'
+
+
+def test_pixels_that_explain_nothing_are_tried_once(good, monkeypatch):
+    tried = []
+    without = _Search._without
+    monkeypatch.setattr(_Search, '_without', lambda *args: tried.append(1) or without(*args))
+    assert diagnose(replace(good, xcoords=-good.xcoords)).solved
+    assert len(tried) <= 1
 
 
 def test_too_little_to_tell(good):

@@ -26,7 +26,7 @@ from ..scan.scan import Scan
 from ..scoring.scores import Scores, scan_box, score
 from ..whole_scan.scan_model import ScanModel
 from ..whole_scan.stitch import Stitcher
-from .reconstruct import judge_fit
+from .fit import judge_fit
 
 __all__ = ['Evaluation', 'ObjectFile', 'evaluate', 'object_on_grid', 'on_common_grid', 'read_object']
 

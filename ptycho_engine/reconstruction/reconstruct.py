@@ -9,14 +9,13 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import all_finite, require_finite_result
+from ..arrays import all_finite
 from ..backends.base import Backend, create_backend
-from ..blocks import block_length, blocks, evenly_spread, most_patterns
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.inactive import idle_settings
 from ..config.precedence import with_execution
@@ -27,8 +26,6 @@ from ..events import Event
 from ..formats.archive import ModelArchive
 from ..formats.packaged import load_model
 from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
-from ..physics.forward import deviance, informative, predict_intensity
-from ..physics.noise import noise_deviance
 from ..printable import printable
 from ..progress import show_progress
 from ..scan.centring import warn_if_off_centre
@@ -37,24 +34,18 @@ from ..scoring.scores import scanned_box
 from ..whole_scan.corrections import became_another, became_twin
 from ..whole_scan.refine import refine
 from ..whole_scan.scan_model import ScanModel
-from ..whole_scan.solver import solve
+from ..whole_scan.solver import Solution, solve
+from .fit import judge_fit, with_fit
 from .predict import predict_groups
 from .report import QualityReport, is_far, measure_quality
 from .result import PartialObject, Reconstructed, Reconstruction
 
-__all__ = ['Fit', 'judge_fit', 'reconstruct', 'require_fit']
+__all__ = ['reconstruct', 'require_fit']
 
 logger = logging.getLogger('ptychopinn.reconstruct')
 
 BACKEND_SHOWN = 40
 """Characters of what an archive calls its backend."""
-
-HELD_OUT_PATTERNS = 512
-HELD_OUT_PIXELS = 512 * 128**2
-"""At most so many patterns and pixels are compared with the prediction; enough for three digits."""
-
-NOISE_PATTERNS = 32
-"""Of these, so many tell what photon noise leaves."""
 
 TWIN = 'the probe of the file inverted and conjugated'
 MOVED, ANOTHER = 'positions far from those of the file', 'a probe far from that of the file'
@@ -65,19 +56,6 @@ PART_OF_STEP = 0.5
 
 SCALING_PATTERNS = 64
 """Patterns that the size of the counts is taken from before a refinement."""
-
-
-class Fit(NamedTuple):
-    """How well an object predicts the patterns of a scan."""
-
-    factor: float
-    """Factor of the object that makes the predicted total counts right."""
-    deviance: float
-    """Poisson deviance per valid pixel after it."""
-    noise: float
-    """What photon noise leaves of that; NaN where the patterns are no counts."""
-    counts: float
-    """Mean counts per valid pixel."""
 
 
 def reconstruct(
@@ -205,13 +183,13 @@ def _run(
     refinement = None
     if config.refine_iterations > 0:
         # A refinement needs counts of about the right size to start from; what comes out of it is judged.
-        result, fit = _fitted(prepared, result, result.object_array, learned, judged=SCALING_PATTERNS)
+        result, fit = with_fit(prepared, result, result.object_array, learned, judged=SCALING_PATTERNS)
         start = result.object_array / np.float32(prepared.scale.probe_scale)
         refinement = yield from refine(
             prepared, backend, start, config, stop, partial(_refined_so_far, result, prepared)
         )
         if refinement.kept:
-            result, fit = _fitted(
+            result, fit = with_fit(
                 prepared,
                 replace(result, uncertainty=refinement.uncertainty * prepared.scale.probe_scale),
                 refinement.object_array * np.float32(prepared.scale.probe_scale),
@@ -219,7 +197,7 @@ def _run(
                 refinement.position_shift,
             )
     if refinement is None or not refinement.kept:
-        result, fit = _fitted(prepared, result, result.object_array, learned)
+        result, fit = with_fit(prepared, result, result.object_array, learned)
     held_out = math.nan if refinement is None else refinement.deviance_after
     quality = measure_quality(
         result.deviance,
@@ -233,22 +211,11 @@ def _run(
         far=refinement is not None and is_far(fit.deviance, held_out, fit.noise, fit.counts),
     )
     quality = _doubted(prepared, quality)
-    seconds = time.perf_counter() - tic
-    comments = (
-        f'PtychoPINN {model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
-        f'{printable(archive.backend, BACKEND_SHOWN)}, run by {backend.name}): {len(prepared)} patterns, '
-        f'{quality.sentence}'
+    by = (
+        f'{model.architecture} ({model.model_type}, gridsize {model.gridsize}, trained by '
+        f'{printable(archive.backend, BACKEND_SHOWN)}, run by {backend.name})'
     )
-    logger.info('%s %.1f s.', comments, seconds)
-    return replace(
-        result,
-        n_patterns=len(prepared),
-        seconds=seconds,
-        losses=_losses(archive),
-        comments=comments,
-        backend=backend.name,
-        quality=quality,
-    )
+    return _told(replace(result, losses=_losses(archive)), quality, by, prepared, backend, tic)
 
 
 def _solve(
@@ -261,7 +228,6 @@ def _solve(
     begin: npt.NDArray[np.complex64] | None,
 ) -> Generator[Event, None, Reconstruction]:
     """Solve from the object to begin at, or a flat one, and judge; the clock has run since `tic`."""
-    scan = prepared.scan
     if config.refine_method != 'accelerated':
         raise ConfigError(
             f'refine_method is {config.refine_method!r}, but only the image of a network that was trained on '
@@ -270,12 +236,12 @@ def _solve(
     plan = build_plan(archive.config.model)
     learned = bool(plan.parts)
     backend.build(plan, archive.weights)
-    size = scan.grid.shape
+    grid = prepared.scan.grid
     so_far = Reconstruction(
-        object_array=np.ones(size, np.complex64),
-        weight=np.zeros(size, np.float32),
-        grid=scan.grid,
-        uncertainty=np.full(size, np.nan, np.float32),
+        object_array=np.ones(grid.shape, np.complex64),
+        weight=np.zeros(grid.shape, np.float32),
+        grid=grid,
+        uncertainty=np.full(grid.shape, np.nan, np.float32),
     )
     solution = yield from solve(
         prepared,
@@ -286,9 +252,22 @@ def _solve(
         learned=learned,
         begin=begin,
     )
-    found = solution.prepared
+    result, quality = _judged(prepared, so_far, solution)
+    model = 'with the learned prior' if solution.strength else 'by physics alone'
+    if learned and not solution.strength:
+        model += ', the learned prior tried and left out'
+    if begin is not None:
+        model += ', begun at an object that was given'
+    return _told(result, quality, f'{model} (run by {backend.name})', prepared, backend, tic)
+
+
+def _judged(
+    prepared: ScanModel, so_far: Reconstruction, solution: Solution
+) -> tuple[Reconstruction, QualityReport]:
+    """Return what was solved, with what was corrected of the scan and how good it is."""
+    scan, found = prepared.scan, solution.prepared
     scale = np.float32(found.scale.probe_scale)
-    result, fit = _fitted(
+    result, fit = with_fit(
         found,
         replace(so_far, weight=solution.weight, uncertainty=solution.uncertainty * scale),
         solution.object_array * scale,
@@ -318,14 +297,20 @@ def _solve(
         far=is_far(fit.deviance, solution.deviance, fit.noise, fit.counts),
         suspected='' if math.isnan(fit.noise) else ', '.join(solution.suspected),
     )
-    quality = _doubted(prepared, quality, found)
+    return result, _doubted(prepared, quality, found)
+
+
+def _told(
+    result: Reconstruction,
+    quality: QualityReport,
+    by: str,
+    prepared: ScanModel,
+    backend: Backend,
+    tic: float,
+) -> Reconstruction:
+    """Return the result with its quality and what it was made `by`, and log it; the clock runs since `tic`."""
     seconds = time.perf_counter() - tic
-    model = 'with the learned prior' if solution.strength else 'by physics alone'
-    if learned and not solution.strength:
-        model += ', the learned prior tried and left out'
-    if begin is not None:
-        model += ', begun at an object that was given'
-    comments = f'PtychoPINN {model} (run by {backend.name}): {len(prepared)} patterns, {quality.sentence}'
+    comments = f'PtychoPINN {by}: {len(prepared)} patterns, {quality.sentence}'
     logger.info('%s %.1f s.', comments, seconds)
     return replace(
         result,
@@ -368,35 +353,6 @@ def _subsample(scan: Scan, config: InferenceConfig) -> npt.NDArray[np.int64]:
         return np.arange(total)
     seed = config.seed if config.subsample_seed is None else config.subsample_seed
     return np.sort(np.random.default_rng([seed, 2]).choice(total, config.n_subsample, replace=False))
-
-
-def _fitted(
-    prepared: ScanModel,
-    result: Reconstruction,
-    object_array: npt.NDArray[np.complex64],
-    probe: npt.NDArray[np.complex64] | None,
-    position_shift: npt.NDArray[np.float64] | None = None,
-    judged: int = HELD_OUT_PATTERNS,
-) -> tuple[Reconstruction, Fit]:
-    """Return `result` with an object times the factor that makes the counts right, and how well it fits.
-
-    `probe`, in the engine's scale, and `position_shift` belong to the object; None where they are the scan's.
-    """
-    calibrated = prepared.calibrated(probe, position_shift)
-    new = None if probe is None else calibrated.scan.raw
-    fit = judge_fit(calibrated, object_array, judged)
-    amplitude = fit.factor
-    fitted = replace(
-        result,
-        probe=None if new is None else new.probeGuess,
-        coherent=None if new is None else new.coherent,
-        position_shift=position_shift,
-        object_array=(object_array * np.float32(amplitude)).astype(np.complex64),
-        uncertainty=(result.uncertainty * np.float32(amplitude)).astype(np.float32),
-        deviance=fit.deviance,
-    )
-    require_finite_result(fitted.object_array, fitted.probe, fitted.position_shift)
-    return fitted, fit
 
 
 def _doubted(
@@ -446,45 +402,3 @@ def _losses(archive: ModelArchive) -> list[tuple[int, float]]:
         for record in archive.history
         if record.get('training_deviance', 0) > 0
     ]
-
-
-def judge_fit(
-    prepared: ScanModel, object_array: npt.NDArray[np.complex64], most: int = HELD_OUT_PATTERNS
-) -> Fit:
-    """Return the factor that makes the predicted total counts right, and how well they are predicted then.
-
-    On scans of more than `most` patterns an evenly spread part of them is judged.
-    """
-    raw = prepared.scan.raw
-    chosen = evenly_spread(len(raw), most_patterns(most, HELD_OUT_PIXELS, raw.N))
-    dark = np.float32(0) if prepared.background is None else prepared.background.astype(np.float32)
-    padded = prepared.pad(object_array / np.float32(prepared.scale.probe_scale))
-    valid = prepared.valid
-    probe = prepared.illumination.probe
-    rate = np.empty((len(chosen), raw.N, raw.N), np.float32)
-    count = np.empty_like(rate)
-    for part in blocks(len(chosen), block_length(raw.N, len(probe))):
-        members = chosen[part]
-        subpixel_shift = prepared.placement.subpixel_shift[members]
-        varying = None if prepared.coherent is None else prepared.coherent.at(members)
-        rate[part] = predict_intensity(prepared.cut(padded, members), probe, subpixel_shift, varying)
-        if prepared.intensity is not None:
-            rate[part] *= prepared.intensity[members, None, None].astype(np.float32)
-        count[part] = np.square(prepared.amplitude(members))
-    own = (count - dark)[:, valid].sum(dtype=np.float64)
-    factor = max(own, 0.0) / max(rate[:, valid].sum(dtype=np.float64), 1e-30)
-    rate = rate * np.float32(factor) + dark
-    seen = valid & informative(count, rate, raw.ceiling / prepared.scale.unit)
-    values = [
-        deviance(count[part], rate[part], seen[part]) for part in blocks(len(chosen), block_length(raw.N))
-    ]
-    noise = math.nan
-    if raw.counted and prepared.scale.unit == 1:
-        few = evenly_spread(len(chosen), NOISE_PATTERNS)
-        noise = float(noise_deviance(rate[few][seen[few]]).mean())
-    return Fit(
-        factor=float(np.sqrt(factor)),
-        deviance=float(np.concatenate(values).mean()),
-        noise=noise,
-        counts=float(count[:, valid].mean()),
-    )

@@ -11,7 +11,7 @@ from ptycho_engine.errors import DataValueError
 from ptycho_engine.physics.descent import AcceleratedDescent
 from ptycho_engine.physics.scaling import MOST_COUNTS, PRESUMED_COUNTS, measure_scale
 from ptycho_engine.physics.scan_likelihood import NumpyScanPhysics
-from ptycho_engine.reconstruction.reconstruct import judge_fit
+from ptycho_engine.reconstruction.fit import judge_fit
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.held_out import scan_patterns

@@ -12,7 +12,8 @@ from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.formats.product_data import ProductData
 from ptycho_engine.network.plan import PROBE_CORRECTION
 from ptycho_engine.physics.probe import condition_probe, correct_probe, mode_intensity
-from ptycho_engine.reconstruction.reconstruct import judge_fit, reconstruct
+from ptycho_engine.reconstruction.fit import judge_fit
+from ptycho_engine.reconstruction.reconstruct import reconstruct
 from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import without_truth

@@ -69,6 +69,11 @@ def add_inputs(parser: argparse.ArgumentParser, *, units: bool = True) -> None:
         metavar='AXES',
         help='axes of the stage, x, y or xy, that run against the columns or rows of the detector',
     )
+    _add_geometry(group)
+
+
+def _add_geometry(group: argparse._ArgumentGroup) -> None:
+    """Add the lengths and the energy, and how patterns and positions are brought together."""
     energy = ('--energy-eV', '--energy-ev')
     group.add_argument(*energy, dest='energy_eV', type=float, metavar='EV', help='photon energy')
     group.add_argument('--distance-m', type=float, metavar='M', help='from object to detector')

@@ -36,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='file that gives object, probe and positions, as far as no other option does',
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is random (default: 0)')
+    _add_object(parser)
+    _add_probe(parser)
+    _add_positions(parser)
+    _add_detector(parser)
+    _add_units_and_settings(parser)
 
+
+def _add_object(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('object')
     group.add_argument(
         '--object',
@@ -51,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--absorption', type=float, metavar='A', help='largest -log amplitude (default: 0.4)')
     group.add_argument('--phase', type=float, metavar='RAD', help='largest phase in radians (default: 0.8)')
 
+
+def _add_probe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('probe')
     group.add_argument(
         '--probe', metavar='KIND|FILE', help=f'{", ".join(PROBE_KINDS)}, or a file (default: defocused)'
@@ -84,6 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='power of each next mode to the one before (default: 0.25)',
     )
 
+
+def _add_positions(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('positions')
     group.add_argument(
         '--scan', metavar='KIND|FILE', help=f'{", ".join(SCAN_PATTERNS)}, or a file (default: raster)'
@@ -101,6 +112,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='a file of positions holds metres from the middle of the object, not pixels',
     )
 
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('detector')
     group.add_argument('--photons', type=float, default=1e5, help='mean counts per pattern (default: 1e5)')
     group.add_argument(
@@ -112,6 +125,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='part of the pixels, 0 to below 1, or a file (default: none)',
     )
 
+
+def _add_units_and_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('units and settings')
     group.add_argument(
         '--pixel-size-m', type=float, default=5e-8, help='object pixel in metres (default: 5e-8)'

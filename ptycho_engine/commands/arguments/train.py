@@ -54,6 +54,12 @@ def add_arguments(parser: CommandParser) -> None:
         'an epoch is 250 batches, and only --epochs, --seed and the device count',
     )
     add_inputs(parser)
+    _add_simulation(parser)
+    add_settings(parser, 'train')
+
+
+def _add_simulation(parser: CommandParser) -> None:
+    """Add what is trained on where there is no scan."""
     group = parser.add_argument_group('training without a scan')
     group.add_argument(
         '--simulate-from',
@@ -98,4 +104,3 @@ def add_arguments(parser: CommandParser) -> None:
         help='also train on probes that differ from the given ones: 1 stands for about 1 rad of defocus '
         'and 10 %% of the width (default: 0)',
     )
-    add_settings(parser, 'train')

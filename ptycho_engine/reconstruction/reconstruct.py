@@ -308,7 +308,7 @@ def _told(
     backend: Backend,
     tic: float,
 ) -> Reconstruction:
-    """Return the result with its quality and what it was made `by`, and log it; the clock runs since `tic`."""
+    """Return the result with its quality and what it was made `by`; logged, as the clock runs since `tic`."""
     seconds = time.perf_counter() - tic
     comments = f'PtychoPINN {by}: {len(prepared)} patterns, {quality.sentence}'
     logger.info('%s %.1f s.', comments, seconds)

@@ -107,8 +107,7 @@ def create_training_payload(
             'n_groups is missing; give it in the overrides: the groups of patterns to draw for each epoch, '
             'or None for all.'
         )
-    stated = {**weak, **strong}
-    files = {name: stated[name] for name in _FILE_SETTINGS if name in stated}
+    files = {name: value for name, value in {**weak, **strong}.items() if name in _FILE_SETTINGS}
     test = files.get('test_data_file')
     if test is not None:
         files['test_data_file'] = _existing(test, 'test')
@@ -126,19 +125,18 @@ def create_training_payload(
         **files,
     )
     populate_legacy_params(run)
-    channels = model.gridsize**2
     return TrainingPayload(
-        tf_training_config=run,
-        pt_data_config=PTDataConfig(
-            N=model.N,
-            grid_size=(model.gridsize, model.gridsize),
-            C=channels,
-            K=run.neighbor_count,
-            nphotons=run.nphotons,
-            n_subsample=run.n_subsample,
-            subsample_seed=run.subsample_seed,
-        ),
-        pt_model_config=PTModelConfig(
+        tf_training_config=run, **_in_their_words(run), execution_config=execution, overrides_applied=applied
+    )
+
+
+def _in_their_words(run: TrainingSetup) -> dict[str, Any]:
+    """Return what is stated of data, network and training, under the names that the original has for them."""
+    model = run.model
+    channels = model.gridsize**2
+    return {
+        'pt_data_config': replace(_their_data(run), nphotons=run.nphotons),
+        'pt_model_config': PTModelConfig(
             mode='Unsupervised' if model.model_type == 'pinn' else 'Supervised',
             C_model=channels,
             C_forward=channels,
@@ -151,7 +149,7 @@ def create_training_payload(
             intensity_scale_trainable=run.intensity_scale_trainable,
             loss_function='Poisson' if run.nll_weight > 0 else 'MAE',
         ),
-        pt_training_config=PTTrainingConfig(
+        'pt_training_config': PTTrainingConfig(
             epochs=run.nepochs,
             batch_size=run.batch_size,
             learning_rate=run.learning_rate,
@@ -162,8 +160,18 @@ def create_training_payload(
             gradient_clip_algorithm=run.gradient_clip_algorithm,
             early_stop_patience=run.early_stop_patience,
         ),
-        execution_config=execution,
-        overrides_applied=applied,
+    }
+
+
+def _their_data(run: TrainingSetup | InferenceSetup) -> PTDataConfig:
+    side = run.model.gridsize
+    return PTDataConfig(
+        N=run.model.N,
+        grid_size=(side, side),
+        C=side**2,
+        K=run.neighbor_count,
+        n_subsample=run.n_subsample,
+        subsample_seed=run.subsample_seed,
     )
 
 
@@ -223,14 +231,7 @@ def create_inference_payload(
     populate_legacy_params(run)
     return InferencePayload(
         tf_inference_config=run,
-        pt_data_config=PTDataConfig(
-            N=model.N,
-            grid_size=(model.gridsize, model.gridsize),
-            C=model.gridsize**2,
-            K=run.neighbor_count,
-            n_subsample=run.n_subsample,
-            subsample_seed=run.subsample_seed,
-        ),
+        pt_data_config=_their_data(run),
         pt_inference_config=PTInferenceConfig(batch_size=run.batch_size, seed=run.seed),
         execution_config=execution,
         overrides_applied=applied,

@@ -97,16 +97,7 @@ def make_fixture(
             'give names that differ.'
         )
     created = _creation_date()
-    raw = RawData.from_file(source)
-    if raw.objectGuess is None:
-        raise DataKeyError(
-            f"{source} lacks 'objectGuess'; a fixture needs the object that its patterns are of."
-        )
-    if not MINIMUM_SUBSET <= subset_size <= len(raw):
-        raise DataValueError(
-            f'A fixture of {subset_size} positions was asked for; expected {MINIMUM_SUBSET} to {len(raw)}, '
-            f'the number of positions in {source}.'
-        )
+    raw = _source(source, subset_size)
     subset = raw.select(np.arange(subset_size))
     found = read_headers(source)
     arrays = _canonical_arrays(subset, found)
@@ -128,6 +119,21 @@ def make_fixture(
     with atomic_path(sidecar) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
     return record
+
+
+def _source(source: Path, subset_size: int) -> RawData:
+    """Return the scan of which the first positions are taken, if it has so many and an object."""
+    raw = RawData.from_file(source)
+    if raw.objectGuess is None:
+        raise DataKeyError(
+            f"{source} lacks 'objectGuess'; a fixture needs the object that its patterns are of."
+        )
+    if not MINIMUM_SUBSET <= subset_size <= len(raw):
+        raise DataValueError(
+            f'A fixture of {subset_size} positions was asked for; expected {MINIMUM_SUBSET} to {len(raw)}, '
+            f'the number of positions in {source}.'
+        )
+    return raw
 
 
 def pattern_correlations(raw: RawData) -> npt.NDArray[np.float64]:

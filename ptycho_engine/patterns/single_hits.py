@@ -17,12 +17,9 @@ USUAL = 3
 """The how many-th largest number of a pixel is its usual one: two hits are none."""
 
 TIMES = 8.0
-"""Counts of a hit, in those of its neighbours and in the usual ones of its pixel, 1 at the least. Speckles,
-which are sampled finely enough for their phase to be found, reach a quarter of it and, where the probe is cut
-off by the field of view, next to never all."""
-
-SPREAD = 4
-"""Of the eight neighbours, the how many-th largest counts: a hit may share its charge with three others."""
+"""Counts of a hit, in the median of its neighbours and in the usual ones of its pixel, 1 at the least. Of
+eight neighbours three may share its charge. Speckles, which are sampled finely enough for their phase to be
+found, reach a quarter of it and, where the probe is cut off by the field of view, next to never all."""
 
 STEPS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 """From a pixel to its eight neighbours."""
@@ -105,9 +102,10 @@ class SingleHits:
             inside[inside] = ~self.bad[y[inside], x[inside]]
             around[inside, at] = frames[frame[inside], y[inside], x[inside]]
         around.sort(axis=1)
-        # Of a pixel at a gap or at the edge those that are missing count as hit.
-        hit = frames[frame, row, column] > self.times * around[:, -SPREAD]
-        valid = np.isfinite(around[hit]).sum(axis=1)
-        median = np.take_along_axis(around[hit], (valid[:, None] - 1) // 2, axis=1)[:, 0]
-        frames[frame[hit], row[hit], column[hit]] = median
+        valid = np.isfinite(around).sum(axis=1, keepdims=True)
+        # Without a valid neighbour both are infinite.
+        lower = np.take_along_axis(around, np.maximum(valid - 1, 0) // 2, axis=1)[:, 0]
+        upper = np.take_along_axis(around, valid // 2, axis=1)[:, 0]
+        hit = frames[frame, row, column] > self.times * upper
+        frames[frame[hit], row[hit], column[hit]] = lower[hit]
         return np.asarray(frame[hit])

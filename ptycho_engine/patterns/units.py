@@ -260,11 +260,12 @@ def _pedestal(values: npt.NDArray[np.float64]) -> float:
     if len(values) < 2 or not values.size:
         return 0.0
     with np.errstate(over='ignore'):
-        mean = values[::2].mean(axis=0)
-        dark = values[1::2, mean <= np.quantile(mean, DARKEST)]
+        # Hits of cosmic rays move means, and few medians.
+        middle = np.median(values[::2], axis=0)
+        dark = values[1::2, middle <= np.quantile(middle, DARKEST)]
         floor = float(np.median(dark))
         noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
-        alike = dark.mean(axis=0).std() <= ALIKE_DARK * noise / math.sqrt(len(dark))
+        alike = np.median(dark, axis=0).std() <= ALIKE_DARK * noise * math.sqrt(math.pi / 2 / len(dark))
     found = alike and floor > ABOVE * noise and values.max() > floor + BEYOND * noise
     return floor if found else 0.0
 

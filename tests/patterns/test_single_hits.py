@@ -114,18 +114,35 @@ def test_npz_24_what_a_pixel_shows_three_times_is_usual_and_few_frames_tell_noth
     assert SingleHits.of(frames[1:], clean, roots=False) is None
 
 
-def test_npz_24_neighbours_that_are_bad_or_beyond_the_edge_do_not_make_a_hit():
-    """Beside a gap a bright row has nothing but darkness on one side."""
+@pytest.mark.parametrize(
+    ('row', 'column', 'beside', 'is_hit'),
+    [
+        (3, 4, 2, True),
+        (3, 4, 3, False),
+        (7, 4, 2, True),
+        (7, 4, 3, False),
+        (7, 7, 1, True),
+        (7, 7, 2, False),
+    ],
+)
+def test_npz_24_of_neighbours_that_are_valid_most_must_be_dark(row, column, beside, is_hit):
+    """Those that are bad, or beyond the edge, are not dark: of five or three fewer may be bright."""
     frames = np.zeros((FEWEST_FRAMES, 8, 8), np.float32)
     frames[7] = 1
-    frames[2, 3] = 500
     bad = np.zeros((8, 8), bool)
     bad[2] = True
-    assert not len(SingleHits.of(frames, bad, roots=False).replace(frames.copy()))
-    # In a corner five are missing.
-    corner = (frames > 0).astype(np.float32)
-    corner[4, 0, 0] = 500
-    assert not len(SingleHits.of(corner, bad, roots=False).replace(corner))
+    frames[2, row, column] = 500
+    around = [(row, column - 1), (row, column + 1), (row + 1, column - 1), (row - 1, column - 1)]
+    inside = [(y, x) for y, x in around if y < 8 and x < 8 and not bad[y, x]]
+    for y, x in inside[:beside]:
+        frames[2, y, x] = 500
+    found = frames.copy()
+    SingleHits.of(frames, bad, roots=False).replace(found)
+    assert (found[2, row, column] == 0) == is_hit
+    nothing = np.ones_like(bad)
+    nothing[row, column] = False
+    alone = SingleHits.of(frames, nothing, roots=False)
+    assert not len(alone.replace(frames))
 
 
 @pytest.mark.parametrize('gain', [1, 50])

@@ -62,8 +62,10 @@ class SingleHits:
         one = max(one, float(frames.min(where=(frames > 0) & ~bad, initial=np.inf)))
         usual = np.partition(frames, len(frames) - USUAL, axis=0)[len(frames) - USUAL]
         times = TIMES**0.5 if roots else TIMES
-        limit = np.where(bad | ~np.isfinite(usual), np.inf, times * np.maximum(usual, one))
-        return cls(limit.astype(np.float32), times, bad)
+        with np.errstate(over='ignore'):
+            # Above an infinite limit nothing is a hit.
+            limit = np.where(bad | ~np.isfinite(usual), np.inf, times * np.maximum(usual, one))
+            return cls(limit.astype(np.float32), times, bad)
 
     def told(self, frames: npt.NDArray[np.float32]) -> tuple[str, ...]:
         """Return a sentence if some frames (k, h, w) hold hits, which are replaced."""
@@ -106,6 +108,7 @@ class SingleHits:
         # Without a valid neighbour both are infinite.
         lower = np.take_along_axis(around, np.maximum(valid - 1, 0) // 2, axis=1)[:, 0]
         upper = np.take_along_axis(around, valid // 2, axis=1)[:, 0]
-        hit = frames[frame, row, column] > self.times * upper
+        with np.errstate(over='ignore'):
+            hit = frames[frame, row, column] > self.times * upper
         frames[frame[hit], row[hit], column[hit]] = lower[hit]
         return np.asarray(frame[hit])

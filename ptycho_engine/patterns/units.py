@@ -54,6 +54,10 @@ be above 0, and how many the brightest value above it."""
 ALIKE_DARK = 2.0
 """Standard errors that these pixels may scatter about one floor."""
 
+ROUNDING, UNLIKE_PHOTONS = 0.29, 0.5
+"""Standard deviation of rounding, and, relative to the floor, the largest variance of whole numbers about
+it: that of photons is the floor itself."""
+
 MEDIAN_OF_NORMAL = 0.6745
 """Standard deviations that half of normal values lie within."""
 
@@ -144,29 +148,28 @@ def decide_units(
     if nphotons is not None:
         _require_photons(nphotons, source)
     if stack.dtype.kind not in 'f' and domain in (None, 'counts'):
-        units = Units('counts')
-        lattices, pedestal = _Lattices(), 0.0
-        if domain is None:
+        units = (_raw_frames(*_sample(stack, found)) if domain is None else None) or Units('counts')
+        lattices = _Lattices()
+        if domain is None and not units.pedestal:
             logger.info('%s: integers (%s) are counts; taking square roots.', source, stack.dtype)
     else:
         frames, valid = _sample(stack, found)
         exported = set(names) - {'bad_pixels', 'dataset_index'} == EXPORTED
         if domain is None and exported and 'bad_pixels' in names:
             domain = 'counts'
-        lattices = _lattices(frames, valid, domain)
-        pedestal = (
-            _pedestal(frames[:, valid]) if lattices == _Lattices() and domain in (None, 'counts') else 0.0
-        )
-        if pedestal:
-            found = replace(found, totals=np.maximum(found.totals - pedestal * valid.sum(), 0))
-            units = _above_pedestal(pedestal)
-        else:
-            units = _decided(domain, lattices, found, metadata, probe_power, source)
+        raw = _raw_frames(frames, valid) if domain is None else None
+        lattices = _Lattices() if raw else _lattices(frames, valid, domain)
+        if raw is None and lattices == _Lattices() and domain in (None, 'counts'):
+            raw = _above_pedestal(_pedestal(frames[:, valid]), 'and no count is a whole number')
+        units = raw or _decided(domain, lattices, found, metadata, probe_power, source)
         if not units.counted and np.count_nonzero(frames > 0) < FEWEST:
             units = Units(units.domain, pedestal=units.pedestal)
+    if units.pedestal:
+        pixels = math.prod(stack.shape[1:]) - (0 if found.bad is None else np.count_nonzero(found.bad))
+        found = replace(found, totals=np.maximum(found.totals - units.pedestal * pixels, 0))
     if nphotons is not None:
         units = _scaled_to(units, nphotons, found, 'as stated')
-    if stack.dtype.kind != 'f' or lattices.one or pedestal:
+    if stack.dtype.kind != 'f' or lattices.one or units.pedestal:
         units = _with_hits(units, stack, found, lattices.one)
     for line in units.told:
         logger.info('%s: %s', source, line)
@@ -250,11 +253,29 @@ def _no_counts(domain: MeasurementDomain, found: Survey, why: str) -> Units:
     return Units(domain, counted=False, told=(line,))
 
 
-def _pedestal(values: npt.NDArray[np.float64]) -> float:
+def _raw_frames(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -> Units | None:
+    """Return the units of whole numbers (k, h, w) above a pedestal; None where they have none."""
+    values = frames[:, valid]
+    pedestal = _pedestal(values, whole=True) if bool((values == np.rint(values)).all()) else 0.0
+    if pedestal and values.min() >= pedestal:
+        # Without noise of the readout the counts are there, times a gain.
+        above = np.where(valid, frames - pedestal, 0)
+        counts = _lattice(above, valid)
+        if counts is not None and scatters_as_photons(above, valid, counts):
+            told = (
+                f'no pixel shows less than {pedestal:.4g}, as in units of a detector with a pedestal; it is '
+                'taken off.'
+            )
+            units = _as_counts(counts)
+            return replace(units, pedestal=pedestal, told=(told, *units.told))
+    return _above_pedestal(pedestal, 'and scatter about it less than photons would')
+
+
+def _pedestal(values: npt.NDArray[np.float64], *, whole: bool = False) -> float:
     """Return what detector units (k, m) of k frames lie above without light; 0 where nothing tells.
 
     Far from the beam pixels are dark, and then all read the same but for the noise of the readout. Roots of
-    counts are 0 there.
+    counts are 0 there, and an even background of photons, which whole numbers may be, scatters as they do.
     """
     # The darkest of one half by chance are not so in the other.
     if len(values) < 2 or not values.size:
@@ -265,16 +286,21 @@ def _pedestal(values: npt.NDArray[np.float64]) -> float:
         dark = values[1::2, middle <= np.quantile(middle, DARKEST)]
         floor = float(np.median(dark))
         noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
+        if whole:
+            noise = max(noise, ROUNDING)
+            if noise**2 > UNLIKE_PHOTONS * floor:
+                return 0.0
         alike = np.median(dark, axis=0).std() <= ALIKE_DARK * noise * math.sqrt(math.pi / 2 / len(dark))
     found = alike and floor > ABOVE * noise and values.max() > floor + BEYOND * noise
     return floor if found else 0.0
 
 
-def _above_pedestal(pedestal: float) -> Units:
-    """Return the units of numbers of a detector with a pedestal."""
+def _above_pedestal(pedestal: float, how: str) -> Units | None:
+    """Return the units of numbers of a detector with a pedestal; None where that is 0."""
+    if not pedestal:
+        return None
     floor = (
-        f'dark pixels show {pedestal:.4g} and no count is a whole number, as in units of a detector with a '
-        'pedestal; it is taken off.'
+        f'dark pixels show {pedestal:.4g} {how}, as in units of a detector with a pedestal; it is taken off.'
     )
     rest = (
         'the rest is taken as counts whose noise is estimated, so that nothing is known in photons. If that '

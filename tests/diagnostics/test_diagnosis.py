@@ -294,7 +294,7 @@ def large(size: int) -> RawData:
     return replace(small_scan(points=6, size=size, step=0.1 * size), objectGuess=None)
 
 
-def test_doctor_02_large_patterns_are_looked_through_by_their_middle():
+def test_doctor_07_large_patterns_are_looked_through_by_their_middle():
     """As many trials as of 64×64 pixels, for what a few whole patterns cost; those judge."""
     raw = replace(Recipe(size=128, points='8x8', seed=3).simulate(), objectGuess=None)
     assert Trials(raw).middle(Reading()) == 64
@@ -308,7 +308,7 @@ def test_doctor_02_large_patterns_are_looked_through_by_their_middle():
     assert seconds < 8
 
 
-def test_doctor_02_what_holds_the_light_is_the_middle(good):
+def test_doctor_07_what_holds_the_light_is_the_middle(good):
     wide = large(128)
     rng = np.random.default_rng(0)
     for side in (64, 90, 128):
@@ -320,7 +320,7 @@ def test_doctor_02_what_holds_the_light_is_the_middle(good):
     assert Trials(good).middle(Reading()) == SIZE
 
 
-def test_doctor_02_in_the_middle_the_right_reading_is_the_best():
+def test_doctor_07_in_the_middle_the_right_reading_is_the_best():
     raw = large(128)
     trials = Trials(of_patterns(raw, lambda a: a[:, ::-1]))
     readings = [Reading().then(change) for change in orientations_of_patterns()]

@@ -175,6 +175,48 @@ def test_npz_23_a_pedestal_is_taken_off(tmp_path, gain, pedestal, readout, said)
     assert np.corrcoef(measured.ravel(), light.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize(('gain', 'pedestal', 'readout'), [(1, 100, 3.0), (0.4, 1000, 2.0), (50, 1000, 10.0)])
+def test_npz_25_a_pedestal_of_whole_numbers_is_taken_off(tmp_path, dtype, gain, pedestal, readout):
+    raw = small_scan(6, 48, photons=1e5)
+    light = gain * np.rint(np.square(raw.diffraction, dtype=np.float64))
+    values = np.rint(light + pedestal + np.random.default_rng(0).normal(0, readout, light.shape))
+    found = read(tmp_path, raw, values.astype(dtype))
+    assert not found.counted
+    assert any(
+        f'{pedestal} and scatter about it less than photons would' in line and 'it is taken off' in line
+        for line in found.assumed
+    )
+    measured = np.square(found.diffraction, dtype=np.float64)
+    assert measured.sum() == pytest.approx(light.sum(), rel=0.08)
+    assert np.corrcoef(measured.ravel(), light.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize('gain', [1, 7])
+def test_npz_25_counts_above_a_pedestal_without_noise_are_counts(tmp_path, gain):
+    raw = small_scan(6, 48, photons=1e4)
+    counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
+    found = read(tmp_path, raw, (gain * counts + 100).astype(np.uint16))
+    assert found.counted
+    assert any('no pixel shows less than 100' in line for line in found.assumed)
+    np.testing.assert_allclose(np.square(found.diffraction), counts, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize('background', [0, 4, 30, 100, 1000])
+def test_npz_25_a_background_of_photons_is_no_pedestal(tmp_path, background):
+    raw = small_scan(6, 48, photons=1e5)
+    counts = np.rint(np.square(raw.diffraction, dtype=np.float64))
+    values = counts + np.random.default_rng(0).poisson(background, counts.shape)
+    found = read(tmp_path, raw, values.astype(np.uint16))
+    assert found.counted
+    assert found.assumed == ()
+
+
+def test_npz_25_a_statement_rules(tmp_path, counts, raw):
+    found = read(tmp_path, raw, (counts + 100).astype(np.uint16), {'domain': 'counts'})
+    np.testing.assert_allclose(np.square(found.diffraction), counts + 100, rtol=1e-5)
+
+
 def _without_floor(kind, light, rng):
     return {
         'readout alone': light + rng.normal(0, 2, light.shape),

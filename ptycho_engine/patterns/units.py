@@ -281,15 +281,15 @@ def _pedestal(values: npt.NDArray[np.float64], *, whole: bool = False) -> float:
     if len(values) < 2 or not values.size:
         return 0.0
     with np.errstate(over='ignore'):
-        # Hits of cosmic rays move means, and few medians.
-        middle = np.median(values[::2], axis=0)
-        dark = values[1::2, middle <= np.quantile(middle, DARKEST)]
+        mean = values[::2].mean(axis=0)
+        dark = values[1::2, mean <= np.quantile(mean, DARKEST)]
         floor = float(np.median(dark))
         noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
         if whole:
             noise = max(noise, ROUNDING)
             if noise**2 > UNLIKE_PHOTONS * floor:
                 return 0.0
+        # Hits of cosmic rays move means, and few medians.
         alike = np.median(dark, axis=0).std() <= ALIKE_DARK * noise * math.sqrt(math.pi / 2 / len(dark))
     found = alike and floor > ABOVE * noise and values.max() > floor + BEYOND * noise
     return floor if found else 0.0

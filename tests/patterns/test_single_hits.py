@@ -196,3 +196,17 @@ def test_npz_24_a_live_session_replaces_them_and_its_result_says_so(counts, hit)
     np.testing.assert_allclose(found[~hit], counts[~hit], rtol=1e-5, atol=1e-3)
     assert found[hit].max() < 100
     assert frames.told[0].startswith(f'{FRAMES} single pixels in {FRAMES} of {FRAMES} patterns')
+
+
+def test_npz_24_hits_do_not_hide_a_pedestal(tmp_path, raw, counts):
+    """Frames of a CCD, some of whose dark pixels are hit: without the pedestal off they make no image."""
+    rng = np.random.default_rng(4)
+    struck = counts.copy()
+    for frame in struck:
+        frame[rng.integers(1, SIZE - 1, 5), rng.integers(1, SIZE - 1, 5)] += 3000
+    values = 2.7 * struck + 100 + rng.normal(0, 2, counts.shape)
+    scan = loaded(tmp_path, raw, values.astype(np.float32))
+    assert any('with a pedestal; it is taken off' in line for line in scan.raw.assumed)
+    assert len(lines(scan)) == 1
+    found = np.square(np.asarray(scan.raw.diffraction), dtype=np.float64)
+    assert np.corrcoef(found.ravel(), counts.ravel())[0, 1] > 0.98

@@ -202,8 +202,11 @@ def test_npz_24_hits_do_not_hide_a_pedestal(tmp_path, raw, counts):
     """Frames of a CCD, some of whose dark pixels are hit: without the pedestal off they make no image."""
     rng = np.random.default_rng(4)
     struck = counts.copy()
-    for frame in struck:
-        frame[rng.integers(1, SIZE - 1, 5), rng.integers(1, SIZE - 1, 5)] += 5000
+    inside = np.pad(np.ones((SIZE - 2, SIZE - 2), bool), 1)
+    for frame, pixels in zip(
+        struck, rng.permutation(np.flatnonzero(inside))[: 5 * FRAMES].reshape(-1, 5), strict=True
+    ):
+        frame.flat[pixels] += 5000
     values = 2.7 * struck + 100 + rng.normal(0, 2, counts.shape)
     scan = loaded(tmp_path, raw, values.astype(np.float32))
     assert any('with a pedestal; it is taken off' in line for line in scan.raw.assumed)

@@ -191,10 +191,6 @@ class ExperimentRefinement:
         ]
         modes_move = self._momentum * modes_move - COHERENT_GAIN * np.stack(steps)
         modes = old.modes + modes_move
-        # A phase of all of a probe shows in no pattern.
-        first = self.patterns.probe[0].astype(np.complex128)
-        phase = np.tensordot(modes, first.conj(), 2).imag / np.vdot(first, first).real
-        modes = modes - 1j * phase[:, None, None] * first
         weights = old.weights.copy()
         step = COHERENT_GAIN * _damped_steps(found.force, found.curvature)
         step = np.clip(step, -LARGEST_WEIGHT, LARGEST_WEIGHT)

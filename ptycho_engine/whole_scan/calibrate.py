@@ -19,6 +19,7 @@ from ..blocks import first_to_last, most_patterns
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.calibration import ExperimentRefinement
+from ..physics.coherent import coherent_modes
 from ..physics.descent import AcceleratedDescent
 from ..physics.detector import stuck_pixels, unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
@@ -353,15 +354,18 @@ class Calibrator:
         """Iterate with some parts of the experiment moving beside the object."""
         solver, patterns, physics = state.solver, state.patterns, state.physics
         physics.set_experiment(patterns)
+        of_probe = 'probe' in options or 'modes' in options
+        varies = of_probe and patterns.coherent is not None
         experiment = ExperimentRefinement(
             physics,
             patterns,
-            probe='probe' in options or 'modes' in options,
+            probe=of_probe,
             axes='axes' in options and 'single positions' not in options,
             positions='single positions' in options,
             intensities='intensities' in options,
             background='background' in options,
             uneven=UNEVEN in options,
+            coherent=varies,
             momentum=MOMENTUM,
             probe_gain=PROBE_GAIN,
         )
@@ -376,8 +380,11 @@ class Calibrator:
             order = rng.permutation(len(patterns)) if count > 1 else np.arange(len(patterns))
             value = descent.iterate(np.array_split(order, count)) / pixels
             yield from self._count.one_more(value, lambda: solver.on_grid(descent.current))
-        found = descent.current
-        return _State(solver, experiment.patterns, physics, found, physics.held_out_each(found))
+        found, patterns = descent.current, experiment.patterns
+        if varies:
+            patterns = _in_one_form(patterns)
+            physics.set_experiment(patterns)
+        return _State(solver, patterns, physics, found, physics.held_out_each(found))
 
     def _searched(
         self, state: _State, options: list[str], forces: Remaining
@@ -435,6 +442,14 @@ class Calibrator:
             self.solver = again
         else:
             self._kept.clear()
+
+
+def _in_one_form(patterns: ScanPatterns) -> ScanPatterns:
+    """Return patterns with the same probes as OPR-02 has them."""
+    varying = patterns.coherent
+    assert varying is not None
+    probe, varying = coherent_modes(patterns.probe, varying.modes, varying.weights)
+    return replace(patterns, probe=probe, coherent=varying)
 
 
 def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:

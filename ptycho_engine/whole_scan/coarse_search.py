@@ -69,19 +69,31 @@ class Found:
 def changed(patterns: ScanPatterns, found: Found) -> ScanPatterns:
     """Return patterns with another focus, or with turned and stretched axes of the scan."""
     if found.option == 'probe':
-        return replace(patterns, probe=defocused(patterns.probe, found.change[0]))
+        return _with_probes(patterns, lambda modes: defocused(modes, found.change[0]))
     if found.option == TILT:
         y, x = found.change
-        return replace(patterns, probe=shifted_on_detector(patterns.probe, (round(y), round(x))))
+        return _with_probes(patterns, lambda modes: shifted_on_detector(modes, (round(y), round(x))))
     if found.option == ESTIMATE:
         probe = estimate_probe(_mean_counts(patterns), found.change[0])
         power = np.linalg.norm(patterns.probe) / np.linalg.norm(probe)
-        return replace(patterns, probe=(power * probe).astype(np.complex64))
+        return replace(patterns, probe=(power * probe).astype(np.complex64), coherent=None)
     placement = patterns.placement
     place = placement.corner + placement.subpixel_shift
     place = place - place.mean(axis=0)
     moved = place @ _linear_change(found.change).T
     return replace(patterns, placement=replace(placement, subpixel_shift=placement.subpixel_shift + moved))
+
+
+def _with_probes(
+    patterns: ScanPatterns, change: Callable[[npt.NDArray[np.complex64]], npt.NDArray[np.complex64]]
+) -> ScanPatterns:
+    """Return patterns with a change of all modes of the probe."""
+    varying = patterns.coherent
+    if varying is None:
+        return replace(patterns, probe=change(patterns.probe))
+    count = len(patterns.probe)
+    modes = change(np.concatenate([patterns.probe, varying.modes.astype(np.complex64)]))
+    return replace(patterns, probe=modes[:count], coherent=replace(varying, modes=modes[count:]))
 
 
 def _linear_change(change: Change) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..physics.coherent import CoherentModes
 from ..physics.probe_changes import shifted_on_detector
 from ..scan.centring import off_probe
 from .scan_model import ScanModel
@@ -48,7 +49,9 @@ def corrections(before: ScanModel, after: ScanModel) -> Iterator[Correction]:
     if after.intensity is not None:
         least, most = after.intensity.min(), after.intensity.max()
         yield Correction('intensities', f'beam intensities from {least:.2g} to {most:.2g} of their mean')
-    if not np.array_equal(before.scan.raw.probeGuess, after.scan.raw.probeGuess):
+    if after.coherent is not None and after.scan.raw.coherent is not before.scan.raw.coherent:
+        yield Correction('modes', _varying(after.coherent, first=before.coherent is None))
+    elif not np.array_equal(before.scan.raw.probeGuess, after.scan.raw.probeGuess):
         yield from _of_the_probe(before.illumination.probe, after.illumination.probe)
     moved = np.stack(
         [after.scan.raw.ycoords - before.scan.raw.ycoords, after.scan.raw.xcoords - before.scan.raw.xcoords]
@@ -56,6 +59,17 @@ def corrections(before: ScanModel, after: ScanModel) -> Iterator[Correction]:
     if moved.any():
         place = np.stack([before.scan.raw.ycoords, before.scan.raw.xcoords])
         yield Correction('positions', _moves(place, moved))
+
+
+def _varying(found: CoherentModes, *, first: bool) -> str:
+    """Put modes by which the probe varies into words."""
+    varies = float(np.square(found.weights).mean(axis=0).sum())
+    article = 'a' if first else 'another'
+    plural = 's' if len(found) > 1 else ''
+    return (
+        f'{article} probe that varies over the scan ({len(found)} coherent mode{plural} beside the mean one, '
+        f'with {100 * varies / (1 + varies):.2g} % of its light)'
+    )
 
 
 def _in_words(background: npt.NDArray[np.float64]) -> str:

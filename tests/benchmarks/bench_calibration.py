@@ -239,9 +239,12 @@ def _drift(case: Case) -> None:
     middle = np.arange(SIZE) - (SIZE - 1) / 2
     slope = middle[:, None] * np.cos(1.0) + middle * np.sin(1.0)
     changes = np.stack([np.fft.ifft2(1j * (fx**2 + fy**2) * spectrum), 1j * slope * case.modes[0]])
+    # Less what is a phase of all of the probe, which shows in no pattern.
+    phase = (changes * case.modes[0].conj()).imag.sum(axis=(1, 2)) / np.square(np.abs(case.modes[0])).sum()
+    changes -= 1j * phase[:, None, None] * case.modes[0]
     time = np.linspace(0, 1, len(case.x))
-    phase = case.rng.uniform(0, 2 * np.pi)
-    weights = np.stack([time - 0.5, 0.4 * np.cos(2 * np.pi * time + phase)], axis=1)
+    begin = case.rng.uniform(0, 2 * np.pi)
+    weights = np.stack([time - 0.5, 0.4 * np.cos(2 * np.pi * time + begin)], axis=1)
     weights += 0.05 * case.rng.standard_normal(weights.shape)
     norms = np.linalg.norm(changes, axis=(1, 2))[:, None, None]
     found, case.drift = coherent_modes(case.modes, changes / norms * np.linalg.norm(case.modes[0]), weights)

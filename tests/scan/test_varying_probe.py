@@ -6,18 +6,28 @@ import h5py
 import numpy as np
 import pytest
 
+from ptycho_engine import reconstruct
 from ptycho_engine.commands import main
+from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.formats.cxi import read_cxi_object
+from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.formats.product import read_product, write_product
 from ptycho_engine.physics.coherent import CoherentModes, coherent_modes
 from ptycho_engine.physics.forward import cut_patches, predict_intensity
 from ptycho_engine.physics.geometry import place_patches
 from ptycho_engine.reconstruction.evaluate import evaluate, read_object
+from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.pretreatment import bin_scan, crop_scan
 from ptycho_engine.scan.product_exchange import ExportMeta, product_of_rawdata
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scan.written import write_scan_as
+from ptycho_engine.scoring.scores import scanned_box, score
+from ptycho_engine.whole_scan.coarse_search import TILT, Found, changed
+from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.whole_scan.test_refine import dense_scan
+
+CPU = PyTorchExecutionConfig(accelerator='cpu')
 
 META = ExportMeta(
     name='drifting',
@@ -185,3 +195,70 @@ def test_opr_01_modes_are_cropped_and_binned_as_the_probe_is(drifting, change):
 def test_a_scan_refuses_modes_and_weights_of_other_shapes(drifting):
     with pytest.raises(ValueError, match=r'expected \(K, 32, 32\) and \(36, K\)'):
         replace(drifting.raw, coherent=CoherentModes(np.ones((1, 8, 8), np.complex64), np.ones((36, 1))))
+
+
+def image_of(raw, **options):
+    """Return (NRMSE, Reconstruction) of physics alone."""
+    scan = Scan.from_raw(raw)
+    for event in reconstruct(scan, load_model(NO_MODEL), InferenceConfig(**options), execution=CPU):
+        if isinstance(event, Reconstructed):
+            result = event.reconstruction
+    return score(raw.objectGuess, result.object_array, scanned_box(scan)).nrmse, result
+
+
+@pytest.fixture(scope='module')
+def wide():
+    return drifting_scan(points=9).raw
+
+
+def test_opr_07_rough_modes_and_weights_are_refined_with_the_probe(wide):
+    """As those of an earlier reconstruction of few iterations; the result holds and tells the others."""
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal((2, *wide.coherent.modes.shape)) * np.abs(wide.probeGuess[0])
+    noise = noise[0] + 1j * noise[1]
+    noise *= np.linalg.norm(wide.coherent.modes) / np.linalg.norm(noise)
+    weights = wide.coherent.weights * rng.uniform(0.5, 1.5, wide.coherent.weights.shape)
+    modes = (0.8 * wide.coherent.modes + 0.6 * noise).astype(np.complex64)
+    rough = replace(wide, coherent=CoherentModes(modes, weights))
+    right, _ = image_of(wide, calibrate='off')
+    wrong, _ = image_of(rough, calibrate='off')
+    error, result = image_of(rough)
+    assert wrong > 3 * right
+    assert error < 0.5 * wrong
+    assert (
+        'another probe that varies over the scan (2 coherent modes beside the mean one, with '
+        in result.comments
+    )
+    assert result.coherent.weights.shape == weights.shape
+    found, expected, given = (
+        np.tensordot(each.weights, each.modes, 1) for each in (result.coherent, wide.coherent, rough.coherent)
+    )
+    assert np.linalg.norm(found - expected) < 0.6 * np.linalg.norm(given - expected)
+
+
+def test_opr_07_the_right_modes_and_weights_are_left_alone(wide):
+    error, result = image_of(wide)
+    assert 'calibrated' not in result.comments
+    assert result.coherent is None
+    assert error == image_of(wide, calibrate='off')[0]
+
+
+@pytest.mark.parametrize('change', [Found('probe', (3.0,)), Found(TILT, (1.0, -2.0))])
+def test_opr_07_a_coarse_change_is_one_of_the_probe_of_each_position(wide, change):
+    """On the detector all probes change alike: by one factor at each pixel, or by whole pixels."""
+
+    def spectra(patterns):
+        probes = patterns.probe[0] + np.tensordot(patterns.coherent.weights, patterns.coherent.modes, 1)
+        return np.fft.fft2(probes)
+
+    patterns = scan_patterns(ScanModel(Scan.from_raw(wide)), 0)
+    given, found = spectra(patterns), spectra(changed(patterns, change))
+    if change.option == TILT:
+        given = np.roll(given, (1, -2), axis=(1, 2))
+    atol = 1e-4 * np.abs(given).max()
+    np.testing.assert_allclose(np.abs(found), np.abs(given), atol=atol)
+    # One position tells the factor, and with it the others.
+    sure = np.abs(given).min(axis=0) > 0.05 * np.abs(given).max()
+    factor = found[0, sure] / given[0, sure]
+    assert (np.abs(factor - 1).max() > 0.1) == (change.option != TILT)
+    np.testing.assert_allclose(found[:, sure], factor * given[:, sure], atol=20 * atol)

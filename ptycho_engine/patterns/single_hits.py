@@ -16,10 +16,11 @@ FEWEST_FRAMES = 16
 USUAL = 3
 """The how many-th largest number of a pixel is its usual one: two hits are none."""
 
-TIMES = 8.0
-"""Counts of a hit, in the median of its neighbours and in the usual ones of its pixel, 1 at the least. Of
-eight neighbours three may share its charge. Speckles, which are sampled finely enough for their phase to be
-found, reach a quarter of it and, where the probe is cut off by the field of view, next to never all."""
+TIMES, LEAST = 8.0, 20.0
+"""Counts of a hit, in the median of its neighbours and in the usual ones of its pixel, and at least: of one
+count or none, as in the dark, photons by themselves make eight now and then. Of eight neighbours three may
+share the charge of a hit. Speckles, which are sampled finely enough for their phase to be found, reach a
+quarter of it and, where the probe is cut off by the field of view, next to never all."""
 
 STEPS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 """From a pixel to its eight neighbours."""
@@ -61,10 +62,10 @@ class SingleHits:
         # Of counts times any factor the least number is that of one.
         one = max(one, float(frames.min(where=(frames > 0) & ~bad, initial=np.inf)))
         usual = np.partition(frames, len(frames) - USUAL, axis=0)[len(frames) - USUAL]
-        times = TIMES**0.5 if roots else TIMES
+        times, least = (TIMES**0.5, LEAST**0.5) if roots else (TIMES, LEAST)
         with np.errstate(over='ignore'):
             # Above an infinite limit nothing is a hit.
-            limit = np.where(bad | ~np.isfinite(usual), np.inf, times * np.maximum(usual, one))
+            limit = np.where(bad | ~np.isfinite(usual), np.inf, np.maximum(times * usual, least * one))
             return cls(limit.astype(np.float32), times, bad)
 
     def told(self, frames: npt.NDArray[np.float32]) -> tuple[str, ...]:

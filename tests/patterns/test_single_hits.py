@@ -85,8 +85,8 @@ def test_npz_24_counts_stay_whole_where_two_neighbours_are_in_the_middle():
 @pytest.mark.parametrize(
     ('value', 'neighbours', 'is_hit'),
     [
-        (17, 0, True),
-        (16, 0, False),
+        (33, 0, True),
+        (32, 0, False),
         (1000, 3, True),
         (1000, 4, False),
     ],
@@ -94,16 +94,27 @@ def test_npz_24_counts_stay_whole_where_two_neighbours_are_in_the_middle():
 def test_npz_24_a_hit_is_many_times_what_is_usual_and_shared_by_four_pixels_at_most(
     value, neighbours, is_hit
 ):
-    """Usual is 2 counts; other pixels beside it that are as bright share its charge, or are light."""
-    frames = np.full((FEWEST_FRAMES, 7, 7), 2, np.float32)
+    """Usual is 4 counts; other pixels beside it that are as bright share its charge, or are light."""
+    frames = np.full((FEWEST_FRAMES, 7, 7), 4, np.float32)
     around = [(2, 2), (2, 3), (2, 4), (3, 2)][:neighbours]
+    frames[0, 0, 0] = 1
     frames[5, 3, 3] = value
     for row, column in around:
         frames[5, row, column] = value
     found = frames.copy()
     hits = SingleHits.of(frames, np.zeros((7, 7), bool), roots=False)
     hits.replace(found)
-    assert (found[5, 3, 3] == 2) == is_hit
+    assert (found[5, 3, 3] == 4) == is_hit
+
+
+@pytest.mark.parametrize('roots', [False, True])
+@pytest.mark.parametrize(('count', 'is_hit'), [(21, True), (19, False)])
+def test_npz_24_few_counts_in_the_dark_are_no_hit(count, is_hit, roots):
+    frames = np.zeros((FEWEST_FRAMES, 7, 7), np.float32)
+    frames[5, 3, 3], frames[7, 1, 1] = count, 1
+    found = 3 * (np.sqrt(frames) if roots else frames)
+    hits = SingleHits.of(found, np.zeros((7, 7), bool), roots=roots)
+    assert len(hits.replace(found)) == is_hit
 
 
 def test_npz_24_what_a_pixel_shows_three_times_is_usual_and_few_frames_tell_nothing():

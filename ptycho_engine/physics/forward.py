@@ -1,10 +1,9 @@
 """The forward model over a table of operations, and its exact form in NumPy.
 
 ``I = sum_p |FFT2(P_p(. - shift) O_patch)|^2 / N^2``, incoherent modes added as intensities; where there are
-coherent modes, the probe is that of the position. Functions that
-take a table (:class:`~.operations.Operations`) keep zero frequency at index 0 of the detector: measured
-patterns are shifted once on entry, fields never. Those of NumPy alone have it in the middle, as patterns are
-stored.
+coherent modes, the probe is that of the position. Functions that take a table
+(:class:`~.operations.Operations`) keep zero frequency at index 0 of the detector: measured patterns are
+shifted once on entry, fields never. Those of NumPy alone have it in the middle, as patterns are stored.
 """
 
 from __future__ import annotations

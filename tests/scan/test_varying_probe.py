@@ -6,28 +6,22 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_engine import reconstruct
 from ptycho_engine.commands import main
-from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.formats.cxi import read_cxi_object
-from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.formats.product import read_product, write_product
 from ptycho_engine.physics.coherent import CoherentModes, coherent_modes
 from ptycho_engine.physics.forward import cut_patches, predict_intensity
 from ptycho_engine.physics.geometry import place_patches
 from ptycho_engine.reconstruction.evaluate import evaluate, read_object
-from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.pretreatment import bin_scan, crop_scan
 from ptycho_engine.scan.product_exchange import ExportMeta, product_of_rawdata
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scan.written import write_scan_as
-from ptycho_engine.scoring.scores import scanned_box, score
 from ptycho_engine.whole_scan.coarse_search import TILT, Found, changed
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.scan_model import ScanModel
+from tests.whole_scan.test_calibrate import run
 from tests.whole_scan.test_refine import dense_scan
-
-CPU = PyTorchExecutionConfig(accelerator='cpu')
 
 META = ExportMeta(
     name='drifting',
@@ -197,15 +191,6 @@ def test_a_scan_refuses_modes_and_weights_of_other_shapes(drifting):
         replace(drifting.raw, coherent=CoherentModes(np.ones((1, 8, 8), np.complex64), np.ones((36, 1))))
 
 
-def image_of(raw, **options):
-    """Return (NRMSE, Reconstruction) of physics alone."""
-    scan = Scan.from_raw(raw)
-    for event in reconstruct(scan, load_model(NO_MODEL), InferenceConfig(**options), execution=CPU):
-        if isinstance(event, Reconstructed):
-            result = event.reconstruction
-    return score(raw.objectGuess, result.object_array, scanned_box(scan)).nrmse, result
-
-
 @pytest.fixture(scope='module')
 def wide():
     return drifting_scan(points=9).raw
@@ -220,9 +205,9 @@ def test_opr_07_rough_modes_and_weights_are_refined_with_the_probe(wide):
     weights = wide.coherent.weights * rng.uniform(0.5, 1.5, wide.coherent.weights.shape)
     modes = (0.8 * wide.coherent.modes + 0.6 * noise).astype(np.complex64)
     rough = replace(wide, coherent=CoherentModes(modes, weights))
-    right, _ = image_of(wide, calibrate='off')
-    wrong, _ = image_of(rough, calibrate='off')
-    error, result = image_of(rough)
+    right, _ = run(wide, calibrate='off')
+    wrong, _ = run(rough, calibrate='off')
+    error, result = run(rough)
     assert wrong > 3 * right
     assert error < 0.5 * wrong
     assert (
@@ -237,10 +222,10 @@ def test_opr_07_rough_modes_and_weights_are_refined_with_the_probe(wide):
 
 
 def test_opr_07_the_right_modes_and_weights_are_left_alone(wide):
-    error, result = image_of(wide)
+    error, result = run(wide)
     assert 'calibrated' not in result.comments
     assert result.coherent is None
-    assert error == image_of(wide, calibrate='off')[0]
+    assert error == run(wide, calibrate='off')[0]
 
 
 @pytest.mark.parametrize('change', [Found('probe', (3.0,)), Found(TILT, (1.0, -2.0))])

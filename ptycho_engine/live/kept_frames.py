@@ -7,10 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import first_to_last
 from ..patterns.detector_mask import MOST_MARKED
 from ..patterns.frame_stack import StoredStack
-from ..patterns.single_hits import FEWEST_FRAMES, SingleHits
+from ..patterns.single_hits import FEWEST_FRAMES, MOST_FRAMES, SingleHits, looked_at
 from ..patterns.stack import Patterns
 from .frame_store import FrameStore
 
@@ -20,9 +19,6 @@ Domain = Literal['counts', 'amplitude']
 
 DARK, LEAST_LIGHT = 0.01, 500.0
 """A frame with less than this part of the mean counts is dark, where these are at least so many."""
-
-OF_HITS = 128
-"""Frames that tell what is usual for a pixel, at most."""
 
 
 class KeptFrames:
@@ -88,9 +84,9 @@ class KeptFrames:
         assert self._store is not None
         store, counts = self._store, self._domain == 'counts'
         stack = StoredStack((len(store), *self.bad.shape), store.dtype, lambda: store, self._source)
-        known = len(store) < FEWEST_FRAMES or self._hits_of >= min(len(store) / 2, OF_HITS)
+        known = len(store) < FEWEST_FRAMES or self._hits_of >= min(len(store) / 2, MOST_FRAMES)
         if not known or (self._hits is not None and not np.array_equal(self._hits.bad, self.bad)):
-            frames = stack[first_to_last(len(store), OF_HITS)].astype(np.float32)
+            frames = stack[looked_at(len(store), len(self.bad))].astype(np.float32)
             self._hits, self._hits_of = SingleHits.of(frames, self.bad, roots=not counts), len(store)
             self.told = () if self._hits is None else self._hits.told(frames)
         return Patterns(stack, counts=counts, bad_pixels=self.bad, hits=self._hits, source=self._source)

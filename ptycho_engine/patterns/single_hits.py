@@ -8,10 +8,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['SingleHits']
+from ..blocks import first_to_last, most_patterns
 
-FEWEST_FRAMES = 16
-"""Frames from which on they show what is usual for a pixel."""
+__all__ = ['FEWEST_FRAMES', 'MOST_FRAMES', 'SingleHits', 'looked_at']
+
+FEWEST_FRAMES, MOST_FRAMES, MOST_VALUES = 16, 128, 1 << 23
+"""Frames from which on they show what is usual for a pixel; as many as are looked at, and values of them, at
+most."""
 
 USUAL = 3
 """The how many-th largest number of a pixel is its usual one: two hits are none."""
@@ -113,3 +116,8 @@ class SingleHits:
             hit = frames[frame, row, column] > self.times * upper
         frames[frame[hit], row[hit], column[hit]] = lower[hit]
         return np.asarray(frame[hit])
+
+
+def looked_at(count: int, size: int) -> npt.NDArray[np.int64]:
+    """Return which of `count` frames of `size` pixels a side tell what is usual, from all over a scan."""
+    return first_to_last(count, most_patterns(MOST_FRAMES, MOST_VALUES, size, FEWEST_FRAMES))

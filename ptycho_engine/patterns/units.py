@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import first_to_last, most_patterns
+from ..blocks import first_to_last
 from ..config.choices import DOMAINS, MeasurementDomain
 from ..errors import DataValueError
 from .detector_mask import Survey
 from .frame_stack import StoredStack
 from .lattice import Lattice, find_lattice, find_pixel_lattice
 from .photon_scatter import scatters_as_photons
-from .single_hits import SingleHits
+from .single_hits import SingleHits, looked_at
 
 __all__ = ['Units', 'decide_units', 'domain_named']
 
@@ -34,9 +34,6 @@ EXPORTED = frozenset(
     )
 )
 """Arrays of the training data that Ptychodus 1.4 to 1.6 export; 1.7 adds ``bad_pixels``."""
-
-OF_HITS = 128, 1 << 23
-"""Frames that tell what is usual for a pixel, and values of them, at most."""
 
 LOOKED_AT, VALUES = 64, 1 << 20
 """Frames, and values of them, looked at where only the values can tell."""
@@ -428,7 +425,7 @@ def _lattice(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -> L
 def _with_hits(units: Units, stack: StoredStack, found: Survey, one: float) -> Units:
     """Return units that know of hits of single pixels, and tell of those in the frames that are looked at."""
     lit = np.flatnonzero(found.lit)
-    chosen = lit[first_to_last(len(lit), most_patterns(*OF_HITS, max(stack.shape[1:])))]
+    chosen = lit[looked_at(len(lit), max(stack.shape[1:]))]
     frames = np.maximum(stack[chosen].astype(np.float32) - np.float32(units.pedestal), 0)
     bad = np.zeros(stack.shape[1:], bool) if found.bad is None else found.bad
     hits = SingleHits.of(frames, bad, roots=units.domain != 'counts', one=one)

@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 
-from ptycho_engine import reconstruct
-from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
-from ptycho_engine.formats.packaged import load_model
 from ptycho_engine.live.kept_frames import KeptFrames
-from ptycho_engine.patterns.single_hits import SingleHits
-from ptycho_engine.reconstruction.result import Reconstructed
+from ptycho_engine.patterns.single_hits import SingleHits, looked_at
 from ptycho_engine.scan.pretreatment import crop_scan
 from ptycho_engine.scan.scan import load_scan
-from ptycho_engine.scoring.scores import scan_box, score
 from tests.conftest import small_scan
+from tests.whole_scan.test_calibrate import run
 
 FRAMES, SIZE = 49, 32
 FEWEST_FRAMES = 16
@@ -107,6 +103,16 @@ def test_npz_24_a_hit_is_many_times_what_is_usual_and_shared_by_four_pixels_at_m
     assert (found[5, 3, 3] == 4) == is_hit
 
 
+@pytest.mark.parametrize(
+    ('count', 'size', 'most'), [(1000, 64, 128), (1000, 512, 32), (1000, 2048, 16), (9, 64, 9)]
+)
+def test_npz_24_sixteen_frames_of_any_size_are_looked_at(count, size, most):
+    """Of large ones fewer than of small ones, but enough to tell."""
+    chosen = looked_at(count, size)
+    assert len(chosen) == most
+    assert (chosen[0], chosen[-1]) == (0, count - 1)
+
+
 @pytest.mark.parametrize('roots', [False, True])
 @pytest.mark.parametrize(('count', 'is_hit'), [(21, True), (19, False)])
 def test_npz_24_few_counts_in_the_dark_are_no_hit(count, is_hit, roots):
@@ -182,17 +188,11 @@ def test_npz_24_they_are_found_beside_a_mask_and_in_a_window(tmp_path, raw, coun
 
 
 def test_npz_24_hits_do_not_change_an_image(raw, counts, hit, tmp_path):
-    """Left in, they make its error three times as large."""
-
     def nrmse(diffraction):
-        scan = loaded(tmp_path, raw, diffraction.astype(np.uint32), objectGuess=np.ones_like(raw.objectGuess))
-        cpu = PyTorchExecutionConfig(accelerator='cpu')
-        for event in reconstruct(scan, load_model(), InferenceConfig(), execution=cpu):
-            if isinstance(event, Reconstructed):
-                result = event.reconstruction
-        box = scan_box(raw.xcoords, raw.ycoords, raw.objectGuess.shape)
+        scan = loaded(tmp_path, raw, diffraction.astype(np.uint32), objectGuess=raw.objectGuess)
+        error, result = run(scan.raw)
         assert ('cosmic rays' in result.comments) == (diffraction is not counts)
-        return score(raw.objectGuess, result.object_array, box).nrmse
+        return error
 
     assert nrmse(np.where(hit, 1000, counts)) < 1.05 * nrmse(counts)
 

@@ -12,9 +12,9 @@ from ..blocks import first_to_last, most_patterns
 
 __all__ = ['FEWEST_FRAMES', 'MOST_FRAMES', 'SingleHits', 'looked_at']
 
-FEWEST_FRAMES, MOST_FRAMES, MOST_VALUES = 16, 128, 1 << 23
+FEWEST_FRAMES, MOST_FRAMES, MOST_VALUES = 16, 128, 1 << 24
 """Frames from which on they show what is usual for a pixel; as many as are looked at, and values of them, at
-most."""
+most: frames of more than 1024×1024 pixels are too few then."""
 
 USUAL = 3
 """The how many-th largest number of a pixel is its usual one: two hits are none."""
@@ -120,4 +120,4 @@ class SingleHits:
 
 def looked_at(count: int, size: int) -> npt.NDArray[np.int64]:
     """Return which of `count` frames of `size` pixels a side tell what is usual, from all over a scan."""
-    return first_to_last(count, most_patterns(MOST_FRAMES, MOST_VALUES, size, FEWEST_FRAMES))
+    return first_to_last(count, most_patterns(MOST_FRAMES, MOST_VALUES, size, 1))

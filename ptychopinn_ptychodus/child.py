@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import wait
-from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ from ptycho_engine.printable import printable
 
 from .child_end import Channel, Message, Supervisor, serve
 from .child_errors import ChildErrors, cause_of
-from .handover import send_array
+from .handover import Parcel, receive, send_array
 
 __all__ = ['Child', 'ChildCrashed', 'ChildDied']
 
@@ -94,7 +93,7 @@ class Child:
             name='ptychopinn',
         )
         self._childs_ends = (child_messages, child_control)
-        self._job = ForkingPickler.dumps((job, array is not None))
+        self._job: Parcel | None = Parcel((job, array is not None))
         self._array = array
         self._errors = ChildErrors()
         self._finished = False
@@ -115,8 +114,9 @@ class Child:
     def _hand_over(self) -> None:
         pid = self._process.pid
         assert pid is not None
+        assert self._job is not None
         try:
-            self._control.send_bytes(self._job)
+            self._job.send(self._control)
             if self._array is not None:
                 send_array(self._array, self._control, pid, self._ended.is_set)
         except EngineError as error:
@@ -125,7 +125,7 @@ class Child:
         except OSError:
             logger.debug('The child was gone before it had its job.')
         finally:
-            self._array = None
+            self._job = self._array = None
 
     def __exit__(
         self,
@@ -187,7 +187,7 @@ class Child:
                 yield None
                 continue
             try:
-                message = self._messages.recv()
+                message = receive(self._messages)
             except (EOFError, OSError):
                 raise self._died() from None
             if message is None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ptycho_engine.io.mapping import MappedArray
 
-from .handover import receive_array
+from .handover import Parcel, receive, receive_array
 
 __all__ = ['Channel', 'Message', 'Supervisor', 'serve']
 
@@ -46,7 +46,7 @@ class Channel:
         """
         # The supervisor ends a child without a parent; until then a broken pipe is no error.
         with contextlib.suppress(OSError), self._lock:
-            self._connection.send(message)
+            Parcel(message).send(self._connection)
         if message is None:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -61,7 +61,7 @@ class Supervisor:
 
     def receive_job(self) -> tuple[Any, MappedArray | None]:
         """Return what to do, and the array that was handed over with it."""
-        job, with_array = self.control.recv()
+        job, with_array = receive(self.control)
         return job, receive_array(self.control) if with_array else None
 
 

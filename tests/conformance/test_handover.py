@@ -17,7 +17,7 @@ from handover_child import ENTRY_POINT, hand_over, resident_bytes
 
 from ptycho_engine.errors import EngineError
 from ptychopinn_ptychodus.child import Child
-from ptychopinn_ptychodus.handover import receive_array, send_array
+from ptychopinn_ptychodus.handover import Parcel, receive, receive_array, send_array
 
 pytestmark = pytest.mark.ptychodus
 
@@ -86,3 +86,42 @@ def test_few_patterns_go_the_same_way(scratch: Path, shape: tuple[int, int, int]
         assert send_array(patterns, ours, os.getpid(), lambda: False)
         received = receive_array(theirs)
     np.testing.assert_array_equal(received.array, patterns)
+
+
+def test_a_parcel_comes_out_as_it_was_and_its_arrays_go_beside_the_pickle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """API-36: in pieces, so that no thread waits for an array as a whole; of any order, and empty ones."""
+    rng = np.random.default_rng(0)
+    content = {
+        'object': rng.normal(size=(300, 301)) + 1j,
+        'fortran': np.asfortranarray(rng.normal(size=(5, 7))),
+        'strided': rng.normal(size=(8, 8))[::2, ::-1],
+        'nothing': np.zeros((0, 3)),
+        'text': ['a', 1, None],
+    }
+    sent: list[int] = []
+    ours, theirs = Pipe()
+    with ours, theirs:
+        thread = threading.Thread(target=Parcel(content).send, args=(ours,))
+        with monkeypatch.context() as patch:
+            patch.setattr('ptychopinn_ptychodus.handover.PIECE_BYTES', 1000)
+            whole = type(ours).send_bytes
+            patch.setattr(
+                type(ours), 'send_bytes', lambda self, part: (sent.append(len(part)), whole(self, part))
+            )
+            thread.start()
+            received = receive(theirs)
+            thread.join()
+    assert max(sent) == 1000
+    assert sum(sent) == sum(content[name].nbytes for name in ('object', 'fortran'))
+    assert received.pop('text') == content.pop('text')
+    for name, array in content.items():
+        np.testing.assert_array_equal(received[name], array)
+        received[name] += 1
+
+
+def test_a_job_that_cannot_travel_is_told_at_once() -> None:
+    """API-36: not by a child that waits for ever."""
+    with pytest.raises((AttributeError, TypeError), match='pickle'):
+        Child(ENTRY_POINT, lambda: None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ptycho_engine.config import InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_engine.errors import ArchiveError, Cancelled, DataValueError, FolderInUseError
+from ptycho_engine.errors import ArchiveError, Cancelled, ConfigError, DataValueError, FolderInUseError
 from ptycho_engine.events import BatchDone, EpochDone, ModelSaved, PatchesDone
 from ptycho_engine.formats.archive import load_archive
 from ptycho_engine.reconstruction.reconstruct import reconstruct
@@ -69,6 +69,18 @@ def test_run_01_equal_seeds_give_equal_weights(blind, tmp_path):
     for key in results[0]:
         np.testing.assert_array_equal(results[0][key], results[1][key])
     assert any((results[0][key] != results[2][key]).any() for key in results[0])
+
+
+def test_a_network_too_large_for_a_model_file_is_refused_at_once(scan, tmp_path):
+    raw = small_scan(points=2, size=32)
+    huge = replace(SMALL, model=replace(SMALL.model, N=1024, n_filters_scale=4))
+    large = replace(
+        raw,
+        diffraction=np.ones((4, 1024, 1024), np.float32),
+        probeGuess=np.ones((1, 1024, 1024), np.complex64),
+    )
+    with pytest.raises(ConfigError, match=r'has \d+ million weights.*lower n_filters_scale'):
+        next(train([Scan.from_raw(large)], huge, tmp_path))
 
 
 def test_run_03_stop_keeps_the_best_model_and_comes_at_once(blind, tmp_path):

@@ -62,7 +62,7 @@ class CoherentModes:
         combined = np.tensordot(combining, np.concatenate([probe[:1], self.modes]), 1)
         return np.concatenate([combined, probe[1:]]).astype(probe.dtype)
 
-    def in_product(self, probe: ComplexArray) -> tuple[ComplexArray, FloatArray]:
+    def stored(self, probe: ComplexArray) -> tuple[ComplexArray, FloatArray]:
         """Return what a product holds of a probe (P, N, N): (1 + K, P, N, N), and weights (n, 1 + K)."""
         return np.concatenate([probe[None], self.beside(probe)]).astype(probe.dtype), self.factors
 
@@ -152,7 +152,7 @@ def in_product(
     first mode is what makes their mean the new one.
     """
     if varying is not None:
-        return varying.in_product(found)
+        return varying.stored(found)
     if weights is None:
         return with_first_modes(probes, found), None
     mean = np.asarray(weights, np.float64).mean(axis=0)

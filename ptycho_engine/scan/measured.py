@@ -78,7 +78,7 @@ def scan_of_measurement(
     varying = None if probe is None else probe.coherent
     if probe is not None and varying is not None:
         fitted = probe_of_size(replace(probe, modes=varying.modes), size, pixels, own, source)
-        modes, weights = replace(varying, modes=fitted).in_product(modes[0])
+        modes, weights = replace(varying, modes=fitted).stored(modes[0])
     x_m, y_m = positions.x, positions.y
     if positions.unit == 'px':
         x_m, y_m = x_m * width_m * (size / own[1]), y_m * height_m * (size / own[0])

@@ -73,16 +73,19 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         if isinstance(value, np.ndarray):
             check_finite(value, f'{source}: {name}')
     for name in ('xcoords', 'ycoords'):
-        values = fields[name]
-        if not np.isfinite(values).all():
-            raise DataValueError(f'{source}: {name} holds NaN or infinite values; remove those positions.')
-        farthest = float(np.abs(values).max())
-        if farthest > FARTHEST_PX:
-            raise DataValueError(
-                f'{source}: {name} reaches {farthest:.3g}, beyond {FARTHEST_PX:.0e} object pixels; '
-                'positions must be in object pixels (metres divided by the pixel size of the object), '
-                'with their origin near the object.'
-            )
+        _check_positions(fields[name], f'{source}: {name}')
+
+
+def _check_positions(values: npt.NDArray[np.float64], what: str) -> None:
+    if not np.isfinite(values).all():
+        raise DataValueError(f'{what} holds NaN or infinite values; remove those positions.')
+    farthest = float(np.abs(values).max())
+    if farthest > FARTHEST_PX:
+        raise DataValueError(
+            f'{what} reaches {farthest:.3g}, beyond {FARTHEST_PX:.0e} object pixels; '
+            'positions must be in object pixels (metres divided by the pixel size of the object), '
+            'with their origin near the object.'
+        )
 
 
 def _check_coherent(varying: CoherentModes, n: int, size: int, source: str) -> None:

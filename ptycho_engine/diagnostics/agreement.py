@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .diagnosis import Cause, Diagnosis
+from .causes import Cause
+from .diagnosis import Diagnosis
 from .findings import Finding, Grade
 
 __all__ = ['agreement_findings', 'agreement_values']

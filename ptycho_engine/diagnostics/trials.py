@@ -97,7 +97,7 @@ class Trials:
     """Fits of parts of one scan."""
 
     def __init__(self, raw: RawData) -> None:
-        self._raw = raw
+        self.raw = raw
         self.patterns, self.screened = (
             _as_many(count, raw.N, LEAST_PATTERNS) for count in (PATTERNS, SCREENED_PATTERNS)
         )
@@ -107,7 +107,7 @@ class Trials:
 
     def whole(self, reading: Reading) -> RawData:
         """Return the scan with the changes that read no pattern."""
-        return changed(self._raw, (change for change in reading.changes if change.whole))
+        return changed(self.raw, (change for change in reading.changes if change.whole))
 
     def fit(self, reading: Reading, iterations: int = ITERATIONS, count: int | None = None) -> TrialFit:
         """Fit a part of the scan, `count` patterns or as many as usual.

@@ -11,6 +11,7 @@ import pytest
 from ptycho_engine.commands import main
 from ptycho_engine.diagnostics import forces
 from ptycho_engine.diagnostics.agreement import agreement_findings
+from ptycho_engine.diagnostics.causes import Causes
 from ptycho_engine.diagnostics.changes import (
     changed,
     orientations_of_patterns,
@@ -280,7 +281,9 @@ def test_doctor_06_quiet_forces_are_seen_soon(dense, monkeypatch):
 
 def test_what_nothing_explains_is_never_called_well(good, monkeypatch):
     """DOCTOR-04; what is tried is cut short here."""
-    monkeypatch.setattr(_Search, '_steps', lambda self, ratio, limit: ((self._centres, self._pixels),))
+    monkeypatch.setattr(
+        _Search, '_steps', lambda self, ratio, limit: ((self.causes.centres, self.causes.pixels),)
+    )
     order = np.random.default_rng(0).permutation(len(good))
     found = diagnose(of_patterns(good, lambda a: a[order]))
     assert not found.near
@@ -330,8 +333,8 @@ def test_doctor_07_in_the_middle_the_right_reading_is_the_best():
 
 def test_pixels_that_explain_nothing_are_tried_once(good, monkeypatch):
     tried = []
-    without = _Search._without
-    monkeypatch.setattr(_Search, '_without', lambda *args: tried.append(1) or without(*args))
+    without = Causes._without
+    monkeypatch.setattr(Causes, '_without', lambda *args: tried.append(1) or without(*args))
     assert diagnose(replace(good, xcoords=-good.xcoords)).solved
     assert len(tried) <= 1
 

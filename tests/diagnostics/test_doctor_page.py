@@ -12,13 +12,14 @@ import pytest
 from ptycho_engine.diagnostics import (
     agreement,
     changes,
-    diagnosis,
     doubts,
     frameworks,
     installation,
     scan_checks,
 )
-from ptycho_engine.diagnostics.diagnosis import Cause, Diagnosis
+from ptycho_engine.diagnostics.causes import CALIBRATED, Cause, Causes
+from ptycho_engine.diagnostics.diagnosis import Diagnosis
+from ptycho_engine.diagnostics.trials import Reading, Trials
 from ptycho_engine.physics.scaling import ScaleRecord
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.whole_scan.scan_model import ScanModel
@@ -82,7 +83,7 @@ def test_each_cause_that_a_file_may_have_is_on_the_page():
 
 
 def test_each_verdict_on_the_agreement_is_on_the_page():
-    cause = Cause('probe', 'the probe is not that of the scan', diagnosis.CALIBRATED, None, 9.0, 1.0)
+    cause = Cause('probe', 'the probe is not that of the scan', CALIBRATED, None, 9.0, 1.0)
     verdicts = [
         None,
         Diagnosis(1.0, True, (), 1.0, True),
@@ -98,12 +99,10 @@ def test_each_verdict_on_the_agreement_is_on_the_page():
 
 @pytest.mark.parametrize('free', ['intensities', 'background', 'probe', 'positions'])
 def test_each_thing_that_no_file_holds_is_on_the_page(free, good):
-    search = diagnosis._Search(good)
-    fit = search._trials.fit(diagnosis.Reading())
-    step = {'intensities': search._intensities, 'background': search._background}
-    step |= {'probe': search._probe, 'positions': search._positions}
-    search._trials.fit = lambda *_: fit
-    (found,) = step[free](fit, fit.judge())
+    causes = Causes(Trials(good), Reading())
+    fit = causes.trials.fit(causes.reading)
+    causes.trials.fit = lambda *_: fit
+    (found,) = getattr(causes, free)(fit, fit.judge())
     assert missing([found.cause.sentence], AGREEMENT) == []
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler, recv_handle, send_handle
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_engine.blocks import blocks
+from ptycho_engine.errors import EngineError
 from ptycho_engine.io.mapping import MappedArray, scratch_file
 
 __all__ = ['Parcel', 'receive', 'receive_array', 'send_array']
@@ -98,7 +100,7 @@ def send_array(
     Raises
     ------
     EngineError
-        If there is no room for the file.
+        If there is no room for the file, or none any more.
     OSError
         If the child is gone.
     """
@@ -108,8 +110,16 @@ def send_array(
             if cancelled():
                 return False
             # Written, not copied into a map of the file: pages of a map are given back under Python's lock.
-            file.write(np.ascontiguousarray(array[part]).data)
-        file.flush()
+            block = np.ascontiguousarray(array[part])
+            try:
+                file.write(block.data)
+                file.flush()
+            except OSError as error:
+                # Where room cannot be reserved; a caller would take it for the end of the child.
+                raise EngineError(
+                    f'Handing the patterns over failed in {tempfile.gettempdir()} '
+                    f'({error.strerror}); set TMPDIR to a folder with more room.'
+                ) from error
         connection.send((array.shape, array.dtype.str))
         send_handle(connection, _handle(file.fileno()), pid)
     return True

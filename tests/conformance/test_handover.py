@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from contextlib import nullcontext
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -67,6 +68,20 @@ def test_no_room_is_one_sentence(scratch: Path, monkeypatch: pytest.MonkeyPatch)
         pytest.raises(EngineError, match=r'Handing the patterns over .*No space left .* set TMPDIR'),
     ):
         list(child.messages(0.05, timeout_s=30))
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='writes to a device that is always full')
+def test_room_that_is_gone_while_patterns_are_written_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """API-36: where no room can be reserved; the child does not wait for patterns that never come."""
+    with Path('/dev/full').open('r+b', buffering=0) as full:
+        monkeypatch.setattr('ptychopinn_ptychodus.handover.scratch_file', lambda *_: nullcontext(full))
+        with (
+            Child(ENTRY_POINT, 'job', np.zeros((3, 8, 8))) as child,
+            pytest.raises(EngineError, match=r'Handing the patterns over .*No space left .* set TMPDIR'),
+        ):
+            list(child.messages(0.05, timeout_s=30))
 
 
 def test_stop_ends_the_copy(scratch: Path) -> None:

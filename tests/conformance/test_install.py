@@ -177,6 +177,16 @@ def test_uninstalling_takes_the_plugin_file_away() -> None:
     assert inside == [f'ptychodus/plugins/{PLUGIN}']
 
 
+def test_launcher_findings(fork: Run) -> None:
+    """API-09."""
+    code = (
+        'from ptychopinn_ptychodus.commands import examine; f = examine(); '
+        'print("OK" if f.ok else f, f.plugin)'
+    )
+    run = fork(code)
+    assert run.lines('OK', PLUGIN), run.log
+
+
 def test_launcher_needs_no_plugin_file(python: Run, scan_copy: Path, tmp_path: Path) -> None:
     """API-09: it installs by itself, so a folder that Ptychodus does not search is no obstacle."""
     code = (

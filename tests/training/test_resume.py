@@ -192,20 +192,20 @@ from tests.training.test_resume import CPU, SMALL
 
 slim(pytest.MonkeyPatch())
 scan = Scan.from_raw(small_scan(points=5, size=32))
-for event in train([scan], replace(SMALL, nepochs=3), Path(sys.argv[1]), execution=CPU):
+for event in train([scan], replace(SMALL, nepochs=4, backend=sys.argv[2]), Path(sys.argv[1]), execution=CPU):
     if isinstance(event, BatchDone) and event.epoch == 2:
         print('in epoch 2', flush=True)
         sys.stdin.read()
 """
 
 
-def test_a_run_killed_in_epoch_2_loses_that_epoch_only(scan, tmp_path):
-    """Backends differ in what they put into a checkpoint, which the test of three epochs tries on each."""
-    config = replace(SMALL, nepochs=3)
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_a_run_killed_in_epoch_2_loses_that_epoch_only(scan, tmp_path, backend):
+    config = replace(SMALL, nepochs=4, backend=backend)
     epochs_of(train([scan], config, tmp_path / 'whole', execution=CPU))
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, '-c', textwrap.dedent(KILLED), str(tmp_path / 'killed')],
+        [sys.executable, '-c', textwrap.dedent(KILLED), str(tmp_path / 'killed'), backend],
         cwd=root,
         env={**os.environ, 'PYTHONPATH': str(root)},
         stdin=subprocess.PIPE,
@@ -218,7 +218,7 @@ def test_a_run_killed_in_epoch_2_loses_that_epoch_only(scan, tmp_path):
     assert process.returncode == -signal.SIGKILL
     assert {path.name for path in (tmp_path / 'killed').iterdir()} == {'checkpoint.zip', 'history.csv'}
     rest = epochs_of(train([scan], config, tmp_path / 'killed', execution=CPU, resume=True))
-    assert [epoch.epoch for epoch in rest] == [2, 3]
+    assert [epoch.epoch for epoch in rest] == [2, 3, 4]
     assert_same_run(tmp_path / 'killed', tmp_path / 'whole')
 
 

@@ -56,8 +56,7 @@ OFF = ('off', '0', 'no', 'false')
 _NEEDED = (
     'ptychodus.api.reconstruct',
     'ptychodus.model.core',
-    # Not used here: with it came runs in child processes (1.5). All that is used is in 1.4 too, in part with
-    # other signatures.
+    # Not used here; it tells releases before 1.5, which lack it.
     'ptychodus.model.processing._subprocess_protocol',
 )
 

@@ -74,14 +74,13 @@ class _Search:
     """Goes from cause to cause, the best one first."""
 
     def __init__(self, raw: RawData) -> None:
-        self._raw = raw
         self._trials = Trials(raw)
         self.causes = Causes(self._trials, Reading())
         """What is looked for in the scan as it is read so far."""
 
     def run(self) -> Diagnosis | None:
         causes: list[Cause] = []
-        if is_too_little(self._raw):
+        if is_too_little(self._trials.raw):
             found = next(self.causes.scales(None, _hopeless()), None)
             if found is None or found.cause.after > PLAUSIBLE:
                 return None
@@ -150,7 +149,7 @@ class _Search:
     def _steps(self, ratio: float, limit: float) -> Sequence[Sequence[_Step]]:
         """Return what is looked for, the simplest first, beside each other what may pass for each other."""
         causes = self.causes
-        if ratio <= limit and len(self._raw) >= LEAST_PATTERNS:
+        if ratio <= limit and len(self._trials.raw) >= LEAST_PATTERNS:
             # Between that and the limit it may be the scan, or chance.
             return (causes.centres, causes.pixels), (() if ratio <= NEAR else (causes.orientations,))
         if ratio <= limit:

@@ -16,8 +16,9 @@ from .panel_advanced import AdvancedView, show_rows_of_architecture
 from .panel_head import ForecastView, ModelView, PresetView
 from .panel_rows import BackendView, ChoiceView, DeviceView, FoldersView
 from .qt_behaviour import let_wheel_scroll
+from .setting import Row, Setting
 from .settings import ReconstructorSettings
-from .settings_table import SETTINGS, Row, Setting
+from .settings_table import SETTINGS
 
 __all__ = ['PanelFactory']
 

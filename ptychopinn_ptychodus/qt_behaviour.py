@@ -17,6 +17,8 @@ Result = TypeVar('Result')
 AT_ONCE_S = 0.005
 """What takes no longer is waited for."""
 LOOK_MS = 2
+PAUSE_MS = 5
+"""Between two things that are brought up to date."""
 
 
 def in_background(work: Callable[[], Result]) -> Result:
@@ -41,7 +43,8 @@ def in_background(work: Callable[[], Result]) -> Result:
 class Chores(QObject):
     """What is to be brought up to date: one thing in each turn of the window's events, and each thing once.
 
-    Between two of them the window comes to its clicks and drawing.
+    Between two of them the window comes to its clicks and drawing, and sleeps, so that a busy machine does
+    not take it for a program that computes and lets it wait its turn.
     """
 
     _come = pyqtSignal()
@@ -67,7 +70,8 @@ class Chores(QObject):
             self._come.emit()
 
     def _start(self) -> None:
-        self._timer.start(0)
+        if not self._timer.isActive():
+            self._timer.start(PAUSE_MS)
 
     def _next(self) -> None:
         task = self._waiting.pop(0)

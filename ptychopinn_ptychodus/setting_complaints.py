@@ -20,7 +20,7 @@ from ptychodus.api.parameters import (
 
 from ptycho_engine.printable import printable
 
-from .settings_table import OUR_GROUPS
+from .setting import OUR_GROUPS
 
 __all__ = [
     'ALGORITHM',

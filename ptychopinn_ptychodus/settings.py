@@ -23,7 +23,8 @@ from ptychodus.model.ptychopinn.settings import (
 from ptycho_engine.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_engine.errors import ConfigError
 
-from .settings_table import ENGINE_GROUP, SETTINGS, START_FROM, TRAIN_ON, Setting, setting_names
+from .setting import ENGINE_GROUP, Setting
+from .settings_table import SETTINGS, START_FROM, TRAIN_ON, setting_names, settings_of
 
 __all__ = ['ADOPTABLE', 'TIP_WIDTH', 'EngineSettings', 'ReconstructorSettings']
 
@@ -74,7 +75,7 @@ class EngineSettings:
         self.precision = group.create_string_parameter('Precision', execution.precision)
 
 
-ADOPTABLE = frozenset(name for setting in SETTINGS if (name := setting.fills(ModelConfig)) is not None)
+ADOPTABLE = frozenset(name for _, name in settings_of(ModelConfig))
 """The fields of ModelConfig that *Use its settings* sets."""
 
 
@@ -120,10 +121,7 @@ class ReconstructorSettings:
     def _values(self, configuration: type, *, cnn: bool) -> dict[str, Any]:
         """Return the fields of a configuration as set; what only 'cnn' has stays at its default elsewhere."""
         values: dict[str, Any] = {}
-        for setting in SETTINGS:
-            name = setting.fills(configuration)
-            if name is None:
-                continue
+        for setting, name in settings_of(configuration):
             value = self.parameter(setting).get_value()
             if isinstance(value, str):
                 value = value.strip().casefold()
@@ -192,10 +190,9 @@ class ReconstructorSettings:
     def adopt_network(self, model: ModelConfig) -> None:
         """Set the fields of the network to those of a model."""
         self.engine.architecture.set_value(model.architecture)
-        for setting in SETTINGS:
-            name = setting.fills(ModelConfig)
+        for setting, name in settings_of(ModelConfig):
             # What the architecture does not have stays as the user left it.
-            if name is not None and (self.is_cnn or setting.architecture != 'cnn'):
+            if self.is_cnn or setting.architecture != 'cnn':
                 self.parameter(setting).set_value(getattr(model, name))
 
     def groups(self) -> list[ParameterGroup]:

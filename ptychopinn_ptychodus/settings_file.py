@@ -24,6 +24,7 @@ from ptycho_engine.config.model import REMOVED as NETWORK_0_1
 from ptycho_engine.errors import ConfigError
 from ptycho_engine.printable import printable
 
+from .setting import ENGINE_GROUP, OUR_GROUPS
 from .setting_complaints import (
     ALGORITHM,
     SHOWN,
@@ -37,7 +38,7 @@ from .setting_complaints import (
     swallowed,
     value_complaints,
 )
-from .settings_table import ENGINE_GROUP, OUR_GROUPS, REMOVED
+from .settings_table import REMOVED
 
 __all__ = ['SettingsFile', 'asked_algorithm', 'read_settings']
 

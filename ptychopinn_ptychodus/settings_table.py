@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from functools import cache
 
 from ptycho_engine.config.execution import ACCELERATORS, PRECISIONS
 from ptycho_engine.config.inference import AUTO, OFF, ON, REFINE_METHODS
@@ -18,90 +17,15 @@ from ptycho_engine.config.model import AMPLITUDE_ACTIVATIONS, ARCHITECTURES
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import ConfigError
 
-__all__ = [
-    'ENGINE_GROUP',
-    'OUR_GROUPS',
-    'REMOVED',
-    'SETTINGS',
-    'START_FROM',
-    'TRAIN_ON',
-    'Row',
-    'Setting',
-    'setting_names',
-]
+from .setting import Row, Setting
 
-ENGINE_GROUP = 'PtychoPINNEngine'
-SECTIONS = {
-    'model': 'PtychoPINNModel',
-    'training': 'PtychoPINNTraining',
-    'inference': 'PtychoPINNInference',
-    'engine': ENGINE_GROUP,
-}
-"""The sections of a settings file that are PtychoPINN's; the last is of our own."""
-
-OUR_GROUPS = tuple(SECTIONS.values())
+__all__ = ['REMOVED', 'SETTINGS', 'START_FROM', 'TRAIN_ON', 'setting_names', 'settings_of']
 
 REMOVED = ('PhysicsSteps', 'UnrolledSteps', 'SimulatedEpochs')
 """Settings that files of version 0.1 have in the section of ours."""
 
 START_FROM = ('scratch', 'model', 'checkpoint')
 TRAIN_ON = ('auto', 'product', 'folder', 'simulation')
-
-Kind = Literal['number', 'decimal', 'fraction', 'power of two', 'switch', 'choice', 'folders']
-
-
-@dataclass(frozen=True)
-class Row:
-    """How the panel shows a setting."""
-
-    group: str
-    kind: Kind
-    label: str
-    tip: str
-    items: tuple[str, ...] = ()
-    """What a choice offers."""
-    physics: bool = False
-    """Whether the panel of physics alone has it too."""
-    advanced: bool = True
-    """Whether it is under *Advanced*, out of sight until that is opened."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting."""
-
-    owner: str
-    """Group of settings: model, training, inference or engine."""
-    attribute: str
-    """Its parameter there."""
-    name: str
-    """In a settings file."""
-    fields: tuple[str, ...] = ()
-    """Fields of the engine's configurations that take its value, such as 'TrainingConfig.seed'."""
-    row: Row | None = None
-    model_type: str = ''
-    """The algorithm that has it, 'pinn' or 'supervised'; empty for both."""
-    architecture: str = ''
-    """The architecture that has it, 'cnn'; empty for both. Another does not show it."""
-    idle: bool = False
-    """Whether it changes nothing, whatever the algorithm: Ptychodus has it, PtychoPINN has no use for it."""
-
-    @property
-    def full_name(self) -> str:
-        """Section and name."""
-        return f'{SECTIONS[self.owner]}.{self.name}'
-
-    def shown_by(self, algorithm: str) -> bool:
-        """Return whether the panel of 'pinn', 'supervised' or 'physics' has a row for it."""
-        if self.row is None:
-            return False
-        return self.row.physics if algorithm == 'physics' else self.model_type in ('', algorithm)
-
-    def fills(self, configuration: type) -> str | None:
-        """Return the field of a configuration that takes the value, or None."""
-        prefix = f'{configuration.__name__}.'
-        return next((f.removeprefix(prefix) for f in self.fields if f.startswith(prefix)), None)
-
 
 SETTINGS = (
     Setting(
@@ -478,6 +402,16 @@ SETTINGS = (
 """All settings, in the order of the panel; then those that it has no row for."""
 
 _OF_FIELD = {field: setting.full_name for setting in SETTINGS for field in setting.fields}
+
+
+@cache
+def settings_of(configuration: type) -> tuple[tuple[Setting, str], ...]:
+    """Return the settings that fill fields of a configuration, each with the name of its field.
+
+    Kept, for the window asks at every change of anything.
+    """
+    filled = ((setting, setting.fills(configuration)) for setting in SETTINGS)
+    return tuple((setting, name) for setting, name in filled if name is not None)
 
 
 @contextmanager

@@ -223,6 +223,8 @@ def check_looks(report: Report) -> None:
     assert report['plot_of_another_product'] == 'sim: no losses'
     assert report['served_at_once'] == ['first']
     assert report['served'] == ['first', 'second', 'third']
+    # An idle timer fires once in each turn: more between two means that the window slept.
+    assert min(report['turns_between_chores']) > 5, report['turns_between_chores']
     assert report['marked_texts'] >= 2
     assert report['formatted'] == []
     assert report['formatted_tips'] == []

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -588,7 +589,29 @@ def served_in_turns(window: Window) -> dict[str, Any]:
     manager.run_foreground_tasks()
     at_once = list(done)
     window.spin(0.3)
-    return {'served_at_once': at_once, 'served': done}
+    return {'served_at_once': at_once, 'served': done, 'turns_between_chores': turns_between_chores(window)}
+
+
+def turns_between_chores(window: Window) -> list[int]:
+    """Bring three things up to date; return how often events were idle before the second and third."""
+    from PyQt5.QtCore import QEventLoop, QTimer
+
+    chores = window.page._chores
+    window.until(lambda: not chores.waits)
+    loop, idle, turns, done = QEventLoop(), QTimer(), [0], []
+
+    def look() -> None:
+        turns[0] += 1
+        if len(done) == 3:
+            loop.quit()
+
+    idle.timeout.connect(look)
+    idle.start(0)
+    for number in range(3):
+        chores.later(lambda _=number: done.append(turns[0]))
+    loop.exec_()
+    idle.stop()
+    return [later - earlier for earlier, later in pairwise(done)]
 
 
 def names_with_markup(window: Window, scan: Path, work: Path) -> dict[str, Any]:

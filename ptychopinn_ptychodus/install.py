@@ -52,7 +52,7 @@ def install() -> bool:
     from .library import PtychoPINNLibrary
     from .processing import HostedProcessingCore
     from .scan_arrays import work_on_scans_by_arrays
-    from .scan_reader import with_scan_reader
+    from .scan_reader import with_product_reader, with_scan_reader
 
     if core.PtychoPINNReconstructorLibrary is PtychoPINNLibrary:
         return True
@@ -60,8 +60,10 @@ def install() -> bool:
     # All are at hand before the first is replaced, so that a failure leaves no half.
     execute = with_plain_failures(core.ModelCore.batch_mode_execute)
     diffraction_core = with_scan_reader(core.DiffractionCore)
+    product_core = with_product_reader(core.ProductCore)
     core.ModelCore.batch_mode_execute = execute
     core.DiffractionCore = diffraction_core  # type: ignore[attr-defined]
+    core.ProductCore = product_core  # type: ignore[attr-defined]
     core.ProcessingCore = HostedProcessingCore  # type: ignore[attr-defined]
     core.PtychoPINNReconstructorLibrary = PtychoPINNLibrary  # type: ignore[attr-defined]
     work_on_scans_by_arrays()

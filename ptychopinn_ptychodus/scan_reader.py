@@ -1,8 +1,9 @@
-"""Our scans for Ptychodus' *Open File...* of diffraction data: ``diffraction.h5`` and NPZ files."""
+"""Our scans for Ptychodus' *Open File...*: patterns of ``diffraction.h5`` and NPZ files, and NPZ products."""
 
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from ptychodus.api.diffraction import (
     SimpleDiffractionDataset,
 )
 from ptychodus.api.geometry import ImageExtent, PixelGeometry
+from ptychodus.api.product import Product, ProductFileReader
 
 from .compat import energy_keyword
 
-__all__ = ['ScanReader', 'with_scan_reader']
+__all__ = ['ScanProductReader', 'ScanReader', 'with_product_reader', 'with_scan_reader']
+
+NAME = 'PtychoPINN_Scan'
 
 
 class ScanReader(DiffractionFileReader):
@@ -72,16 +76,47 @@ class ScanReader(DiffractionFileReader):
         return SimpleDiffractionDataset(metadata, tree, [array], bad_pixels=scan.bad_pixels)
 
 
+class ScanProductReader(ProductFileReader):
+    """Reads positions, probe and object of NPZ scans; the object is flat where the file has none."""
+
+    def read(self, file_path: Path) -> Product:
+        """Return the product of a scan, named after its file.
+
+        Raises
+        ------
+        EngineError
+            With a sentence that says what is wrong with it.
+        """
+        # Late, for Ptychodus imports this module when it starts.
+        from ptychodus.plugins.h5_product_file import H5ProductFileIO
+
+        from ptycho_engine.formats.product import write_product
+        from ptycho_engine.scan.product_exchange import ExportMeta, product_of_rawdata
+        from ptycho_engine.scan.raw_data import RawData
+
+        data = product_of_rawdata(RawData.from_file(file_path), ExportMeta(name=file_path.stem))
+        # By a file, for releases of Ptychodus differ in what a product consists of but all read one.
+        with tempfile.TemporaryDirectory(prefix='ptychopinn-') as folder:
+            path = Path(folder) / 'product.h5'
+            write_product(path, data)
+            product: Product = H5ProductFileIO().read(path)
+        return product
+
+
 def with_scan_reader(diffraction_core: Callable[..., Any]) -> Callable[..., Any]:
     """Return what makes Ptychodus' diffraction part, with the reader in its file dialog."""
+    return _with(diffraction_core, 'file_reader_chooser', ScanReader(), '*.h5 *.npz')
 
+
+def with_product_reader(product_core: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes Ptychodus' part of products, with the reader in its file dialog."""
+    return _with(product_core, 'product_file_reader_chooser', ScanProductReader(), '*.npz')
+
+
+def _with(core: Callable[..., Any], chooser: str, reader: object, patterns: str) -> Callable[..., Any]:
     def make(*arguments: Any, **keywords: Any) -> Any:
-        given = inspect.signature(diffraction_core).bind(*arguments, **keywords).arguments
-        given['file_reader_chooser'].register_plugin(
-            ScanReader(),
-            simple_name='PtychoPINN_Scan',
-            display_name='PtychoPINN Scan (*.h5 *.npz)',
-        )
-        return diffraction_core(*arguments, **keywords)
+        given = inspect.signature(core).bind(*arguments, **keywords).arguments
+        given[chooser].register_plugin(reader, simple_name=NAME, display_name=f'PtychoPINN Scan ({patterns})')
+        return core(*arguments, **keywords)
 
     return make

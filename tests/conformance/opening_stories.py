@@ -12,7 +12,7 @@ __all__ = ['OPENING_STORIES']
 
 FILES = {
     'diffraction.h5': ('PtychoPINN_Scan', 'product.h5', 'Ptychodus'),
-    'scan.npz': ('PtychoPINN_Scan', 'product.h5', 'Ptychodus'),
+    'scan.npz': ('PtychoPINN_Scan', 'scan.npz', 'PtychoPINN'),
     'scan.cxi': ('CXI', 'scan.cxi', '*.cxi'),
     'odd/diffraction.h5': ('PtychoPINN_Scan', 'odd/product.h5', 'Ptychodus'),
 }

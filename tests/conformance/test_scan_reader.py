@@ -14,7 +14,8 @@ pytest.importorskip('ptychodus.api.diffraction')
 from scan_maker import simulated_scan, write_scan
 
 from ptycho_engine.errors import EngineError
-from ptychopinn_ptychodus.scan_reader import ScanReader
+from ptycho_engine.scan.raw_data import RawData
+from ptychopinn_ptychodus.scan_reader import ScanProductReader, ScanReader
 
 pytestmark = pytest.mark.ptychodus
 
@@ -69,7 +70,22 @@ def test_bad_pixels_are_known(reader: Any, scan: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(reader.read(tmp_path / 'scan.npz').get_bad_pixels(), bad)
 
 
+def test_an_npz_scan_opens_as_a_product(scan: Path, tmp_path: Path) -> None:
+    raw = RawData.from_file(scan / 'scan.npz')
+    product = ScanProductReader().read(scan / 'scan.npz')
+    assert product.metadata.name == 'scan'
+    pixel = product.object_.get_pixel_geometry().width_m
+    x = np.array([point.x_m for point in product.probe_positions])
+    np.testing.assert_allclose(np.diff(x), np.diff(raw.xcoords) * pixel, rtol=1e-5, atol=pixel * 1e-4)
+    np.testing.assert_array_equal(product.probes[0].get_array()[0], raw.probeGuess[0])
+    np.testing.assert_array_equal(product.object_.get_array()[0], raw.objectGuess)
+    with np.load(scan / 'scan.npz') as file:
+        np.savez(tmp_path / 'flat.npz', **{key: file[key] for key in file.files if key != 'objectGuess'})
+    assert np.all(ScanProductReader().read(tmp_path / 'flat.npz').object_.get_array() == 1)
+
+
 def test_what_is_no_scan_is_told_in_a_sentence(reader: Any, tmp_path: Path) -> None:
     (tmp_path / 'scan.npz').write_bytes(b'nothing')
-    with pytest.raises(EngineError, match=r'scan\.npz'):
-        reader.read(tmp_path / 'scan.npz')
+    for one in (reader, ScanProductReader()):
+        with pytest.raises(EngineError, match=r'scan\.npz'):
+            one.read(tmp_path / 'scan.npz')

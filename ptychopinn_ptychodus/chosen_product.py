@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .compat import metadata_values, positions
+from .conversion import object_pixel
 from .loaded_model import ScanFacts
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def scan_facts(item: Any) -> ScanFacts | None:
         folder=_folder(dataset),
         name=item.get_name(),
         far_field=metadata_values(product)['far_field'],
+        sized=object_pixel(product) is not None,
         sample=np.array(data.get_pattern(0)),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.object import Object
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePositionSequence
@@ -15,6 +16,7 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptycho_engine.arrays import require_finite_result
+from ptycho_engine.errors import ProductError
 from ptycho_engine.formats.product import ProductData
 from ptycho_engine.physics.coherent import CoherentModes, in_product
 from ptycho_engine.scan.raw_data import RawData
@@ -25,7 +27,21 @@ from .compat import metadata_values, moved_positions, positions
 if TYPE_CHECKING:
     from .worker import Outcome
 
-__all__ = ['output_product', 'product_data', 'raw_data']
+__all__ = ['UNSIZED', 'object_pixel', 'output_product', 'product_data', 'raw_data']
+
+UNSIZED = (
+    'Ptychodus does not know how large the pixels of the object are, and so has no object: say photon energy '
+    'and detector distance (Products, Edit)'
+)
+"""What a product without them lacks."""
+
+
+def object_pixel(product: Product) -> PixelGeometry | None:
+    """Return the size of the pixels of an object; None where energy or distance are unknown."""
+    try:
+        return product.object_.get_pixel_geometry()
+    except ValueError:
+        return None
 
 
 def product_data(product: Product) -> ProductData:
@@ -34,10 +50,12 @@ def product_data(product: Product) -> ProductData:
     Raises
     ------
     ProductError
-        If shapes contradict each other.
+        If shapes contradict each other, or Ptychodus does not know the size of the object's pixels.
     ValueError
-        From Ptychodus, if the product lacks an object or a pixel geometry.
+        From Ptychodus, if the product lacks an object.
     """
+    if object_pixel(product) is None:
+        raise ProductError(f'{UNSIZED}.')
     geometry = product.object_.get_geometry()
     probe_pixel = product.probes.get_pixel_geometry()
     where = positions(product)

@@ -23,6 +23,7 @@ from ptycho_engine.errors import Cancelled, EngineError
 from . import compat
 from .algorithm import Algorithm
 from .child import ChildCrashed
+from .conversion import object_pixel
 from .live import LiveImage, LiveImages, thinned
 from .pictures import map_picture
 from .run_context import RunContext
@@ -190,7 +191,7 @@ class HostedTask:
             task_manager=self._core.task_manager,
             window=self._core.window,
             item=getattr(self._task, 'product_item', None),
-            pixel=self._task.reconstruct_input.product.object_.get_pixel_geometry(),
+            pixel=object_pixel(self._task.reconstruct_input.product),
             run=self._run,
             model_file=None if self._run.after is None else self._run.after.made,
         )

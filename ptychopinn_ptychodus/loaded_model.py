@@ -63,6 +63,8 @@ class ScanFacts:
     """The product's."""
     far_field: bool = True
     """Whether the detector is in the far field."""
+    sized: bool = True
+    """Whether Ptychodus knows how large the pixels of the object are, without which it has no object."""
     sample: npt.NDArray[Any] | None = None
     """(h, w) counts of the first pattern."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ptycho_engine.config.model import SIZE_MULTIPLE, SMALLEST_SIZE, fits_network
 from ptycho_engine.errors import EngineError
 
+from .conversion import UNSIZED
 from .loaded_model import ScanFacts
 from .settings import ReconstructorSettings
 
@@ -68,6 +69,8 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True, any_size: bool = Fals
             'The product says Near Field, which is not modelled. Say Far Field in its Edit dialog if the '
             'detector is there, or use a solver of Ptychodus that knows the near field.'
         )
+    if not scan.sized:
+        return f'{UNSIZED}.'
     height, width = scan.height, scan.width
     where = 'in the diffraction settings of Ptychodus'
     if height != width:

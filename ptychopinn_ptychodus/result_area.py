@@ -277,7 +277,9 @@ class ResultArea:
         try:
             layers = item.get_object_item().get_object().get_array()
         except (AttributeError, ValueError):
-            # Ptychodus has none for a product without a dataset.
+            layers = np.empty(0)
+        if layers.size == 0:
+            # Ptychodus has none for a product without a dataset, or whose pixels have no known size.
             self._image.show_pictures([], 'No object')
             return
         self._image.show_pictures(object_pictures(thinned(layers[0], REST_SIDE_PX)))

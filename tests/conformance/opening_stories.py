@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho_engine.scan.product_exchange import OBJECT_PIXEL_SIZE_M
+
 if TYPE_CHECKING:
     from window_driver import Window
 
@@ -32,6 +34,7 @@ def opening(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     window.page._reconstruct()
     window.finish()
     report['products'] = len(window.products()) - before
+    report['unsized'] = unsized(window, scan / 'unknown.npz')
     report['pane'] = window.pane()
     report['dialogs'] = window.dialogs
     return report
@@ -63,8 +66,51 @@ def open_patterns(window: Window, path: Path, reader: str, *, crop: bool) -> dic
     }
 
 
+def unsized(window: Window, path: Path) -> dict[str, Any]:
+    """Open a scan that says no energy and no distance, look, edit them, and infer."""
+    patterns = open_patterns(window, path, 'PtychoPINN_Scan', crop=True)
+    item = choose_product(window, path, 'PtychoPINN')
+    window.view.processing_action.trigger()
+    window.choose(window.products()[-1])
+    page = window.page
+    page._area._tabs.setCurrentIndex(1)
+    window.spin(0.2)
+    report = {
+        'said': page._our_offers().why_no_inference(),
+        'enabled': window.actions.reconstruct_button.isEnabled(),
+        'titles': page._area._image.titles(),
+    }
+    before = len(window.products())
+    page._reconstruct()
+    window.settle()
+    report['queue'] = window.model.ptychopinn_reconstructor_library.session.queue.sentence()
+    report['left'] = len(window.products()) - before
+    window.choose(item.get_name())
+    metadata, wavelength_m = item.get_metadata_item(), 1.2398419843320026e-10
+    # Of the pixels that a scan without lengths is taken to have.
+    metadata.detector_distance_m.set_value(OBJECT_PIXEL_SIZE_M * 64 * patterns['detector_m'] / wavelength_m)
+    metadata.photon_energy_eV.set_value(10_000.0)
+    window.spin(0.2)
+    report['then'] = page._our_offers().why_no_inference()
+    page._reconstruct()
+    window.finish()
+    report['made'] = len(window.products()) - before
+    return report
+
+
 def open_product(window: Window, path: Path, kind: str) -> dict[str, Any]:
-    """Click *Open File...* on *Products*, and choose the dataset that was opened last."""
+    """Open a product and return the sizes of its pixels."""
+    item = choose_product(window, path, kind)
+    geometry, own = item.get_geometry(), item.get_object_item().get_object().get_geometry()
+    return {
+        'implied_m': geometry.get_object_plane_pixel_geometry().width_m,
+        'object_m': own.pixel_width_m,
+        'probe_m': item.get_probe_item().get_probes().get_pixel_geometry().width_m,
+    }
+
+
+def choose_product(window: Window, path: Path, kind: str) -> Any:
+    """Click *Open File...* on *Products*, and choose the dataset that was opened last; return the product."""
     from PyQt5.QtWidgets import QInputDialog
 
     repository = window.model.product_core.product_repository
@@ -77,13 +123,7 @@ def open_product(window: Window, path: Path, kind: str) -> dict[str, Any]:
     window.controller._product_controller._open_product_from_file()
     window.until(lambda: len(repository) > before)
     window.settle()
-    item = repository[len(repository) - 1]
-    geometry, own = item.get_geometry(), item.get_object_item().get_object().get_geometry()
-    return {
-        'implied_m': geometry.get_object_plane_pixel_geometry().width_m,
-        'object_m': own.pixel_width_m,
-        'probe_m': item.get_probe_item().get_probes().get_pixel_geometry().width_m,
-    }
+    return repository[len(repository) - 1]
 
 
 def last_of(labels: list[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import HERE
 from window_checks import (
@@ -21,6 +22,8 @@ from window_checks import (
     check_trouble,
     check_untrained,
 )
+
+from ptychopinn_ptychodus.conversion import UNSIZED
 
 pytestmark = [pytest.mark.ptychodus, pytest.mark.gui, pytest.mark.usefixtures('window_libraries')]
 
@@ -127,6 +130,8 @@ def test_files_of_ours_open_in_the_window_as_they_are(
         words = ['simulate', '--points', '6x6', '--size', str(size), '--pixel-size-m', '4.4e-8']
         assert main([*words, '--output', str(folder / name), '--quiet']) == 0
     assert main(['convert', str(folder), '--output', str(folder / 'scan.cxi'), '--quiet']) == 0
+    with np.load(folder / 'scan.npz') as file:
+        np.savez(folder / 'unknown.npz', **{key: file[key] for key in file.files if key != '_metadata'})
     report = tell('opening', folder)
     for name in ('diffraction.h5', 'scan.npz', 'scan.cxi', 'odd/diffraction.h5'):
         found, size = report[name], sizes['odd' if 'odd' in name else '']
@@ -136,4 +141,10 @@ def test_files_of_ours_open_in_the_window_as_they_are(
             assert found[key] == pytest.approx(4.4e-8, rel=1e-6), (name, key)
     assert report['dialogs'] == []
     assert report['products'] == 1, report['pane']
-    assert 'it will reconstruct at the wrong scale' not in report['log']
+    unsized = report['unsized']
+    assert unsized['said'] == f'{UNSIZED}.'
+    assert not unsized['enabled']
+    assert unsized['titles'] == ['No object']
+    assert (unsized['queue'], unsized['left']) == ('', 0)
+    assert (unsized['then'], unsized['made']) == (None, 1), report['pane']
+    assert [line for line in report['log'].splitlines() if 'wrong scale' in line] == []

@@ -100,9 +100,11 @@ def _use_our_panel(module: ModuleType) -> None:
     try:
         from .controller import HostedProcessingController
         from .panel import PanelFactory
+        from .scan_arrays import keep_listed_probes
 
         module.PtychoPINNViewControllerFactory = PanelFactory  # type: ignore[attr-defined]
         module.ProcessingController = HostedProcessingController  # type: ignore[attr-defined]
+        keep_listed_probes()
     except Exception as error:  # noqa: BLE001  the window must open, with Ptychodus' own panel
         logger.warning('Ptychodus shows its own PtychoPINN panel (%s: %s).', type(error).__name__, error)
 

@@ -1,7 +1,9 @@
-"""Ptychodus' loops over positions, done by arrays (API-86)."""
+"""What Ptychodus' window does for large scans, done faster (API-86)."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,10 +13,12 @@ import pytest
 pytest.importorskip('ptychodus.api.settings')
 
 from ptychodus.api import probe_positions
+from ptychodus.api.geometry import PixelGeometry
+from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 
 from ptychopinn_ptychodus.chosen_product import _varies
-from ptychopinn_ptychodus.scan_arrays import work_on_scans_by_arrays
+from ptychopinn_ptychodus.scan_arrays import keep_listed_probes, work_on_scans_by_arrays
 
 pytestmark = pytest.mark.ptychodus
 
@@ -53,6 +57,33 @@ def test_the_bounding_box_is_that_of_ptychodus(monkeypatch: pytest.MonkeyPatch) 
     assert probe_positions.calculate_scan_geometry is not original
     for name in ('minimum_x_m', 'maximum_x_m', 'minimum_y_m', 'maximum_y_m', 'length_m'):
         assert getattr(other, name) == pytest.approx(getattr(one, name))
+
+
+def test_a_listed_probe_is_copied_once_while_a_product_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """API-86: what the list shows is always that of the product's probe of now."""
+    pytest.importorskip('PyQt5.QtCore')
+    from ptychodus.controller.probe import tree_model
+
+    original = getattr(tree_model.try_get_probe, '__wrapped__', tree_model.try_get_probe)
+    monkeypatch.setattr(tree_model, 'try_get_probe', original)
+    keep_listed_probes()
+    item = SimpleNamespace(probes=probes(1.0))
+    item.get_probes = lambda: item.probes
+    first = tree_model.try_get_probe(item)
+    assert tree_model.try_get_probe(item) is first
+    np.testing.assert_array_equal(first.get_array(), original(item).get_array())
+    gone, item.probes = weakref.ref(first), probes(2.0)
+    other = tree_model.try_get_probe(item)
+    assert other.get_array()[0, 0, 0] == 2
+    del first
+    gc.collect()
+    assert gone() is None
+    item.probes = ProbeSequence(None, None, None)
+    assert tree_model.try_get_probe(item) is None
+
+
+def probes(value: float) -> ProbeSequence:
+    return ProbeSequence(np.full((2, 4, 4), value, np.complex64), None, PixelGeometry(1e-8, 1e-8))
 
 
 @pytest.mark.parametrize(

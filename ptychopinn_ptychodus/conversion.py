@@ -31,9 +31,9 @@ __all__ = ['UNSIZED', 'object_pixel', 'output_product', 'product_data', 'raw_dat
 
 UNSIZED = (
     'Ptychodus does not know how large the pixels of the object are, and so has no object: say photon energy '
-    'and detector distance (Products, Edit)'
+    'and detector distance (Products, Edit).'
 )
-"""What a product without them lacks."""
+"""What is said of a product without them."""
 
 
 def object_pixel(product: Product) -> PixelGeometry | None:
@@ -55,7 +55,7 @@ def product_data(product: Product) -> ProductData:
         From Ptychodus, if the product lacks an object.
     """
     if object_pixel(product) is None:
-        raise ProductError(f'{UNSIZED}.')
+        raise ProductError(UNSIZED)
     geometry = product.object_.get_geometry()
     probe_pixel = product.probes.get_pixel_geometry()
     where = positions(product)

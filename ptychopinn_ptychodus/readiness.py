@@ -70,7 +70,7 @@ def scan_obstacle(scan: ScanFacts, *, counts: bool = True, any_size: bool = Fals
             'detector is there, or use a solver of Ptychodus that knows the near field.'
         )
     if not scan.sized:
-        return f'{UNSIZED}.'
+        return UNSIZED
     height, width = scan.height, scan.width
     where = 'in the diffraction settings of Ptychodus'
     if height != width:

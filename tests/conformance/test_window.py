@@ -142,7 +142,7 @@ def test_files_of_ours_open_in_the_window_as_they_are(
     assert report['dialogs'] == []
     assert report['products'] == 1, report['pane']
     unsized = report['unsized']
-    assert unsized['said'] == f'{UNSIZED}.'
+    assert unsized['said'] == UNSIZED
     assert not unsized['enabled']
     assert unsized['titles'] == ['No object']
     assert (unsized['queue'], unsized['left']) == ('', 0)

@@ -31,7 +31,7 @@ from .loaded_model import ScanFacts
 from .offers import Offers
 from .panel import PanelFactory
 from .pictures import Picture
-from .qt_behaviour import Chores, follow_last_line, in_background
+from .qt_behaviour import Chores, follow_last_line, in_background, size_columns_in_sight
 from .reconstructor import PtychoPINNReconstructor
 from .result_area import PreparedImage, ResultArea
 from .session import Session
@@ -86,6 +86,8 @@ class HostedProcessingController(ProcessingController):
         self._prepare_scans_in_background()
         self._copy_objects_in_background()
         sys.setswitchinterval(TURN_S)
+        # Ptychodus builds its other pages after this one.
+        self._chores.later(lambda: size_columns_in_sight(self._view.window()))
         self._chores.later(_keep_what_is_built)
         self._watch = _watch_scans(self._scan_has_changed)
         self._product_repository.add_observer(self._watch)

@@ -8,9 +8,26 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from PyQt5.QtCore import QEvent, QEventLoop, QObject, QSize, Qt, QTimer, pyqtSignal
-from PyQt5.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QLabel, QPlainTextEdit, QWidget
+from PyQt5.QtWidgets import (
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QHeaderView,
+    QLabel,
+    QPlainTextEdit,
+    QTableView,
+    QTreeView,
+    QWidget,
+)
 
-__all__ = ['Chores', 'SteadyLabel', 'follow_last_line', 'in_background', 'let_wheel_scroll']
+__all__ = [
+    'Chores',
+    'SteadyLabel',
+    'follow_last_line',
+    'in_background',
+    'let_wheel_scroll',
+    'size_columns_in_sight',
+]
 
 Result = TypeVar('Result')
 
@@ -160,3 +177,46 @@ def let_wheel_scroll(panel: QWidget) -> None:
         for field in panel.findChildren(kind):
             field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             field.installEventFilter(guard)
+
+
+class _ColumnsInSight(QObject):
+    """Lets a list fit its columns to what they hold while it is in sight."""
+
+    def __init__(self, view: QTreeView | QTableView, header: QHeaderView) -> None:
+        super().__init__(view)
+        self._header = header
+        self._fitted: list[int] = []
+        view.installEventFilter(self)
+        if not view.isVisible():
+            self._rest()
+
+    def eventFilter(self, view: QObject | None, event: QEvent | None) -> bool:
+        """Go on when the list is shown, rest when it is hidden."""
+        if event is not None and event.type() == QEvent.Type.Show:
+            for section in self._fitted:
+                self._header.setSectionResizeMode(section, QHeaderView.ResizeMode.ResizeToContents)
+            self._fitted = []
+        elif event is not None and event.type() == QEvent.Type.Hide:
+            self._rest()
+        return False
+
+    def _rest(self) -> None:
+        mode = QHeaderView.ResizeMode.ResizeToContents
+        sections = range(self._header.count())
+        self._fitted = [section for section in sections if self._header.sectionResizeMode(section) == mode]
+        for section in self._fitted:
+            self._header.setSectionResizeMode(section, QHeaderView.ResizeMode.Interactive)
+
+
+def size_columns_in_sight(window: QWidget) -> None:
+    """Let the lists of a window fit their columns to what they hold only while they are in sight.
+
+    Qt does it at every change, in sight or not, and asks for each text a hundred times.
+    """
+    lists: list[tuple[QTreeView | QTableView, QHeaderView | None]] = [
+        *((view, view.header()) for view in window.findChildren(QTreeView)),
+        *((view, view.horizontalHeader()) for view in window.findChildren(QTableView)),
+    ]
+    for view, header in lists:
+        if header is not None:
+            _ColumnsInSight(view, header)

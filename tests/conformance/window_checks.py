@@ -206,6 +206,10 @@ def check_looks(report: Report) -> None:
     assert report['field_that_was_clicked']
 
     assert report['out_of_sight']
+    hidden, shown = report['texts_asked_for']
+    assert hidden == 0 < shown
+    assert all(width >= hint for width, hint in report['columns'])
+    assert len({width for width, _ in report['columns']}) > 1
     assert report['drawn'] == [667, 500, 3.0]
     for key in ('drawn_elsewhere', 'drawn_by_ptychodus', 'drawn_for_a_product_that_is_gone'):
         assert report[key] == 1.0, key

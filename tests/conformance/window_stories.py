@@ -390,6 +390,17 @@ def untrained(window: Window, scan: Path, work: Path) -> dict[str, Any]:
     return report
 
 
+def texts_asked_for(window: Window, model: Any, change: Callable[[], None]) -> int:
+    """Return how often a list asks its model for a text when the model tells a change."""
+    kind, seen = type(model), []
+    original = kind.data
+    kind.data = lambda self, *key: seen.append(key) or original(self, *key)
+    change()
+    window.spin(0.1)
+    kind.data = original
+    return len(seen)
+
+
 def quality_in_a_run(window: Window) -> list[str]:
     """Begin and end a run into a product that tells of an earlier one; return what is said of its quality."""
     item = window.model.product_core.product_repository[window.products().index('sim')]
@@ -529,8 +540,16 @@ def images_on_the_object_page(window: Window) -> dict[str, Any]:
     pixel = item.get_object_item().get_object().get_pixel_geometry()
     area.begin(item)
     report: dict[str, Any] = {'out_of_sight': area.prepare(image, pixel).rendered is None}
-    window.view.object_action.trigger()
     tree = window.view.object_view.tree_view
+    asked = texts_asked_for(window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item()))
+    window.view.object_action.trigger()
+    report['texts_asked_for'] = [
+        asked,
+        texts_asked_for(window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item())),
+    ]
+    report['columns'] = [
+        [tree.columnWidth(column), tree.sizeHintForColumn(column)] for column in range(tree.model().columnCount())
+    ]
     tree.setCurrentIndex(tree.model().index(index, 0))
     window.spin(0.1)
     area.draw(item, area.prepare(image, pixel))

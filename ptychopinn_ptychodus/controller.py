@@ -87,7 +87,7 @@ class HostedProcessingController(ProcessingController):
         self._copy_objects_in_background()
         sys.setswitchinterval(TURN_S)
         # Ptychodus builds its other pages after this one.
-        self._chores.later(lambda: size_columns_in_sight(self._view.window()))
+        self._chores.later(lambda: size_columns_in_sight(self._view.window() or self._view))
         self._chores.later(_keep_what_is_built)
         self._watch = _watch_scans(self._scan_has_changed)
         self._product_repository.add_observer(self._watch)

@@ -207,7 +207,8 @@ def check_looks(report: Report) -> None:
 
     assert report['out_of_sight']
     hidden, shown = report['texts_asked_for']
-    assert hidden == 0 < shown
+    # Its combo boxes ask too.
+    assert hidden < shown / 5, (hidden, shown)
     assert all(width >= hint for width, hint in report['columns'])
     assert len({width for width, _ in report['columns']}) > 1
     assert report['drawn'] == [667, 500, 3.0]

@@ -541,14 +541,19 @@ def images_on_the_object_page(window: Window) -> dict[str, Any]:
     area.begin(item)
     report: dict[str, Any] = {'out_of_sight': area.prepare(image, pixel).rendered is None}
     tree = window.view.object_view.tree_view
-    asked = texts_asked_for(window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item()))
+    asked = texts_asked_for(
+        window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item())
+    )
     window.view.object_action.trigger()
     report['texts_asked_for'] = [
         asked,
-        texts_asked_for(window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item())),
+        texts_asked_for(
+            window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item())
+        ),
     ]
     report['columns'] = [
-        [tree.columnWidth(column), tree.sizeHintForColumn(column)] for column in range(tree.model().columnCount())
+        [tree.columnWidth(column), tree.sizeHintForColumn(column)]
+        for column in range(tree.model().columnCount())
     ]
     tree.setCurrentIndex(tree.model().index(index, 0))
     window.spin(0.1)

@@ -19,6 +19,7 @@ from ..blocks import first_to_last, most_patterns
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.calibration import ExperimentRefinement
+from ..physics.coherent import coherent_modes
 from ..physics.descent import AcceleratedDescent
 from ..physics.detector import stuck_pixels, unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
@@ -30,7 +31,6 @@ from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
 from .remaining import BACKGROUND_COUNTS, Remaining, remaining
 from .scan_model import ScanModel
-from .varying import DRIFTS, GROWING, main_modes, probe_drift, with_stretches
 
 __all__ = ['Calibrator']
 
@@ -81,11 +81,7 @@ OPTIONS = {
 }
 """What is tried, and the part of the setting that it belongs to."""
 
-UNEVEN, VARYING, STRETCHED = 'uneven background', 'varying probe', 'a probe for each stretch'
-"""The last two belong to the probe, and are tried where it drifts."""
-
-OF_PROBE = frozenset({'probe', 'modes', VARYING})
-"""With what the probe moves."""
+UNEVEN = 'uneven background'
 
 FEW_COUNTS = 12.0
 """Mean counts of a pixel below which a wrong focus may leave nothing but noise, so that it is looked for."""
@@ -225,12 +221,6 @@ class Calibrator:
         while True:
             unexplained = self._unexplained(state)
             state.physics.set_experiment(state.patterns)
-            if 'probe' in parts and unexplained > FAR and state.patterns.coherent is None:
-                varied = yield from self._varied(state)
-                if varied is not None:
-                    self._kept.append(VARYING)
-                    state = yield from self._to_the_end(varied)
-                    continue
             forces = self._forces = remaining(state.patterns, state.physics, state.current).beside(
                 unexplained
             )
@@ -263,19 +253,6 @@ class Calibrator:
             state = yield from self._to_the_end(found[best])
             logger.debug('kept %s: %.4g', best, state.deviance.mean())
         return state
-
-    def _varied(self, state: _State) -> Generator[Event, None, _State | None]:
-        """Return what a probe that varies leads to, if it drifts and that explains most (CAL-18, CAL-19)."""
-        drift = probe_drift(state.patterns, state.physics, state.current)
-        logger.debug('drift of the probe: %.3g', drift)
-        if drift < DRIFTS:
-            return None
-        patterns = with_stretches(state.patterns)
-        begun = replace(state, patterns=patterns, physics=self._backend.scan_physics(patterns))
-        found = yield from self._refined(begun, [*self._kept, STRETCHED], GROWING)
-        varied = yield from self._refined(found, [*self._kept, VARYING], REFINED)
-        logger.debug('a probe that varies: %.4g', varied.deviance.mean())
-        return varied if self._helps(state, varied) and self._taken(state, varied) > MOSTLY else None
 
     def _tried(
         self, state: _State, options: list[str], others: list[str], forces: Remaining
@@ -377,9 +354,8 @@ class Calibrator:
         """Iterate with some parts of the experiment moving beside the object."""
         solver, patterns, physics = state.solver, state.patterns, state.physics
         physics.set_experiment(patterns)
-        stretched = STRETCHED in options
-        of_probe = not stretched and not OF_PROBE.isdisjoint(options)
-        varies = (of_probe or stretched) and patterns.coherent is not None
+        of_probe = 'probe' in options or 'modes' in options
+        varies = of_probe and patterns.coherent is not None
         experiment = ExperimentRefinement(
             physics,
             patterns,
@@ -390,7 +366,6 @@ class Calibrator:
             background='background' in options,
             uneven=UNEVEN in options,
             coherent=varies,
-            weights_stay=stretched,
             momentum=MOMENTUM,
             probe_gain=PROBE_GAIN,
         )
@@ -407,7 +382,7 @@ class Calibrator:
             yield from self._count.one_more(value, lambda: solver.on_grid(descent.current))
         found, patterns = descent.current, experiment.patterns
         if varies:
-            patterns = main_modes(patterns)
+            patterns = _in_one_form(patterns)
             physics.set_experiment(patterns)
         return _State(solver, patterns, physics, found, physics.held_out_each(found))
 
@@ -467,6 +442,14 @@ class Calibrator:
             self.solver = again
         else:
             self._kept.clear()
+
+
+def _in_one_form(patterns: ScanPatterns) -> ScanPatterns:
+    """Return patterns with the same probes as OPR-02 has them."""
+    varying = patterns.coherent
+    assert varying is not None
+    probe, varying = coherent_modes(patterns.probe, varying.modes, varying.weights)
+    return replace(patterns, probe=probe, coherent=varying)
 
 
 def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:

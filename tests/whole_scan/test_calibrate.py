@@ -16,10 +16,9 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.physics.calibration import ExperimentRefinement
-from ptycho_engine.physics.coherent import CoherentModes
 from ptycho_engine.physics.detector import unexplained_pixels
 from ptycho_engine.physics.forward import BACKGROUND, cut_patches, predict_intensity
-from ptycho_engine.physics.geometry import PatchPlacement, place_patches
+from ptycho_engine.physics.geometry import PatchPlacement
 from ptycho_engine.physics.information import position_information
 from ptycho_engine.physics.likelihood import Residuals
 from ptycho_engine.physics.probe import with_first_modes
@@ -42,7 +41,6 @@ from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
 from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
-from ptycho_engine.whole_scan.varying import DRIFTS, LITTLE, main_modes, probe_drift, with_stretches
 from tests.whole_scan.test_refine import dense_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
@@ -557,53 +555,3 @@ def test_cal_09_a_pass_over_subsets_keeps_the_mean_of_the_intensities(right):
     found = experiment.patterns.intensity
     assert found.mean() == pytest.approx(1, abs=1e-9)
     assert found.std() > 0.1
-
-
-def with_drifting_beam(raw):
-    """Return patterns that wander to and fro by a pixel of the detector while the scan goes on."""
-    placement = place_patches(raw.xcoords, raw.ycoords, raw.N)
-    rows = np.arange(raw.N)[:, None] / raw.N
-    counts = []
-    for place, shift in enumerate(np.cos(np.linspace(0, 2 * np.pi, len(raw)))):
-        one = placement.subpixel_shift[[place]]
-        patch = cut_patches(raw.objectGuess, PatchPlacement(placement.corner[[place]], one), raw.N)
-        counts.append(predict_intensity(patch, raw.probeGuess * np.exp(2j * np.pi * shift * rows), one))
-    return with_counts(raw, np.random.default_rng(5).poisson(np.concatenate(counts)))
-
-
-@pytest.mark.parametrize(
-    'change', [lambda raw: raw, with_wrong_focus, with_wrong_positions, with_drifting_beam]
-)
-def test_cal_18_a_probe_that_drifts_is_told_by_the_forces_of_stretches(right, change):
-    prepared = ScanModel(Scan.from_raw(change(right)))
-    with closing(create_backend('pytorch', CPU)) as backend:
-        solver = ObjectSolver(prepared, backend, InferenceConfig(), IterationCount(lambda: False, None))
-        for _ in solver.descend():
-            pass
-        drift = probe_drift(solver.patterns, solver.physics, solver.current)
-    assert (drift > DRIFTS) == (change is with_drifting_beam), drift
-
-
-def test_cal_19_a_probe_that_drifts_gets_modes_of_its_own(right, clean):
-    raw = with_drifting_beam(right)
-    error, result = run(raw)
-    plain, _ = run(raw, calibrate='off')
-    assert error < 0.25 * plain
-    assert error < 3 * clean[0]
-    assert 'a probe that varies over the scan' in result.comments
-
-
-def test_cal_19_the_modes_that_hardly_vary_are_left_out(right):
-    patterns = with_stretches(scan_patterns(ScanModel(Scan.from_raw(right)), 0))
-    np.testing.assert_allclose(patterns.coherent.factors[:, 1:].sum(axis=1), 1)
-    strength = np.linalg.norm(patterns.probe[0])
-    rng = np.random.default_rng(6)
-    modes = np.linalg.qr(rng.standard_normal((right.N**2, 5)))[0].T.reshape(5, right.N, right.N)
-    weights = rng.standard_normal((len(right), 5)) * np.sqrt([0.1, 0.01, 0.003, 0.002, LITTLE / 3])
-    found = main_modes(replace(patterns, coherent=CoherentModes(strength * modes.astype(complex), weights)))
-    assert len(found.coherent) == 3
-    assert np.square(found.coherent.weights).mean(axis=0).min() > LITTLE
-    few = main_modes(
-        replace(patterns, coherent=CoherentModes(strength * modes[3:].astype(complex), weights[:, 3:]))
-    )
-    assert len(few.coherent) == 1

@@ -203,9 +203,11 @@ class _ColumnsInSight(QObject):
     def _rest(self) -> None:
         mode = QHeaderView.ResizeMode.ResizeToContents
         sections = range(self._header.count())
-        self._fitted = [section for section in sections if self._header.sectionResizeMode(section) == mode]
-        for section in self._fitted:
+        fitted = [section for section in sections if self._header.sectionResizeMode(section) == mode]
+        for section in fitted:
             self._header.setSectionResizeMode(section, QHeaderView.ResizeMode.Interactive)
+        # A list may be told more than once that it is hidden.
+        self._fitted += fitted
 
 
 def size_columns_in_sight(window: QWidget) -> None:

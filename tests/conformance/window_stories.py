@@ -527,6 +527,8 @@ def turn_wheel(window: Window, field: Any) -> bool:
 
 def images_on_the_object_page(window: Window) -> dict[str, Any]:
     """Draw an image of a run while the Object page shows its product, and then another product."""
+    from PyQt5.QtGui import QHideEvent
+
     from ptychopinn_ptychodus.live import live_image
 
     repository = window.model.product_core.product_repository
@@ -541,16 +543,15 @@ def images_on_the_object_page(window: Window) -> dict[str, Any]:
     area.begin(item)
     report: dict[str, Any] = {'out_of_sight': area.prepare(image, pixel).rendered is None}
     tree = window.view.object_view.tree_view
-    asked = texts_asked_for(
-        window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item())
-    )
+
+    def other_object() -> None:
+        tree.model().update_item(index, item.get_object_item())
+
+    asked = texts_asked_for(window, tree.model(), other_object)
+    # A window that is put away hides what is hidden once more.
+    window.app.sendEvent(tree, QHideEvent())
     window.view.object_action.trigger()
-    report['texts_asked_for'] = [
-        asked,
-        texts_asked_for(
-            window, tree.model(), lambda: tree.model().update_item(index, item.get_object_item())
-        ),
-    ]
+    report['texts_asked_for'] = [asked, texts_asked_for(window, tree.model(), other_object)]
     report['columns'] = [
         [tree.columnWidth(column), tree.sizeHintForColumn(column)]
         for column in range(tree.model().columnCount())

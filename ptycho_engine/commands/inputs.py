@@ -129,7 +129,7 @@ class Opening:
             verify_scan(path)
         if self.square is not None:
             return self._joined(path, *parts_of(path))
-        scan = load_scan(path, domain=self.domain, nphotons=self.nphotons)
+        scan = load_scan(path, domain=self.domain, nphotons=self.nphotons, own_probe=self.probe is None)
         if scan.product is None and self.geometry != Geometry():
             scan = replace(scan, product=self._product_of(scan))
         return self._with_own_probe(scan)

@@ -54,7 +54,7 @@ def parts_of(path: Path) -> tuple[MeasuredPatterns, MeasuredPositions, MeasuredP
         return (
             MeasuredPatterns(stack, np.arange(len(stack)), bad),
             MeasuredPositions(x, y, np.arange(len(x)), 'px'),
-            None if probe is None else MeasuredProbe(probe),
+            None if probe is None else MeasuredProbe(as_mode_stack(probe, f'{path}: probeGuess')),
         )
     if not is_ptychodus_directory(path):
         raise DataValueError(f'{path}: --square is for NPZ files, Ptychodus directories and patterns alone.')
@@ -146,14 +146,7 @@ def read_probe(text: str) -> MeasuredProbe:
     if not path.is_file():
         raise DataFileNotFoundError(f'{path}: there is no such file, in which the probe is looked for.')
     if array is not None:
-        values = array.read()
-        while values.ndim > 3 and values.shape[0] == 1:
-            values = values[0]
-        if values.ndim not in (2, 3):
-            raise DataValueError(
-                f'{array} has shape {values.shape}; expected a probe (N, N) or modes (P, N, N).'
-            )
-        return MeasuredProbe(as_numbers(values, np.complex64, str(array)))
+        return MeasuredProbe(as_mode_stack(array.read(), str(array)))
     if is_cxi(path) or (is_hdf5_name(path) and holds(path, 'probe_position_x_m')):
         product = (read_cxi_object if is_cxi(path) else read_product)(path)
         product.require_far_field(str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from ..arrays import as_column, as_index, as_numbers
 from ..config.choices import AxisOrder
-from ..errors import DataValueError
+from ..errors import DataKeyError, DataValueError
 from ..io.damage import reading
 from ..io.hdf5 import open_hdf5
 from ..io.regular import read_as_one
@@ -68,6 +69,7 @@ def read_npz_scan(
     nphotons: float | None = None,
     patterns_file: Path | None = None,
     folder: Path | None = None,
+    own_probe: bool = True,
 ) -> dict[str, Any]:
     """Return the fields of a :class:`~ptycho_engine.RawData`; its patterns and `Y` are not read yet.
 
@@ -75,7 +77,9 @@ def read_npz_scan(
     ``.npy``, or HDF5 with a dataset ``diffraction`` or ``diff3d``. `folder` is for scratch files.
     """
     paths = [path] if patterns_file is None else [path, patterns_file]
-    return read_as_one(paths, lambda: _read(path, axis_order, domain, nphotons, patterns_file, folder))
+    return read_as_one(
+        paths, lambda: _read(path, axis_order, domain, nphotons, patterns_file, folder, own_probe)
+    )
 
 
 def _read(
@@ -85,6 +89,7 @@ def _read(
     nphotons: float | None,
     patterns_file: Path | None,
     folder: Path | None,
+    own_probe: bool,
 ) -> dict[str, Any]:
     names, mask = read_headers(path), None
     if patterns_file is None:
@@ -94,7 +99,7 @@ def _read(
         stack = open_npz_stack(path, key, folder=folder)
     else:
         stack, mask = open_patterns(patterns_file, folder)
-    arrays = read_arrays(path, NEEDED, OPTIONAL, _most(stack.shape))
+    arrays = _arrays_beside(path, stack.shape, names, own_probe)
     xcoords = as_column(arrays['xcoords'], f'{path}: xcoords')
     if stack.ndim > 3 and math.prod(stack.shape[:-2]) == len(xcoords):
         grid = '×'.join(map(str, stack.shape[:-2]))
@@ -110,6 +115,8 @@ def _read(
         # Of a cube the shape does not say it.
         axis_order = _stated_order(metadata)
     stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
+    if not own_probe:
+        arrays['probeGuess'] = np.ones(stack.shape[1:], np.complex64)
     mask = next((arrays[name] for name in MASKS if name in arrays), mask)
     stated = metadata.get('measurement_domain') == 'amplitude' and domain is None and nphotons is None
     if stated and stack.dtype.kind == 'f':
@@ -124,7 +131,7 @@ def _read(
             metadata=metadata,
             said=domain,
             nphotons=nphotons,
-            probe_power=_power(arrays['probeGuess']),
+            probe_power=_power(arrays['probeGuess']) if own_probe else None,
         )
     match = match_frames(len(stack), len(xcoords), indexes['scan_index'], found.dark_end, str(path))
     for line in match.told:
@@ -163,6 +170,21 @@ def _read(
         **{name: at_positions(name) for name in ('ycoords', 'xcoords_start', 'ycoords_start')},
         **indexes,
     }
+
+
+def _arrays_beside(
+    path: Path, shape: tuple[int, ...], names: Collection[str], own_probe: bool
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays beside patterns of `shape`, one of the `names` in a file; the probe where wanted."""
+    if not own_probe:
+        own = [name for name in NEEDED if name != 'probeGuess']
+        return read_arrays(path, own, [name for name in OPTIONAL if name not in COHERENT], _most(shape))
+    if [name for name in NEEDED if name not in names] == ['probeGuess']:
+        raise DataKeyError(
+            f"{path} lacks 'probeGuess'; expected {', '.join(NEEDED)}, found {', '.join(sorted(names))}. To "
+            'let it be made from the patterns, give --probe estimate.'
+        )
+    return read_arrays(path, NEEDED, OPTIONAL, _most(shape))
 
 
 def coherent_of_arrays(arrays: dict[str, npt.NDArray[Any]], source: str) -> CoherentModes | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..errors import DataValueError
 from .operations import NUMPY, A, Operations
 
 __all__ = [
+    'REMEDY',
     'as_mode_stack',
     'condition_probe',
     'correct_probe',
@@ -26,13 +29,22 @@ __all__ = [
     'with_first_modes',
 ]
 
+logger = logging.getLogger('ptychopinn.data')
+
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
+
+EXPECTED_SHAPES = '(N, N), (modes, N, N), (1, modes, N, N) or (N, N, modes) of complex numbers'
+REMEDY = 'let it be made from the patterns (--probe estimate)'
+LEAST_OTHER_SIGN = 0.1
+"""Part of the largest modulus that real numbers of either sign must reach to be a real or imaginary part."""
 
 
 def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.complex64]:
-    """Return a probe as incoherent modes (P, N, N) complex64.
+    """Return a probe as incoherent modes (P, N, N) complex64 (NPZ-26).
 
-    Accepts (N, N), (P, N, N) and (1, P, N, N), the last being one coherent mode of a Ptychodus product.
+    Accepts (N, N), (P, N, N) and (1, P, N, N), the last being one coherent mode of a Ptychodus product. Axes
+    of length 1 more, modes as the last axis, and real and imaginary parts as a first or last axis of 2 are
+    told by one log line.
 
     Raises
     ------
@@ -40,26 +52,66 @@ def as_mode_stack(probe: npt.ArrayLike, name: str = 'probe') -> npt.NDArray[np.c
         If the array is not of such a shape, not square, not of numbers, or not finite.
     """
     array = np.asarray(probe)
-    if array.ndim == 4 and array.shape[0] == 1:
-        array = array[0]
-    elif array.ndim == 2:
-        array = array[np.newaxis]
-    if array.ndim != 3 or array.shape[-1] != array.shape[-2] or array.shape[0] < 1:
-        raise DataValueError(
-            f'{name} has shape {np.shape(probe)}; expected (N, N), (modes, N, N) or '
-            '(1, modes, N, N) with square modes.'
-        )
-    stack = as_numbers(array, np.complex64, name)
+    found, told = _laid_out(array)
+    if found is None:
+        raise DataValueError(f'{name} has shape {array.shape}; expected {EXPECTED_SHAPES}. {told}')
+    if told:
+        logger.info('%s has shape %s; %s.', name, array.shape, told)
+    stack = as_numbers(found, np.complex64, name)
     if not np.isfinite(stack).all():
         raise DataValueError(
             f'{name} holds NaN or infinite values, or such beyond single precision (3.4e38); correct '
-            'the probe first.'
+            f'the probe first, or {REMEDY}.'
         )
     if not np.any(stack):
         raise DataValueError(
-            f'{name} is zero everywhere in single precision (below 1e-45); give a probe with some light.'
+            f'{name} is zero everywhere in single precision (below 1e-45); give a probe with some light, or '
+            f'{REMEDY}.'
         )
     return stack
+
+
+def _laid_out(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any] | None, str]:
+    """Return modes (P, N, N) and what was taken for granted of their axes; without any, what to do."""
+    shape = array.shape
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim > 3 and shape[-1] == shape[-2]:
+        return None, f'Its first axis is one of coherent modes: give the first (probe[0]), or {REMEDY}.'
+    last = array.ndim == 3 and array.shape[0] == array.shape[1] != array.shape[2]
+    modes = np.moveaxis(array, -1, 0) if last else array
+    if modes.ndim != 3 or modes.shape[1] != modes.shape[2] or not modes.size:
+        return None, _remedy(shape)
+    axis = 'last' if last else 'first'
+    if len(modes) == 2 and modes.dtype.kind in 'biuf':
+        if not all(map(_of_either_sign, modes)):
+            return None, (
+                f'Its {axis} axis may be real and imaginary part, amplitude and phase, or two modes: save it '
+                'as complex numbers.'
+            )
+        parts = (modes[0] + 1j * modes[1])[np.newaxis]
+        return parts, f'its {axis} axis is taken for real and imaginary part'
+    if last:
+        return modes, 'its last axis is taken for the modes'
+    usual = len(shape) < 4 or (len(shape) == 4 and shape[0] == 1 and shape[2] == shape[3])
+    return modes, '' if usual else 'its axes of length 1 are left out'
+
+
+def _of_either_sign(values: npt.NDArray[Any]) -> bool:
+    """Return whether real numbers are no amplitudes: a good part of them is of either sign."""
+    return bool(min(values.max(), -values.min()) > LEAST_OTHER_SIGN * np.abs(values).max() > 0)
+
+
+def _remedy(shape: tuple[int, ...]) -> str:
+    """Return what to do about an array that is no probe."""
+    side = math.isqrt(math.prod(shape))
+    if len(shape) == 1 and side > 1 and side**2 == shape[0]:
+        return f'Save it as probe.reshape({side}, {side}), or {REMEDY}.'
+    return f'Cut or pad it to square modes, or {REMEDY}.'
 
 
 def condition_probe(probe: npt.NDArray[np.complex64], model: ModelConfig) -> npt.NDArray[np.complex64]:

@@ -13,6 +13,7 @@ from ..blocks import block_length, blocks
 from ..errors import DataValueError
 from ..patterns.stack import check_amplitudes
 from ..physics.coherent import CoherentModes
+from ..physics.probe import REMEDY
 
 __all__ = ['check_fields', 'checked_amplitudes']
 
@@ -56,8 +57,8 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             )
     if width != size:
         raise DataValueError(
-            f'{source}: the probe is {width} pixels wide but the patterns are {size}; crop or pad one of '
-            'them so that they match.'
+            f'{source}: probeGuess is {width} pixels wide but the patterns are {size}; '
+            f'{_resized(width, size)} if its pixels are those of the object, or {REMEDY}.'
         )
     if bad_pixels is not None and bad_pixels.shape != (size, size):
         raise DataValueError(f'{source}: bad_pixels has shape {bad_pixels.shape}; expected {(size, size)}.')
@@ -74,6 +75,14 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             check_finite(value, f'{source}: {name}')
     for name in ('xcoords', 'ycoords'):
         _check_positions(fields[name], f'{source}: {name}')
+
+
+def _resized(width: int, size: int) -> str:
+    """Return how a probe of another width becomes one of this size."""
+    before, after = abs(size - width) // 2, (abs(size - width) + 1) // 2
+    if width < size:
+        return f'pad it with zeros (numpy.pad(probe, ({before}, {after})))'
+    return f'cut it to its middle (probe[{after}:{after + size}, {after}:{after + size}])'
 
 
 def _check_positions(values: npt.NDArray[np.float64], what: str) -> None:

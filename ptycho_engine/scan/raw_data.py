@@ -399,6 +399,7 @@ class RawData:
         nphotons: float | None = None,
         memory_limit: int = MEMORY_LIMIT_BYTES,
         verify: bool = False,
+        own_probe: bool = True,
     ) -> RawData:
         """Read a scan from an NPZ file (``specs/data_contracts.md``, DATA-001).
 
@@ -419,6 +420,8 @@ class RawData:
         verify : bool
             Read the whole file once beforehand and hold it against its checksums. Arrays that are read
             whole are checked in any case.
+        own_probe : bool
+            Whether its probe is wanted; else it need not be there, and is 1 everywhere.
 
         Raises
         ------
@@ -427,7 +430,9 @@ class RawData:
         """
         if verify:
             verify_file(Path(path))
-        fields = read_npz_scan(Path(path), axis_order=axis_order, domain=domain, nphotons=nphotons)
+        fields = read_npz_scan(
+            Path(path), axis_order=axis_order, domain=domain, nphotons=nphotons, own_probe=own_probe
+        )
         for name in ('diffraction', 'Y'):
             if fields[name] is not None:
                 fields[name] = fields[name].in_memory_if_small(memory_limit)

@@ -184,7 +184,12 @@ def raw_data_from_counts(
 
 
 def load_scan(
-    path: Path | str, *, verify: bool = False, domain: str | None = None, nphotons: float | None = None
+    path: Path | str,
+    *,
+    verify: bool = False,
+    domain: str | None = None,
+    nphotons: float | None = None,
+    own_probe: bool = True,
 ) -> Scan:
     """Load a scan from an NPZ file, a Ptychodus directory or a Ptychodus HDF5 file.
 
@@ -203,6 +208,8 @@ def load_scan(
         What the patterns are, where it is not what the file or its values say.
     nphotons : float, optional
         Mean counts per pattern, to which they are scaled; else what they say themselves.
+    own_probe : bool
+        Whether the probe of an NPZ file is wanted; else it need not be there, and is 1 everywhere.
 
     Raises
     ------
@@ -222,7 +229,7 @@ def load_scan(
         if pair:
             return _load_directory(path.parent, domain, nphotons)
         return read_as_one([path], lambda: _load_hdf5(path, domain, nphotons))
-    return Scan.from_raw(RawData.from_file(path, domain=domain, nphotons=nphotons))
+    return Scan.from_raw(RawData.from_file(path, domain=domain, nphotons=nphotons, own_probe=own_probe))
 
 
 def verify_scan(path: Path) -> None:

@@ -190,7 +190,7 @@ def test_missing_and_broken_files_get_a_sentence(tmp_path, small):
         ({'diffraction': -np.ones((9, 32, 32))}, 'negative'),
         ({'diffraction': np.full((9, 32, 32), np.inf)}, 'NaN or infinite'),
         ({'diffraction': np.ones((9, 32, 30))}, 'square'),
-        ({'probeGuess': np.ones((16, 16), complex)}, 'probe is 16 pixels'),
+        ({'probeGuess': np.ones((16, 16), complex)}, 'probeGuess is 16 pixels'),
         ({'probeGuess': np.ones((32, 30), complex)}, 'expected'),
         ({'probeGuess': np.zeros((32, 32), complex)}, 'zero everywhere'),
         ({'bad_pixels': np.zeros((4, 4), bool)}, 'bad_pixels has shape'),

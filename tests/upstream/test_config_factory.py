@@ -260,7 +260,7 @@ def test_cfg_10_the_probe_size_is_that_of_probe_and_patterns(data, tmp_path, cap
     np.savez(tmp_path / 'other.npz', **{**arrays, 'probeGuess': arrays['probeGuess'][:, :32, :32]})
     (tmp_path / 'broken.npz').write_bytes(b'PK')
     for name, reason in (
-        ('other', 'the probe is 32 pixels wide but the patterns are 64'),
+        ('other', 'probeGuess is 32 pixels wide but the patterns are 64'),
         ('none', 'there is no such file'),
         ('broken', 'is not a readable NPZ file'),
     ):

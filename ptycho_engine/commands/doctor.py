@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
         opened = opening(options)
         opened.require_one(options.data)
         for path in options.data:
-            for name, finding in examine_path(path, opened.load, whole=opened.is_foreign(path)):
+            found = examine_path(path, opened.load, whole=opened.is_foreign(path), words=opened.words)
+            for name, finding in found:
                 report.add(finding, name)
     return report.end()
 
@@ -109,7 +110,7 @@ def _fix(options: argparse.Namespace) -> int:
     raw = opened.load(scans[0]).raw
     report = _Report(options)
     diagnosis = diagnose(raw)
-    for finding in agreement_findings(diagnosis):
+    for finding in agreement_findings(diagnosis, opened.words(scans[0])):
         report.add(finding, str(scans[0]))
     if diagnosis is None or not diagnosis.changes:
         code = report.end(written=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,26 @@ from .scan_parts import (
 __all__ = ['Opening', 'opening']
 
 logger = logging.getLogger('ptychopinn.commands')
+
+
+FLAGS = {
+    'positions': '--positions',
+    'probe': '--probe',
+    'reader': '--reader',
+    'positions_reader': '--positions-reader',
+    'unit': '--positions-unit',
+    'order': '--positions-order',
+    'mirror': '--mirror',
+    'photon_energy_eV': '--energy-eV',
+    'detector_distance_m': '--distance-m',
+    'detector_pixel_width_m': '--pixel-size-m',
+    'object_pixel_m': '--object-pixel-size-m',
+    'square': '--square',
+    'match_first': '--match-first',
+    'domain': '--domain',
+    'nphotons': '--nphotons',
+}
+"""Options by the name of what they say, here and in :class:`Geometry`."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +134,17 @@ class Opening:
         return {
             name: value for name, value in asdict(self).items() if name not in files and value != plain[name]
         }
+
+    def words(self, path: Path) -> str:
+        """Return a scan and how it is read, as words of a command line that can be pasted."""
+        said = {**vars(self), **vars(self.geometry)}
+        options = [
+            word
+            for name, flag in FLAGS.items()
+            if said[name] not in (None, False)
+            for word in ([flag] if said[name] is True else [flag, str(said[name])])
+        ]
+        return shlex.join([str(path), *options])
 
     def load(self, path: Path) -> Scan:
         """Load a scan.

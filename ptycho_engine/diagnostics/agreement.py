@@ -6,17 +6,21 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .causes import Cause
+from .causes import PLACE, Cause
 from .diagnosis import Diagnosis
 from .findings import Finding, Grade
 
 __all__ = ['agreement_findings', 'agreement_values']
 
 TOPIC = 'agreement'
+FIXED = f'ptychopinn doctor {PLACE} --fix OUT.npz writes it so'
 
 
-def agreement_findings(diagnosis: Diagnosis | None) -> Iterator[Finding]:
-    """Yield whether a scan agrees with itself down to photon noise, and each cause if it does not."""
+def agreement_findings(diagnosis: Diagnosis | None, words: str = 'IN') -> Iterator[Finding]:
+    """Yield whether a scan agrees with itself down to photon noise, and each cause if it does not.
+
+    `words` are how a command line names the scan.
+    """
     if diagnosis is None:
         yield Finding(
             Grade.CAUTION,
@@ -27,7 +31,7 @@ def agreement_findings(diagnosis: Diagnosis | None) -> Iterator[Finding]:
     values = agreement_values(diagnosis)
     for cause in diagnosis.causes:
         grade = Grade.WRONG if cause.clear else Grade.CAUTION
-        yield Finding(grade, TOPIC, _of_cause(cause), values)
+        yield Finding(grade, TOPIC, _of_cause(cause, words), values)
     if diagnosis.suspected:
         yield Finding(Grade.CAUTION, TOPIC, _of_forces(diagnosis), values)
         return
@@ -82,8 +86,8 @@ def _of_forces(diagnosis: Diagnosis) -> str:
     )
 
 
-def _of_cause(cause: Cause) -> str:
-    remedy = cause.remedy or 'ptychopinn doctor IN --fix OUT.npz writes it so'
+def _of_cause(cause: Cause, words: str) -> str:
+    remedy = (cause.remedy or FIXED).replace(PLACE, words)
     return (
         f'{cause.sentence}: {remedy} (deviance {_ratio(cause.before)} times photon noise as given, '
         f'{_ratio(cause.after)} times then).'

@@ -27,10 +27,11 @@ from .changes import (
     with_offset,
 )
 from .pixels import suspects, tied_pixels
+from .probe_place import cornered_probe
 from .trial_fit import Free, Judgement, TrialFit
 from .trials import NEAR, SCREENED_PATTERNS, Reading, Trials, median_step, off_centre, probe_width
 
-__all__ = ['CALIBRATED', 'CLEAR', 'Cause', 'Causes', 'Found', 'gains']
+__all__ = ['CALIBRATED', 'CLEAR', 'PLACE', 'Cause', 'Causes', 'Found', 'gains']
 
 CLEAR = 0.8
 """Part of the ratio to noise that a clear cause, or a better one than another, leaves at most."""
@@ -51,6 +52,8 @@ STEPS = (0.0, 0.25, 0.5, 0.75)
 """Parts of a pixel by which positions are moved along each axis to see what suits the object."""
 EARLY, HARMLESS_SHIFT = 8, 3
 """Iterations after which patterns off centre by so many pixels show; later a phase ramp explains it."""
+PLAUSIBLE = 2.0
+"""Ratio to noise up to which another unit of the positions makes sense of a scan."""
 STEP_RANGE, SCALES = (0.03, 0.8), 64
 """Steps relative to the probe's width among which the unit of positions is looked for, and how many."""
 ROUND, ROUND_SIZE = 0.03, 0.002
@@ -60,7 +63,9 @@ CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 FOCUS_FACTOR, FOCUS_RAD, FOCUS_TRIALS = 2.0, 0.02, 12
 """Factor about the best of these within which the focus is then looked for, in radians how closely, and in
 how many fits at most."""
-CALIBRATED = 'ptychopinn reconstruct IN finds it by itself (--calibrate auto)'
+PLACE = '{SCAN}'
+"""Where a remedy names the scan."""
+CALIBRATED = f'ptychopinn reconstruct {PLACE} finds it by itself (--calibrate auto)'
 """What to do about what a file does not hold."""
 ROUNDED = 1e-5
 """Part by which the root of whole counts in single precision may be off, squared."""
@@ -77,18 +82,20 @@ class Cause:
     sentence: str
     """What is wrong; begins with a small letter, without a full stop."""
     remedy: str
-    """What to do, without a full stop; empty where a repair of the file does it."""
+    """What to do, with PLACE for the scan, without a full stop; empty where a repair of the file does it."""
     change: Change | None
     """What undoes it; None where the file cannot hold that."""
     before: float
     """Held-out deviance relative to noise before."""
     after: float
     """And when it is undone."""
+    certain: bool = False
+    """Whether the file shows it, whatever the deviance."""
 
     @property
     def clear(self) -> bool:
-        """Whether it makes much of a difference."""
-        return self.after < CLEAR * self.before
+        """Whether it makes much of a difference, or is certain."""
+        return self.certain or self.after < CLEAR * self.before
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,15 @@ class Causes:
         reading = self.reading.freeing(free)
         fit = self.trials.fit(reading, FREE_ITERATIONS[1] if free in ('probe', 'positions') else 40)
         yield Found(Cause(free, sentence(fit), remedy, None, judged.ratio, fit.judge().ratio), reading, fit)
+
+    def corner(self, judged: Judgement) -> Iterator[Found]:
+        """Yield a probe whose middle is in the corners of its frame, unless the scan agrees better so."""
+        change = cornered_probe(self.trials.raw)
+        if change is None:
+            return
+        found = self.undone(change, judged)
+        if found.cause.after < judged.ratio:
+            yield replace(found, cause=replace(found.cause, certain=True))
 
     def centres(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
         """Yield patterns whose middle is not that of the array."""
@@ -326,7 +342,10 @@ class Causes:
             factor *= float(np.sqrt(abs(np.linalg.det(trial.matrix))))
         factor = _round_unit(factor)
         if factor > 2 or factor < 0.5:
-            yield self.undone(multiplied_positions(factor), judged)
+            found = self.undone(multiplied_positions(factor), judged)
+            # Whatever else is wrong: positions that are all in one place explain some of it too.
+            if found.cause.after <= PLAUSIBLE:
+                yield found
 
     def probe(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
         """Yield another probe."""

@@ -27,9 +27,8 @@ ROUNDS = 3
 """Most causes that are looked for one after another."""
 EXPLAINED = 1.12
 """Ratio to noise up to which a cause explains a scan, so that nothing that may pass for it is looked for."""
-MILD, PLAUSIBLE = 2.5, 2.0
-"""Ratios to noise up to which wrong axes of the scan are likelier than patterns that are turned, and up to
-which another unit makes sense of a scan without overlap."""
+MILD = 2.5
+"""Ratio to noise up to which wrong axes of the scan are likelier than patterns that are turned."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,18 @@ class _Search:
         causes: list[Cause] = []
         if is_too_little(self._trials.raw):
             found = next(self.causes.scales(None, _hopeless()), None)
-            if found is None or found.cause.after > PLAUSIBLE:
+            if found is None:
                 return None
-            causes.append(found.cause)
-            self.causes, fit = replace(self.causes, reading=found.reading), found.fit
             ratio, near, limit = float('inf'), False, NEAR
         else:
             fit, limit = self._trials.as_given()
             ratio = fit.judge().ratio
             near = ratio <= limit
+            found = next(self.causes.corner(fit.judge()), None)
+        if found is not None:
+            causes.append(found.cause)
+            self.causes, fit = replace(self.causes, reading=found.reading), found.fit
+            limit = self._trials.limit(fit)
         while len(causes) < ROUNDS:
             found = self._next(fit, limit)
             if found is None:

@@ -14,6 +14,7 @@ from ..blocks import first_to_last
 from ..physics.scaling import MOST_COUNTS, PRESUMED_COUNTS, ScaleRecord
 from ..scan.scan import Scan
 from ..whole_scan.scan_model import ScanModel
+from .probe_place import cornered_probe
 
 __all__ = ['find_doubts', 'light_is_scarce', 'positions_off', 'warn_of_doubts']
 
@@ -53,7 +54,8 @@ def warn_of_doubts(prepared: ScanModel) -> None:
 
 
 def find_doubts(prepared: ScanModel) -> dict[str, str]:
-    """Return a sentence for each doubt about a scan, by what it is about: light, patterns, places, positions.
+    """Return a sentence for each doubt about a scan, by what it is about: light, patterns, places,
+    probe, positions.
 
     Raises
     ------
@@ -62,10 +64,12 @@ def find_doubts(prepared: ScanModel) -> dict[str, str]:
     """
     scan, scale = prepared.scan, prepared.scale
     outside, off = positions_off(scan)
+    corner = cornered_probe(scan.raw)
     found = {
         'dose': _of_light(scale) if scan.raw.counted else '',
         'sameness': '' if light_is_scarce(scale) else _of_patterns(prepared),
         'places': _of_places(scan),
+        'probe': f'{corner.sentence} (ptychopinn doctor --fix does it).' if corner else '',
         'positions': off if outside > len(scan.raw) / 2 else '',
     }
     return {topic: text for topic, text in found.items() if text}

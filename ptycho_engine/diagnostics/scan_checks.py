@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .agreement import agreement_findings
 from .diagnosis import diagnose
 from .doubts import find_doubts, light_is_scarce, positions_off
 from .findings import Finding, Grade
+from .probe_place import RIM_LIGHT, rim_light
 from .trials import probe_width
 
 __all__ = ['examine_path', 'examine_scan']
@@ -38,7 +40,11 @@ GOOD_OVERLAP = 0.5
 
 
 def examine_path(
-    path: Path | str, load: Callable[[Path], Scan] = load_scan, *, whole: bool = False
+    path: Path | str,
+    load: Callable[[Path], Scan] = load_scan,
+    *,
+    whole: bool = False,
+    words: Callable[[Path], str] = lambda path: shlex.quote(str(path)),
 ) -> Iterator[tuple[str, Finding]]:
     """Yield (file, finding) for every scan that `path` names; a file that cannot be read is a finding too.
 
@@ -48,6 +54,8 @@ def examine_path(
         Loads one of them.
     whole : bool
         Whether `path` names one scan for `load`, whatever it is.
+    words : callable
+        Returns how a command line names a scan that is loaded so.
     """
     path = Path(path)
     scans = [path] if whole else find_training_scans(path)
@@ -65,14 +73,16 @@ def examine_path(
     for item in scans:
         try:
             scan = load(item)
-            for finding in examine_scan(scan):
+            for finding in examine_scan(scan, words(item)):
                 yield str(item), finding
         except EngineError as error:
             yield str(item), Finding(Grade.STOP, 'file', str(error))
 
 
-def examine_scan(scan: Scan) -> Iterator[Finding]:
+def examine_scan(scan: Scan, words: str = 'IN') -> Iterator[Finding]:
     """Yield what is found in a scan; everything is looked at, whatever was found before.
+
+    `words` are how a command line names it.
 
     Raises
     ------
@@ -91,13 +101,13 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
     yield _content(scan)
     yield from _assumed(raw) if raw.assumed else _units(amplitude, raw.valid)
     yield from _light(prepared, amplitude)
-    yield from _probe(prepared)
+    doubts = find_doubts(prepared)
+    yield _probe(prepared, doubts.get('probe', ''))
     yield from _places(scan)
     yield from _overlap(raw)
-    doubts = find_doubts(prepared)
     for topic, text in doubts.items():
-        # Of single positions that lie off the object there was a word already.
-        if topic != 'positions':
+        # Of the probe, and of single positions that lie off the object, there was a word already.
+        if topic not in ('probe', 'positions'):
             yield Finding(Grade.CAUTION, topic, text)
     if not raw.counted:
         yield Finding(
@@ -106,7 +116,7 @@ def examine_scan(scan: Scan) -> Iterator[Finding]:
             'the numbers are no counts, so that nothing tells whether they are predicted near photon noise.',
         )
     elif not doubts.keys() & {'dose', 'sameness'}:
-        yield from agreement_findings(diagnose(raw))
+        yield from agreement_findings(diagnose(raw), words)
 
 
 def _content(scan: Scan) -> Finding:
@@ -185,7 +195,7 @@ def _light(prepared: ScanModel, amplitude: npt.NDArray[np.float32]) -> Iterator[
         )
 
 
-def _probe(prepared: ScanModel) -> Iterator[Finding]:
+def _probe(prepared: ScanModel, doubt: str) -> Finding:
     raw, scale = prepared.scan.raw, prepared.scale
     intensity = relative_intensity(raw.probeGuess)
     size = raw.N
@@ -193,26 +203,22 @@ def _probe(prepared: ScanModel) -> Iterator[Finding]:
     total = float(intensity.sum())
     dx = float((intensity.sum(axis=0) * axis).sum() / total)
     dy = float((intensity.sum(axis=1) * axis).sum() / total)
-    rim = max(size // 16, 1)
-    inside = float(intensity[rim:-rim, rim:-rim].sum())
+    at_rim = rim_light(intensity)
     text = (
         f'about {probe_width(raw):.0f} px wide; times {scale.probe_scale:.3g} it gives the measured counts.'
     )
+    if doubt:
+        return Finding(Grade.CAUTION, 'probe', f'{doubt} It is {text}')
     if np.hypot(dx, dy) > size / 8:
-        yield Finding(
-            Grade.CAUTION,
-            'probe',
-            f'it lies {np.hypot(dx, dy):.0f} px off the middle of its frame; move it there. It is {text}',
+        off = f'it lies {np.hypot(dx, dy):.0f} px off the middle of its frame; move it there.'
+        return Finding(Grade.CAUTION, 'probe', f'{off} It is {text}')
+    if at_rim > RIM_LIGHT:
+        small = (
+            f'{100 * at_rim:.0f} % of its light is at the rim, so its frame is too small for it; use '
+            'patterns of more pixels.'
         )
-    elif 1 - inside / total > 0.1:
-        yield Finding(
-            Grade.CAUTION,
-            'probe',
-            f'{100 * (1 - inside / total):.0f} % of its light is at the rim, so its frame is too small for '
-            f'it; use patterns of more pixels. It is {text}',
-        )
-    else:
-        yield Finding(Grade.FINE, 'probe', text)
+        return Finding(Grade.CAUTION, 'probe', f'{small} It is {text}')
+    return Finding(Grade.FINE, 'probe', text)
 
 
 def _places(scan: Scan) -> Iterator[Finding]:

@@ -1,14 +1,17 @@
 """What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-06)."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ptycho_engine.commands import main
+from ptycho_engine.commands import build_parser, main
+from ptycho_engine.commands.inputs import FLAGS, Opening, opening
 from ptycho_engine.diagnostics import forces
 from ptycho_engine.diagnostics.agreement import agreement_findings
 from ptycho_engine.diagnostics.causes import Causes
@@ -20,17 +23,21 @@ from ptycho_engine.diagnostics.changes import (
     propagated_probe,
 )
 from ptycho_engine.diagnostics.diagnosis import _Search, diagnose
+from ptycho_engine.diagnostics.doubts import find_doubts
 from ptycho_engine.diagnostics.findings import Grade
 from ptycho_engine.diagnostics.forces import pulled
 from ptycho_engine.diagnostics.pixels import suspects
+from ptycho_engine.diagnostics.probe_place import cornered_probe
 from ptycho_engine.diagnostics.trials import Reading, Trials
 from ptycho_engine.errors import DataValueError
+from ptycho_engine.physics.coherent import CoherentModes
 from ptycho_engine.scan.pretreatment import bin_scan
 from ptycho_engine.scan.raw_data import RawData
 from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
 from ptycho_engine.simulate.recipe import Recipe
 from ptycho_engine.whole_scan.calibrate import Calibrator
+from ptycho_engine.whole_scan.scan_model import ScanModel
 from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
 from tests.conftest import small_scan
 from tests.whole_scan.test_calibrate import with_stretched_axes
@@ -118,6 +125,10 @@ def out_of_focus(raw: RawData) -> RawData:
     return propagated_probe(-5.3).apply(raw)
 
 
+def shifted_probe(raw: RawData, *axes: int) -> RawData:
+    return replace(raw, probeGuess=np.fft.ifftshift(raw.probeGuess, axes=axes))
+
+
 SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
     'flipud': (lambda r: of_patterns(r, lambda a: a[:, ::-1]), 'the patterns are upside down'),
     'corner': (lambda r: of_patterns(r, lambda a: np.fft.ifftshift(a, axes=(1, 2))), 'fftshift'),
@@ -139,6 +150,8 @@ SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
     'flickering': (lambda r: of_counts(r, flickering), '1 hot pixel (row 5, column 20)'),
     'stuck row': (lambda r: of_counts(r, stuck_row), '32 stuck pixels (row 9, column 0'),
     'defocus': (out_of_focus, 'the probe is out of focus by -5.'),
+    'probe in the corners': (lambda r: shifted_probe(r, 1, 2), 'in the corners of its frame; its modes want'),
+    'probe on two edges': (lambda r: shifted_probe(r, 2), 'on two edges of its frame'),
     'dead': (lambda r: of_counts(r, dead), '9 dead pixels'),
     'shifted': (
         lambda r: replace(r, xcoords=np.roll(r.xcoords, 1), ycoords=np.roll(r.ycoords, 1)),
@@ -160,6 +173,94 @@ def test_a_mistake_is_named_and_undone(good, name):
     again = diagnose(changed(spoiled, found.changes))
     assert again.near
     assert not again.causes
+
+
+def test_doctor_08_a_shifted_probe_is_told_by_where_its_light_is(good):
+    """Without a trial, so that a run says it too; not of one that fills its frame, or is off its middle."""
+    (doubt,) = find_doubts(ScanModel(Scan.from_raw(shifted_probe(good, 1, 2)))).values()
+    assert doubt.startswith('the middle of the probe is in the corners of its frame')
+    broad = np.ones((SIZE, SIZE)) + np.random.default_rng(1).normal(0, 0.3, (SIZE, SIZE))
+    ring = np.abs(np.hypot(*np.mgrid[-16:16, -16:16]) - 11) < 3
+    for probe in (coma_probe(), broad, ring, np.roll(coma_probe(), (9, -7), (1, 2)), np.ones((SIZE, SIZE))):
+        assert cornered_probe(replace(good, probeGuess=probe)) is None
+
+
+def test_doctor_08_all_its_modes_are_shifted_back(good):
+    modes = np.concatenate([coma_probe(), 0.3 * coma_probe()[:, ::-1]])
+    varying = CoherentModes(0.2 * coma_probe()[:, :, ::-1], np.zeros((len(good), 1)))
+    right = replace(good, probeGuess=modes, coherent=varying)
+    wrong = shifted_probe(right, 1, 2)
+    wrong = replace(wrong, coherent=replace(varying, modes=np.fft.ifftshift(varying.modes, axes=(1, 2))))
+    repaired = cornered_probe(wrong).apply(wrong)
+    np.testing.assert_array_equal(repaired.probeGuess, right.probeGuess)
+    np.testing.assert_array_equal(repaired.coherent.modes, varying.modes)
+
+
+def test_doctor_08_a_scan_that_agrees_with_such_a_probe_keeps_it(good):
+    """Whatever it is: that of a toy, say."""
+    at_edge = shifted_probe(good, 1, 2)
+    rng = np.random.default_rng(2)
+    toy = RawData.from_simulation(
+        good.xcoords,
+        good.ycoords,
+        at_edge.probeGuess,
+        make_object('dead-leaves', (70, 74), rng, absorption=0.4, phase=0.9),
+        photons=1e5,
+    )
+    found = diagnose(replace(toy, objectGuess=None, metadata={}))
+    assert 'probe fftshift' not in [cause.key for cause in found.causes]
+
+
+def test_doctor_03_a_unit_is_named_only_where_it_makes_sense_of_the_scan(good):
+    """Positions that are all in one place explain more than those of a probe that is none of this scan's."""
+    causes = Causes(Trials(good), Reading())
+    for probe in (np.abs(good.probeGuess), np.abs(good.probeGuess) ** 0.25):
+        wrong = Causes(Trials(replace(good, probeGuess=probe)), Reading())
+        fit = wrong.trials.fit(Reading())
+        assert fit.judge().ratio > 3
+        assert [*wrong.scales(fit, fit.judge())] == []
+    assert [*causes.scales(causes.trials.fit(Reading()), causes.trials.fit(Reading()).judge())] == []
+
+
+def test_doctor_09_what_it_says_to_do_can_be_pasted(good, tmp_path, capsys):
+    """Of a file whose name has a blank, and of patterns whose positions were named."""
+    path = tmp_path / 'my scan.npz'
+    replace(good, xcoords=-good.xcoords).to_file(path)
+    parts = [
+        f'{path}::diffraction',
+        '--positions',
+        str(tmp_path / 'x.npz') + '::xy',
+        '--positions-unit',
+        'px',
+    ]
+    np.savez(tmp_path / 'x.npz', xy=np.stack([good.ycoords, -good.xcoords], 1))
+    np.save(tmp_path / 'probe.npy', good.probeGuess)
+    parts += ['--probe', str(tmp_path / 'probe.npy'), '--domain', 'amplitude']
+    for words in ([str(path)], parts):
+        assert main(['doctor', '--json', '--data-only', *words]) == 1
+        (found,) = (f for f in json.loads(capsys.readouterr().out)['findings'] if f['topic'] == 'agreement')
+        command = found['text'].partition('ptychopinn ')[2].partition(' writes it so')[0]
+        pasted = shlex.split(command.replace('OUT.npz', shlex.quote(str(tmp_path / 'out.npz'))))
+        assert pasted[:2] == ['doctor', words[0]]
+        assert main(pasted) == 0
+        assert diagnose(RawData.from_file(tmp_path / 'out.npz')).near
+        (tmp_path / 'out.npz').unlink()
+        capsys.readouterr()
+
+
+def test_doctor_09_every_option_that_says_how_a_scan_is_read_is_in_the_command():
+    words = (
+        "doctor 'a b.h5' --positions p.csv --probe estimate --reader HDF5 --positions-reader CSV "
+        '--positions-unit um --positions-order xy --mirror x --energy-eV 8000 --distance-m 2 '
+        '--pixel-size-m 7.5e-05 --object-pixel-size-m 3e-08 --square crop --match-first --domain counts '
+        '--nphotons 1000'
+    )
+    parser = build_parser()
+    opened = opening(parser.parse_args(shlex.split(words)))
+    again = parser.parse_args(['doctor', *shlex.split(opened.words(Path('a b.h5')))])
+    assert again.data == [Path('a b.h5')]
+    assert opening(again) == opened
+    assert {field.name for field in fields(Opening)} - {'geometry', 'verify'} <= set(FLAGS)
 
 
 def test_background_is_named(good):

@@ -19,6 +19,7 @@ from ptycho_engine.diagnostics import (
 )
 from ptycho_engine.diagnostics.causes import CALIBRATED, Cause, Causes
 from ptycho_engine.diagnostics.diagnosis import Diagnosis
+from ptycho_engine.diagnostics.probe_place import cornered_probe
 from ptycho_engine.diagnostics.trials import Reading, Trials
 from ptycho_engine.physics.scaling import ScaleRecord
 from ptycho_engine.scan.scan import Scan
@@ -53,6 +54,12 @@ def good():
     return small_scan(points=5, size=32, photons=1e5)
 
 
+def corners():
+    raw = small_scan(points=5, size=32)
+    for axes in ((1, 2), (1,), (2,)):
+        yield cornered_probe(replace(raw, probeGuess=np.fft.fftshift(raw.probeGuess, axes=axes)))
+
+
 def of_changes():
     matrices = np.array([[1, 0.1], [-0.1, 1]]), 1.1 * np.eye(2), np.array([[1, 0.1], [0, 1]]), np.eye(2)
     mask = np.zeros((8, 8), bool)
@@ -70,6 +77,7 @@ def of_changes():
         changes.bad_pixels(mask, 0, 0),
         changes.bad_pixels(mask, 0, 2),
         changes.saturated_values(30.0, 5),
+        *corners(),
     ):
         yield change.sentence
     for matrix in matrices:
@@ -128,6 +136,7 @@ def spoiled(good):
     yield replace(good, diffraction=values * np.float32(1e-4))
     yield replace(good, diffraction=values * np.float32(1e6))
     yield replace(good, probeGuess=np.roll(good.probeGuess, 8, axis=1))
+    yield replace(good, probeGuess=np.fft.fftshift(good.probeGuess, axes=(1, 2)))
     yield replace(good, probeGuess=np.ones_like(good.probeGuess))
     yield replace(good, xcoords=good.xcoords + 40)
     yield replace(good, xcoords=good.xcoords + 12)

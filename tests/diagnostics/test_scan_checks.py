@@ -81,7 +81,7 @@ def test_probe_of_another_size(good, tmp_path):
     found = in_file(tmp_path / 'x.npz', good, probeGuess=np.ones((16, 16), np.complex64))
     grade, text = found['file']
     assert grade is Grade.STOP
-    assert 'the probe is 16 pixels wide but the patterns are 32' in text
+    assert 'probeGuess is 16 pixels wide but the patterns are 32' in text
 
 
 def test_probe_in_the_wrong_place(good):

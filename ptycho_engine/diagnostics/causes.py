@@ -28,6 +28,7 @@ from .changes import (
 )
 from .pixels import suspects, tied_pixels
 from .probe_place import cornered_probe
+from .slips import find_slip
 from .trial_fit import Free, Judgement, TrialFit
 from .trials import NEAR, SCREENED_PATTERNS, Reading, Trials, median_step, off_centre, probe_width
 
@@ -293,7 +294,7 @@ class Causes:
             *orientations_of_patterns(),
             *orientations_of_positions(),
             *orientations_of_probe(),
-            *orders(len(self.trials.raw)),
+            *orders(len(self.trials.whole(self.reading))),
         ]
         yield from self._screened(changes, judged)
 
@@ -346,6 +347,12 @@ class Causes:
             # Whatever else is wrong: positions that are all in one place explain some of it too.
             if found.cause.after <= PLAUSIBLE:
                 yield found
+
+    def slips(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
+        """Yield a pattern that is missing among the others, or too many."""
+        change = find_slip(self.trials, self.reading)
+        if change is not None:
+            yield replace(self.undone(change, judged), sure=True)
 
     def probe(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
         """Yield another probe."""

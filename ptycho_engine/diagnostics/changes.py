@@ -27,6 +27,7 @@ __all__ = [
     'propagated_probe',
     'rolled_patterns',
     'saturated_values',
+    'slipped',
     'with_offset',
 ]
 
@@ -312,6 +313,19 @@ def orders(count: int) -> Iterator[Change]:
                 long if leading else short,
                 short if leading else long,
             )
+
+
+def slipped(count: int, index: int, *, missing: bool) -> Change:
+    """Return that one of `count` patterns is missing, or too many, at an index."""
+    everything = np.arange(count)
+    others = np.delete(everything, index)
+    what = 'a pattern is missing there' if missing else 'there is a pattern too many'
+    return _reordered(
+        f'order slipped by {-1 if missing else 1}',
+        f'from pattern {index} on, counted from 0, patterns and positions are out of step by one: {what}',
+        everything[:-1] if missing else others,
+        others if missing else everything[:-1],
+    )
 
 
 def _reordered(key: str, sentence: str, pattern: Array, position: Array) -> Change:

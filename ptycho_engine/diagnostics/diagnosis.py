@@ -165,6 +165,7 @@ class _Search:
             if mild
             else (causes.orientations, *of_light, causes.affine),
             (causes.scales,),
+            (causes.slips,),
             (causes.defocus,),
             (causes.probe,),
             (causes.positions,),

@@ -145,6 +145,14 @@ class Trials:
             part = crop_scan(Scan.from_raw(part), size).raw
         return TrialFit(part, reading.free).run(iterations)
 
+    def fit_around(self, reading: Reading, index: int, iterations: int) -> TrialFit:
+        """Fit as many patterns as usual that follow each other, about one of an index."""
+        raw = self.whole(reading)
+        first = int(np.clip(index - self.patterns // 2, 0, max(len(raw) - self.patterns, 0)))
+        part = compact_part(raw.select(np.arange(first, min(first + self.patterns, len(raw)))), self.patterns)
+        part = changed(part, (change for change in reading.changes if not change.whole))
+        return TrialFit(part, reading.free).run(iterations)
+
     def part(self, reading: Reading, count: int) -> RawData:
         """Return so many neighbouring patterns with all changes, in memory."""
         part = compact_part(self.whole(reading), count)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -57,6 +58,8 @@ INDEXES = ('scan_index', 'dataset_index')
 MASKS = ('bad_pixels', 'pixel_mask')
 """Names of bad pixels: ours, and that of Eiger detectors, whose every kind of fault is a number but 0."""
 OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, *MASKS, *COHERENT, '_metadata')
+MASK_LIKE = re.compile('mask|bad|dead|good|valid')
+"""Parts of names that such arrays have elsewhere, some with 1 for a good pixel."""
 EIGER_MASK = 'entry/instrument/detector/detectorSpecific/pixel_mask'
 """Where the master file of an Eiger detector has it."""
 
@@ -115,6 +118,7 @@ def _read(
         # Of a cube the shape does not say it.
         axis_order = _stated_order(metadata)
     stack, order = in_canonical_order(stack, count_frames(stack.shape, len(xcoords)), axis_order)
+    _tell_unread_masks(path, names, stack.shape[1:])
     if not own_probe:
         arrays['probeGuess'] = np.ones(stack.shape[1:], np.complex64)
     mask = next((arrays[name] for name in MASKS if name in arrays), mask)
@@ -185,6 +189,20 @@ def _arrays_beside(
             'let it be made from the patterns, give --probe estimate.'
         )
     return read_arrays(path, NEEDED, OPTIONAL, _most(shape))
+
+
+def _tell_unread_masks(path: Path, headers: Mapping[str, Any], frame: tuple[int, ...]) -> None:
+    """Warn of arrays of the size of a frame (N, N) that seem to be masks, but are not named as ours."""
+    for name, header in headers.items():
+        masks = name not in MASKS and MASK_LIKE.search(name.casefold())
+        if masks and header.shape[-2:] == frame and header.dtype.kind in 'bui':
+            logger.warning(
+                "%s: '%s' %s is not read; if it says which pixels are bad, save it as bad_pixels, with 1 for "
+                'a bad one.',
+                path,
+                name,
+                header.shape,
+            )
 
 
 def coherent_of_arrays(arrays: dict[str, npt.NDArray[Any]], source: str) -> CoherentModes | None:

@@ -27,7 +27,9 @@ def defocused(probe: ComplexArray, phase: float) -> ComplexArray:
     fy, fx = frequency[:, None], frequency
     centre_y, centre_x = ((power * f).sum() / power.sum() for f in (fy, fx))
     square = (fy - centre_y) ** 2 + (fx - centre_x) ** 2
-    square = square / ((power * square).sum() / power.sum())
+    mean = float((power * square).sum() / power.sum())
+    # A flat probe has no focus.
+    square = square / mean if mean > 0 else np.zeros_like(square)
     return np.asarray(np.fft.ifft2(spectrum * np.exp(1j * phase * square)), dtype=probe.dtype)
 
 

@@ -44,6 +44,8 @@ SURE = 2.0
 """Standard errors over the patterns by which the corrected experiment must lower the held-out deviance. What
 is tried has been told from noise already, by the forces that are left (:mod:`~.remaining`)."""
 
+MOST_OF_PROBE = 0.5
+"""Part of the light of the probe on pixels that are no pixels at fault: the probe is."""
 LIKELY = 1.0
 """Those by which it must fall in a trial of a part, and without bad pixels, which stand out by themselves."""
 
@@ -197,9 +199,9 @@ class Calibrator:
         flat = solver.physics.to_device(np.ones(solver.patterns.shape, np.complex64))
         bad = unexplained_pixels(solver.physics.residuals(solver.current), solver.physics.residuals(flat))
         bad |= _stuck(solver.patterns)
-        if not bad.any():
-            return
         raw = solver.prepared.scan.raw
+        if not bad.any() or _of_probe(solver.prepared.probe, raw.valid & bad) > MOST_OF_PROBE:
+            return
         patterns = replace(
             solver.patterns,
             valid=solver.patterns.valid & ~bad,
@@ -462,6 +464,12 @@ def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:
 def _hardly_any(background: npt.NDArray[np.float64] | None) -> bool:
     """Return whether a background (N, N) is too little to be one."""
     return background is not None and float(background.mean()) < BACKGROUND_COUNTS
+
+
+def _of_probe(probe: npt.NDArray[np.complex64], pixels: npt.NDArray[np.bool_]) -> float:
+    """Return the part of the far field of a probe (P, N, N) that lies on some pixels (N, N)."""
+    light = np.abs(np.fft.fftshift(np.fft.fft2(probe.astype(np.complex128)), axes=(-2, -1))) ** 2
+    return float(light[:, pixels].sum() / light.sum())
 
 
 def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

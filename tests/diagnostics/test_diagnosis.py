@@ -21,6 +21,7 @@ from ptycho_engine.diagnostics.changes import (
     orientations_of_positions,
     orientations_of_probe,
     propagated_probe,
+    slipped,
 )
 from ptycho_engine.diagnostics.diagnosis import _Search, diagnose
 from ptycho_engine.diagnostics.doubts import find_doubts
@@ -125,6 +126,12 @@ def out_of_focus(raw: RawData) -> RawData:
     return propagated_probe(-5.3).apply(raw)
 
 
+def out_of_step(raw: RawData, pattern: np.ndarray, position: np.ndarray) -> RawData:
+    """Return a scan with these patterns at the places of those positions."""
+    chosen = raw.select(pattern)
+    return replace(chosen, xcoords=raw.xcoords[position], ycoords=raw.ycoords[position])
+
+
 def shifted_probe(raw: RawData, *axes: int) -> RawData:
     return replace(raw, probeGuess=np.fft.ifftshift(raw.probeGuess, axes=axes))
 
@@ -153,6 +160,14 @@ SPOILED: dict[str, tuple[Callable[[RawData], RawData], str]] = {
     'probe in the corners': (lambda r: shifted_probe(r, 1, 2), 'in the corners of its frame; its modes want'),
     'probe on two edges': (lambda r: shifted_probe(r, 2), 'on two edges of its frame'),
     'dead': (lambda r: of_counts(r, dead), '9 dead pixels'),
+    'a pattern missing': (
+        lambda r: out_of_step(r, np.delete(np.arange(len(r)), 16), np.arange(len(r) - 1)),
+        'from pattern 16 on, counted from 0, patterns and positions are out of step by one: a pattern is',
+    ),
+    'a pattern too many': (
+        lambda r: out_of_step(r, np.insert(np.arange(len(r) - 1), 21, 20), np.arange(len(r))),
+        'are out of step by one: there is a pattern too many',
+    ),
     'shifted': (
         lambda r: replace(r, xcoords=np.roll(r.xcoords, 1), ycoords=np.roll(r.ycoords, 1)),
         'out of step: 1 position at the beginning belongs to nothing',
@@ -261,6 +276,16 @@ def test_doctor_09_every_option_that_says_how_a_scan_is_read_is_in_the_command()
     assert again.data == [Path('a b.h5')]
     assert opening(again) == opened
     assert {field.name for field in fields(Opening)} - {'geometry', 'verify'} <= set(FLAGS)
+
+
+def test_doctor_02_after_one_order_others_are_tried_of_what_is_left(good):
+    """A pattern less may be a reading; orders of the whole scan then reached beyond it."""
+    reading = Reading().then(slipped(len(good), 5, missing=True))
+    causes = Causes(Trials(good), reading)
+    fit = causes.trials.fit(reading)
+    for step in (causes.orientations, causes.slips):
+        for found in step(fit, fit.judge()):
+            assert np.isfinite(found.cause.after)
 
 
 def test_background_is_named(good):

@@ -69,6 +69,8 @@ def of_changes():
         *changes.orientations_of_positions(),
         *changes.orientations_of_probe(),
         *changes.orders(40),
+        changes.slipped(40, 7, missing=True),
+        changes.slipped(40, 7, missing=False),
         changes.rolled_patterns(2, -1),
         changes.fftshifted_patterns(32),
         changes.multiplied_positions(1e6),

@@ -188,3 +188,17 @@ def test_npz_22_a_mask_may_leave_the_middle_alone(tmp_path, raw, counts):
     np.savez(tmp_path / 'x.npz', diffraction=values, bad_pixels=bad, **arrays_of(raw))
     assert bad.mean() > 0.5
     np.testing.assert_array_equal(RawData.from_file(tmp_path / 'x.npz').bad_pixels, bad)
+
+
+@pytest.mark.parametrize('name', ['mask', 'valid_mask', 'Detector_Mask', 'badpix', 'goodPixels'])
+def test_npz_27_a_mask_of_another_name_is_told(name, raw, counts, tmp_path, caplog):
+    path = tmp_path / 'x.npz'
+    others = {'mask_radius': np.ones(3, int), 'soft_mask': np.ones((32, 32)), 'scale': np.ones((32, 32), int)}
+    mask = {name: np.ones((32, 32), np.uint8)}
+    np.savez(path, diffraction=counts.astype(int), **arrays_of(raw), **others, **mask)
+    with caplog.at_level(logging.WARNING):
+        assert RawData.from_file(path).bad_pixels is None
+    (line,) = (line for line in caplog.messages if 'is not read' in line)
+    assert line.startswith(
+        f"{path}: '{name}' (32, 32) is not read; if it says which pixels are bad, save it as"
+    )

@@ -75,6 +75,25 @@ def test_doubt_05_positions_that_were_moved_far_are_doubted(good, moved, told):
     assert ('only with positions far from those of the file' in found.doubt) == bool(told)
 
 
+@pytest.mark.parametrize(
+    ('moved', 'missing', 'told'), [(1.1, True, True), (0.9, True, False), (1.1, False, False)]
+)
+def test_doubt_07_positions_may_make_up_for_a_pattern_that_is_missing(dense, moved, missing, told):
+    """By a fifth of a step and more, the image near noise; nothing is said of a scan without it."""
+    near = QualityReport(0.3, NAN, 1.0, NAN, '', noise=0.25)
+    count = len(dense) - 1
+    raw = replace(dense, objectGuess=None).select(np.arange(count))
+    if missing:
+        raw = replace(raw, diffraction=np.delete(dense.diffraction, count // 2, 0))
+    slipped = ScanModel(Scan.from_raw(raw))
+    shift = np.full((count, 2), 0.2 * moved * median_step(raw) / np.sqrt(2))
+    found = _doubted(slipped, near, slipped.calibrated(None, shift))
+    assert (f'from pattern {count // 2} on, counted from 0, patterns and positions' in found.doubt) == told
+    assert bool(found.likely) == told
+    if told:
+        assert 'explained only with positions far from those of the file' in found.doubt
+
+
 REVERSED = 'the positions are in reversed order'
 TURNED = 'the patterns are turned by 180 degrees, or, which fits as well, the probe is conjugated'
 

@@ -487,6 +487,14 @@ def test_cal_15_a_row_of_stuck_pixels_is_left_out(right, clean):
     assert f'{size} bad pixels of the detector left out' in result.comments
 
 
+def test_cal_03_pixels_that_hold_the_light_of_a_wrong_probe_are_not_left_out(right, clean):
+    """That of one which is the same everywhere is in one pixel: the run ended with an error."""
+    found, result = run(replace(right, probeGuess=np.ones_like(right.probeGuess)))
+    assert 'bad pixel' not in result.comments
+    assert 'another probe, made from the patterns' in result.comments
+    assert found < 1.5 * clean[0]
+
+
 def test_cal_04_a_focus_is_changed_without_loss(right):
     probe = right.probeGuess
     away = defocused(probe, 5.0)

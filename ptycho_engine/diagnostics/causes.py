@@ -57,6 +57,8 @@ PLAUSIBLE = 2.0
 """Ratio to noise up to which another unit of the positions makes sense of a scan."""
 STEP_RANGE, SCALES = (0.03, 0.8), 64
 """Steps relative to the probe's width among which the unit of positions is looked for, and how many."""
+VALLEY = 0.5
+"""Part of the highest ratio below which a valley between is plain."""
 ROUND, ROUND_SIZE = 0.03, 0.002
 """Relative distance from a power of ten, and from a pixel size of two digits, within which a unit is that."""
 CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -333,9 +335,9 @@ class Causes:
         if step == 0:
             return
         usual = probe_width(raw) / step
-        changes = [multiplied_positions(float(usual * share)) for share in np.geomspace(*STEP_RANGE, SCALES)]
-        ratios = self._glances(changes, EARLY)
-        factor = float(usual * np.geomspace(*STEP_RANGE, SCALES)[int(np.argmin(ratios))])
+        factors = usual * np.geomspace(*STEP_RANGE, SCALES)
+        ratios = self._glances([multiplied_positions(float(factor)) for factor in factors], EARLY)
+        factor = float(factors[_valley(np.asarray(ratios))])
         size = self.trials.middle(self.reading)
         for count in (SCREENED_PATTERNS, *AFFINE_PATTERNS):
             reading = self.reading.then(multiplied_positions(factor)).freeing('affine')
@@ -383,6 +385,16 @@ def gains(before: Judgement, after: Judgement) -> bool:
     gain = before.deviance - after.deviance
     error = float(gain.std()) / np.sqrt(len(gain))
     return bool(gain.mean() > max(LEAST_GAIN * before.mean, SURE * error))
+
+
+def _valley(ratios: npt.NDArray[np.float64]) -> int:
+    """Return the index of the least of ratios (n,), at an end only if there is no plain valley between.
+
+    The farther apart positions are, the better each pattern explains itself.
+    """
+    inner = ratios[1:-1]
+    valleys = (inner <= ratios[:-2]) & (inner <= ratios[2:]) & (inner < VALLEY * ratios.max())
+    return 1 + int(np.argmin(np.where(valleys, inner, np.inf))) if valleys.any() else int(np.argmin(ratios))
 
 
 def _round_unit(factor: float) -> float:

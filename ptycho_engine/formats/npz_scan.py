@@ -59,7 +59,7 @@ MASKS = ('bad_pixels', 'pixel_mask')
 """Names of bad pixels: ours, and that of Eiger detectors, whose every kind of fault is a number but 0."""
 OPTIONAL = ('objectGuess', 'xcoords_start', 'ycoords_start', *INDEXES, *MASKS, *COHERENT, '_metadata')
 MASK_LIKE = re.compile('mask|bad|dead|good|valid')
-"""Parts of names that such arrays have elsewhere, some with 1 for a good pixel."""
+"""Parts of names that such arrays have elsewhere, some with 1 for a valid one."""
 EIGER_MASK = 'entry/instrument/detector/detectorSpecific/pixel_mask'
 """Where the master file of an Eiger detector has it."""
 

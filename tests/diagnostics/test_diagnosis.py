@@ -237,6 +237,23 @@ def test_doctor_03_a_unit_is_named_only_where_it_makes_sense_of_the_scan(good):
     assert [*causes.scales(causes.trials.fit(Reading()), causes.trials.fit(Reading()).judge())] == []
 
 
+@pytest.mark.parametrize(
+    ('factor', 'lost', 'key'), [(1e6, False, 'unit of positions'), (1.0, True, 'order slipped by -1')]
+)
+def test_doctor_09_positions_far_apart_explain_nothing(factor, lost, key, tmp_path):
+    """Then each pattern explains itself: both scans were said to want steps 3.6 times as long."""
+    words = '--quiet --seed 924 --points 13x13 --step-px 6 --photons 1e5 --object dead-leaves'
+    assert main(['simulate', '--output', str(tmp_path), *words.split()]) == 0
+    raw = RawData.from_file(tmp_path / 'scan.npz')
+    raw = replace(raw, xcoords=raw.xcoords * factor, ycoords=raw.ycoords * factor, objectGuess=None)
+    if lost:
+        raw = out_of_step(raw, np.delete(np.arange(len(raw)), 88), np.arange(len(raw) - 1))
+    found = diagnose(raw)
+    assert [cause.key for cause in found.causes] == [key]
+    if not lost:
+        assert found.causes[0].change.apply(raw).xcoords == pytest.approx(raw.xcoords / factor, rel=0.01)
+
+
 def test_doctor_09_what_it_says_to_do_can_be_pasted(good, tmp_path, capsys):
     """Of a file whose name has a blank, and of patterns whose positions were named."""
     path = tmp_path / 'my scan.npz'
@@ -278,7 +295,7 @@ def test_doctor_09_every_option_that_says_how_a_scan_is_read_is_in_the_command()
     assert {field.name for field in fields(Opening)} - {'geometry', 'verify'} <= set(FLAGS)
 
 
-def test_doctor_02_after_one_order_others_are_tried_of_what_is_left(good):
+def test_doctor_10_after_one_order_others_are_tried_of_what_is_left(good):
     """A pattern less may be a reading; orders of the whole scan then reached beyond it."""
     reading = Reading().then(slipped(len(good), 5, missing=True))
     causes = Causes(Trials(good), reading)

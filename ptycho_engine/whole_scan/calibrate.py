@@ -25,7 +25,7 @@ from ..physics.detector import stuck_pixels, unexplained_pixels
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
-from .corrections import Correction, corrections
+from .corrections import Correction, corrections, far_field_light
 from .held_out import fit_on_device
 from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
@@ -468,8 +468,8 @@ def _hardly_any(background: npt.NDArray[np.float64] | None) -> bool:
 
 def _of_probe(probe: npt.NDArray[np.complex64], pixels: npt.NDArray[np.bool_]) -> float:
     """Return the part of the far field of a probe (P, N, N) that lies on some pixels (N, N)."""
-    light = np.abs(np.fft.fftshift(np.fft.fft2(probe.astype(np.complex128)), axes=(-2, -1))) ** 2
-    return float(light[:, pixels].sum() / light.sum())
+    light = far_field_light(probe)
+    return float(light[pixels].sum() / light.sum())
 
 
 def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from ..physics.probe_changes import shifted_on_detector
 from ..scan.centring import off_probe
 from .scan_model import ScanModel
 
-__all__ = ['Correction', 'became_another', 'became_twin', 'corrections', 'linear_map']
+__all__ = ['Correction', 'became_another', 'became_twin', 'corrections', 'far_field_light', 'linear_map']
 
 RANGE_TOLD = 0.5
 """Range of a background, relative to its mean, from which on it is told."""
@@ -81,12 +81,12 @@ def _in_words(background: npt.NDArray[np.float64]) -> str:
 
 def _of_the_probe(old: npt.NDArray[np.complex64], new: npt.NDArray[np.complex64]) -> Iterator[Correction]:
     """Put another probe (P, N, N) into words."""
-    light = _far_field(new)
+    light = far_field_light(new)
     back, _ = off_probe(light, old)
     y, x = -back[0], -back[1]
     old = shifted_on_detector(old, (y, x))
     overlap = f'(overlap with that of the file {_likeness(old[0], new[0]):.2f})'
-    if _likeness(np.sqrt(_far_field(old)), np.sqrt(light)) < SAME_LIGHT:
+    if _likeness(np.sqrt(far_field_light(old)), np.sqrt(light)) < SAME_LIGHT:
         yield Correction('probe', f'another probe, made from the patterns {overlap}')
         return
     if y or x:
@@ -132,7 +132,7 @@ def _overlap(one: npt.NDArray[np.complex64], other: npt.NDArray[np.complex64]) -
     return float(np.abs(product).max() / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-def _far_field(probe: npt.NDArray[np.complex64]) -> npt.NDArray[np.floating[Any]]:
+def far_field_light(probe: npt.NDArray[np.complex64]) -> npt.NDArray[np.floating[Any]]:
     """Return the light (N, N) of a probe (P, N, N) at the detector, zero frequency at N//2."""
     return np.fft.fftshift((np.abs(np.fft.fft2(probe)) ** 2).sum(axis=0))
 

@@ -24,11 +24,12 @@ from .changes import (
     propagated_probe,
     rolled_patterns,
     saturated_values,
+    shift_of,
     with_offset,
 )
 from .pixels import suspects, tied_pixels
 from .probe_place import cornered_probe
-from .slips import find_slip
+from .slips import Slip, find_slip, later_slip
 from .trial_fit import Free, Judgement, TrialFit
 from .trials import NEAR, SCREENED_PATTERNS, Reading, Trials, median_step, off_centre, probe_width
 
@@ -143,6 +144,14 @@ class Causes:
             if cause.after < found.cause.after:
                 found = replace(found, cause=cause, reading=reading, fit=fit)
         return replace(found, aligned=True)
+
+    def placed(self, found: Found) -> Found:
+        """Return an order that is shifted, from where it begins if that is not the beginning of the scan."""
+        change = found.cause.change
+        if change is None or not shift_of(change):
+            return found
+        slip = later_slip(self.trials, self.reading, change)
+        return found if slip is None else self._slipped(slip)
 
     def _best_offset(self, changes: Sequence[Change]) -> int:
         """Return the index of the change that fits best, 0 where it hardly makes a difference."""
@@ -352,9 +361,15 @@ class Causes:
 
     def slips(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
         """Yield a pattern that is missing among the others, or too many."""
-        change = find_slip(self.trials, self.reading)
-        if change is not None:
-            yield replace(self.undone(change, judged), sure=True)
+        slip = find_slip(self.trials, self.reading)
+        if slip is not None:
+            yield self._slipped(slip)
+
+    def _slipped(self, slip: Slip) -> Found:
+        """Return the scan without a slip, and the fit of the patterns about it."""
+        before = self.trials.fit_around(self.reading, slip.place).judge()
+        fit = self.trials.fit_around(self.reading.then(slip.change), slip.place)
+        return replace(self.undone(slip.change, before, fit), sure=True)
 
     def probe(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
         """Yield another probe."""

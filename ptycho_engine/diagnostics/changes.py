@@ -14,6 +14,7 @@ from ..scan.raw_data import RawData
 
 __all__ = [
     'BACKWARDS',
+    'LARGEST_STEP',
     'Change',
     'affine_map',
     'bad_pixels',
@@ -27,6 +28,7 @@ __all__ = [
     'propagated_probe',
     'rolled_patterns',
     'saturated_values',
+    'shift_of',
     'slipped',
     'with_offset',
 ]
@@ -72,8 +74,9 @@ def _of_axes(transposed: bool, rows: bool, columns: bool, array: Array) -> Array
 
 
 SHOWN_PIXELS = 3
+SHIFTED = 'order shifted by '
 LARGEST_STEP = 3
-"""Patterns or positions that may be too many at the beginning."""
+"""Patterns or positions that may be too many at the beginning, or from anywhere on."""
 LEAST_ANGLE, LEAST_STRETCH = 0.1, 0.002
 """Degrees, and part of a step, below which a map of the positions is not spoken of."""
 
@@ -307,7 +310,7 @@ def orders(count: int) -> Iterator[Change]:
         for leading, name in ((True, 'patterns'), (False, 'positions')):
             long, short = everything[shift:], everything[:-shift]
             yield _reordered(
-                f'order shifted by {shift if leading else -shift}',
+                f'{SHIFTED}{shift if leading else -shift}',
                 f'patterns and positions are out of step: {_many(shift, name[:-1])} at the beginning '
                 f'{"belongs" if shift == 1 else "belong"} to nothing',
                 long if leading else short,
@@ -315,16 +318,25 @@ def orders(count: int) -> Iterator[Change]:
             )
 
 
-def slipped(count: int, index: int, *, missing: bool) -> Change:
-    """Return that one of `count` patterns is missing, or too many, at an index."""
-    everything = np.arange(count)
-    others = np.delete(everything, index)
-    what = 'a pattern is missing there' if missing else 'there is a pattern too many'
+def shift_of(change: Change) -> int:
+    """Return how many patterns are too many at the beginning, negative where positions are; 0 of others."""
+    return int(change.key.removeprefix(SHIFTED)) if change.key.startswith(SHIFTED) else 0
+
+
+def slipped(count: int, index: int, missing: int) -> Change:
+    """Return that so many of `count` patterns are missing at an index, or too many where `missing` < 0."""
+    everything, size = np.arange(count), abs(missing)
+    long, short = everything[:-size], np.delete(everything, slice(index, index + size))
+    patterns = _many(size, 'pattern') if size > 1 else 'a pattern'
+    what = f'{patterns} {"is" if size == 1 else "are"} missing there'
+    if missing < 0:
+        what = f'there {"is" if size == 1 else "are"} {patterns} too many'
     return _reordered(
-        f'order slipped by {-1 if missing else 1}',
-        f'from pattern {index} on, counted from 0, patterns and positions are out of step by one: {what}',
-        everything[:-1] if missing else others,
-        others if missing else everything[:-1],
+        f'order slipped by {-missing}',
+        f'from pattern {index} on, counted from 0, patterns and positions are out of step by '
+        f'{"one" if size == 1 else size}: {what}',
+        long if missing > 0 else short,
+        short if missing > 0 else long,
     )
 
 

@@ -76,6 +76,8 @@ class _Search:
         self._trials = Trials(raw)
         self.causes = Causes(self._trials, Reading())
         """What is looked for in the scan as it is read so far."""
+        self._changes_midway = False
+        """Whether one end of the scan is near noise and another part is not."""
 
     def run(self) -> Diagnosis | None:
         causes: list[Cause] = []
@@ -88,6 +90,11 @@ class _Search:
             fit, limit = self._trials.as_given()
             ratio = fit.judge().ratio
             near = ratio <= limit
+            ends = self._trials.ends(Reading())
+            self._changes_midway = len({far for _, far in ends} | {not near}) > 1
+            if near:
+                ratio = self._worst(ends, ratio)
+                near = not self._changes_midway
             found = next(self.causes.corner(fit.judge()), None)
         if found is not None:
             causes.append(found.cause)
@@ -108,7 +115,16 @@ class _Search:
         if solved and not causes:
             # What undoes a cause is found roughly, and forces would tell of that.
             causes, suspected = self._by_forces(fit.judge())
+        if self._changes_midway and not suspected and (not causes or self.causes.reading.changes):
+            ends = self._trials.ends(self.causes.reading)
+            explained = self._worst(ends, explained)
+            solved = solved and not any(far for _, far in ends)
         return Diagnosis(ratio, near, tuple(causes), explained, solved, suspected)
+
+    @staticmethod
+    def _worst(ends: list[tuple[float, bool]], ratio: float) -> float:
+        """Return the largest ratio to noise that is far from it at an end of the scan, or else another."""
+        return max((there for there, far in ends if far), default=ratio)
 
     def _by_forces(self, judged: Judgement) -> tuple[list[Cause], tuple[str, ...]]:
         """Return the causes that forces on the experiment lead to, and what else they pull at (DOCTOR-06)."""
@@ -135,7 +151,7 @@ class _Search:
                     if best is None or after < (CLEAR if best.cause.after > NEAR else 1) * best.cause.after:
                         best = found
                 if best is not None:
-                    best = self.causes.aligned(best)
+                    best = self.causes.placed(self.causes.aligned(best))
                     if best.cause.after <= EXPLAINED * self._reachable(best):
                         return best
             if best is not None and best.cause.after <= max(NEAR, SLACK * self._reachable(best)):
@@ -150,6 +166,12 @@ class _Search:
 
     def _steps(self, ratio: float, limit: float) -> Sequence[Sequence[_Step]]:
         """Return what is looked for, the simplest first, beside each other what may pass for each other."""
+        steps = self._usual_steps(ratio, limit)
+        if self._changes_midway and not self.causes.reading.changes:
+            steps = ((self.causes.slips,), *steps)
+        return steps
+
+    def _usual_steps(self, ratio: float, limit: float) -> Sequence[Sequence[_Step]]:
         causes = self.causes
         if ratio <= limit and len(self._trials.raw) >= LEAST_PATTERNS:
             # Between that and the limit it may be the scan, or chance.

@@ -1,27 +1,40 @@
-"""A pattern that is missing among the others of a scan, or too many: the later ones are out of step."""
+"""Patterns that are missing among the others of a scan, or too many: the later ones are out of step."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import DataValueError
 from ..scan.raw_data import RawData
-from .changes import Change, slipped
+from .changes import LARGEST_STEP, Change, shift_of, slipped
 from .trials import Reading, Trials, is_too_little
 
-__all__ = ['find_slip', 'likely_slip']
+__all__ = ['Slip', 'find_slip', 'later_slip', 'likely_slip']
 
 PLACES = 11
 """Places along the scan that are tried first."""
+SIZES = tuple(sign * size for size in range(1, LARGEST_STEP + 1) for sign in (1, -1))
+"""Patterns that may be missing in a row, or too many."""
 ITERATIONS, FINALISTS = 14, 2
 """Of each trial, and how many of the best ones are followed."""
 PLAINLY, LEFT_OVER = 0.95, 0.6
 """Parts of the ratio to noise, and of what it is above 1, that patterns about a slip have left at most."""
 
 
-def find_slip(trials: Trials, reading: Reading) -> Change | None:
+@dataclass(frozen=True)
+class Slip:
+    """Some patterns that are missing, or too many."""
+
+    change: Change
+    """What undoes it."""
+    place: int
+    """The pattern from which on others are out of step."""
+
+
+def find_slip(trials: Trials, reading: Reading) -> Slip | None:
     """Return the slip of a scan; None where there is none (DOCTOR-10).
 
     Raises
@@ -29,36 +42,68 @@ def find_slip(trials: Trials, reading: Reading) -> Change | None:
     DataValueError
         As for :class:`~.trial_fit.TrialFit`.
     """
-    count = len(trials.whole(reading))
-    if count < 2 * PLACES:
-        return None
+    return _Slips(trials, reading).best(SIZES)
 
-    def ratio(about: int, *changes: Change) -> float:
-        changed = replace(reading, changes=(*reading.changes, *changes))
-        return trials.fit_around(changed, about, ITERATIONS).judge().ratio
 
-    def left(index: int, missing: bool, about: int) -> float:
-        """Return the part of the ratio to noise of the patterns about a place that a slip leaves of it."""
-        if about not in given:
-            given[about] = ratio(about)
-        return ratio(about, slipped(count, index, missing=missing)) / given[about]
+def later_slip(trials: Trials, reading: Reading, shift: Change) -> Slip | None:
+    """Return the slip that a shift of all patterns is in truth; None where it is one from the beginning on.
 
-    given: dict[int, float] = {}
-    places = np.rint(np.linspace(0, count, PLACES + 2)[1:-1]).astype(int).tolist()
-    kinds = [(index, missing) for index in places for missing in (True, False)]
-    found = []
-    for index, missing in sorted(kinds, key=lambda kind: left(kind[0], kind[1], kind[0]))[:FINALISTS]:
-        step = places[0]
+    What is told by the middle of a scan may begin anywhere before it (DOCTOR-10).
+
+    Raises
+    ------
+    DataValueError
+        As for :class:`~.trial_fit.TrialFit`.
+    """
+    return _Slips(trials, reading, shift).best((-shift_of(shift),))
+
+
+class _Slips:
+    """Tries slips of a scan about the places where they would be.
+
+    Parameters
+    ----------
+    shift : Change, optional
+        What they must be better than; None for the scan as it is read.
+    """
+
+    def __init__(self, trials: Trials, reading: Reading, shift: Change | None = None) -> None:
+        self._trials, self._reading = trials, reading
+        self._without = () if shift is None else (shift,)
+        self._count = len(trials.whole(reading))
+        self._before: dict[int, float] = {}
+
+    def best(self, sizes: Iterable[int]) -> Slip | None:
+        """Return the best slip by one of some numbers of patterns; None if none is good."""
+        count = self._count
+        if count < 2 * PLACES:
+            return None
+        places = np.rint(np.linspace(0, count, PLACES + 2)[1:-1]).astype(int).tolist()
+        kinds = [(place, size) for place in places for size in sizes]
+        begun = sorted(kinds, key=lambda kind: self._left(kind[0], kind[1], kind[0]))[:FINALISTS]
+        part, place, size = min(self._closer(place, size, places[0]) for place, size in begun)
+        before = self._ratio(place, *self._without)
+        plain = part < PLAINLY and part * before - 1 < LEFT_OVER * (before - 1)
+        return Slip(slipped(count, place, size), place) if plain else None
+
+    def _closer(self, place: int, size: int, step: int) -> tuple[float, int, int]:
+        """Return the best slip within about `step` patterns of a place: what it leaves, where, how many."""
         while step > 1:
             step = (step + 1) // 2
-            near = [place for place in (index, index - step, index + step) if 0 < place < count]
-            parts = [left(place, missing, index) for place in near]
-            index = near[int(np.argmin(parts))]
-        found.append((left(index, missing, index), index, missing))
-    part, index, missing = min(found)
-    before = ratio(index)
-    plain = part < PLAINLY and part * before - 1 < LEFT_OVER * (before - 1)
-    return slipped(count, index, missing=missing) if plain else None
+            last = self._count - abs(size)
+            near = [other for other in (place, place - step, place + step) if 0 < other <= last]
+            place = near[int(np.argmin([self._left(other, size, place) for other in near]))]
+        return self._left(place, size, place), place, size
+
+    def _left(self, place: int, size: int, about: int) -> float:
+        """Return the part of the ratio to noise of the patterns about a place that a slip leaves of it."""
+        if about not in self._before:
+            self._before[about] = self._ratio(about, *self._without)
+        return self._ratio(about, slipped(self._count, place, size)) / self._before[about]
+
+    def _ratio(self, about: int, *changes: Change) -> float:
+        changed = replace(self._reading, changes=(*self._reading.changes, *changes))
+        return self._trials.fit_around(changed, about, ITERATIONS).judge().ratio
 
 
 def likely_slip(raw: RawData) -> str:
@@ -66,7 +111,7 @@ def likely_slip(raw: RawData) -> str:
     if not raw.counted or is_too_little(raw):
         return ''
     try:
-        change = find_slip(Trials(replace(raw, objectGuess=None, Y=None)), Reading())
+        slip = find_slip(Trials(replace(raw, objectGuess=None, Y=None)), Reading())
     except DataValueError:
         return ''
-    return '' if change is None else change.sentence
+    return '' if slip is None else slip.change.sentence

@@ -145,13 +145,34 @@ class Trials:
             part = crop_scan(Scan.from_raw(part), size).raw
         return TrialFit(part, reading.free).run(iterations)
 
-    def fit_around(self, reading: Reading, index: int, iterations: int) -> TrialFit:
+    def fit_around(self, reading: Reading, index: int, iterations: int = ITERATIONS) -> TrialFit:
         """Fit as many patterns as usual that follow each other, about one of an index."""
         raw = self.whole(reading)
         first = int(np.clip(index - self.patterns // 2, 0, max(len(raw) - self.patterns, 0)))
         part = compact_part(raw.select(np.arange(first, min(first + self.patterns, len(raw)))), self.patterns)
         part = changed(part, (change for change in reading.changes if not change.whole))
         return TrialFit(part, reading.free).run(iterations)
+
+    def ends(self, reading: Reading) -> list[tuple[float, bool]]:
+        """Return the ratio to noise of the first and of the last patterns, and whether it is far from noise.
+
+        Without those that are dark; none where they are the patterns of the middle.
+        """
+        count = len(self.whole(reading))
+        found = []
+        for index in (0, count - 1) if count >= 2 * self.patterns else ():
+            try:
+                found.append(self._end(self.fit_around(reading, index)))
+            except DataValueError:
+                continue
+        return found
+
+    def _end(self, fit: TrialFit) -> tuple[float, bool]:
+        ratio, limit = fit.judge().ratio, self.limit(fit)
+        if limit < ratio <= SLOW * limit:
+            # Patterns from all over a scan in random order hold each other little.
+            ratio = fit.run(LONGER - ITERATIONS).judge().ratio
+        return ratio, ratio > limit
 
     def part(self, reading: Reading, count: int) -> RawData:
         """Return so many neighbouring patterns with all changes, in memory."""

@@ -135,6 +135,17 @@ def reordered(raw: RawData, order: Callable[[np.ndarray], np.ndarray]) -> RawDat
     return replace(raw, xcoords=raw.xcoords[index], ycoords=raw.ycoords[index])
 
 
+def slipped_later(raw: RawData, rng: np.random.Generator) -> RawData:
+    place, size = int(rng.integers(10, len(raw) - 10)), int(rng.choice([-3, -2, -1, 1, 2, 3]))
+    patterns = np.arange(len(raw))
+    if size > 0:
+        patterns = np.delete(patterns, slice(place, place + size))
+    else:
+        patterns = np.insert(patterns, place, [place] * -size)[: len(raw)]
+    positions = slice(0, len(patterns))
+    return replace(raw.select(patterns), xcoords=raw.xcoords[positions], ycoords=raw.ycoords[positions])
+
+
 UNIT, AXES = ('unit of positions',), ('rotated axes', 'step scale', 'sheared axes')
 HALF_TURN = 'patterns turned by 180 degrees'
 QUARTER_TURN = 'patterns turned by 90 degrees counter-clockwise'
@@ -179,6 +190,10 @@ KINDS = {
         tuple(f'order shifted by {k}' for k in (-2, -1, 1, 2)),
     ),
 }
+# Patterns that are missing, or too many, anywhere but at the beginning.
+KINDS['out of step later'] = Kind(
+    slipped_later, tuple(f'order slipped by {k}' for k in (-3, -2, -1, 1, 2, 3))
+)
 UNREPAIRED = 'background', 'intensities'
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a scan is named and undone; of a good one nothing is said (DOCTOR-01 to DOCTOR-06)."""
 
 import json
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
 from ptycho_engine.simulate.recipe import Recipe
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.scan_model import ScanModel
+from ptycho_engine.whole_scan.trials import Judge
 from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
 from tests.conftest import small_scan
 from tests.whole_scan.test_calibrate import with_stretched_axes
@@ -295,9 +297,28 @@ def test_doctor_09_every_option_that_says_how_a_scan_is_read_is_in_the_command()
     assert {field.name for field in fields(Opening)} - {'geometry', 'verify'} <= set(FLAGS)
 
 
+@pytest.mark.parametrize(('place', 'size'), [(20, 1), (24, -1), (88, 2), (120, -3), (150, 1)])
+def test_doctor_10_so_many_patterns_are_missing_or_too_many_anywhere(place, size, tmp_path):
+    """What the middle of a scan tells as a shift may begin anywhere before it; after it nothing shows."""
+    words = '--quiet --seed 931 --points 13x13 --step-px 6 --photons 1e5 --object dead-leaves'
+    assert main(['simulate', '--output', str(tmp_path), *words.split()]) == 0
+    raw = replace(RawData.from_file(tmp_path / 'scan.npz'), objectGuess=None)
+    count = len(raw)
+    some = np.arange(count - abs(size))
+    rest = np.delete(np.arange(count), slice(place, place + abs(size)))
+    if size < 0:
+        # Each of the doubled ones stands in the place of one that no longer fits at the end.
+        rest, some = np.insert(np.arange(count + size), place, [place] * -size), np.arange(count)
+    found = diagnose(out_of_step(raw, rest, some))
+    (cause,) = found.causes
+    assert cause.key == f'order slipped by {-size}'
+    told = int(re.search(r'from pattern (\d+) on', cause.sentence)[1])
+    assert abs(told - place) <= 2 + abs(size)
+
+
 def test_doctor_10_after_one_order_others_are_tried_of_what_is_left(good):
     """A pattern less may be a reading; orders of the whole scan then reached beyond it."""
-    reading = Reading().then(slipped(len(good), 5, missing=True))
+    reading = Reading().then(slipped(len(good), 5, 1))
     causes = Causes(Trials(good), reading)
     fit = causes.trials.fit(reading)
     for step in (causes.orientations, causes.slips):
@@ -386,7 +407,7 @@ def test_doctor_06_what_calibration_finds_is_told_though_no_file_holds_it(dense)
 
 
 def test_doctor_06_what_nothing_explains_is_told_too(dense, monkeypatch):
-    monkeypatch.setattr(Calibrator, '_probably', lambda self, before, after: False)
+    monkeypatch.setattr(Judge, 'likely', lambda self, before, after: False)
     found = diagnose(with_stretched_axes(dense))
     assert found.near
     assert not found.causes

@@ -75,7 +75,7 @@ class Settling:
         self._next = frames * STEP
         inside = shot.object_array[shot.box]
         size = float(np.sqrt(np.mean(np.abs(inside) ** 2)))
-        error, later = (_mean_square(shot.uncertainty(more)[shot.box]) ** 0.5 for more in (0.0, MORE))
+        error, later = shot.stated_errors(MORE)
         if not error > 0 or not size > 0:
             return
         old = [image for image in self._images if len(image.position) * COMPARED <= frames]
@@ -114,12 +114,6 @@ def _area(shot: Snapshot) -> int:
     """Return the number of pixels of the scanned region."""
     rows, columns = shot.box
     return int((rows.stop - rows.start) * (columns.stop - columns.start))
-
-
-def _mean_square(values: npt.NDArray[np.float32]) -> float:
-    """Return the mean of the squares of what is known; 0 where nothing is."""
-    known = values[np.isfinite(values)].astype(np.float64)
-    return float(np.square(known).mean()) if known.size else 0.0
 
 
 def _change(old: Snapshot, new: Snapshot) -> float:

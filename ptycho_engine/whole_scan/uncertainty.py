@@ -19,12 +19,25 @@ from .ramp import with_ramp_of
 from .scan_model import ScanModel, on_grid
 from .stitch import weakest_weight
 
-__all__ = ['PHYSICS_ALONE', 'WITH_PRIOR', 'Shares', 'squared_parts', 'standard_error', 'stated_uncertainty']
+__all__ = [
+    'PHYSICS_ALONE',
+    'REACH_PX',
+    'WITH_PRIOR',
+    'Shares',
+    'averaged_light',
+    'squared_parts',
+    'standard_error',
+    'stated_uncertainty',
+    'with_more_light',
+]
 
 FloatImage = npt.NDArray[np.floating[Any]]
 
 AVERAGED_PX = 4.0
 """Standard deviation in pixels of the Gaussian that every part is averaged over."""
+
+REACH_PX = 17
+"""Pixels beyond which nothing has a part in the uncertainty of a pixel: that of a Gaussian and a gradient."""
 
 EDGE_POWER = 0.75
 """Of the photon noise, squared, that the square of a gradient is multiplied by."""
@@ -91,8 +104,7 @@ def squared_parts(
     if not np.isfinite(obj).all():
         return np.full((4, *obj.shape), np.nan)
     known = weight > weakest_weight(weight)
-    illumination = np.where(known, gaussian_filter(weight.astype(np.float64), AVERAGED_PX), 1)
-    noise = 1 / illumination
+    noise = 1 / np.where(known, averaged_light(weight), 1)
     rows, columns = (np.gradient(obj, axis=axis) for axis in (0, 1))
     edges = _averaged(np.abs(rows) ** 2 + np.abs(columns) ** 2, known)
     phase = np.square(_low_frequency_phase(obj, np.where(known, weight, 0), box))
@@ -108,6 +120,29 @@ def squared_parts(
         ]
     )
     return np.where(known, parts, np.nan)
+
+
+def averaged_light(weight: FloatImage) -> npt.NDArray[np.float64]:
+    """Return the illumination (H, W) whose reciprocal is the photon noise of :func:`squared_parts`."""
+    return np.asarray(gaussian_filter(weight.astype(np.float64), AVERAGED_PX))
+
+
+def with_more_light(
+    parts: npt.NDArray[np.float64], factor: FloatImage, overlaps: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Return what :func:`squared_parts` would be of the same object under more illumination.
+
+    Parameters
+    ----------
+    parts : (4, H, W) float
+    factor : (H, W) float
+        By which :func:`averaged_light` is more.
+    overlaps : (float, float)
+        Patterns on a pixel now, and then.
+    """
+    now, then = (max(overlap, LEAST_OVERLAP) for overlap in overlaps)
+    less = [1 / factor, np.ones_like(factor), factor**-EDGE_POWER, np.full_like(factor, (now / then) ** 4)]
+    return np.asarray(parts * np.stack(less))
 
 
 def standard_error(physics: ScanPhysics, obj: Any, prepared: ScanModel) -> npt.NDArray[np.float32]:

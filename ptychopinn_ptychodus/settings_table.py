@@ -46,8 +46,7 @@ SETTINGS = (
         Row(
             *('Reconstruction', 'choice', 'Calibrate:'),
             'Without a trained network: correct the probe, its modes, positions, intensities, background '
-            'and bad pixels. The result has the new probe and positions; log and comments tell what was '
-            'found.\n'
+            'and bad pixels. The result has them; log and comments tell what was found.\n'
             'auto: where the image does not explain the patterns. on: in any case. off: never.\n'
             'What does not predict held-out pixels better is left as it is.',
             (AUTO, OFF, ON),
@@ -83,8 +82,7 @@ SETTINGS = (
             *('Training', 'choice', 'Train on:'),
             'auto: the scan in the folder that "Train" asks for, or the chosen product if that folder '
             'holds none. Where it holds another scan than the chosen product, you are asked.\n'
-            'product: the chosen product; the folder only takes the model. folder: the scans in the '
-            'folder.\n'
+            'product: the chosen product; the folder only takes the model. folder: the scans in it.\n'
             'simulation: no measured pattern, but simulated objects with the probe, positions and photons '
             'of the product, or of a product.h5 in the folder.',
             TRAIN_ON,
@@ -97,8 +95,7 @@ SETTINGS = (
             *('Training', 'choice', 'Start from:'),
             'scratch: the learned prior that comes with PtychoPINN, or for the architecture cnn a fresh '
             'network. model: the loaded model, trained further.\n'
-            'checkpoint: go on with a training that was stopped, in its folder, as if it had never '
-            'stopped.',
+            'checkpoint: go on with a stopped training, in its folder, as if it had never stopped.',
             START_FROM,
             advanced=False,
         ),
@@ -162,8 +159,7 @@ SETTINGS = (
         ('InferenceConfig.refine_method',),
         Row(
             *('More on reconstruction', 'choice', 'Refine by:'),
-            'accelerated: fits the photon statistics of the counts, with momentum, and keeps the object '
-            'smooth.\n'
+            'accelerated: fits the photon statistics, with momentum, and keeps the object smooth.\n'
             'rpie: regularised PIE, which begins to fit the noise sooner.',
             REFINE_METHODS,
         ),
@@ -284,8 +280,7 @@ SETTINGS = (
         Row(
             *('More on the network', 'number', 'Grid size:'),
             'g × g neighbouring patterns are solved together, so that their overlap helps; at 1 each '
-            'pattern by itself.\n'
-            'Memory and time grow with g².',
+            'pattern by itself. Memory and time grow with g².',
         ),
     ),
     Setting(
@@ -293,8 +288,7 @@ SETTINGS = (
         ('TrainingConfig.neighbor_count', 'InferenceConfig.neighbor_count'),
         Row(
             *('More on the network', 'number', 'Neighbours:'),
-            'Out of how many nearest positions the g × g patterns are drawn. Matters at a grid size above '
-            '1 only.',
+            'Of how many nearest positions the g × g patterns are drawn, at a grid size above 1.',
         ),
     ),
     Setting(

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from ..config import TrainingConfig
 from ..network.plan import NetworkPlan
+from ..physics.devices import Device, Obj
 from ..physics.groups import Optics
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.operations import A
-from ..physics.scan_likelihood import Device, Obj, ScanLikelihood
+from ..physics.scan_likelihood import ScanLikelihood
 from .base import Batch, Illumination, StepResult, Weights
 from .losses import GroupBatch, LossWeights
 

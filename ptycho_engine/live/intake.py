@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['Counts', 'Intake']
+from ..arrays import as_numbers
+from ..errors import DataValueError
+
+__all__ = ['Counts', 'Intake', 'as_positions']
 
 
 @dataclass
@@ -38,11 +42,11 @@ class Intake:
     """Pairs kept frames with positions by their numbers.
 
     A position that has not come is NaN. Where a number comes twice, the first frame and the first position
-    count: the image may already be made with them.
+    count: the image may already be made with them. `source` is for messages.
     """
 
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+    def __init__(self, counts: Counts, source: str) -> None:
+        self._counts, self._source = counts, source
         self._slot: dict[int, int] = {}
         self._early: dict[int, tuple[float, float]] = {}
         self._position = np.full((64, 2), np.nan)
@@ -65,6 +69,24 @@ class Intake:
     def unplaced(self) -> int:
         """Kept frames whose position has not come."""
         return int(np.isnan(self.position[:, 0]).sum())
+
+    def numbers(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]] | None, count: int) -> list[int]:
+        """Return the numbers of so many frames that come: those given, or the next ones.
+
+        Raises
+        ------
+        DataValueError
+            If there are more or fewer.
+        """
+        if indices is None:
+            first = int(self.index.max(initial=-1)) + 1
+            return list(range(first, first + count))
+        numbers = [int(index) for index in indices]
+        if len(numbers) != count:
+            raise DataValueError(
+                f'{self._source}: {count} frames have {len(numbers)} numbers; expected one each.'
+            )
+        return numbers
 
     def new(self, indices: Sequence[int]) -> list[int]:
         """Return which of some frames, by their place in `indices`, have not come before."""
@@ -115,3 +137,19 @@ class Intake:
             else:
                 self._counts.repeated += 1
         return ready
+
+
+def as_positions(positions: npt.ArrayLike, count: int, source: str) -> npt.NDArray[np.float64]:
+    """Return positions (count, 2), [y, x] of each.
+
+    Raises
+    ------
+    DataValueError
+        If they are of another shape, or no numbers; the message begins with `source`.
+    """
+    place = as_numbers(np.asarray(positions), np.float64, f'{source}: positions')
+    if place.shape != (count, 2):
+        raise DataValueError(
+            f'{source}: positions have shape {place.shape}; expected ({count}, 2), [y, x] of each.'
+        )
+    return place

@@ -17,7 +17,6 @@ from typing import Any, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import as_numbers
 from ..backends.base import create_backend
 from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.precedence import with_execution
@@ -37,7 +36,7 @@ from .calibration import LiveCalibration
 from .canvas import Rectangle
 from .experiment import Experiment
 from .image import BATCH, LiveImage
-from .intake import Counts, Intake
+from .intake import Counts, Intake, as_positions
 from .kept_frames import Domain, KeptFrames
 from .quality import LiveQuality, UnseenCurve
 from .settling import Settling
@@ -147,7 +146,7 @@ class LiveSession:
         self._backend = create_backend(config.backend, execution)
         self._backend.build(plan, archive.weights)
         self.counts = Counts()
-        self._intake = Intake(self.counts)
+        self._intake = Intake(self.counts, source)
         self._frames = KeptFrames(bad, domain, budget, source)
         strength = STRENGTHS[0] if plan.parts else 0.0
         told = Experiment(probe)
@@ -242,8 +241,8 @@ class LiveSession:
                 f'{self._source}: frames have shape {frames.shape} and type {frames.dtype}; expected real '
                 f'numbers (b, {self.size}, {self.size}), the size of the probe.'
             )
-        numbers = self._numbers(indices, len(frames))
-        place = None if positions is None else self._checked(positions, len(frames))
+        numbers = self._intake.numbers(indices, len(frames))
+        place = None if positions is None else as_positions(positions, len(frames), self._source)
         fresh = self._intake.new(numbers)
         kept = self._frames.keep(frames[fresh])
         self.counts.dark += len(fresh) - len(kept)
@@ -258,7 +257,7 @@ class LiveSession:
     def place(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]], positions: npt.ArrayLike) -> None:
         """Take positions (b, 2), [y, x] in object pixels, of frames that came before or come later."""
         numbers = [int(index) for index in indices]
-        self._wait(self._intake.place(numbers, self._checked(positions, len(numbers))))
+        self._wait(self._intake.place(numbers, as_positions(positions, len(numbers), self._source)))
         self._take_in(BATCH)
 
     def improve(self) -> bool:
@@ -378,25 +377,6 @@ class LiveSession:
             peak_illumination=self._image.peak_illumination,
             experiment=self._image.experiment,
         )
-
-    def _numbers(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]] | None, count: int) -> list[int]:
-        if indices is None:
-            first = int(self._intake.index.max(initial=-1)) + 1
-            return list(range(first, first + count))
-        numbers = [int(index) for index in indices]
-        if len(numbers) != count:
-            raise DataValueError(
-                f'{self._source}: {count} frames have {len(numbers)} numbers; expected one each.'
-            )
-        return numbers
-
-    def _checked(self, positions: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
-        place = as_numbers(np.asarray(positions), np.float64, f'{self._source}: positions')
-        if place.shape != (count, 2):
-            raise DataValueError(
-                f'{self._source}: positions have shape {place.shape}; expected ({count}, 2), [y, x] of each.'
-            )
-        return place
 
     def _wait(self, slots: list[int]) -> None:
         """Let placed frames wait, but those that lie too far off to be meant."""

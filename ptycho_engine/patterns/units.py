@@ -17,6 +17,7 @@ from ..errors import DataValueError
 from .detector_mask import Survey
 from .frame_stack import StoredStack
 from .lattice import Lattice, find_lattice, find_pixel_lattice
+from .pedestal import find_pedestal
 from .photon_scatter import scatters_as_photons
 from .single_hits import SingleHits, looked_at
 
@@ -43,20 +44,6 @@ FEWEST, SMALLEST = 200, 1e-37
 
 DIM_PIXELS = 4096
 """Pixels looked at one by one."""
-
-DARKEST, ABOVE, BEYOND = 0.05, 5.0, 20.0
-"""Part of the pixels, the darkest, that show a pedestal: how many standard deviations of their values it must
-be above 0, and how many the brightest value above it."""
-
-ALIKE_DARK = 2.0
-"""Standard errors that these pixels may scatter about one floor."""
-
-ROUNDING, UNLIKE_PHOTONS = 0.29, 0.5
-"""Standard deviation of rounding, and, relative to the floor, the largest variance of whole numbers about
-it: that of photons is the floor itself."""
-
-MEDIAN_OF_NORMAL = 0.6745
-"""Standard deviations that half of normal values lie within."""
 
 SAME = 0.01
 """Part by which a factor may differ from 1 and still be 1: half precision knows no better."""
@@ -157,7 +144,7 @@ def decide_units(
         raw = _raw_frames(frames, valid) if domain is None else None
         lattices = _Lattices() if raw else _lattices(frames, valid, domain)
         if raw is None and lattices == _Lattices() and domain in (None, 'counts'):
-            raw = _above_pedestal(_pedestal(frames[:, valid]), 'and no count is a whole number')
+            raw = _above_pedestal(find_pedestal(frames[:, valid]), 'and no count is a whole number')
         units = raw or _decided(domain, lattices, found, metadata, probe_power, source)
         if not units.counted and np.count_nonzero(frames > 0) < FEWEST:
             units = Units(units.domain, pedestal=units.pedestal)
@@ -253,7 +240,7 @@ def _no_counts(domain: MeasurementDomain, found: Survey, why: str) -> Units:
 def _raw_frames(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -> Units | None:
     """Return the units of whole numbers (k, h, w) above a pedestal; None where they have none."""
     values = frames[:, valid]
-    pedestal = _pedestal(values, whole=True) if bool((values == np.rint(values)).all()) else 0.0
+    pedestal = find_pedestal(values, whole=True) if bool((values == np.rint(values)).all()) else 0.0
     if pedestal and values.min() >= pedestal:
         # Without noise of the readout the counts are there, times a gain.
         above = np.where(valid, frames - pedestal, 0)
@@ -266,30 +253,6 @@ def _raw_frames(frames: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -
             units = _as_counts(counts)
             return replace(units, pedestal=pedestal, told=(told, *units.told))
     return _above_pedestal(pedestal, 'and scatter about it less than photons would')
-
-
-def _pedestal(values: npt.NDArray[np.float64], *, whole: bool = False) -> float:
-    """Return what detector units (k, m) of k frames lie above without light; 0 where nothing tells.
-
-    Far from the beam pixels are dark, and then all read the same but for the noise of the readout. Roots of
-    counts are 0 there, and an even background of photons, which whole numbers may be, scatters as they do.
-    """
-    # The darkest of one half by chance are not so in the other.
-    if len(values) < 2 or not values.size:
-        return 0.0
-    with np.errstate(over='ignore'):
-        mean = values[::2].mean(axis=0)
-        dark = values[1::2, mean <= np.quantile(mean, DARKEST)]
-        floor = float(np.median(dark))
-        noise = float(np.median(np.abs(dark - floor))) / MEDIAN_OF_NORMAL
-        if whole:
-            noise = max(noise, ROUNDING)
-            if noise**2 > UNLIKE_PHOTONS * floor:
-                return 0.0
-        # Hits of cosmic rays move means, and few medians.
-        alike = np.median(dark, axis=0).std() <= ALIKE_DARK * noise * math.sqrt(math.pi / 2 / len(dark))
-    found = alike and floor > ABOVE * noise and values.max() > floor + BEYOND * noise
-    return floor if found else 0.0
 
 
 def _above_pedestal(pedestal: float, how: str) -> Units | None:

@@ -18,8 +18,9 @@ from ..formats.measurement import Geometry, MeasuredPatterns, MeasuredPositions,
 from ..formats.product import ProductData
 from ..formats.square import Squared, fitted_probe
 from ..physics.geometry import ObjectGrid
+from .matched_pair import match_pair
 from .product_exchange import ESTIMATED, OBJECT_PIXEL_SIZE_M
-from .scan import Scan, match_pair
+from .scan import Scan, scan_of_pair
 
 __all__ = ['probe_of_size', 'scan_of_measurement', 'with_probe']
 
@@ -106,7 +107,7 @@ def scan_of_measurement(
     _tell_geometry(product, source, size)
     pair = match_pair(assembled, product, source)
     pair = replace(pair, product=_on_flat_object(pair.product, size, source), told=(*framed.told, *pair.told))
-    return pair.scan(path, domain=domain or patterns.said, nphotons=nphotons)
+    return scan_of_pair(pair, path, domain=domain or patterns.said, nphotons=nphotons)
 
 
 def with_probe(scan: Scan, modes: npt.NDArray[np.complex64], remark: str = '') -> Scan:

@@ -2,23 +2,72 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import check_finite
+from ..arrays import as_column, as_index, as_numbers, check_finite
 from ..blocks import block_length, blocks
 from ..errors import DataValueError
-from ..patterns.stack import check_amplitudes
+from ..patterns.stack import LazyFrames, check_amplitudes
 from ..physics.coherent import CoherentModes
-from ..physics.probe import REMEDY
+from ..physics.probe import REMEDY, as_mode_stack
 
-__all__ = ['check_fields', 'checked_amplitudes']
+__all__ = ['as_fields', 'check_fields', 'checked_amplitudes', 'saturation_amplitude']
+
+TYPES = {'objectGuess': np.complex64, 'Y': np.complex64, 'bad_pixels': bool, 'diffraction': np.float32}
+
+ROUNDED = 1e-5
+"""Part by which the root of saturated counts may be off in single precision."""
 
 FARTHEST_PX = 1e9
 """Coordinates beyond which double precision does not tell positions a millionth of a pixel apart."""
+
+
+def as_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a :class:`RawData` in their types; those that lie in files stay there.
+
+    Raises
+    ------
+    DataValueError
+        If one is no array of such numbers.
+    """
+    source = fields['source']
+    found: dict[str, Any] = {'probeGuess': as_mode_stack(fields['probeGuess'], f'{source}: probeGuess')}
+    for convert, names in (
+        (as_column, ('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start')),
+        (as_index, ('scan_index', 'dataset_index')),
+    ):
+        for name in names:
+            if fields[name] is not None:
+                found[name] = convert(fields[name], f'{source}: {name}')
+    for name, dtype in TYPES.items():
+        value = fields[name]
+        if value is not None and not isinstance(value, LazyFrames):
+            found[name] = as_numbers(value, dtype, f'{source}: {name}')
+    return found
+
+
+def saturation_amplitude(metadata: Mapping[str, Any], source: str) -> float:
+    """Return the amplitude above which a pixel is saturated by ``saturation_counts``, or infinity.
+
+    Raises
+    ------
+    DataValueError
+        If that is no positive number.
+    """
+    counts = metadata.get('saturation_counts')
+    if counts is None:
+        return math.inf
+    if isinstance(counts, bool) or not isinstance(counts, int | float) or not 0 < counts < math.inf:
+        raise DataValueError(
+            f'{source}: saturation_counts in _metadata is {counts!r}; expected a positive number, the counts '
+            'at which the detector is saturated.'
+        )
+    return math.sqrt(counts) * (1 - ROUNDED)
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import as_column, as_index, as_numbers
 from ..config.choices import AxisOrder, MeasurementDomain
 from ..errors import DataValueError
 from ..formats.npz import write_arrays
@@ -27,12 +25,9 @@ from .grouping import draw_groups, neighbours_needed
 from .groups_cache import cached_neighbours
 from .neighbours import Neighbourhood, find_neighbours
 from .raw_arrays import arrays_of_scan
-from .raw_checks import check_fields, checked_amplitudes
+from .raw_checks import as_fields, check_fields, checked_amplitudes, saturation_amplitude
 
 __all__ = ['MeasurementDomain', 'RawData']
-
-ROUNDED = 1e-5
-"""Part by which the root of saturated counts may be off in single precision."""
 
 
 @dataclass(frozen=True)
@@ -90,25 +85,8 @@ class RawData:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, 'probeGuess', as_mode_stack(self.probeGuess, f'{self.source}: probeGuess'))
-        for name in ('xcoords', 'ycoords', 'xcoords_start', 'ycoords_start'):
-            value = getattr(self, name)
-            if value is not None:
-                set_(self, name, as_column(value, f'{self.source}: {name}'))
-        for name in ('scan_index', 'dataset_index'):
-            value = getattr(self, name)
-            if value is not None:
-                set_(self, name, as_index(value, f'{self.source}: {name}'))
-        types = {
-            'objectGuess': np.complex64,
-            'Y': np.complex64,
-            'bad_pixels': bool,
-            'diffraction': np.float32,
-        }
-        for name, dtype in types.items():
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, LazyFrames):
-                set_(self, name, as_numbers(value, dtype, f'{self.source}: {name}'))
+        for name, value in as_fields(vars(self)).items():
+            set_(self, name, value)
         check_fields(vars(self))
         if not isinstance(self.diffraction, Patterns):
             set_(self, 'diffraction', checked_amplitudes(self.diffraction, self.bad_pixels, self.source))
@@ -125,15 +103,7 @@ class RawData:
         DataValueError
             If that is no positive number.
         """
-        counts = self.metadata.get('saturation_counts')
-        if counts is None:
-            return math.inf
-        if isinstance(counts, bool) or not isinstance(counts, int | float) or not 0 < counts < math.inf:
-            raise DataValueError(
-                f'{self.source}: saturation_counts in _metadata is {counts!r}; expected a positive number, '
-                'the counts at which the detector is saturated.'
-            )
-        return math.sqrt(counts) * (1 - ROUNDED)
+        return saturation_amplitude(self.metadata, self.source)
 
     @property
     def has_patterns(self) -> bool:
@@ -447,5 +417,4 @@ class RawData:
             If the scan has no patterns, which the contract demands.
         """
         self.require_patterns()
-        arrays = arrays_of_scan(vars(self), self.labels)
-        write_arrays(Path(path), arrays, compressed=compressed)
+        write_arrays(Path(path), arrays_of_scan(vars(self), self.labels), compressed=compressed)

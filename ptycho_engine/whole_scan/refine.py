@@ -28,6 +28,7 @@ from ..physics.preconditioner import illumination_variance, phase_preconditioner
 from ..progress import RateLimiter
 from .held_out import is_near, scan_patterns
 from .ramp import with_ramp_of
+from .refinement import Refinement, in_words
 from .scan_model import ScanModel, on_grid
 from .subsets import (
     SPARSE_OVERLAP,
@@ -39,7 +40,7 @@ from .subsets import (
 )
 from .uncertainty import standard_error
 
-__all__ = ['Refinement', 'refine']
+__all__ = ['refine']
 
 logger = logging.getLogger('ptychopinn.refine')
 
@@ -74,54 +75,6 @@ FEW_COUNTS = 600.0
 AMPLITUDE_SHARES, PHASE_SHARES = (0.2, 0.5, 0.8, 1.0), (0.1, 0.4, 0.7, 1.0)
 """Of the refined object in that mean; the held-out pixels choose. A network may lack what varies slowly in
 the phase, which refinement corrects, and may know details better than few counts do."""
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """An object after refinement and how it came about."""
-
-    object_array: npt.NDArray[np.complex64]
-    """(H, W) complex64 on the scan's grid, in the engine's scale."""
-    probe: npt.NDArray[np.complex64] | None
-    """(P, N, N) refined probe in the engine's scale; None where it is the scan's."""
-    position_shift: npt.NDArray[np.float64] | None
-    """(n, 2) [dy, dx] in pixels that the refinement added to the positions; None where it added nothing."""
-    uncertainty: npt.NDArray[np.float32]
-    """(H, W) standard error in units of the object's amplitude, engine's scale; NaN where nothing was
-    scanned."""
-    start: str
-    """'network' or 'flat': the start that went on."""
-    kept: bool
-    """Whether the refined object is better than the network's on the held-out pixels."""
-    averaged: bool
-    """Whether the object is the mean of the refined one and the network's."""
-    iterations: int
-    """Iterations of the start that went on."""
-    deviance_before: float
-    """Poisson deviance per held-out pixel of the network's object."""
-    deviance_after: float
-    """The same of :attr:`object_array`; never above `deviance_before`."""
-    seconds: float
-
-    @property
-    def sentence(self) -> str:
-        """What happened, for logs and comments."""
-        change = f'held-out deviance {_in_words(self.deviance_before)} → {_in_words(self.deviance_after)}'
-        if not self.kept:
-            return f'refinement did not improve on the network and was dropped ({change})'
-        mean = ', averaged with the network' if self.averaged else ''
-        return (
-            f'refined by {self.iterations} iterations from the {self.start} start{mean} '
-            f'({change}){self._calibrated}'
-        )
-
-    @property
-    def _calibrated(self) -> str:
-        what = ['the probe'] if self.probe is not None else []
-        if self.position_shift is not None:
-            moved = np.sqrt(np.square(self.position_shift).sum(axis=1).mean())
-            what.append(f'positions by {moved:.2g} px (root mean square)')
-        return f', with {" and ".join(what)}' if what else ''
 
 
 @dataclass
@@ -352,15 +305,11 @@ def _trial(
     logger.info(
         'After %d iterations the held-out deviance is %s; the %s start goes on.',
         length,
-        ', '.join(f'{_in_words(value)} from the {name} start' for name, value in reached.items()),
+        ', '.join(f'{in_words(value)} from the {name} start' for name, value in reached.items()),
         chosen,
     )
     best.offer(ahead.current, reached[chosen], refinement.patterns)
     return chosen, ahead
-
-
-def _in_words(deviance: float) -> str:
-    return f'{deviance:.4g}' if math.isfinite(deviance) else 'not a finite number'
 
 
 def _judged(name: str, value: float) -> float:

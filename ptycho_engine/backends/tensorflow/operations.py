@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ...physics.devices import HostObjects
 from ...physics.likelihood import IntArray
 from ...physics.operations import NumpyArray, Operations
-from ...physics.scan_likelihood import HostObjects
 
 __all__ = [
     'TENSORFLOW',

@@ -33,7 +33,7 @@ class TrainingMeter:
         self._epochs = 0
 
     def count(self) -> None:
-        """Take note of a step."""
+        """Count one training step."""
         self._steps += 1
 
     def epoch(self, seconds: float) -> Iterator[Speed]:

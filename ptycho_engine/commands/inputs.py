@@ -197,8 +197,8 @@ class Opening:
         for flag, value in said.items():
             if value is not None:
                 raise ConfigError(
-                    f'{flag} has no effect on {path}, which is read as a scan that says that itself; give '
-                    '--positions if it is patterns alone.'
+                    f'{flag} has no effect on {path}, which is read as a whole scan with all of that in it; '
+                    'if it holds patterns alone, give --positions too.'
                 )
 
     def _measured(self, path: Path) -> Scan:

@@ -104,7 +104,7 @@ class _Work:
             )
         if options.truth is not None and options.go_on:
             raise ConfigError(
-                '--truth scores the result that is made, and --continue may leave one as it is; score it by '
+                '--truth cannot be given with --continue, which may keep an earlier result; score that by '
                 'ptychopinn evaluate.'
             )
         archive = load_model(options.model)

@@ -63,7 +63,9 @@ class GrowingDataset:
             if link is None:
                 raise DataKeyError(f'{self._name}: the file holds no {part!r} there.')
             if not isinstance(link, h5py.HardLink):
-                raise DataValueError(f'{self._name} leads elsewhere; name the dataset where it lies.')
+                raise DataValueError(
+                    f'{self._name} is a link; name the dataset that it leads to, and the file of that.'
+                )
             place = place[part]
         if not isinstance(place, h5py.Dataset) or place.ndim == 0 or place.dtype.kind not in 'biuf':
             raise DataValueError(f'{self._name} is no dataset of numbers.')
@@ -73,7 +75,7 @@ class GrowingDataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what is written so far."""
+        """Shape of what has been written so far."""
         self._dataset.refresh()
         return tuple(self._dataset.shape)
 

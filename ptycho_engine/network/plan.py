@@ -89,7 +89,7 @@ class NetworkPlan:
 
     @property
     def n_weights(self) -> int:
-        """Number of trainable numbers."""
+        """Number of trainable weights, each real number counted."""
         return sum(int(np.prod(shape)) for shape in self.weight_shapes().values())
 
 

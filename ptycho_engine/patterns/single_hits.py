@@ -72,7 +72,7 @@ class SingleHits:
             return cls(limit.astype(np.float32), times, bad)
 
     def told(self, frames: npt.NDArray[np.float32]) -> tuple[str, ...]:
-        """Return a sentence if some frames (k, h, w) hold hits, which are replaced."""
+        """Replace hits in frames (k, h, w) as :meth:`replace` does; return a sentence that says so."""
         hit = self.replace(frames)
         if not len(hit):
             return ()

@@ -36,7 +36,10 @@ class Optics(NamedTuple, Generic[A]):
 
     @classmethod
     def of(cls, ops: Operations[A], probe: A, valid: A, input_scale: A) -> Optics[A]:
-        """Derive what follows from the probe; `valid` has zero frequency in the middle."""
+        """Return what a group is computed with.
+
+        `probe` is (P, N, N), `valid` (N, N) has zero frequency in the middle, `input_scale` is ().
+        """
         peak = ops.largest(ops.sum(ops.abs2(probe), 0))
         return cls(probe, ops.to_corner(valid), peak, input_scale)
 

@@ -130,8 +130,8 @@ class _Run:
             return
         if checkpoint.progress.data != self._identity:
             raise ConfigError(
-                f'{path} is of a training on {checkpoint.progress.data} instead of {self._identity}; give '
-                'its seed, or another --output.'
+                f'{path} belongs to a training on {checkpoint.progress.data}, not on {self._identity}; give '
+                'that seed to go on with it, or another --output.'
             )
         self._training.go_on(checkpoint.weights, checkpoint.model.weights, checkpoint.optimiser)
         self._history = list(checkpoint.model.history)

@@ -238,7 +238,9 @@ class ObjectSolver:
             value = yield from self.iterate(count)
             first = value if math.isinf(first) else first
             if not value <= RUNAWAY * first:
-                logger.info('Parts of the scan are too small for steps of their own; starting again without.')
+                logger.info(
+                    'Steps on parts of the scan do not converge; starting again with steps on all of it.'
+                )
                 self.descent = self._begin()
                 return False
             count //= 2

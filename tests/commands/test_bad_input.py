@@ -76,7 +76,7 @@ def test_a_truth_is_of_one_scan(directory, model, tmp_path, capsys):
     assert '--truth is the object of one scan, but 2 scans were given' in error
     code, error = said(['reconstruct', *words, '--continue'], capsys)
     assert (code, len(error.splitlines())) == (MISTAKE, 1)
-    assert '--truth scores the result that is made, and --continue may leave one' in error
+    assert '--truth cannot be given with --continue, which may keep an earlier result' in error
     assert not out.exists()
 
 

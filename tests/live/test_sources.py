@@ -128,7 +128,7 @@ def test_live_10_what_leads_elsewhere_or_is_no_dataset_is_refused(tmp_path):
     for key, error, words in (
         ('nothing', DataKeyError, "no 'nothing'"),
         ('data/deeper', DataKeyError, "no 'deeper'"),
-        ('away', DataValueError, 'leads elsewhere'),
+        ('away', DataValueError, 'is a link; name the dataset that it leads to'),
         ('virtual', DataValueError, 'other files'),
         ('raw', DataValueError, 'other files'),
         ('name', DataValueError, 'no dataset of numbers'),

@@ -66,6 +66,8 @@ class ExperimentRefinement:
         Which parts to refine; `axes` is a linear map of all positions, `positions` each by itself;
         `background` one that is alike everywhere, `uneven` a smooth one; `coherent` modes and weights by
         which the probe varies, of patterns that have such.
+    weights_stay : bool
+        Whether of the latter the modes alone move.
     momentum : float
         Part of the last move that is made again.
     probe_gain : float
@@ -84,6 +86,7 @@ class ExperimentRefinement:
         background: bool = False,
         uneven: bool = False,
         coherent: bool = False,
+        weights_stay: bool = False,
         momentum: float = MOMENTUM,
         probe_gain: float = 1.0,
     ) -> None:
@@ -101,7 +104,7 @@ class ExperimentRefinement:
         self._probe_move: Any = 0 if probe else None
         self._axes_move: Any = 0 if axes else None
         self._position_move: Any = np.zeros((len(patterns), 2)) if positions else None
-        varying = patterns.coherent
+        varying, self._weights_stay = patterns.coherent, weights_stay
         self._coherent_move: Any = None
         if coherent and varying is not None:
             self._coherent_move = np.zeros_like(varying.modes), np.zeros_like(varying.weights)
@@ -181,21 +184,28 @@ class ExperimentRefinement:
         self.patterns = replace(self.patterns, probe=probe.astype(old.dtype))
 
     def _move_coherent(self, found: CoherentGradient, indices: IntArray) -> None:
-        """Take a step for the modes by which the probe varies, and for the weights of some patterns."""
-        old = self.patterns.coherent
+        """Take a step for the modes by which the probe varies, and for the weights of some patterns.
+
+        Along the probe itself no mode moves: another power may as well be the object's amplitude, or an
+        intensity, and another phase shows in no pattern.
+        """
+        old, probe = self.patterns.coherent, self.patterns.probe[0]
         assert old is not None
         modes_move, weights_move = self._coherent_move
         steps = [
             gradient / step_curvature(weight, max(float(weight.max()), 1e-30))
             for gradient, weight in zip(found.modes, found.modes_weight, strict=True)
         ]
-        modes_move = self._momentum * modes_move - COHERENT_GAIN * np.stack(steps)
+        along = np.tensordot(np.stack(steps), probe.conj(), 2) / max(float((np.abs(probe) ** 2).sum()), 1e-30)
+        across = np.stack(steps) - along[:, None, None] * probe
+        modes_move = self._momentum * modes_move - COHERENT_GAIN * across
         modes = old.modes + modes_move
         weights = old.weights.copy()
-        step = COHERENT_GAIN * _damped_steps(found.force, found.curvature)
-        step = np.clip(step, -LARGEST_WEIGHT, LARGEST_WEIGHT)
-        weights_move[indices] = self._momentum * weights_move[indices] - step
-        weights[indices] += weights_move[indices]
+        if not self._weights_stay:
+            step = COHERENT_GAIN * _damped_steps(found.force, found.curvature)
+            step = np.clip(step, -LARGEST_WEIGHT, LARGEST_WEIGHT)
+            weights_move[indices] = self._momentum * weights_move[indices] - step
+            weights[indices] += weights_move[indices]
         self._coherent_move = modes_move, weights_move
         self.patterns = replace(self.patterns, coherent=CoherentModes(modes.astype(old.modes.dtype), weights))
 

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ..backends.base import PhysicsBackend
-from ..blocks import first_to_last, most_patterns
 from ..config import InferenceConfig
 from ..events import Event
 from ..physics.calibration import ExperimentRefinement
-from ..physics.coherent import coherent_modes
 from ..physics.descent import AcceleratedDescent
-from ..physics.detector import stuck_pixels, unexplained_pixels
-from ..physics.likelihood import ScanPatterns, ScanPhysics
 from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
-from .corrections import Correction, corrections, far_field_light
+from .corrections import Correction, corrections
 from .held_out import fit_on_device
 from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
-from .remaining import BACKGROUND_COUNTS, Remaining, remaining
+from .pixels_at_fault import held_out_without, pixels_at_fault
+from .remaining import Remaining, remaining
 from .scan_model import ScanModel
+from .trials import LIKELY, OPTIONS, UNEVEN, Judge, Trial, hardly_any
+from .varying import DRIFTS, GROWING, main_modes, probe_drift, with_stretches
 
 __all__ = ['Calibrator']
 
@@ -43,15 +40,6 @@ explain its patterns."""
 SURE = 2.0
 """Standard errors over the patterns by which the corrected experiment must lower the held-out deviance. What
 is tried has been told from noise already, by the forces that are left (:mod:`~.remaining`)."""
-
-MOST_OF_PROBE = 0.5
-"""Part of the light of the probe on pixels that are no pixels at fault: the probe is."""
-LIKELY = 1.0
-"""Those by which it must fall in a trial of a part, and without bad pixels, which stand out by themselves."""
-
-LEAST_GAIN, BY_FAR = 0.02, 0.1
-"""Of what the held-out deviance is above noise, that a part must take away, and that one of more freedom must
-take away beyond another."""
 
 PLAINLY, MANY_SUBSETS = 4.0, 8
 """Deviance in units of photon noise from which on an image that has only begun is wrong already, and the
@@ -72,18 +60,11 @@ MOMENTUM, PROBE_GAIN = 0.85, 2.0
 MOST_ROUNDS, LEAST_GONE = 8, 0.005
 """Rounds, and what one must take away, in units of photon noise, for another to follow."""
 
-OPTIONS = {
-    'background': 'background',
-    'uneven background': 'background',
-    'intensities': 'intensities',
-    'axes': 'positions',
-    'probe': 'probe',
-    'single positions': 'positions',
-    'modes': 'modes',
-}
-"""What is tried, and the part of the setting that it belongs to."""
+VARYING, STRETCHED = 'varying probe', 'a probe for each stretch'
+"""They belong to the probe, and are tried where it drifts."""
 
-UNEVEN = 'uneven background'
+OF_PROBE = frozenset({'probe', 'modes', VARYING})
+"""With what the probe moves."""
 
 FEW_COUNTS = 12.0
 """Mean counts of a pixel below which a wrong focus may leave nothing but noise, so that it is looked for."""
@@ -95,30 +76,9 @@ TAKEN_AT_LEAST = 0.6
 """Part of what is beyond noise that an uneven background must take away: it explains some of any fault that
 washes patterns out, as a stage that moves does."""
 
-MOSTLY = 0.7
-"""Part of what is beyond noise: a part of the experiment that takes away so much is kept, as those that come
-after it move more."""
-
-PATTERNS_OF_PIXELS, THEIR_VALUES, FEWEST_OF_PIXELS = 256, 1 << 23, 32
-"""Patterns whose scatter tells stuck pixels, as many values at most, and the fewest patterns all the same."""
-
 SLIGHTLY, LARGELY, MOST_FURTHER = 0.08, 0.3, 3
 """Where the best part takes away more than the first but less than the second in a trial, so many go on
 before they are compared."""
-
-
-@dataclass
-class _State:
-    """A model of the experiment and the object that belongs to it."""
-
-    solver: ObjectSolver
-    """Whose canvas they lie on."""
-    patterns: ScanPatterns
-    physics: ScanPhysics
-    current: Any
-    """The object (H, W) on the device."""
-    deviance: npt.NDArray[np.float64]
-    """(n,) per held-out pixel."""
 
 
 class Calibrator:
@@ -183,32 +143,29 @@ class Calibrator:
                 self._forces = self._forces.beside(self._unexplained(self.solver))
         return self._forces.sure
 
-    def _unexplained(self, of: _State | ObjectSolver) -> float:
+    def _unexplained(self, of: Trial | ObjectSolver) -> float:
         """Return the deviance that an object leaves, in units of photon noise."""
         fit = fit_on_device(of.patterns, of.physics, of.current)
-        self._noise = fit.noise
+        self._judge = Judge(fit.noise)
         return fit.unexplained
 
-    def _state(self, solver: ObjectSolver) -> _State:
+    def _state(self, solver: ObjectSolver) -> Trial:
         obj = solver.current
-        return _State(solver, solver.patterns, solver.physics, obj, solver.physics.held_out_each(obj))
+        return Trial(solver, solver.patterns, solver.physics, obj, solver.physics.held_out_each(obj))
 
     def _leave_out_pixels(self) -> Generator[Event, None, None]:
         """Mask pixels that no model explains, where the others are explained better without them."""
         solver = self.solver
-        flat = solver.physics.to_device(np.ones(solver.patterns.shape, np.complex64))
-        bad = unexplained_pixels(solver.physics.residuals(solver.current), solver.physics.residuals(flat))
-        bad |= _stuck(solver.patterns)
-        raw = solver.prepared.scan.raw
-        if not bad.any() or _of_probe(solver.prepared.probe, raw.valid & bad) > MOST_OF_PROBE:
+        bad = pixels_at_fault(solver)
+        if not bad.any():
             return
         patterns = replace(
             solver.patterns,
             valid=solver.patterns.valid & ~bad,
-            held_out=_without(solver.patterns.held_out, bad),
+            held_out=held_out_without(solver.patterns.held_out, bad),
         )
         before = self._backend.scan_physics(patterns).held_out_each(solver.current)
-        prepared = solver.prepared.of_experiment(solver.patterns, ~raw.valid | bad)
+        prepared = solver.prepared.of_experiment(solver.patterns, ~solver.prepared.scan.raw.valid | bad)
         again = ObjectSolver(prepared, self._backend, self._config, self._count, patterns.held_out)
         yield from again.begin()
         if again.subsets == 1:
@@ -216,7 +173,7 @@ class Calibrator:
         if paired_difference(before, again.physics.held_out_each(again.current)).score < -LIKELY:
             self.solver = again
 
-    def _by_rounds(self, state: _State, parts: tuple[str, ...]) -> Generator[Event, None, _State]:
+    def _by_rounds(self, state: Trial, parts: tuple[str, ...]) -> Generator[Event, None, Trial]:
         """Keep the part that helps most, again and again, until none does or noise is reached."""
         left = [option for option, part in OPTIONS.items() if part in parts]
         anyway = self._config.calibrates_anyway
@@ -226,6 +183,12 @@ class Calibrator:
             forces = self._forces = remaining(state.patterns, state.physics, state.current).beside(
                 unexplained
             )
+            if 'probe' in parts and unexplained > FAR and state.patterns.coherent is None:
+                varied = yield from self._varied(state, left, forces)
+                if varied is not None:
+                    self._kept.append(VARYING)
+                    state = yield from self._to_the_end(varied)
+                    continue
             tells = forces.allows if unexplained > FAR else forces.speaks_of
             worth = [option for option in left if anyway or tells(option)]
             if 'axes' in worth:
@@ -245,7 +208,7 @@ class Calibrator:
             found = yield from self._tried(state, worth, others, forces)
             if not found:
                 break
-            best = self._best(found)
+            best = self._judge.best(found)
             self._kept.append(best)
             left.remove(best)
             if best == 'single positions' and 'axes' in left:
@@ -253,97 +216,82 @@ class Calibrator:
                 left.remove('axes')
             anyway = False
             state = yield from self._to_the_end(found[best])
-            logger.debug('kept %s: %.4g', best, state.deviance.mean())
+            logger.debug('kept %s: %.4g', best, state.left)
         return state
 
+    def _varied(
+        self, state: Trial, left: list[str], forces: Remaining
+    ) -> Generator[Event, None, Trial | None]:
+        """Return what a probe that varies leads to, if it drifts and that explains most (CAL-18, CAL-19)."""
+        if not _drifts(state):
+            return None
+        unsearched = [option for option in left if option in self._unsearched]
+        coarse = yield from self._searched(state, unsearched, forces)
+        if not all(map(_drifts, coarse.values())):
+            return None
+        patterns = with_stretches(state.patterns)
+        begun = replace(state, patterns=patterns, physics=self._backend.scan_physics(patterns))
+        found = yield from self._refined(begun, [*self._kept, STRETCHED], GROWING)
+        varied = yield from self._refined(found, [*self._kept, VARYING], REFINED)
+        logger.debug('a probe that varies: %.4g', varied.left)
+        return varied if self._judge.likely(state, varied) and self._judge.settled(state, [varied]) else None
+
     def _tried(
-        self, state: _State, options: list[str], others: list[str], forces: Remaining
-    ) -> Generator[Event, None, dict[str, _State]]:
+        self, state: Trial, options: list[str], others: list[str], forces: Remaining
+    ) -> Generator[Event, None, dict[str, Trial]]:
         """Return what each option leads to that helps; `others` are tried where `options` do little."""
         if not options and not others:
             return {}
         alike = yield from self._refined(state, self._kept, TRIAL)
-        logger.debug('no other: %.4g', alike.deviance.mean())
+        logger.debug('no other: %.4g', alike.left)
         found = yield from self._begun(alike, state, options, forces)
-        if others and not self._most_taken(alike, found) > LARGELY:
+        if others and not self._judge.most_taken(alike, found.values()) > LARGELY:
             # An object may make up for a wrong probe so well that nothing pulls at it any more.
             found |= yield from self._begun(alike, state, others, forces)
-        most = self._most_taken(alike, found)
+        most = self._judge.most_taken(alike, found.values())
         if len(found) > 1 and SLIGHTLY < most < LARGELY:
             # Too little to tell them apart: the best ones go on.
             alike = yield from self._refined(alike, self._kept, REFINED)
-            for option in sorted(found, key=lambda option: float(found[option].deviance.mean()))[
-                MOST_FURTHER:
-            ]:
+            for option in sorted(found, key=lambda option: found[option].left)[MOST_FURTHER:]:
                 del found[option]
             for option, trial in found.items():
                 found[option] = yield from self._refined(trial, [*self._kept, option], REFINED)
-                logger.debug('further %s: %.4g', option, found[option].deviance.mean())
-        return {option: trial for option, trial in found.items() if self._helps(alike, trial)}
+                logger.debug('further %s: %.4g', option, found[option].left)
+        return {option: trial for option, trial in found.items() if self._judge.helps(alike, trial)}
 
     def _begun(
-        self, alike: _State, state: _State, options: list[str], forces: Remaining
-    ) -> Generator[Event, None, dict[str, _State]]:
+        self, alike: Trial, state: Trial, options: list[str], forces: Remaining
+    ) -> Generator[Event, None, dict[str, Trial]]:
         """Return what the first steps with each option lead to, where held-out pixels are for it."""
         # A background is as well explained by a probe that lights all the detector: it comes first.
         backgrounds = [option for option in options if OPTIONS[option] == 'background']
         found = yield from self._compared(alike, dict.fromkeys(backgrounds, state))
-        if not self._settled(alike, found):
+        if not self._judge.settled(alike, found.values()):
             begun = yield from self._searched(state, [o for o in options if o in self._unsearched], forces)
+            self._unsearched -= begun.keys()
             rest = [option for option in options if option not in (*backgrounds, *begun)]
             found |= yield from self._compared(alike, begun | dict.fromkeys(rest, state))
         return found
 
-    def _compared(self, alike: _State, begun: dict[str, _State]) -> Generator[Event, None, dict[str, _State]]:
+    def _compared(self, alike: Trial, begun: dict[str, Trial]) -> Generator[Event, None, dict[str, Trial]]:
         """Try options, each from its state, until one settles it; return what those lead to that help."""
-        found: dict[str, _State] = {}
+        found: dict[str, Trial] = {}
         for option, start in begun.items():
             trial = yield from self._attempt(start, option)
             if start.solver is not alike.solver and self._near_noise:
                 # Of few photons a part that moves makes more noise than a coarse change leaves to it.
                 plain = yield from self._refined(start, self._kept, TRIAL)
-                trial = min((trial, plain), key=lambda tried: float(tried.deviance.mean()))
-            logger.debug('%s: %.4g', option, trial.deviance.mean())
-            if option == UNEVEN and not self._taken(alike, trial) > TAKEN_AT_LEAST:
+                trial = min((trial, plain), key=lambda tried: tried.left)
+            logger.debug('%s: %.4g', option, trial.left)
+            if option == UNEVEN and not self._judge.taken(alike, trial) > TAKEN_AT_LEAST:
                 continue
-            if self._probably(alike, trial):
+            if self._judge.likely(alike, trial):
                 found[option] = trial
-                if self._settled(alike, found):
+                if self._judge.settled(alike, found.values()):
                     break
         return found
 
-    def _settled(self, alike: _State, found: dict[str, _State]) -> bool:
-        """Return whether one of what was found takes away most of what is beyond noise."""
-        return self._most_taken(alike, found) > MOSTLY
-
-    def _most_taken(self, alike: _State, found: dict[str, _State]) -> float:
-        return max((self._taken(alike, trial) for trial in found.values()), default=0.0)
-
-    def _taken(self, before: _State, after: _State) -> float:
-        """Return the part of the deviance beyond noise that is gone."""
-        beyond = max(float(before.deviance.mean()) - self._noise, 1e-30)
-        return float(before.deviance.mean() - after.deviance.mean()) / beyond
-
-    def _best(self, found: dict[str, _State]) -> str:
-        """Return the option that helps most; a later one, which moves more, only where it does so by far."""
-        best, *others = (option for option in OPTIONS if option in found)
-        for option in others:
-            state = found[option]
-            reached = float(found[best].deviance.mean())
-            if float(state.deviance.mean()) < reached - BY_FAR * max(reached - self._noise, 0.0):
-                best = option
-        return best
-
-    def _probably(self, before: _State, after: _State) -> bool:
-        """Return whether held-out pixels are predicted better."""
-        if before.patterns.background is None and _hardly_any(after.patterns.background):
-            return False
-        return paired_difference(before.deviance, after.deviance).score < -LIKELY
-
-    def _helps(self, before: _State, after: _State) -> bool:
-        return self._probably(before, after) and self._taken(before, after) > LEAST_GAIN
-
-    def _attempt(self, state: _State, option: str) -> Generator[Event, None, _State]:
+    def _attempt(self, state: Trial, option: str) -> Generator[Event, None, Trial]:
         """Go on from a state with a part beside those that were kept."""
         if option == 'modes':
             patterns = replace(state.patterns, probe=with_more_modes(state.patterns.probe))
@@ -351,13 +299,14 @@ class Calibrator:
         return (yield from self._refined(state, [*self._kept, option], TRIAL))
 
     def _refined(
-        self, state: _State, options: list[str], subsets: tuple[int, ...]
-    ) -> Generator[Event, None, _State]:
+        self, state: Trial, options: list[str], subsets: tuple[int, ...]
+    ) -> Generator[Event, None, Trial]:
         """Iterate with some parts of the experiment moving beside the object."""
         solver, patterns, physics = state.solver, state.patterns, state.physics
         physics.set_experiment(patterns)
-        of_probe = 'probe' in options or 'modes' in options
-        varies = of_probe and patterns.coherent is not None
+        stretched = STRETCHED in options
+        of_probe = not stretched and not OF_PROBE.isdisjoint(options)
+        varies = (of_probe or stretched) and patterns.coherent is not None
         experiment = ExperimentRefinement(
             physics,
             patterns,
@@ -368,6 +317,7 @@ class Calibrator:
             background='background' in options,
             uneven=UNEVEN in options,
             coherent=varies,
+            weights_stay=stretched,
             momentum=MOMENTUM,
             probe_gain=PROBE_GAIN,
         )
@@ -384,13 +334,13 @@ class Calibrator:
             yield from self._count.one_more(value, lambda: solver.on_grid(descent.current))
         found, patterns = descent.current, experiment.patterns
         if varies:
-            patterns = _in_one_form(patterns)
+            patterns = main_modes(patterns)
             physics.set_experiment(patterns)
-        return _State(solver, patterns, physics, found, physics.held_out_each(found))
+        return Trial(solver, patterns, physics, found, physics.held_out_each(found))
 
     def _searched(
-        self, state: _State, options: list[str], forces: Remaining
-    ) -> Generator[Event, None, dict[str, _State]]:
+        self, state: Trial, options: list[str], forces: Remaining
+    ) -> Generator[Event, None, dict[str, Trial]]:
         """Return the state that the best coarse change leads to, by its option, where one helps."""
 
         def solver_of(prepared: ScanModel) -> ObjectSolver:
@@ -401,26 +351,25 @@ class Calibrator:
         best = yield from best_change(state.solver, state.patterns, options, forces.axes_force, solver_of)
         if best is None:
             return {}
-        self._unsearched.remove(best.part)
         solver = solver_of(state.solver.prepared.of_experiment(changed(state.patterns, best)))
         yield from solver.start()
         return {best.part: self._state(solver)}
 
-    def _to_the_end(self, state: _State) -> Generator[Event, None, _State]:
+    def _to_the_end(self, state: Trial) -> Generator[Event, None, Trial]:
         """Go on with all that was kept until little changes."""
         for _ in range(MOST_ROUNDS):
             further = yield from self._refined(state, self._kept, REFINED)
-            gone = float(state.deviance.mean() - further.deviance.mean())
-            logger.debug('further: %.4g', further.deviance.mean())
+            gone = state.left - further.left
+            logger.debug('further: %.4g', further.left)
             state = further if gone > 0 else state
-            if not gone > LEAST_GONE * self._noise:
+            if not gone > LEAST_GONE * self._judge.noise:
                 break
         return state
 
-    def _solve_again(self, state: _State) -> Generator[Event, None, None]:
+    def _solve_again(self, state: Trial) -> Generator[Event, None, None]:
         """Go on to the end as if the file had said what was found."""
         patterns = state.patterns
-        if _hardly_any(patterns.background):
+        if hardly_any(patterns.background):
             # Other parts that were found after it have taken its place.
             patterns = replace(patterns, background=None)
         prepared = state.solver.prepared.of_experiment(patterns)
@@ -446,37 +395,9 @@ class Calibrator:
             self._kept.clear()
 
 
-def _in_one_form(patterns: ScanPatterns) -> ScanPatterns:
-    """Return patterns with the same probes as OPR-02 has them."""
-    varying = patterns.coherent
-    assert varying is not None
-    probe, varying = coherent_modes(patterns.probe, varying.modes, varying.weights)
-    return replace(patterns, probe=probe, coherent=varying)
-
-
-def _stuck(patterns: ScanPatterns) -> npt.NDArray[np.bool_]:
-    """Return the stuck pixels (N, N) among the valid ones, zero frequency at N//2 (CAL-15)."""
-    most = most_patterns(PATTERNS_OF_PIXELS, THEIR_VALUES, patterns.size, FEWEST_OF_PIXELS)
-    amplitude = patterns.amplitude(first_to_last(len(patterns), most))
-    return stuck_pixels(np.square(amplitude), patterns.valid & (amplitude.max(axis=0) < patterns.ceiling))
-
-
-def _hardly_any(background: npt.NDArray[np.float64] | None) -> bool:
-    """Return whether a background (N, N) is too little to be one."""
-    return background is not None and float(background.mean()) < BACKGROUND_COUNTS
-
-
-def _of_probe(probe: npt.NDArray[np.complex64], pixels: npt.NDArray[np.bool_]) -> float:
-    """Return the part of the far field of a probe (P, N, N) that lies on some pixels (N, N)."""
-    light = far_field_light(probe)
-    return float(light[pixels].sum() / light.sum())
-
-
-def _without(held_out: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Return sets (K, h) of flat indices in which bad pixels (N, N), zero frequency at N//2, are replaced by
-    others of the set."""
-    dropped = np.fft.ifftshift(bad).ravel()[held_out]
-    kept = [row[~out] for row, out in zip(held_out, dropped, strict=True)]
-    return np.stack(
-        [np.resize(row, held_out.shape[1]) if len(row) else held_out[i] for i, row in enumerate(kept)]
-    )
+def _drifts(state: Trial) -> bool:
+    """Return whether the probe of a state drifts."""
+    state.physics.set_experiment(state.patterns)
+    drift = probe_drift(state.patterns, state.physics, state.current)
+    logger.debug('drift of the probe: %.3g', drift)
+    return drift >= DRIFTS

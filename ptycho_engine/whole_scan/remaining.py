@@ -26,6 +26,9 @@ SETS = 13
 LEAST_PATTERNS = 16
 """Fewer say nothing of their scatter."""
 
+MOST_PATTERNS = 1024
+"""Patterns that are looked at, from all over the scan: of more, what no image is free of is no chance."""
+
 LOOKED_AT = 48
 """Patterns whose own positions are looked at."""
 
@@ -123,7 +126,7 @@ def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) 
     n = len(patterns)
     if n < LEAST_PATTERNS:
         return Remaining()
-    order = np.random.default_rng(0).permutation(n)
+    order = np.random.default_rng(0).permutation(n)[:MOST_PATTERNS]
     sets = [np.sort(part) for part in np.array_split(order, SETS)]
     found = [physics.experiment_gradient(obj, indices, unbiased=True) for indices in sets]
     indices = np.concatenate(sets)
@@ -139,7 +142,7 @@ def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) 
         background=-sum(float(each.background_force.sum()) for each in found)
         / max(sum(float(each.background_curvature.sum()) for each in found), 1e-30),
         intensities=float((intensity / np.sqrt(np.maximum(bent, 1e-30))).std()),
-        axes=_chance(along.reshape(n, 4)),
+        axes=_chance(along.reshape(-1, 4)),
         axes_force=along.sum(axis=0),
         probe=SETS * float((np.abs(mean) ** 2).sum()) / max(scatter, 1e-30),
         positions=_moved(patterns, physics.to_host(obj), indices[:LOOKED_AT], forces[:LOOKED_AT]),

@@ -16,9 +16,10 @@ from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import Cancelled, ConfigError
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.physics.calibration import ExperimentRefinement
+from ptycho_engine.physics.coherent import CoherentModes
 from ptycho_engine.physics.detector import unexplained_pixels
 from ptycho_engine.physics.forward import BACKGROUND, cut_patches, predict_intensity
-from ptycho_engine.physics.geometry import PatchPlacement
+from ptycho_engine.physics.geometry import PatchPlacement, place_patches
 from ptycho_engine.physics.information import position_information
 from ptycho_engine.physics.likelihood import Residuals
 from ptycho_engine.physics.probe import with_first_modes
@@ -34,13 +35,15 @@ from ptycho_engine.scan.centring import off_probe
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
 from ptycho_engine.whole_scan import calibrate
-from ptycho_engine.whole_scan.calibrate import OPTIONS, Calibrator
+from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.corrections import _of_the_probe as of_the_probe
 from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
 from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
+from ptycho_engine.whole_scan.trials import OPTIONS, Judge, Trial
+from ptycho_engine.whole_scan.varying import DRIFTS, LITTLE, main_modes, probe_drift, with_stretches
 from tests.whole_scan.test_refine import dense_scan
 
 CPU = PyTorchExecutionConfig(accelerator='cpu')
@@ -180,6 +183,24 @@ def test_cal_10_a_right_scan_asks_for_nothing(right):
     assert forces.probe < 1.3
     assert forces.positions < 1.5
     assert forces.background < 0.02
+
+
+def test_cal_10_of_a_large_scan_some_patterns_tell(right, monkeypatch):
+    """All of ten thousand told of the least bias that an image has, and parts of a right scan were tried."""
+    patterns = scan_patterns(ScanModel(Scan.from_raw(right)), 0)
+    physics = NumpyScanPhysics(patterns)
+    looked_at = []
+    every = physics.experiment_gradient
+
+    def counted(obj, indices, **options):
+        looked_at.extend(indices)
+        return every(obj, indices, **options)
+
+    monkeypatch.setattr(physics, 'experiment_gradient', counted)
+    monkeypatch.setattr('ptycho_engine.whole_scan.remaining.MOST_PATTERNS', 40)
+    remaining(patterns, physics, np.ones(patterns.shape, np.complex64))
+    assert len(set(looked_at)) == len(looked_at) == 40 < len(right)
+    assert np.ptp(looked_at) > 0.8 * len(right)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +345,7 @@ def test_cal_04_a_probe_is_made_from_the_mean_pattern_where_that_of_the_file_is_
 
 def test_cal_02_what_was_tried_in_vain_leaves_nothing_behind(right, monkeypatch):
     _, plain = run(right, calibrate='off')
-    monkeypatch.setattr(Calibrator, '_probably', lambda self, before, after: False)
+    monkeypatch.setattr(Judge, 'likely', lambda self, before, after: False)
     _, result = run(right, calibrate='probe,positions,intensities')
     np.testing.assert_array_equal(result.object_array, plain.object_array)
     # What follows, the prior too, sees the experiment as the file has it.
@@ -366,14 +387,11 @@ def test_cal_16_an_uneven_background_must_take_away_most(monkeypatch, left, foun
     """Of 2 where 1 is noise; an even one need not."""
 
     def state(deviance, background):
-        return SimpleNamespace(
-            deviance=deviance + 1e-3 * np.arange(40) % 7,
-            patterns=SimpleNamespace(background=background),
-            solver=None,
-        )
+        patterns = SimpleNamespace(background=background)
+        return Trial(None, patterns, None, None, deviance + 1e-3 * np.arange(40) % 7)
 
     calibrator = Calibrator.__new__(Calibrator)
-    calibrator._noise, calibrator._near_noise = 1.0, False
+    calibrator._judge, calibrator._near_noise = Judge(1.0), False
 
     def attempt(start, option):
         return state(left, np.ones((4, 4)))
@@ -563,3 +581,53 @@ def test_cal_09_a_pass_over_subsets_keeps_the_mean_of_the_intensities(right):
     found = experiment.patterns.intensity
     assert found.mean() == pytest.approx(1, abs=1e-9)
     assert found.std() > 0.1
+
+
+def with_drifting_beam(raw):
+    """Return patterns that wander to and fro by a pixel of the detector while the scan goes on."""
+    placement = place_patches(raw.xcoords, raw.ycoords, raw.N)
+    rows = np.arange(raw.N)[:, None] / raw.N
+    counts = []
+    for place, shift in enumerate(np.cos(np.linspace(0, 2 * np.pi, len(raw)))):
+        one = placement.subpixel_shift[[place]]
+        patch = cut_patches(raw.objectGuess, PatchPlacement(placement.corner[[place]], one), raw.N)
+        counts.append(predict_intensity(patch, raw.probeGuess * np.exp(2j * np.pi * shift * rows), one))
+    return with_counts(raw, np.random.default_rng(5).poisson(np.concatenate(counts)))
+
+
+@pytest.mark.parametrize(
+    'change', [lambda raw: raw, with_wrong_focus, with_wrong_positions, with_drifting_beam]
+)
+def test_cal_18_a_probe_that_drifts_is_told_by_the_forces_of_stretches(right, change):
+    prepared = ScanModel(Scan.from_raw(change(right)))
+    with closing(create_backend('pytorch', CPU)) as backend:
+        solver = ObjectSolver(prepared, backend, InferenceConfig(), IterationCount(lambda: False, None))
+        for _ in solver.descend():
+            pass
+        drift = probe_drift(solver.patterns, solver.physics, solver.current)
+    assert (drift > DRIFTS) == (change is with_drifting_beam), drift
+
+
+def test_cal_19_a_probe_that_drifts_gets_modes_of_its_own(right, clean):
+    raw = with_drifting_beam(right)
+    error, result = run(raw)
+    plain, _ = run(raw, calibrate='off')
+    assert error < 0.25 * plain
+    assert error < 3 * clean[0]
+    assert 'a probe that varies over the scan' in result.comments
+
+
+def test_cal_19_the_modes_that_hardly_vary_are_left_out(right):
+    patterns = with_stretches(scan_patterns(ScanModel(Scan.from_raw(right)), 0))
+    np.testing.assert_allclose(patterns.coherent.factors[:, 1:].sum(axis=1), 1)
+    strength = np.linalg.norm(patterns.probe[0])
+    rng = np.random.default_rng(6)
+    modes = np.linalg.qr(rng.standard_normal((right.N**2, 5)))[0].T.reshape(5, right.N, right.N)
+    weights = rng.standard_normal((len(right), 5)) * np.sqrt([0.1, 0.01, 0.003, 0.002, LITTLE / 3])
+    found = main_modes(replace(patterns, coherent=CoherentModes(strength * modes.astype(complex), weights)))
+    assert len(found.coherent) == 3
+    assert np.square(found.coherent.weights).mean(axis=0).min() > LITTLE
+    few = main_modes(
+        replace(patterns, coherent=CoherentModes(strength * modes[3:].astype(complex), weights[:, 3:]))
+    )
+    assert len(few.coherent) == 1

@@ -46,7 +46,7 @@ SETTINGS = (
         Row(
             *('Reconstruction', 'choice', 'Calibrate:'),
             'Without a trained network: correct the probe, its modes, positions, intensities, background '
-            'and bad pixels. The result has them; log and comments tell what was found.\n'
+            'and bad pixels. The result has the new probe and positions; log and comments tell all.\n'
             'auto: where the image does not explain the patterns. on: in any case. off: never.\n'
             'What does not predict held-out pixels better is left as it is.',
             (AUTO, OFF, ON),

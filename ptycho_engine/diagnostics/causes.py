@@ -360,7 +360,7 @@ class Causes:
                 yield found
 
     def slips(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
-        """Yield a pattern that is missing among the others, or too many."""
+        """Yield patterns that are missing among the others, or too many."""
         slip = find_slip(self.trials, self.reading)
         if slip is not None:
             yield self._slipped(slip)

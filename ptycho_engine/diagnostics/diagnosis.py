@@ -172,6 +172,7 @@ class _Search:
         return steps
 
     def _usual_steps(self, ratio: float, limit: float) -> Sequence[Sequence[_Step]]:
+        """Return these of a scan that is alike from one end to the other."""
         causes = self.causes
         if ratio <= limit and len(self._trials.raw) >= LEAST_PATTERNS:
             # Between that and the limit it may be the scan, or chance.

@@ -14,7 +14,7 @@ from .object_solver import ObjectSolver
 from .paired import paired_difference
 from .remaining import BACKGROUND_COUNTS
 
-__all__ = ['LIKELY', 'MOSTLY', 'OPTIONS', 'UNEVEN', 'Judge', 'Trial', 'hardly_any']
+__all__ = ['LIKELY', 'OPTIONS', 'UNEVEN', 'Judge', 'Trial', 'hardly_any']
 
 UNEVEN = 'uneven background'
 

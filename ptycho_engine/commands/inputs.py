@@ -154,6 +154,11 @@ class Opening:
         EngineError
             With a sentence that says what is wrong.
         """
+        scan = self._load(path)
+        return replace(scan, raw=replace(scan.raw, words=self.words(path)))
+
+    def _load(self, path: Path) -> Scan:
+        """Return the scan of :meth:`load`."""
         if self.is_foreign(path):
             return self._measured(path)
         self._require_idle(path)

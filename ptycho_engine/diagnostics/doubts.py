@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..blocks import first_to_last
 from ..physics.scaling import MOST_COUNTS, PRESUMED_COUNTS, ScaleRecord
+from ..scan.fix_command import fix_command
 from ..scan.scan import Scan
 from ..whole_scan.scan_model import ScanModel
 from .probe_place import cornered_probe
@@ -69,7 +70,7 @@ def find_doubts(prepared: ScanModel) -> dict[str, str]:
         'dose': _of_light(scale) if scan.raw.counted else '',
         'sameness': '' if light_is_scarce(scale) else _of_patterns(prepared),
         'places': _of_places(scan),
-        'probe': f'{corner.sentence} (ptychopinn doctor --fix does it).' if corner else '',
+        'probe': f'{corner.sentence} ({fix_command(scan.raw)} does it).' if corner else '',
         'positions': off if outside > len(scan.raw) / 2 else '',
     }
     return {topic: text for topic, text in found.items() if text}

@@ -30,6 +30,7 @@ from ..network.plan import INTENSITY_SCALE, PROBE_CORRECTION, build_plan
 from ..printable import printable
 from ..progress import show_progress
 from ..scan.centring import warn_if_off_centre
+from ..scan.fix_command import fix_command
 from ..scan.scan import Scan
 from ..scoring.scores import scanned_box
 from ..whole_scan.corrections import became_another, became_twin
@@ -376,6 +377,8 @@ def _doubted(
         only_with = only_with or MOVED
     if quality.likely or only_with == TWIN:
         quality = replace(quality, only_with=only_with)
+    if quality.likely:
+        quality = replace(quality, fix=fix_command(raw))
     if quality.doubt:
         logger.warning('%s: %s.', raw.source, quality.doubt)
     return quality

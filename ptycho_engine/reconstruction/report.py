@@ -107,6 +107,8 @@ class QualityReport:
     likely: str = ''
     """Why it is far from noise, or near it only with much that is not as in the file, as a quick trial of
     orientations and orders tells; empty for nothing."""
+    fix: str = ''
+    """The command that corrects it; empty where nothing is likely."""
     only_with: str = ''
     """What, far from what the file says, an image near noise takes; empty for nothing."""
 
@@ -115,7 +117,7 @@ class QualityReport:
         """A sentence on an image that is not what the patterns say; empty where nothing speaks against it."""
         cause = '; ptychopinn doctor looks for the cause'
         if self.likely:
-            cause = f'. Most likely {self.likely}: ptychopinn doctor IN --fix OUT.npz corrects it'
+            cause = f'. Most likely {self.likely}: {self.fix} corrects it'
         if not self.far and self.only_with:
             return f'the patterns are explained only with {self.only_with}{cause}'
         if not self.far and not self.suspected:

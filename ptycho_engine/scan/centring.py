@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import median_filter
 
 from ..blocks import first_to_last
+from .fix_command import fix_command
 from .raw_data import RawData
 
 __all__ = ['centre_of_mass', 'mean_counts', 'off_probe', 'warn_if_off_centre']
@@ -81,8 +82,9 @@ def _warn_if_cornered(raw: RawData, light: npt.NDArray[np.float64]) -> bool:
         return False
     logger.warning(
         '%s: the middle of the patterns is in their corners; they want numpy.fft.fftshift over their two '
-        'axes (ptychopinn doctor --fix OUT.npz).',
+        'axes (%s does it).',
         raw.source,
+        fix_command(raw),
     )
     return True
 

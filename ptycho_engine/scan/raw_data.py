@@ -70,6 +70,8 @@ class RawData:
     """Free JSON metadata of the file."""
     source: str = 'arrays'
     """Where the data came from, for messages and provenance."""
+    words: str = ''
+    """How a command line names it, with how it was read; empty where that is its file alone."""
     path: Path | None = None
     """File or directory that holds the whole scan, beside which its groups are cached; None for none."""
     original_axis_order: AxisOrder = 'n,H,W'

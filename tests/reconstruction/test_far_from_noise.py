@@ -47,7 +47,7 @@ def test_a_reconstruction_says_that_it_is_far_from_noise(turned, caplog):
     (said,) = (
         line for line in caplog.messages if line.startswith('run 7: the image is far above photon noise')
     )
-    assert 'Most likely the patterns are upside down: ptychopinn doctor IN --fix' in said
+    assert 'Most likely the patterns are upside down: ptychopinn doctor with --fix, once' in said
     assert result.results['quality']['likely'] == 'the patterns are upside down'
 
 

@@ -43,7 +43,10 @@ def test_doubt_08_the_command_of_a_warning_repairs_the_scan(good, parts, tmp_pat
     if parts:
         scan = folder / 'my patterns.npy'
         np.save(scan, np.rint(np.square(turned.diffraction)).astype(np.int32))
-        words = [str(scan), '--positions', words[0], '--positions-unit', 'px', '--probe', words[0]]
+        places = folder / 'places.npy'
+        np.save(places, np.stack([good.xcoords, good.ycoords], axis=1))
+        words = [str(scan), '--positions', str(places), '--positions-unit', 'px']
+        words += ['--positions-order', 'xy', '--probe', str(folder / 'my scan.npz')]
     assert (
         main(['reconstruct', *words, '--output', str(tmp_path / 'out'), '--calibrate', 'off', '--quiet']) == 0
     )

@@ -21,12 +21,12 @@ from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
 from .corrections import Correction, corrections
 from .held_out import fit_on_device
+from .judgement import LIKELY, OPTIONS, UNEVEN, Judge, Trial, hardly_any
 from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
 from .pixels_at_fault import held_out_without, pixels_at_fault
 from .remaining import Remaining, remaining
 from .scan_model import ScanModel
-from .trials import LIKELY, OPTIONS, UNEVEN, Judge, Trial, hardly_any
 from .varying import DRIFTS, GROWING, main_modes, probe_drift, with_stretches
 
 __all__ = ['Calibrator']

@@ -39,8 +39,8 @@ from ptycho_engine.scan.scan import Scan
 from ptycho_engine.simulate import make_object, raster_positions, simulate_scan
 from ptycho_engine.simulate.recipe import Recipe
 from ptycho_engine.whole_scan.calibrate import Calibrator
+from ptycho_engine.whole_scan.judgement import Judge
 from ptycho_engine.whole_scan.scan_model import ScanModel
-from ptycho_engine.whole_scan.trials import Judge
 from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
 from tests.conftest import small_scan
 from tests.whole_scan.test_calibrate import with_stretched_axes

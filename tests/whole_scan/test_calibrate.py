@@ -38,11 +38,11 @@ from ptycho_engine.whole_scan import calibrate
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.corrections import _of_the_probe as of_the_probe
 from ptycho_engine.whole_scan.held_out import scan_patterns
+from ptycho_engine.whole_scan.judgement import OPTIONS, Judge, Trial
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
 from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
-from ptycho_engine.whole_scan.trials import OPTIONS, Judge, Trial
 from ptycho_engine.whole_scan.varying import DRIFTS, LITTLE, main_modes, probe_drift, with_stretches
 from tests.whole_scan.test_refine import dense_scan
 

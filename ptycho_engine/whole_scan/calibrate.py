@@ -223,7 +223,7 @@ class Calibrator:
         self, state: Trial, left: list[str], forces: Remaining
     ) -> Generator[Event, None, Trial | None]:
         """Return what a probe that varies leads to, if it drifts and that explains most (CAL-18, CAL-19)."""
-        if not _drifts(state):
+        if not _drifts(state, forces.probe_scatter):
             return None
         unsearched = [option for option in left if option in self._unsearched]
         coarse = yield from self._searched(state, unsearched, forces)
@@ -395,9 +395,9 @@ class Calibrator:
             self._kept.clear()
 
 
-def _drifts(state: Trial) -> bool:
-    """Return whether the probe of a state drifts."""
+def _drifts(state: Trial, by_chance: float | None = None) -> bool:
+    """Return whether the probe of a state drifts; `by_chance` as :func:`~.varying.probe_drift` has it."""
     state.physics.set_experiment(state.patterns)
-    drift = probe_drift(state.patterns, state.physics, state.current)
+    drift = probe_drift(state.patterns, state.physics, state.current, by_chance)
     logger.debug('drift of the probe: %.3g', drift)
     return drift >= DRIFTS

@@ -9,6 +9,7 @@ what is left of each pattern pulls the same way.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.special import fdtrc
 from ..physics.information import position_information
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 
-__all__ = ['LEAST_PATTERNS', 'Remaining', 'remaining']
+__all__ = ['LEAST_PATTERNS', 'SETS', 'Remaining', 'probe_scatter', 'remaining']
 
 SETS = 13
 """Sets of patterns, each from all over the scan, whose scatter tells what the force on a probe is worth."""
@@ -76,6 +77,9 @@ class Remaining:
     mean."""
     counts: float = 0.0
     """Mean of a pixel."""
+    probe_scatter: float | None = None
+    """Scatter of the force on the probe over sets from all over the scan (:func:`probe_scatter`); None where
+    not all patterns were looked at."""
     unexplained: float = 1.0
     """Deviance that the object leaves, in units of photon noise, by which what it does not follow is
     measured; at least 1."""
@@ -147,7 +151,14 @@ def remaining(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) 
         probe=SETS * float((np.abs(mean) ** 2).sum()) / max(scatter, 1e-30),
         positions=_moved(patterns, physics.to_host(obj), indices[:LOOKED_AT], forces[:LOOKED_AT]),
         counts=float((np.abs(patterns.probe) ** 2).sum()) / patterns.size**2,
+        probe_scatter=probe_scatter(probe, sets) if len(order) == n else None,
     )
+
+
+def probe_scatter(forces: npt.NDArray[np.complexfloating], sets: Sequence[npt.NDArray[np.int64]]) -> float:
+    """Return the scatter of the forces (sets, P, N, N) on a probe, each by the patterns of its set."""
+    each = forces / np.array([len(part) for part in sets])[:, None, None, None]
+    return float((np.abs(each - each.mean(axis=0)) ** 2).sum())
 
 
 def _moved(

@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from ..physics.coherent import CoherentModes, coherent_modes
 from ..physics.likelihood import ScanPatterns, ScanPhysics
+from .remaining import SETS, probe_scatter
 
 __all__ = ['DRIFTS', 'GROWING', 'main_modes', 'probe_drift', 'with_stretches']
 
-STRETCHES = 13
+STRETCHES = SETS
 """Stretches of a scan whose forces on the probe are compared, and knots between which it may change."""
 
 DRIFTS = 2.0
@@ -26,23 +27,31 @@ MOST_VARYING, LITTLE = 3, 1e-3
 """Coherent modes that are kept at most, and the part of the light below which one is noise."""
 
 
-def probe_drift(patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike) -> float:
+def probe_drift(
+    patterns: ScanPatterns, physics: ScanPhysics, obj: npt.ArrayLike, by_chance: float | None = None
+) -> float:
     """Return how much the forces on the probe differ from one stretch of the scan to the next.
 
     At an object (H, W) of the device; by chance it is about 1. 1 as well where there are too few patterns.
+
+    Parameters
+    ----------
+    by_chance : float, optional
+        Their scatter over sets from all over the scan at the same object and experiment
+        (:attr:`~.remaining.Remaining.probe_scatter`); found here without it.
     """
-    count = len(patterns)
-    if count < 2 * STRETCHES:
+    if len(patterns) < 2 * STRETCHES:
         return 1.0
-    anywhere = np.random.default_rng(0).permutation(count)
-    scatter = []
-    for order in (np.arange(count), anywhere):
+    everything = np.arange(len(patterns))
+
+    def scatter(order: npt.NDArray[np.int64]) -> float:
         sets = [np.sort(part) for part in np.array_split(order, STRETCHES)]
-        forces = np.stack(
-            [physics.experiment_gradient(obj, part, unbiased=True).probe / len(part) for part in sets]
-        )
-        scatter.append(float((np.abs(forces - forces.mean(axis=0)) ** 2).sum()))
-    return scatter[0] / max(scatter[1], 1e-30)
+        forces = [physics.experiment_gradient(obj, part, unbiased=True).probe for part in sets]
+        return probe_scatter(np.stack(forces), sets)
+
+    if by_chance is None:
+        by_chance = scatter(np.random.default_rng(0).permutation(everything))
+    return scatter(everything) / max(by_chance, 1e-30)
 
 
 def with_stretches(patterns: ScanPatterns) -> ScanPatterns:

@@ -608,6 +608,26 @@ def test_cal_18_a_probe_that_drifts_is_told_by_the_forces_of_stretches(right, ch
     assert (drift > DRIFTS) == (change is with_drifting_beam), drift
 
 
+def test_cal_18_what_the_forces_scatter_by_chance_is_not_found_twice(right, monkeypatch):
+    patterns = scan_patterns(ScanModel(Scan.from_raw(right)), 0)
+    physics, flat = NumpyScanPhysics(patterns), np.ones(patterns.shape, np.complex64)
+    known = remaining(patterns, physics, flat).probe_scatter
+    drift = probe_drift(patterns, physics, flat)
+    looked_at = []
+    every = physics.experiment_gradient
+
+    def counted(obj, indices, **options):
+        looked_at.extend(indices)
+        return every(obj, indices, **options)
+
+    monkeypatch.setattr(physics, 'experiment_gradient', counted)
+    assert probe_drift(patterns, physics, flat, known) == pytest.approx(drift, rel=1e-6)
+    np.testing.assert_array_equal(looked_at, np.arange(len(right)))
+    # Of some patterns only it is another number.
+    monkeypatch.setattr('ptycho_engine.whole_scan.remaining.MOST_PATTERNS', 40)
+    assert remaining(patterns, physics, flat).probe_scatter is None
+
+
 def test_cal_19_a_probe_that_drifts_gets_modes_of_its_own(right, clean):
     raw = with_drifting_beam(right)
     error, result = run(raw)

@@ -41,7 +41,7 @@ from ptycho_engine.whole_scan.held_out import scan_patterns
 from ptycho_engine.whole_scan.judgement import OPTIONS, Judge, Trial
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
 from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
-from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, remaining
+from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, probe_scatter, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
 from ptycho_engine.whole_scan.varying import DRIFTS, LITTLE, main_modes, probe_drift, with_stretches
 from tests.whole_scan.test_refine import dense_scan
@@ -623,6 +623,9 @@ def test_cal_18_what_the_forces_scatter_by_chance_is_not_found_twice(right, monk
     monkeypatch.setattr(physics, 'experiment_gradient', counted)
     assert probe_drift(patterns, physics, flat, known) == pytest.approx(drift, rel=1e-6)
     np.testing.assert_array_equal(looked_at, np.arange(len(right)))
+    # Sets of unlike numbers of patterns, all pulled alike, do not scatter.
+    alike = np.array([6, 7])[:, None, None, None] * np.ones((1, 1, 4, 4))
+    assert probe_scatter(alike, [np.arange(6), np.arange(7)]) == pytest.approx(0, abs=1e-12)
     # Of some patterns only it is another number.
     monkeypatch.setattr('ptycho_engine.whole_scan.remaining.MOST_PATTERNS', 40)
     assert remaining(patterns, physics, flat).probe_scatter is None

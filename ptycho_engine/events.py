@@ -92,3 +92,5 @@ class IterationDone(Event):
     """Iterations at most."""
     held_out_deviance: float
     """Poisson deviance per pixel of the pixels that are not fitted; NaN where a start was given up."""
+    calibrating: bool = False
+    """Whether it tries to correct what the file says of the experiment; nobody knows for how long."""

@@ -63,7 +63,8 @@ def show_progress(events: Iterator[Event], enabled: bool) -> Iterator[Event]:
                     title = f'reconstructing, {event.done}/{event.total} patterns'
                     _advance(bar, title, event.done / event.total)
                 case IterationDone():
-                    title = f'refining, held-out deviance {event.held_out_deviance:.4g}'
+                    what = 'looking for what is wrong' if event.calibrating else 'refining'
+                    title = f'{what}, held-out deviance {event.held_out_deviance:.4g}'
                     _advance(bar, title, event.iteration / event.n_iterations)
                 case _:
                     pass

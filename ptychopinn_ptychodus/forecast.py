@@ -7,7 +7,7 @@ from ptycho_engine.errors import EngineError
 
 from .choices import computes_on
 from .loaded_model import LoadedModel, ScanFacts
-from .readiness import training_obstacle
+from .readiness import scan_obstacle, training_obstacle
 from .reference_speeds import (
     groups_per_epoch,
     guessed_inference,
@@ -74,7 +74,7 @@ def inference_forecast(
         return why_no_scan
     if model is None:
         return why_no_model
-    obstacle = model.why_unusable(scan)
+    obstacle = scan_obstacle(scan, any_size=model.of_objects) or model.why_unusable(scan)
     if obstacle:
         return obstacle
     try:
@@ -118,12 +118,17 @@ def _solution_forecast(
     start = speeds.seconds(start_key(model.config.model, config, execution, modes))
     pattern = speeds.seconds(solution_key(model.config.model, scan.width, config, execution, modes))
     if start is not None and pattern is not None:
-        return f'{line}: about {spoken_time(start + scan.n * pattern)} on this {where}.'
+        return f'{line}: about {spoken_time(start + scan.n * pattern)} on this {where}{_longer(config)}.'
     machine = speeds.machine()
     if machine is None:
         return f'{line}; how long that takes on this {where} is measured in the first run.'
     guess = guessed_solution(model.config.model, scan.width, scan.n, modes, machine)
-    return f'{line}: {_roughly(guess, where)}.'
+    return f'{line}: {_roughly(guess, where)}{_longer(config)}.'
+
+
+def _longer(config: InferenceConfig) -> str:
+    """Return that a calibration takes its time, where one may be."""
+    return ', many times that where the scan has to be corrected' if config.calibrated_parts else ''
 
 
 def _roughly(seconds: float, where: str) -> str:

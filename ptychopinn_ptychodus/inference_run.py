@@ -103,9 +103,9 @@ class InferenceRun:
                     case ('patches', count, total):
                         self._note_start(time.monotonic() - started)
                         self._show(predicting * count / total)
-                    case ('iteration', iteration, iterations):
+                    case ('iteration', iteration, iterations, calibrating):
                         self._note_start(time.monotonic() - started)
-                        self._show(predicting + (1 - predicting) * iteration / iterations)
+                        self._show(predicting + (1 - predicting) * iteration / iterations, calibrating)
                     case ('speed', key, seconds):
                         self._session.speeds.note(key, seconds)
                     case ('partial', image):
@@ -131,9 +131,12 @@ class InferenceRun:
         key = start_key(self._model.config.model, job.config, job.execution, modes)
         self._session.speeds.note(key, seconds)
 
-    def _show(self, fraction: float) -> None:
+    def _show(self, fraction: float, calibrating: bool = False) -> None:
         """Move the bar, as often as anybody can see; the last step belongs to the result."""
         text, now = self._time_left.text(fraction), time.monotonic()
+        if calibrating:
+            text = 'looking for what is wrong'
+            self._time_left = TimeLeft()
         if now - self._told < HEARTBEAT_S:
             return
         self._told = now

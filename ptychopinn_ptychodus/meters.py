@@ -58,6 +58,7 @@ class InferenceMeter:
         self._n = len(scan.raw)
         self._first: tuple[int, float] | None = None
         self._done = self._iterations = 0
+        self._calibrated = False
         self._predicted = self._refined = time.perf_counter()
 
     def patches(self, done: int) -> None:
@@ -67,8 +68,9 @@ class InferenceMeter:
             # The first batch takes longer; the parent measures it with the start of the process.
             self._first = done, self._predicted
 
-    def iterate(self, number: int) -> None:
-        """Take note of an iteration that is done."""
+    def iterate(self, number: int, calibrating: bool = False) -> None:
+        """Take note of an iteration that is done; one that calibrates says nothing about other scans."""
+        self._calibrated |= calibrating
         self._refined, self._iterations = time.perf_counter(), number
         if self._solves and number == 1:
             # The first takes longer, as the first batch of a network does.
@@ -77,7 +79,7 @@ class InferenceMeter:
     def speeds(self) -> Iterator[Speed]:
         """Yield what was measured; to be called when the result is there."""
         if self._solves:
-            if self._iterations > 1:
+            if self._iterations > 1 and not self._calibrated:
                 yield self._solution, (time.perf_counter() - self._predicted) / self._n
             return
         if self._first is not None and self._done > self._first[0]:

@@ -285,8 +285,8 @@ def run_reconstruction(supervisor: Supervisor, channel: Channel) -> None:
                     meter.patches(event.done)
                     channel.put(('patches', event.done, event.total))
                 case IterationDone():
-                    meter.iterate(event.iteration)
-                    channel.put(('iteration', event.iteration, event.n_iterations))
+                    meter.iterate(event.iteration, event.calibrating)
+                    channel.put(('iteration', event.iteration, event.n_iterations, event.calibrating))
                 case PartialObject() if task.partial_objects and _is_finite(event.reconstruction):
                     channel.put(('partial', live_image(np.asarray(event.reconstruction.object_array))))
                 case Reconstructed():

@@ -66,23 +66,40 @@ class Member(NamedTuple):
     """Bytes of the member before the data."""
 
 
-def choose_pattern_key(names: Iterable[str], source: str) -> str:
+COMPRESSED = {b'BZh': 'bunzip2', b'\x1f\x8b': 'gunzip', b'\xfd7zXZ': 'unxz', b'\x28\xb5\x2f\xfd': 'unzstd'}
+"""First bytes of files that are packed as a whole, and what unpacks them."""
+
+
+def choose_pattern_key(
+    names: Iterable[str], source: str, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> str:
     """Return the key that holds the patterns: ``diffraction``, else the legacy ``diff3d``.
 
     Raises
     ------
     DataKeyError
-        If neither is there.
+        If neither is there. Where `shapes` tell which arrays are patterns and positions, the remedy has them.
     """
     present = list(names)
     for key in PATTERN_KEYS:
         if key in present:
             return key
+    patterns, positions = _named_by_shape(shapes or {}) or ('PATTERNS', 'POSITIONS')
     raise DataKeyError(
         f"{source} holds no diffraction patterns: expected the key 'diffraction' (or the legacy "
         f"'diff3d'), found {', '.join(sorted(present)) or 'nothing'}. Arrays of other names are opened as "
-        f'`ptychopinn reconstruct {source}::PATTERNS --positions {source}::POSITIONS --output DIR`.'
+        f'`ptychopinn reconstruct {source}::{patterns} --positions {source}::{positions} --output DIR`.'
     )
+
+
+def _named_by_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """Return the names of patterns and of positions; None where shapes leave a choice."""
+    squeezed = {name: tuple(side for side in shape if side != 1) for name, shape in shapes.items()}
+    stacks = [name for name, shape in squeezed.items() if len(shape) == 3 and shape[1] == shape[2] > 2]
+    if len(stacks) != 1:
+        return None
+    pairs = [name for name, shape in squeezed.items() if shape == (squeezed[stacks[0]][0], 2)]
+    return (stacks[0], pairs[0]) if len(pairs) == 1 else None
 
 
 def require_keys(present: Iterable[str], needed: Sequence[str], source: str) -> None:
@@ -158,8 +175,13 @@ def open_npz(path: Path, complaint: str, state: FileState | None = None) -> Iter
     DataFileNotFoundError, DataValueError
         As :func:`~..io.regular.open_regular`, or with the `complaint` if the file is damaged.
     """
-    with reading(complaint), open_regular(path, state) as file, zipfile.ZipFile(file) as archive:
-        yield archive
+    with reading(complaint), open_regular(path, state) as file:
+        begin = file.read(6)
+        for mark, program in COMPRESSED.items():
+            if begin.startswith(mark):
+                raise ValueError(f'it is compressed as a whole; unpack it with {program}')
+        with zipfile.ZipFile(file) as archive:
+            yield archive
 
 
 def npz_headers(archive: zipfile.ZipFile) -> dict[str, Member]:

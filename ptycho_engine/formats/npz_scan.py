@@ -96,7 +96,7 @@ def _read(
 ) -> dict[str, Any]:
     names, mask = read_headers(path), None
     if patterns_file is None:
-        key = choose_pattern_key(names, str(path))
+        key = choose_pattern_key(names, str(path), {name: names[name].shape for name in names})
         if set(PATTERN_KEYS) <= set(names):
             logger.warning("%s holds both 'diffraction' and 'diff3d'; taking 'diffraction'.", path)
         stack = open_npz_stack(path, key, folder=folder)

@@ -126,6 +126,7 @@ class Calibrator:
             state = yield from self._by_rounds(self._state(self.solver), parts)
             # Trials that did not help have left theirs there.
             self.solver.physics.set_experiment(self.solver.patterns)
+            self._count.calibrating = False
             if self._kept:
                 yield from self._solve_again(state)
         if not self.solver.finished:
@@ -184,7 +185,7 @@ class Calibrator:
                 unexplained
             )
             if 'probe' in parts and unexplained > FAR and state.patterns.coherent is None:
-                varied = yield from self._varied(state, left, forces)
+                varied = yield from self._varied(state, left, forces, unexplained)
                 if varied is not None:
                     self._kept.append(VARYING)
                     state = yield from self._to_the_end(varied)
@@ -205,6 +206,10 @@ class Calibrator:
                 worth = [UNEVEN, *worth]
             others = [option for option in left if option not in worth] if not self._near_noise else []
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
+            if worth or others:
+                self._tell(unexplained)
+                again = len(REFINED) + state.solver.longest
+                self._count.expect((len(worth) + len(others) + 1) * len(TRIAL) + again)
             found = yield from self._tried(state, worth, others, forces)
             if not found:
                 break
@@ -219,12 +224,22 @@ class Calibrator:
             logger.debug('kept %s: %.4g', best, state.left)
         return state
 
+    def _tell(self, unexplained: float) -> None:
+        """Say once that the experiment is looked at, which takes much longer than an image."""
+        if not self._count.calibrating:
+            self._count.calibrating = True
+            near = ', yet its patterns pull at the experiment' if unexplained <= FAR else ''
+            logger.info(
+                'The image leaves %.3g times photon noise%s: looking for the cause.', unexplained, near
+            )
+
     def _varied(
-        self, state: Trial, left: list[str], forces: Remaining
+        self, state: Trial, left: list[str], forces: Remaining, unexplained: float
     ) -> Generator[Event, None, Trial | None]:
         """Return what a probe that varies leads to, if it drifts and that explains most (CAL-18, CAL-19)."""
         if not _drifts(state, forces.probe_scatter):
             return None
+        self._tell(unexplained)
         unsearched = [option for option in left if option in self._unsearched]
         coarse = yield from self._searched(state, unsearched, forces)
         if not all(map(_drifts, coarse.values())):
@@ -374,7 +389,7 @@ class Calibrator:
             patterns = replace(patterns, background=None)
         prepared = state.solver.prepared.of_experiment(patterns)
         again = ObjectSolver(prepared, self._backend, self._config, self._count, patterns.held_out)
-        self._count.planned += again.longest
+        self._count.expect(again.longest)
         if again.subsets > 1:
             # Its scale may be another, as background and bad pixels are not the object's.
             factor = np.linalg.norm(patterns.probe) / np.linalg.norm(again.patterns.probe)

@@ -89,6 +89,14 @@ class IterationCount:
         self.done = 0
         self.planned = 0
         """Until the end, as far as is known."""
+        self.after = 0
+        """Of these, what comes after the solver without the prior."""
+        self.calibrating = False
+        """Whether the experiment is being corrected."""
+
+    def expect(self, more: int) -> None:
+        """Plan anew: so many iterations, and those that come after them."""
+        self.planned = self.done + more + self.after
 
     def may_go_on(self) -> None:
         """Raise :class:`Cancelled` where the run is to end."""
@@ -99,7 +107,7 @@ class IterationCount:
         """Tell of an iteration, or of what costs as much, and of the object now and then."""
         self.done += 1
         self.planned = max(self.planned, self.done)
-        yield IterationDone(self.done, self.planned, value)
+        yield IterationDone(self.done, self.planned, value, self.calibrating)
         if self._preview is not None:
             preview = self._preview
             yield from self._limiter.show(lambda: preview(image().astype(np.complex64)))

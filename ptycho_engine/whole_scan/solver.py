@@ -127,8 +127,9 @@ def solve(
     solver = ObjectSolver(prepared, backend, config, iterations)
     if begin is not None:
         solver.begin_at(begin)
-    prior_iterations = (len(STRENGTHS) + 2) * solver.patience * PRIOR_ITERATIONS if learned else 0
-    iterations.planned = solver.longest + prior_iterations
+    if learned:
+        iterations.after = (len(STRENGTHS) + 2) * solver.patience * PRIOR_ITERATIONS
+    iterations.expect(solver.longest)
     yield from solver.begin()
     calibrator = Calibrator(solver, backend, config, iterations)
     yield from calibrator.calibrate()

@@ -140,7 +140,7 @@ def run_reconstruction(supervisor: Any, channel: Any) -> None:
         logging.getLogger('ptychopinn.refine').info('%.1f s of the stand-in are over.', now)
         for _ in range(10):
             time.sleep(0.05)
-            channel.put(('iteration', int(100 * now / seconds), 100))
+            channel.put(('iteration', int(100 * now / seconds), 100, False))
     line = 'PtychoPINN cnn (stand-in): deviance 1 per pixel; odd/even FRC50 of the network 0.2/px.'
     channel.put(('result', Outcome(obj, ((1, 2.0), (2, 1.0)), line, uncertainty=np.abs(obj))))
 

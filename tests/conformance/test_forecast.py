@@ -21,6 +21,7 @@ from ptycho_engine.formats.archive import load_archive, save_archive
 from ptycho_engine.formats.packaged import PACKAGED_PRIOR
 from ptycho_engine.scan.scan import Scan
 from ptychopinn_ptychodus import choices
+from ptychopinn_ptychodus.conversion import UNSIZED
 from ptychopinn_ptychodus.forecast import inference_forecast, spoken_time, training_forecast
 from ptychopinn_ptychodus.loaded_model import (
     PRIOR,
@@ -151,11 +152,16 @@ def test_forecast_without_training(settings: ReconstructorSettings, speeds: Spee
         speeds.note(start_key(model.config.model, config, execution, 2), 5.0)
         speeds.note(solution_key(model.config.model, size, config, execution, 2), 0.1)
         line = inference_forecast(settings, model, scan, speeds).replace('\N{NO-BREAK SPACE}', ' ')
-        assert line == f'529 patterns, {words}: about 58 s on this CPU.'
+        longer = 'many times that where the scan has to be corrected'
+        assert line == f'529 patterns, {words}: about 58 s on this CPU, {longer}.'
+        settings.engine.calibrate.set_value('off')
+        assert 'corrected' not in inference_forecast(settings, model, scan, speeds)
+        settings.engine.calibrate.set_value('auto')
         settings.engine.refine_positions.set_value(True)
         assert 'how long' in inference_forecast(settings, model, scan, speeds)
         settings.engine.refine_positions.set_value(False)
     assert 'square' in inference_forecast(settings, physics_alone(), replace(scan, height=3), speeds)
+    assert inference_forecast(settings, physics_alone(), replace(scan, sized=False), speeds) == UNSIZED
 
 
 def test_the_meter_of_a_solution_measures_what_its_forecast_reads(settings: ReconstructorSettings) -> None:
@@ -169,6 +175,9 @@ def test_the_meter_of_a_solution_measures_what_its_forecast_reads(settings: Reco
     ((key, seconds),) = meter.speeds()
     assert key == solution_key(model, 64, config, execution, 1)
     assert seconds > 0
+    meter.iterate(3, calibrating=True)
+    meter.iterate(4)
+    assert list(meter.speeds()) == [], 'other scans need not be corrected'
 
 
 def test_meters_measure_what_the_forecast_reads(settings: ReconstructorSettings) -> None:

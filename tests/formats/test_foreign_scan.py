@@ -1,6 +1,9 @@
 """FMT-05, FMT-06: files of other programs are told for what they are, with how they are opened."""
 
+import bz2
+import gzip
 import logging
+import lzma
 
 import h5py
 import numpy as np
@@ -79,10 +82,23 @@ def test_fmt_05_an_array_of_patterns_asks_for_positions(counts, tmp_path, capsys
 
 def test_fmt_05_arrays_of_other_names_are_named(counts, raw, tmp_path):
     np.savez(tmp_path / 'tike.npz', data=counts, scan=np.stack([raw.ycoords, raw.xcoords], 1))
-    with pytest.raises(
-        DataKeyError, match=r'found data, scan\..*tike\.npz::PATTERNS --positions .*::POSITIONS'
-    ):
+    with pytest.raises(DataKeyError, match=r'found data, scan\..*tike\.npz::data --positions .*npz::scan '):
         load_scan(tmp_path / 'tike.npz')
+    # Two that may be the patterns.
+    np.savez(tmp_path / 'two.npz', data=counts, raw=counts, scan=np.stack([raw.ycoords, raw.xcoords], 1))
+    with pytest.raises(DataKeyError, match=r'two\.npz::PATTERNS --positions .*npz::POSITIONS '):
+        load_scan(tmp_path / 'two.npz')
+
+
+@pytest.mark.parametrize(
+    ('pack', 'program'), [(bz2.compress, 'bunzip2'), (gzip.compress, 'gunzip'), (lzma.compress, 'unxz')]
+)
+def test_fmt_05_a_file_that_is_packed_says_how_to_unpack_it(raw, tmp_path, capsys, pack, program):
+    raw.to_file(tmp_path / 'scan.npz')
+    path = tmp_path / 'scan.npz.packed'
+    path.write_bytes(pack((tmp_path / 'scan.npz').read_bytes()))
+    assert main(['reconstruct', str(path), '--output', str(tmp_path / 'out')]) == 2
+    assert f'it is compressed as a whole; unpack it with {program})' in capsys.readouterr().err
 
 
 def test_fmt_05_scans_of_ours_and_damage_are_left_alone(counts, raw, tmp_path):

@@ -1,5 +1,6 @@
 """A scan corrects its own experiment; one that is right stays as it is (CAL-* of specs/physics.md)."""
 
+import logging
 from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from ptycho_engine.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho_engine.config.inference import CALIBRATED_PARTS
 from ptycho_engine.config.training import BACKENDS
 from ptycho_engine.errors import Cancelled, ConfigError
+from ptycho_engine.events import IterationDone
 from ptycho_engine.formats.packaged import NO_MODEL, load_model
 from ptycho_engine.physics.calibration import ExperimentRefinement
 from ptycho_engine.physics.coherent import CoherentModes
@@ -301,6 +303,26 @@ def test_cal_02_a_scan_that_is_right_stays_as_it_is(right, clean):
     assert on == pytest.approx(off, rel=0.01)
     assert result.probe is None
     assert result.position_shift is None
+
+
+def test_api_32_that_the_experiment_is_looked_at_is_told_while_it_lasts(right, caplog):
+    """And how far it is, though nobody knows how long it takes."""
+    config, told = InferenceConfig(), {}
+    caplog.set_level(logging.INFO, 'ptychopinn.calibrate')
+    for name, raw in (('right', right), ('wrong', with_wrong_positions(right))):
+        events = reconstruct(Scan.from_raw(raw), load_model(NO_MODEL), config, execution=CPU)
+        told[name] = [event for event in events if isinstance(event, IterationDone)]
+    assert not any(event.calibrating for event in told['right'])
+    (line,) = [record.message for record in caplog.records if 'looking for the cause' in record.message]
+    assert line.startswith('The image leaves ')
+    marks = [event.calibrating for event in told['wrong']]
+    assert any(marks)
+    assert not marks[0]
+    assert not marks[-1], 'the end is an image as any'
+    parts = [event.iteration / event.n_iterations for event in told['wrong']]
+    first = marks.index(True)
+    assert parts[first] < 0.7
+    assert np.mean(np.array(parts) > 0.97) < 0.2
 
 
 def test_cal_02_a_wrong_probe_is_found_though_nothing_pulls_at_it(right, clean, monkeypatch):

@@ -43,9 +43,7 @@ class RawData:
     diffraction: AmplitudeStack
     """(n, N, N) float32 amplitude, the square root of counts, zero frequency at index N//2, 0 in bad pixels.
 
-    An array, or patterns that are read from their file where they are asked for; both are indexed alike.
-    (0, N, N) where the scan has positions but no patterns, as a product file may; see `has_patterns`.
-    """
+    An array, or patterns read from their file when asked for; (0, N, N) where there are positions alone."""
     probeGuess: npt.NDArray[np.complex64]
     """(P, N, N) complex64 incoherent probe modes."""
     xcoords: npt.NDArray[np.float64]

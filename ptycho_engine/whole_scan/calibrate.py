@@ -21,21 +21,17 @@ from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
 from .corrections import Correction, corrections
 from .held_out import fit_on_device
-from .judgement import LIKELY, OPTIONS, UNEVEN, Judge, Trial, hardly_any
+from .judgement import FAR, LIKELY, OPTIONS, UNEVEN, Judge, Trial, forces_left, hardly_any
 from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
 from .pixels_at_fault import held_out_without, pixels_at_fault
-from .remaining import Remaining, remaining
+from .remaining import Remaining
 from .scan_model import ScanModel
 from .varying import DRIFTS, GROWING, main_modes, probe_drift, with_stretches
 
 __all__ = ['Calibrator']
 
 logger = logging.getLogger('ptychopinn.calibrate')
-
-FAR = 1.3
-"""Deviance in units of photon noise (:attr:`~.held_out.Fit.unexplained`) up to which an image is taken to
-explain its patterns."""
 
 SURE = 2.0
 """Standard errors over the patterns by which the corrected experiment must lower the held-out deviance. What
@@ -56,6 +52,9 @@ WITHOUT_SUBSETS = 3
 
 MOMENTUM, PROBE_GAIN = 0.85, 2.0
 """Of the experiment, from one subset to the next (:class:`~..physics.calibration.ExperimentRefinement`)."""
+
+SETTLED = 40
+"""Iterations after which forces must still speak: those of large patterns fade long after the steps do."""
 
 MOST_ROUNDS, LEAST_GONE = 8, 0.005
 """Rounds, and what one must take away, in units of photon noise, for another to follow."""
@@ -133,16 +132,20 @@ class Calibrator:
             self._forces = None
             yield from self.solver.finish()
         if not self._kept:
-            self.suspected = self._suspected()
+            yield from self._suspect()
         self.corrections = tuple(corrections(first.prepared, self.solver.prepared))
 
-    def _suspected(self) -> tuple[str, ...]:
-        """Return what is surely not as the file says, by the image as it is."""
-        if self._forces is None:
-            self._forces = remaining(self.solver.patterns, self.solver.physics, self.solver.current)
-            if self._forces.sure:
-                self._forces = self._forces.beside(self._unexplained(self.solver))
-        return self._forces.sure
+    def _suspect(self) -> Generator[Event, None, None]:
+        """Note what is surely not as the file says, and is so still when the image has settled."""
+        solver, unexplained = self.solver, 1.0
+        forces = self._forces or forces_left(solver, unexplained)
+        if forces.sure:
+            unexplained = self._unexplained(solver)
+            forces = forces_left(solver, unexplained)
+        if forces.sure and unexplained <= FAR:
+            yield from solver.iterate_further(SETTLED)
+            forces = forces_left(solver, self._unexplained(solver))
+        self.suspected = forces.sure
 
     def _unexplained(self, of: Trial | ObjectSolver) -> float:
         """Return the deviance that an object leaves, in units of photon noise."""
@@ -181,9 +184,7 @@ class Calibrator:
         while True:
             unexplained = self._unexplained(state)
             state.physics.set_experiment(state.patterns)
-            forces = self._forces = remaining(state.patterns, state.physics, state.current).beside(
-                unexplained
-            )
+            forces = self._forces = forces_left(state, unexplained)
             if 'probe' in parts and unexplained > FAR and state.patterns.coherent is None:
                 varied = yield from self._varied(state, left, forces, unexplained)
                 if varied is not None:

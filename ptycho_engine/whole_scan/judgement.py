@@ -12,9 +12,9 @@ import numpy.typing as npt
 from ..physics.likelihood import ScanPatterns, ScanPhysics
 from .object_solver import ObjectSolver
 from .paired import paired_difference
-from .remaining import BACKGROUND_COUNTS
+from .remaining import BACKGROUND_COUNTS, Remaining, remaining
 
-__all__ = ['LIKELY', 'OPTIONS', 'UNEVEN', 'Judge', 'Trial', 'hardly_any']
+__all__ = ['FAR', 'LIKELY', 'OPTIONS', 'UNEVEN', 'Judge', 'Trial', 'forces_left', 'hardly_any']
 
 UNEVEN = 'uneven background'
 
@@ -32,6 +32,13 @@ OPTIONS = {
 LIKELY = 1.0
 """Standard errors over the patterns by which held-out pixels must be predicted better in a trial of a part,
 and without bad pixels, which stand out by themselves."""
+
+FAR = 1.3
+"""Deviance in units of photon noise (:attr:`~.held_out.Fit.unexplained`) up to which an image is taken to
+explain its patterns."""
+
+SURELY = 2.0
+"""Standard errors over the patterns by which an image must predict held-out pixels better than a flat one."""
 
 LEAST_GAIN, BY_FAR = 0.02, 0.1
 """Of what the held-out deviance is above noise, that a part must take away, and that one of more freedom must
@@ -59,6 +66,27 @@ class Trial:
     def left(self) -> float:
         """What is left of the held-out deviance, in the mean of the patterns."""
         return float(self.deviance.mean())
+
+
+def forces_left(of: Trial | ObjectSolver, unexplained: float) -> Remaining:
+    """Return the forces that are left at an image; none that speak where it has followed nothing but noise.
+
+    Parameters
+    ----------
+    unexplained : float
+        Deviance that the image leaves, in units of photon noise.
+    """
+    found = remaining(of.patterns, of.physics, of.current).beside(unexplained)
+    if unexplained > FAR or not found.speaks or _knows_more_than_flat(of):
+        return found
+    return Remaining(counts=found.counts)
+
+
+def _knows_more_than_flat(of: Trial | ObjectSolver) -> bool:
+    """Return whether an image surely predicts held-out pixels better than an object that is flat."""
+    flat = of.physics.to_device(np.ones(of.patterns.shape, np.complex64))
+    before, after = of.physics.held_out_each(flat), of.physics.held_out_each(of.current)
+    return paired_difference(before, after).score < -SURELY
 
 
 @dataclass(frozen=True)

@@ -306,6 +306,12 @@ class ObjectSolver:
         yield from self._told(value)
         return value
 
+    def iterate_further(self, count: int) -> Generator[Event, None, None]:
+        """Iterate so often over the whole scan, from where it is."""
+        self._count.expect(count)
+        for _ in range(count):
+            yield from self.iterate()
+
     def _per_pixel(self, deviance: float) -> float:
         return float(deviance / (len(self.patterns) * self.patterns.held_out.shape[1]))
 

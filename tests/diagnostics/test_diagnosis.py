@@ -433,6 +433,12 @@ def test_doctor_06_few_photons_in_three_modes_raise_no_alarm():
     assert not cries_wolf(diagnose(clean_recipe(704).simulate()))
 
 
+@pytest.mark.parametrize('seed', [6025, 6019])
+def test_cal_20_noise_that_an_image_has_followed_and_unsettled_forces_raise_no_alarm(seed):
+    """An image that is worse than a flat one pulls at the axes; large patterns at the intensities, for long."""
+    assert not cries_wolf(diagnose(clean_recipe(seed).simulate()))
+
+
 def test_doctor_06_quiet_forces_are_seen_soon(dense, monkeypatch):
     """Nothing is solved to its end where they are those of noise after some iterations."""
     monkeypatch.setattr(forces, '_soon_quiet', lambda solver: pytest.fail('asked of a dense scan'))

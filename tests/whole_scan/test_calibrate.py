@@ -36,7 +36,7 @@ from ptycho_engine.reconstruction.result import Reconstructed
 from ptycho_engine.scan.centring import off_probe
 from ptycho_engine.scan.scan import Scan, load_scan
 from ptycho_engine.scoring.scores import scanned_box, score
-from ptycho_engine.whole_scan import calibrate
+from ptycho_engine.whole_scan import calibrate, judgement
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.corrections import _of_the_probe as of_the_probe
 from ptycho_engine.whole_scan.held_out import scan_patterns
@@ -326,7 +326,7 @@ def test_api_32_that_the_experiment_is_looked_at_is_told_while_it_lasts(right, c
 
 
 def test_cal_02_a_wrong_probe_is_found_though_nothing_pulls_at_it(right, clean, monkeypatch):
-    monkeypatch.setattr(calibrate, 'remaining', lambda *_: Remaining())
+    monkeypatch.setattr(judgement, 'remaining', lambda *_: Remaining())
     found, result = run(with_wrong_focus(right))
     assert found < 1.5 * clean[0]
     assert 'the probe (overlap' in result.comments
@@ -341,7 +341,7 @@ def test_cal_14_focus_and_axes_are_searched_together(right, monkeypatch):
         yield from ()
 
     monkeypatch.setattr(calibrate, 'best_change', search)
-    monkeypatch.setattr(calibrate, 'remaining', lambda *_: Remaining(axes=1e-9))
+    monkeypatch.setattr(judgement, 'remaining', lambda *_: Remaining(axes=1e-9))
     run(with_turned_axes(right))
     assert asked[0] == ['axes', 'probe']
 

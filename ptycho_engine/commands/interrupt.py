@@ -23,6 +23,8 @@ __all__ = ['Requests', 'Terminated', 'end_on_signals', 'stop_on_interrupt']
 
 GRACE_S = 25.0
 """From the first SIGTERM or SIGHUP to the end of the process; Slurm and others kill after 30 s."""
+FLUSHED_S = 1.0
+"""That a process at its end waits for what it has said to be taken."""
 SAME_S = 0.5
 """Signals so close together are one request: when a terminal closes, shell and system both send SIGHUP."""
 
@@ -114,10 +116,17 @@ def _is_terminal(stream: int) -> bool:
 def end_now(signum: int) -> None:
     """End the process, wherever it is, without its temporary files."""
     discard_temporaries()
+    # Nobody may be reading what the main thread is about to write.
+    flushing = threading.Thread(target=_flush, daemon=True)
+    flushing.start()
+    flushing.join(FLUSHED_S)
+    os._exit(128 + signum)
+
+
+def _flush() -> None:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(128 + signum)
 
 
 _deadlines = 0

@@ -80,6 +80,7 @@ def test_result_01_and_08_the_arrays_of_a_result_say_how_they_came_about(result,
             'suspected',
             'likely',
             'only_with',
+            'fix',
         )
     }
     history = load_archive(model).history

@@ -237,7 +237,9 @@ def test_cfg_18_the_process_ends_after_a_while_whatever_it_does(tmp_path, work, 
         f'    {WORKS[work]}\n'
     )
     command = [sys.executable, '-c', code, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # With that variable nothing waits in a buffer, whose lock is held while the pipe is full.
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == 'busy\n'

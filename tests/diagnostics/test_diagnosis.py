@@ -435,7 +435,7 @@ def test_doctor_06_few_photons_in_three_modes_raise_no_alarm():
 
 @pytest.mark.parametrize('seed', [6025, 6019])
 def test_cal_20_noise_that_an_image_has_followed_and_unsettled_forces_raise_no_alarm(seed):
-    """An image that is worse than a flat one pulls at the axes; large patterns at the intensities, for long."""
+    """An image worse than a flat one pulls at the axes; large patterns pull at the intensities for long."""
     assert not cries_wolf(diagnose(clean_recipe(seed).simulate()))
 
 

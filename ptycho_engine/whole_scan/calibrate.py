@@ -137,12 +137,9 @@ class Calibrator:
 
     def _suspect(self) -> Generator[Event, None, None]:
         """Note what is surely not as the file says, and is so still when the image has settled."""
-        solver, unexplained = self.solver, 1.0
-        forces = self._forces or forces_left(solver, unexplained)
-        if forces.sure:
-            unexplained = self._unexplained(solver)
-            forces = forces_left(solver, unexplained)
-        if forces.sure and unexplained <= FAR:
+        solver = self.solver
+        forces = self._forces or forces_left(solver, self._unexplained(solver))
+        if forces.sure and forces.unexplained <= FAR:
             yield from solver.iterate_further(SETTLED)
             forces = forces_left(solver, self._unexplained(solver))
         self.suspected = forces.sure

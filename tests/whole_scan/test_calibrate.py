@@ -187,10 +187,8 @@ def test_cal_10_a_right_scan_asks_for_nothing(right):
     assert forces.background < 0.02
 
 
-def test_cal_10_of_a_large_scan_some_patterns_tell(right, monkeypatch):
-    """All of ten thousand told of the least bias that an image has, and parts of a right scan were tried."""
-    patterns = scan_patterns(ScanModel(Scan.from_raw(right)), 0)
-    physics = NumpyScanPhysics(patterns)
+def looked_at_by_forces(physics, monkeypatch):
+    """Return a list that grows by the patterns whose forces are asked for."""
     looked_at = []
     every = physics.experiment_gradient
 
@@ -199,6 +197,14 @@ def test_cal_10_of_a_large_scan_some_patterns_tell(right, monkeypatch):
         return every(obj, indices, **options)
 
     monkeypatch.setattr(physics, 'experiment_gradient', counted)
+    return looked_at
+
+
+def test_cal_10_of_a_large_scan_some_patterns_tell(right, monkeypatch):
+    """All of ten thousand told of the least bias that an image has, and parts of a right scan were tried."""
+    patterns = scan_patterns(ScanModel(Scan.from_raw(right)), 0)
+    physics = NumpyScanPhysics(patterns)
+    looked_at = looked_at_by_forces(physics, monkeypatch)
     monkeypatch.setattr('ptycho_engine.whole_scan.remaining.MOST_PATTERNS', 40)
     remaining(patterns, physics, np.ones(patterns.shape, np.complex64))
     assert len(set(looked_at)) == len(looked_at) == 40 < len(right)
@@ -635,14 +641,7 @@ def test_cal_18_what_the_forces_scatter_by_chance_is_not_found_twice(right, monk
     physics, flat = NumpyScanPhysics(patterns), np.ones(patterns.shape, np.complex64)
     known = remaining(patterns, physics, flat).probe_scatter
     drift = probe_drift(patterns, physics, flat)
-    looked_at = []
-    every = physics.experiment_gradient
-
-    def counted(obj, indices, **options):
-        looked_at.extend(indices)
-        return every(obj, indices, **options)
-
-    monkeypatch.setattr(physics, 'experiment_gradient', counted)
+    looked_at = looked_at_by_forces(physics, monkeypatch)
     assert probe_drift(patterns, physics, flat, known) == pytest.approx(drift, rel=1e-6)
     np.testing.assert_array_equal(looked_at, np.arange(len(right)))
     # Sets of unlike numbers of patterns, all pulled alike, do not scatter.

@@ -28,10 +28,11 @@ from .changes import (
     with_offset,
 )
 from .pixels import suspects, tied_pixels
+from .position_unit import find_unit
 from .probe_place import cornered_probe
 from .slips import Slip, find_slip, later_slip
 from .trial_fit import Free, Judgement, TrialFit
-from .trials import NEAR, SCREENED_PATTERNS, Reading, Trials, median_step, off_centre, probe_width
+from .trials import NEAR, Reading, Trials, off_centre
 
 __all__ = ['CALIBRATED', 'CLEAR', 'PLACE', 'Cause', 'Causes', 'Found', 'gains']
 
@@ -56,12 +57,6 @@ EARLY, HARMLESS_SHIFT = 8, 3
 """Iterations after which patterns off centre by so many pixels show; later a phase ramp explains it."""
 PLAUSIBLE = 2.0
 """Ratio to noise up to which another unit of the positions makes sense of a scan."""
-STEP_RANGE, SCALES = (0.03, 0.8), 64
-"""Steps relative to the probe's width among which the unit of positions is looked for, and how many."""
-VALLEY = 0.5
-"""Part of the highest ratio below which a valley between is plain."""
-ROUND, ROUND_SIZE = 0.03, 0.002
-"""Relative distance from a power of ten, and from a pixel size of two digits, within which a unit is that."""
 CURVATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Phases in radians at the edge of the patterns that a probe may be out of focus by, of both signs."""
 FOCUS_FACTOR, FOCUS_RAD, FOCUS_TRIALS = 2.0, 0.02, 12
@@ -339,20 +334,9 @@ class Causes:
 
     def scales(self, fit: TrialFit | None, judged: Judgement) -> Iterator[Found]:
         """Yield another unit of the positions; `fit` is None where nothing overlaps as they are."""
-        raw = self.trials.whole(self.reading)
-        step = median_step(raw)
-        if step == 0:
+        factor = find_unit(self.trials, self.reading)
+        if factor is None:
             return
-        usual = probe_width(raw) / step
-        factors = usual * np.geomspace(*STEP_RANGE, SCALES)
-        ratios = self._glances([multiplied_positions(float(factor)) for factor in factors], EARLY)
-        factor = float(factors[_valley(np.asarray(ratios))])
-        size = self.trials.middle(self.reading)
-        for count in (SCREENED_PATTERNS, *AFFINE_PATTERNS):
-            reading = self.reading.then(multiplied_positions(factor)).freeing('affine')
-            trial = self.trials.fit_middle(reading, size, FREE_ITERATIONS[1], count)
-            factor *= float(np.sqrt(abs(np.linalg.det(trial.matrix))))
-        factor = _round_unit(factor)
         if factor > 2 or factor < 0.5:
             found = self.undone(multiplied_positions(factor), judged)
             # Whatever else is wrong: positions that are all in one place explain some of it too.
@@ -400,22 +384,3 @@ def gains(before: Judgement, after: Judgement) -> bool:
     gain = before.deviance - after.deviance
     error = float(gain.std()) / np.sqrt(len(gain))
     return bool(gain.mean() > max(LEAST_GAIN * before.mean, SURE * error))
-
-
-def _valley(ratios: npt.NDArray[np.float64]) -> int:
-    """Return the index of the least of ratios (n,), at an end only if there is no plain valley between.
-
-    The farther apart positions are, the better each pattern explains itself.
-    """
-    inner = ratios[1:-1]
-    valleys = (inner <= ratios[:-2]) & (inner <= ratios[2:]) & (inner < VALLEY * ratios.max())
-    return 1 + int(np.argmin(np.where(valleys, inner, np.inf))) if valleys.any() else int(np.argmin(ratios))
-
-
-def _round_unit(factor: float) -> float:
-    """Return a factor, or the power of ten, or the inverse of a size of two digits, that it is hardly off."""
-    power = float(10.0 ** round(np.log10(factor)))
-    size = 1 / float(f'{1 / factor:.1e}')
-    if abs(factor / power - 1) < ROUND:
-        return power
-    return size if abs(factor / size - 1) < ROUND_SIZE else factor

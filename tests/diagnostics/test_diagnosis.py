@@ -41,7 +41,7 @@ from ptycho_engine.simulate.recipe import Recipe
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.judgement import Judge
 from ptycho_engine.whole_scan.scan_model import ScanModel
-from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf
+from tests.benchmarks.bench_doctor import clean_recipe, cries_wolf, good_scan
 from tests.conftest import small_scan
 from tests.whole_scan.test_calibrate import with_stretched_axes
 from tests.whole_scan.test_refine import dense_scan
@@ -254,6 +254,18 @@ def test_doctor_09_positions_far_apart_explain_nothing(factor, lost, key, tmp_pa
     assert [cause.key for cause in found.causes] == [key]
     if not lost:
         assert found.causes[0].change.apply(raw).xcoords == pytest.approx(raw.xcoords / factor, rel=0.01)
+
+
+def test_doctor_11_the_unit_is_that_which_held_out_pixels_tell():
+    """Forces alone led to 1037: the object had followed positions that were too far apart."""
+    raw = good_scan(5001)
+    spoilt = replace(raw, objectGuess=None, xcoords=raw.xcoords / 1000, ycoords=raw.ycoords / 1000)
+    found = diagnose(spoilt)
+    assert found is not None
+    assert found.solved
+    assert [cause.key for cause in found.causes] == ['unit of positions']
+    mended = changed(spoilt, found.changes)
+    assert np.ptp(mended.xcoords) == pytest.approx(np.ptp(raw.xcoords), rel=0.002)
 
 
 def test_doctor_09_what_it_says_to_do_can_be_pasted(good, tmp_path, capsys):

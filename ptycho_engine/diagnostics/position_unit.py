@@ -1,0 +1,81 @@
+"""In which unit the positions of a scan are (DOCTOR-09, DOCTOR-11)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .changes import multiplied_positions
+from .trials import SCREENED_PATTERNS, Reading, Trials, median_step, probe_width
+
+__all__ = ['find_unit']
+
+STEP_RANGE, SCALES, EARLY = (0.03, 0.8), 64, 8
+"""Steps relative to the probe's width among which the unit of positions is looked for, how many, and in how
+many iterations each."""
+MAP_PATTERNS, MAP_ITERATIONS = (SCREENED_PATTERNS, 49, 147), 60
+"""Patterns by whose forces the unit is then refined, the more the closer, and iterations."""
+CLOSE_RANGE, CLOSE, CLOSE_TRIALS = 0.08, 0.002, 10
+"""Relative distance from that within which held-out pixels tell the unit, how closely, and in how many fits
+at most."""
+LEAST_GAIN = 0.015
+"""Part by which their deviance must fall for another unit than that of the forces."""
+VALLEY = 0.5
+"""Part of the highest ratio below which a valley between is plain."""
+ROUND, ROUND_SIZE = 0.03, 0.002
+"""Relative distance from a power of ten, and from a pixel size of two digits, within which a unit is that."""
+
+
+def find_unit(trials: Trials, reading: Reading) -> float | None:
+    """Return the factor that makes object pixels of the positions; None where they are all in one place."""
+    raw = trials.whole(reading)
+    step = median_step(raw)
+    if step == 0:
+        return None
+    size = trials.middle(reading)
+    factors = probe_width(raw) / step * np.geomspace(*STEP_RANGE, SCALES)
+    readings = (reading.then(multiplied_positions(float(factor))) for factor in factors)
+    ratios = [trials.fit_middle(each, size, EARLY).judge().ratio for each in readings]
+    factor = float(factors[_valley(np.asarray(ratios))])
+    for count in MAP_PATTERNS:
+        free = reading.then(multiplied_positions(factor)).freeing('affine')
+        found = trials.fit_middle(free, size, MAP_ITERATIONS, count)
+        factor *= float(np.sqrt(abs(np.linalg.det(found.matrix))))
+    return _round_unit(_closer(trials, reading, factor))
+
+
+def _closer(trials: Trials, reading: Reading, factor: float) -> float:
+    """Return the factor about that of the forces by which held-out pixels are predicted best."""
+    # The object follows positions that are all too far apart, so that forces on them hardly tell.
+    # It takes long to import, and is hardly ever needed.
+    from scipy.optimize import minimize_scalar
+
+    def ratio(scale: float) -> float:
+        return trials.fit(reading.then(multiplied_positions(factor * scale))).judge().ratio
+
+    found = minimize_scalar(
+        ratio,
+        bounds=(1 - CLOSE_RANGE, 1 + CLOSE_RANGE),
+        method='bounded',
+        options={'xatol': CLOSE, 'maxiter': CLOSE_TRIALS},
+    )
+    return factor * float(found.x) if found.fun < (1 - LEAST_GAIN) * ratio(1.0) else factor
+
+
+def _valley(ratios: npt.NDArray[np.float64]) -> int:
+    """Return the index of the least of ratios (n,), at an end only if there is no plain valley between.
+
+    The farther apart positions are, the better each pattern explains itself.
+    """
+    inner = ratios[1:-1]
+    valleys = (inner <= ratios[:-2]) & (inner <= ratios[2:]) & (inner < VALLEY * ratios.max())
+    return 1 + int(np.argmin(np.where(valleys, inner, np.inf))) if valleys.any() else int(np.argmin(ratios))
+
+
+def _round_unit(factor: float) -> float:
+    """Return a factor, or the power of ten, or the inverse of a size of two digits, that it is hardly off."""
+    power = float(10.0 ** round(np.log10(factor)))
+    size = 1 / float(f'{1 / factor:.1e}')
+    if abs(factor / power - 1) < ROUND:
+        return power
+    return size if abs(factor / size - 1) < ROUND_SIZE else factor

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -77,6 +78,25 @@ def test_two_builds_are_equal_to_the_byte(tmp_path, source):
     wheel, sdist, wheel_again, sdist_again = made
     assert wheel == wheel_again
     assert sdist == sdist_again
+
+
+def test_what_the_container_copies_is_all_that_the_wheel_is_made_of(tmp_path):
+    """`Containerfile` installs from the files that it names, whatever else lies beside them."""
+    (place := tmp_path / 'build').mkdir()
+    for line in (ROOT / 'Containerfile').read_text().splitlines():
+        if line.startswith('COPY '):
+            *names, target = line.split()[1:]
+            for name in names:
+                if (ROOT / name).is_dir():
+                    shutil.copytree(ROOT / name, place / target)
+                else:
+                    shutil.copy(ROOT / name, place / target)
+    wheels = []
+    for name, root in (('ours', ROOT), ('theirs', place)):
+        (tmp_path / name).mkdir()
+        wheels.append(tmp_path / name / _within(root, build.build_wheel, tmp_path / name))
+    ours, theirs = map(contents, wheels)
+    assert ours == theirs
 
 
 def test_the_source_archive_holds_what_its_readme_uses(source):

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import DataValueError
 from ..scan.raw_data import RawData
 from .changes import LARGEST_STEP, Change, shift_of, slipped
 from .trials import Reading, Trials, is_too_little
 
-__all__ = ['Slip', 'find_slip', 'later_slip', 'likely_slip']
+__all__ = ['Slip', 'find_slip', 'later_slip', 'likely_slip', 'root_mean_square']
 
 PLACES = 11
 """Places along the scan that are tried first."""
@@ -20,6 +21,12 @@ SIZES = tuple(sign * size for size in range(1, LARGEST_STEP + 1) for sign in (1,
 """Patterns that may be missing in a row, or too many."""
 ITERATIONS, FINALISTS = 14, 2
 """Of each trial, and how many of the best ones are followed."""
+MOVED, WILDLY, OF_ONE_MAP = 0.2, 0.5, 0.1
+"""Steps of a scan (root mean square) by which calibration must have moved positions to make up for a slip;
+from which on it may have done so in any way; and the part of the moves up to which they are of one map."""
+NEIGHBOURS, TOGETHER = 3, 16.3
+"""Neighbours in the scan with which they are moved alike, and what the squared correlations with these add up
+to at least, times twice the number of patterns: by chance in one of a thousand scans (χ² of three)."""
 PLAINLY, LEFT_OVER = 0.95, 0.6
 """Parts of the ratio to noise, and of what it is above 1, that patterns about a slip have left at most."""
 
@@ -106,12 +113,39 @@ class _Slips:
         return self._trials.fit_around(changed, about, ITERATIONS).judge().ratio
 
 
-def likely_slip(raw: RawData) -> str:
-    """Return the slip of a scan in words, as :func:`~.trials.likely_reading` an order; empty for none."""
-    if not raw.counted or is_too_little(raw):
+def likely_slip(raw: RawData, moved: npt.NDArray[np.float64]) -> str:
+    """Return the slip that calibration has made up for, in words; empty for none (DOUBT-07).
+
+    Parameters
+    ----------
+    moved : (n, 2) float
+        [y, x] by which it has moved the positions, in steps of the scan.
+    """
+    if not raw.counted or is_too_little(raw) or not _may_be_slip(raw, moved):
         return ''
     try:
         slip = find_slip(Trials(replace(raw, objectGuess=None, Y=None)), Reading())
     except DataValueError:
         return ''
     return '' if slip is None else slip.change.sentence
+
+
+def root_mean_square(vectors: npt.NDArray[np.float64]) -> float:
+    """Return the root mean square length of vectors (n, 2)."""
+    return float(np.sqrt(np.square(vectors).sum(axis=1).mean()))
+
+
+def _may_be_slip(raw: RawData, moved: npt.NDArray[np.float64]) -> bool:
+    """Return whether positions were moved far, and as their neighbours in the scan were.
+
+    Other axes move all by one linear map; what is off by chance moves each by itself.
+    """
+    size = root_mean_square(moved)
+    place = np.stack([np.ones(len(raw)), raw.ycoords, raw.xcoords], axis=1)
+    beyond_axes = moved - place @ np.linalg.lstsq(place, moved, rcond=None)[0]
+    if size < MOVED or root_mean_square(beyond_axes) < OF_ONE_MAP * size:
+        return False
+    away = moved - moved.mean(axis=0)
+    power = np.square(away).sum()
+    alike = sum(((away[lag:] * away[:-lag]).sum() / power) ** 2 for lag in range(1, NEIGHBOURS + 1))
+    return bool(size > WILDLY or 2 * len(raw) * alike > TOGETHER)

@@ -20,7 +20,7 @@ from ..config import InferenceConfig, PyTorchExecutionConfig
 from ..config.inactive import idle_settings
 from ..config.precedence import with_execution
 from ..diagnostics.doubts import warn_of_doubts
-from ..diagnostics.slips import likely_slip
+from ..diagnostics.slips import likely_slip, root_mean_square
 from ..diagnostics.trials import likely_reading, median_step
 from ..errors import ArchiveError, ConfigError, DataValueError
 from ..events import Event
@@ -53,9 +53,8 @@ TWIN = 'the probe of the file inverted and conjugated'
 MOVED, ANOTHER = 'positions far from those of the file', 'a probe far from that of the file'
 """What a wrong orientation or order leads to in a calibrated scan."""
 
-PART_OF_STEP, SLIP_OF_STEP = 0.5, 0.2
-"""Steps of a scan by which its positions, if they were moved so far, may have made up for something else, and
-for a pattern that is missing or too many."""
+PART_OF_STEP = 0.5
+"""Steps of a scan by which its positions, if they were moved so far, may have made up for something else."""
 
 SCALING_PATTERNS = 64
 """Patterns that the size of the counts is taken from before a refinement."""
@@ -372,8 +371,8 @@ def _doubted(
         quality = replace(
             quality, likely=likely_reading(raw, backwards=only_with == ANOTHER and not quality.far)
         )
-    if not quality.likely and calibrated is not None and _moved(prepared, calibrated) > SLIP_OF_STEP:
-        quality = replace(quality, likely=likely_slip(raw))
+    if not quality.likely and calibrated is not None:
+        quality = replace(quality, likely=likely_slip(raw, _moved(prepared, calibrated)))
         only_with = only_with or MOVED
     if quality.likely or only_with == TWIN:
         quality = replace(quality, only_with=only_with)
@@ -388,17 +387,17 @@ def _far_fetched(before: ScanModel, after: ScanModel) -> str:
     """Return in words what calibration has changed so much that something else may be wrong in the file."""
     if became_twin(before, after):
         return TWIN
-    if _moved(before, after) > PART_OF_STEP:
+    if root_mean_square(_moved(before, after)) > PART_OF_STEP:
         return MOVED
     return ANOTHER if became_another(before, after) else ''
 
 
-def _moved(before: ScanModel, after: ScanModel) -> float:
-    """Return by how many steps of the scan calibration has moved positions (root mean square)."""
+def _moved(before: ScanModel, after: ScanModel) -> npt.NDArray[np.float64]:
+    """Return the [y, x] (n, 2) by which calibration has moved positions, in steps of the scan."""
+    raw = before.scan.raw
     _, shift = _corrected(before.scan, after.scan)
-    moved = 0.0 if shift is None else float(np.sqrt(np.square(shift).sum(axis=1).mean()))
     # A single pattern has no step; nor has it moved.
-    return moved / max(median_step(before.scan.raw), 1e-9) if moved else 0.0
+    return np.zeros((len(raw), 2)) if shift is None else shift / max(median_step(raw), 1e-9)
 
 
 def _refined_so_far(

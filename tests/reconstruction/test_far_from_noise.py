@@ -75,19 +75,43 @@ def test_doubt_05_positions_that_were_moved_far_are_doubted(good, moved, told):
     assert ('only with positions far from those of the file' in found.doubt) == bool(told)
 
 
+def one_after_another(raw):
+    """Return moves [y, x] (n, 2) of root mean square 1 as after a slip: alike from the middle on."""
+    return np.outer(np.arange(len(raw)) >= len(raw) // 2, [0.0, np.sqrt(2)])
+
+
+def each_by_itself(raw):
+    return np.random.default_rng(7).normal(0, np.sqrt(0.5), (len(raw), 2))
+
+
+def by_one_map(raw):
+    y = raw.ycoords - raw.ycoords.mean()
+    return np.outer(y / y.std(), [0.0, 1.0])
+
+
 @pytest.mark.parametrize(
-    ('moved', 'missing', 'told'), [(1.1, True, True), (0.9, True, False), (1.1, False, False)]
+    ('moves', 'size', 'missing', 'told'),
+    [
+        (one_after_another, 0.22, True, True),
+        (one_after_another, 0.18, True, False),
+        (one_after_another, 0.22, False, False),
+        (each_by_itself, 0.4, True, False),
+        (each_by_itself, 0.6, True, True),
+        (by_one_map, 0.6, True, False),
+    ],
 )
-def test_doubt_07_positions_may_make_up_for_a_pattern_that_is_missing(dense, moved, missing, told):
-    """By a fifth of a step and more, the image near noise; nothing is said of a scan without it."""
+def test_doubt_07_positions_may_make_up_for_a_pattern_that_is_missing(dense, moves, size, missing, told):
+    """By a fifth of a step and more, the image near noise; nothing is said of a scan without it.
+
+    Nor where moves are those of other axes, or of positions that are off by chance.
+    """
     near = QualityReport(0.3, NAN, 1.0, NAN, '', noise=0.25)
     count = len(dense) - 1
     raw = replace(dense, objectGuess=None).select(np.arange(count))
     if missing:
         raw = replace(raw, diffraction=np.delete(dense.diffraction, count // 2, 0))
     slipped = ScanModel(Scan.from_raw(raw))
-    shift = np.full((count, 2), 0.2 * moved * median_step(raw) / np.sqrt(2))
-    found = _doubted(slipped, near, slipped.calibrated(None, shift))
+    found = _doubted(slipped, near, slipped.calibrated(None, size * median_step(raw) * moves(raw)))
     assert (f'from pattern {count // 2} on, counted from 0, patterns and positions' in found.doubt) == told
     assert bool(found.likely) == told
     if told:

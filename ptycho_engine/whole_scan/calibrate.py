@@ -27,7 +27,7 @@ from .paired import limited_difference, paired_difference
 from .pixels_at_fault import held_out_without, pixels_at_fault
 from .remaining import Remaining
 from .scan_model import ScanModel
-from .varying import DRIFTS, GROWING, main_modes, probe_drift, with_stretches
+from .varying import GROWING, drifts, main_modes, with_stretches
 
 __all__ = ['Calibrator']
 
@@ -194,15 +194,16 @@ class Calibrator:
                 # Another focus magnifies what a pattern shows, and pulls at the axes too.
                 worth = [option for option in left if option in worth or option == 'probe']
             self._near_noise = unexplained <= FAR
-            if worth and self._near_noise:
-                # Of few photons a wrong probe explains nearly all: what pulls may be its doing.
+            # A wrong probe, of few photons, explains nearly all: what pulls may be its doing.
+            may_hide = 'probe' in left
+            if worth and self._near_noise and may_hide:
                 worth = left
             elif not worth and 'probe' in self._unsearched and forces.counts < FEW_COUNTS and 'probe' in left:
                 worth = ['probe']
             if UNEVEN in left and UNEVEN not in worth and 'background' in self._kept:
                 # An even one has taken away what pulls at the mean.
                 worth = [UNEVEN, *worth]
-            others = [option for option in left if option not in worth] if not self._near_noise else []
+            others = [option for option in left if option not in worth and may_hide and not self._near_noise]
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
             if worth or others:
                 self._tell(unexplained)
@@ -217,6 +218,9 @@ class Calibrator:
             if best == 'single positions' and 'axes' in left:
                 # They move with the axes, and their forces scatter no more.
                 left.remove('axes')
+            if best == 'modes' and 'probe' in left:
+                # It moves with them.
+                left.remove('probe')
             anyway = False
             state = yield from self._to_the_end(found[best])
             logger.debug('kept %s: %.4g', best, state.left)
@@ -235,12 +239,12 @@ class Calibrator:
         self, state: Trial, left: list[str], forces: Remaining, unexplained: float
     ) -> Generator[Event, None, Trial | None]:
         """Return what a probe that varies leads to, if it drifts and that explains most (CAL-18, CAL-19)."""
-        if not _drifts(state, forces.probe_scatter):
+        if not drifts(state, forces.probe_scatter):
             return None
         self._tell(unexplained)
         unsearched = [option for option in left if option in self._unsearched]
         coarse = yield from self._searched(state, unsearched, forces)
-        if not all(map(_drifts, coarse.values())):
+        if not all(map(drifts, coarse.values())):
             return None
         patterns = with_stretches(state.patterns)
         begun = replace(state, patterns=patterns, physics=self._backend.scan_physics(patterns))
@@ -406,11 +410,3 @@ class Calibrator:
             self.solver = again
         else:
             self._kept.clear()
-
-
-def _drifts(state: Trial, by_chance: float | None = None) -> bool:
-    """Return whether the probe of a state drifts; `by_chance` as :func:`~.varying.probe_drift` has it."""
-    state.physics.set_experiment(state.patterns)
-    drift = probe_drift(state.patterns, state.physics, state.current, by_chance)
-    logger.debug('drift of the probe: %.3g', drift)
-    return drift >= DRIFTS

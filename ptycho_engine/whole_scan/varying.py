@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,12 @@ import numpy.typing as npt
 
 from ..physics.coherent import CoherentModes, coherent_modes
 from ..physics.likelihood import ScanPatterns, ScanPhysics
+from .judgement import Trial
 from .remaining import SETS, probe_scatter
 
-__all__ = ['DRIFTS', 'GROWING', 'main_modes', 'probe_drift', 'with_stretches']
+__all__ = ['DRIFTS', 'GROWING', 'drifts', 'main_modes', 'probe_drift', 'with_stretches']
+
+logger = logging.getLogger('ptychopinn.calibrate')
 
 STRETCHES = SETS
 """Stretches of a scan whose forces on the probe are compared, and knots between which it may change."""
@@ -25,6 +29,14 @@ GROWING = (1,) * 12
 
 MOST_VARYING, LITTLE = 3, 1e-3
 """Coherent modes that are kept at most, and the part of the light below which one is noise."""
+
+
+def drifts(state: Trial, by_chance: float | None = None) -> bool:
+    """Return whether the probe of a state drifts; `by_chance` as :func:`probe_drift` has it."""
+    state.physics.set_experiment(state.patterns)
+    drift = probe_drift(state.patterns, state.physics, state.current, by_chance)
+    logger.debug('drift of the probe: %.3g', drift)
+    return drift >= DRIFTS
 
 
 def probe_drift(

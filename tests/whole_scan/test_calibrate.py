@@ -352,6 +352,47 @@ def test_cal_14_focus_and_axes_are_searched_together(right, monkeypatch):
     assert asked[0] == ['axes', 'probe']
 
 
+@pytest.mark.parametrize('far', [False, True])
+def test_cal_14_beside_a_corrected_probe_only_what_pulls_is_tried(right, monkeypatch, far):
+    """Before, all are: an object makes up for a wrong probe. Modes move the probe too."""
+    tried = []
+    ask = Calibrator._tried
+
+    def asked(self, state, options, others, forces):
+        tried.append((tuple(self._kept), tuple(options), tuple(others)))
+        return (yield from ask(self, state, options, others, forces))
+
+    monkeypatch.setattr(Calibrator, '_tried', asked)
+    monkeypatch.setattr(judgement, 'remaining', lambda *_: Remaining(background=1.0))
+    monkeypatch.setattr(judgement, 'FAR', 0.0)
+    monkeypatch.setattr(calibrate, 'FAR', 0.0 if far else 1e9)
+    run(with_wrong_focus(right))
+    kept, options, others = tried[0]
+    assert kept == ()
+    assert {*options, *others} == set(OPTIONS)
+    assert ('probe' in others) == far
+    kept, options, others = tried[1]
+    assert kept in [('probe',), ('modes',)]
+    assert options == ('background', 'uneven background')
+    assert others == ()
+
+
+def test_cal_14_modes_move_the_probe(right, monkeypatch):
+    """Once they are kept it is not tried by itself any more, whatever pulls."""
+    tried = []
+
+    def asked(self, state, options, others, forces):
+        tried.append(tuple(options))
+        yield from ()
+        return {} if self._kept else {'modes': state}
+
+    monkeypatch.setattr(Calibrator, '_tried', asked)
+    monkeypatch.setattr(judgement, 'remaining', lambda *_: Remaining(probe=9.0))
+    run(right)
+    assert 'probe' in tried[0]
+    assert tried[1] == ()
+
+
 def test_cal_02_of_few_photons_the_focus_is_looked_for_though_all_is_near_noise():
     right = dense_scan(points=9, photons=1e4).raw
     clean, untouched = run(right)

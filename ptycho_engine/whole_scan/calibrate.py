@@ -21,10 +21,22 @@ from ..physics.probe_changes import with_more_modes
 from .coarse_search import SEARCHED, best_change, changed
 from .corrections import Correction, corrections
 from .held_out import fit_on_device
-from .judgement import FAR, LIKELY, OPTIONS, UNEVEN, Judge, Trial, forces_left, hardly_any
+from .judgement import (
+    FAR,
+    HOPELESS,
+    LIKELY,
+    MANY_SUBSETS,
+    OPTIONS,
+    PLAINLY,
+    UNEVEN,
+    Judge,
+    Trial,
+    forces_left,
+    hardly_any,
+)
 from .object_solver import IterationCount, ObjectSolver
 from .paired import limited_difference, paired_difference
-from .pixels_at_fault import held_out_without, pixels_at_fault
+from .pixels_at_fault import without_pixels_at_fault
 from .remaining import Remaining
 from .scan_model import ScanModel
 from .varying import GROWING, drifts, main_modes, with_stretches
@@ -36,10 +48,6 @@ logger = logging.getLogger('ptychopinn.calibrate')
 SURE = 2.0
 """Standard errors over the patterns by which the corrected experiment must lower the held-out deviance. What
 is tried has been told from noise already, by the forces that are left (:mod:`~.remaining`)."""
-
-PLAINLY, MANY_SUBSETS = 4.0, 8
-"""Deviance in units of photon noise from which on an image that has only begun is wrong already, and the
-subsets that it must have begun with: fewer are few steps."""
 
 TRIAL = 4, 4, 4, 2, 1
 """Subsets of each iteration with a part beside the object, before parts are compared."""
@@ -117,10 +125,11 @@ class Calibrator:
         if not parts or first.subsets == 1:
             yield from first.finish()
         if 'bad_pixels' in parts and (self._unexplained(first) > FAR or anyway):
-            yield from self._leave_out_pixels()
-        plainly = self.solver.subsets >= MANY_SUBSETS and self._unexplained(self.solver) > PLAINLY
-        if not self.solver.finished and not plainly:
-            yield from self.solver.finish(patiently=False)
+            self.solver = yield from without_pixels_at_fault(first, self._backend, self._config, self._count)
+        if not self.solver.finished:
+            plainly = self._unexplained(self.solver) > PLAINLY and self.solver.subsets >= MANY_SUBSETS
+            if not plainly:
+                yield from self.solver.finish(patiently=False, hopeless=HOPELESS * self._judge.noise)
         if parts:
             state = yield from self._by_rounds(self._state(self.solver), parts)
             # Trials that did not help have left theirs there.
@@ -154,26 +163,6 @@ class Calibrator:
         obj = solver.current
         return Trial(solver, solver.patterns, solver.physics, obj, solver.physics.held_out_each(obj))
 
-    def _leave_out_pixels(self) -> Generator[Event, None, None]:
-        """Mask pixels that no model explains, where the others are explained better without them."""
-        solver = self.solver
-        bad = pixels_at_fault(solver)
-        if not bad.any():
-            return
-        patterns = replace(
-            solver.patterns,
-            valid=solver.patterns.valid & ~bad,
-            held_out=held_out_without(solver.patterns.held_out, bad),
-        )
-        before = self._backend.scan_physics(patterns).held_out_each(solver.current)
-        prepared = solver.prepared.of_experiment(solver.patterns, ~solver.prepared.scan.raw.valid | bad)
-        again = ObjectSolver(prepared, self._backend, self._config, self._count, patterns.held_out)
-        yield from again.begin()
-        if again.subsets == 1:
-            yield from again.finish()
-        if paired_difference(before, again.physics.held_out_each(again.current)).score < -LIKELY:
-            self.solver = again
-
     def _by_rounds(self, state: Trial, parts: tuple[str, ...]) -> Generator[Event, None, Trial]:
         """Keep the part that helps most, again and again, until none does or noise is reached."""
         left = [option for option, part in OPTIONS.items() if part in parts]
@@ -194,16 +183,16 @@ class Calibrator:
                 # Another focus magnifies what a pattern shows, and pulls at the axes too.
                 worth = [option for option in left if option in worth or option == 'probe']
             self._near_noise = unexplained <= FAR
-            # A wrong probe, of few photons, explains nearly all: what pulls may be its doing.
-            may_hide = 'probe' in left
-            if worth and self._near_noise and may_hide:
-                worth = left
+            # An object makes up for a wrong probe, and a probe for modes: what pulls may be their doing.
+            may_hide = left if 'probe' in left else [option for option in left if option == 'modes']
+            if worth and self._near_noise:
+                worth = [option for option in left if option in worth or option in may_hide]
             elif not worth and 'probe' in self._unsearched and forces.counts < FEW_COUNTS and 'probe' in left:
                 worth = ['probe']
             if UNEVEN in left and UNEVEN not in worth and 'background' in self._kept:
                 # An even one has taken away what pulls at the mean.
                 worth = [UNEVEN, *worth]
-            others = [option for option in left if option not in worth and may_hide and not self._near_noise]
+            others = [option for option in may_hide if option not in worth and not self._near_noise]
             logger.debug('%.3f of noise, %s: %s', unexplained, forces, worth)
             if worth or others:
                 self._tell(unexplained)

@@ -14,7 +14,19 @@ from .object_solver import ObjectSolver
 from .paired import paired_difference
 from .remaining import BACKGROUND_COUNTS, Remaining, remaining
 
-__all__ = ['FAR', 'LIKELY', 'OPTIONS', 'UNEVEN', 'Judge', 'Trial', 'forces_left', 'hardly_any']
+__all__ = [
+    'FAR',
+    'HOPELESS',
+    'LIKELY',
+    'MANY_SUBSETS',
+    'OPTIONS',
+    'PLAINLY',
+    'UNEVEN',
+    'Judge',
+    'Trial',
+    'forces_left',
+    'hardly_any',
+]
 
 UNEVEN = 'uneven background'
 
@@ -36,6 +48,14 @@ and without bad pixels, which stand out by themselves."""
 FAR = 1.3
 """Deviance in units of photon noise (:attr:`~.held_out.Fit.unexplained`) up to which an image is taken to
 explain its patterns."""
+
+PLAINLY, MANY_SUBSETS = 4.0, 8
+"""Such a deviance from which on an image that has only begun is wrong already, and the subsets that it must
+have begun with: fewer are few steps."""
+
+HOPELESS = 2.5
+"""Such a deviance: an image that is going to leave more is not brought to its end. Right ones of many counts
+seem to lead to 1.6 when they have taken two steps."""
 
 SURELY = 2.0
 """Standard errors over the patterns by which an image must predict held-out pixels better than a flat one."""

@@ -192,7 +192,7 @@ class ObjectSolver:
         if self.subsets > 1 and not (yield from self.by_subsets()):
             self.subsets = 1
 
-    def finish(self, *, patiently: bool = True) -> Generator[Event, None, None]:
+    def finish(self, *, patiently: bool = True, hopeless: float = math.inf) -> Generator[Event, None, None]:
         """Go on to the end from where :meth:`begin` led.
 
         Parameters
@@ -200,10 +200,15 @@ class ObjectSolver:
         patiently : bool
             Whether many iterations follow where steps of Newton's kind do not help, as where the scan is not
             what its file says. It is not :attr:`finished` then.
+        hopeless : float
+            Held-out deviance per pixel: where steps of Newton's kind will not lead below it they end, to go
+            on from there if this is called again.
         """
         if self.subsets > 1 and not self._hurried:
-            self._hurried = True
-            self.finished = yield from self._by_newton()
+            ended = yield from self._by_newton(hopeless=hopeless)
+            if ended is None:
+                return
+            self._hurried, self.finished = True, ended
         if not self.finished and (patiently or self.subsets == 1):
             yield from self._by_momentum()
             self.finished = True
@@ -254,8 +259,10 @@ class ObjectSolver:
             count //= 2
         return True
 
-    def _by_newton(self, steps: int = NEWTON_STEPS) -> Generator[Event, None, bool]:
-        """Take steps of Newton's kind; return False where held-out pixels are against it."""
+    def _by_newton(
+        self, steps: int = NEWTON_STEPS, hopeless: float = math.inf
+    ) -> Generator[Event, None, bool | None]:
+        """Take steps of Newton's kind; False where held-out pixels are against it, None if hopeless."""
         obj, smoothing = self.descent.current, self._config.refine_smoothing
         iterations = self._count
         reached: list[float] = []
@@ -269,6 +276,9 @@ class ObjectSolver:
             taken = len(reached) - 1
             if taken == MOST_STEPS or (taken >= steps and not value < (1 - NEWTON_GAINS) * reached[-2]):
                 break
+            if _limit(reached) > hopeless:
+                iterations.planned += unneeded
+                return None
             for _ in range(NEWTON_ITERATIONS):
                 yield from self._told(value)
                 iterations.may_go_on()
@@ -322,3 +332,13 @@ class ObjectSolver:
     def on_grid(self, canvas: Any) -> npt.NDArray[Any]:
         """Return what lies on the scan's grid (H, W) of an array of the device."""
         return on_grid(self.physics.to_host(canvas), self.prepared)
+
+
+def _limit(reached: list[float]) -> float:
+    """Return where falling values lead to if each fall is the same part of the one before; -inf for a few."""
+    if len(reached) < 3:
+        return -math.inf
+    before, last = reached[-3] - reached[-2], reached[-2] - reached[-1]
+    if last >= before:
+        return -math.inf
+    return reached[-1] - max(last, 0.0) * last / (before - last)

@@ -39,9 +39,10 @@ from ptycho_engine.scoring.scores import scanned_box, score
 from ptycho_engine.whole_scan import calibrate, judgement
 from ptycho_engine.whole_scan.calibrate import Calibrator
 from ptycho_engine.whole_scan.corrections import _of_the_probe as of_the_probe
-from ptycho_engine.whole_scan.held_out import scan_patterns
-from ptycho_engine.whole_scan.judgement import OPTIONS, Judge, Trial
+from ptycho_engine.whole_scan.held_out import fit_on_device, scan_patterns
+from ptycho_engine.whole_scan.judgement import HOPELESS, OPTIONS, Judge, Trial
 from ptycho_engine.whole_scan.object_solver import IterationCount, ObjectSolver
+from ptycho_engine.whole_scan.object_solver import _limit as limit_of
 from ptycho_engine.whole_scan.paired import limited_difference, paired_difference
 from ptycho_engine.whole_scan.remaining import IN_WORDS, Remaining, probe_scatter, remaining
 from ptycho_engine.whole_scan.scan_model import ScanModel
@@ -331,6 +332,45 @@ def test_api_32_that_the_experiment_is_looked_at_is_told_while_it_lasts(right, c
     assert np.mean(np.array(parts) > 0.97) < 0.2
 
 
+def begun(raw):
+    """Return a solver that has begun, by NumPy."""
+    backend = SimpleNamespace(scan_physics=NumpyScanPhysics)
+    config, count = InferenceConfig(), IterationCount(lambda: False, None)
+    solver = ObjectSolver(ScanModel(Scan.from_raw(raw)), backend, config, count)
+    list(solver.begin())
+    return solver
+
+
+def test_cal_02_an_image_that_will_leave_much_is_not_brought_to_its_end(right):
+    """By where the falls of its first steps lead; what comes to its end nevertheless goes on from there."""
+    whole, hopeful, hopeless = (begun(right) for _ in range(3))
+    list(whole.finish(patiently=False))
+    noise = fit_on_device(whole.patterns, whole.physics, whole.current).noise
+    list(hopeful.finish(patiently=False, hopeless=HOPELESS * noise))
+    np.testing.assert_array_equal(whole.current, hopeful.current)
+    list(hopeless.finish(patiently=False, hopeless=0.0))
+    assert not hopeless.finished
+    assert hopeless._taken < whole._taken / 1.5
+    list(hopeless.finish())
+    assert hopeless.finished
+    reached = whole.physics.held_out(whole.current)
+    assert hopeless.physics.held_out(hopeless.current) == pytest.approx(reached, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ('reached', 'limit'),
+    [
+        ((9.0, 5.0), -np.inf),
+        ((9.0, 5.0, 3.0), 1.0),
+        ((20.0, 9.0, 5.0, 3.0), 1.0),
+        ((9.0, 7.0, 4.0), -np.inf),
+        ((9.0, 7.0, 7.5), 7.5),
+    ],
+)
+def test_cal_02_falls_of_equal_parts_lead_somewhere(reached, limit):
+    assert limit_of(list(reached)) == pytest.approx(limit)
+
+
 def test_cal_02_a_wrong_probe_is_found_though_nothing_pulls_at_it(right, clean, monkeypatch):
     monkeypatch.setattr(judgement, 'remaining', lambda *_: Remaining())
     found, result = run(with_wrong_focus(right))
@@ -354,7 +394,7 @@ def test_cal_14_focus_and_axes_are_searched_together(right, monkeypatch):
 
 @pytest.mark.parametrize('far', [False, True])
 def test_cal_14_beside_a_corrected_probe_only_what_pulls_is_tried(right, monkeypatch, far):
-    """Before, all are: an object makes up for a wrong probe. Modes move the probe too."""
+    """And modes, for which a probe makes up; before, all are: an object makes up for a wrong probe."""
     tried = []
     ask = Calibrator._tried
 
@@ -372,9 +412,9 @@ def test_cal_14_beside_a_corrected_probe_only_what_pulls_is_tried(right, monkeyp
     assert {*options, *others} == set(OPTIONS)
     assert ('probe' in others) == far
     kept, options, others = tried[1]
-    assert kept in [('probe',), ('modes',)]
-    assert options == ('background', 'uneven background')
-    assert others == ()
+    assert kept == ('probe',)
+    assert options + others == ('background', 'uneven background', 'modes')
+    assert others == (('modes',) if far else ())
 
 
 def test_cal_14_modes_move_the_probe(right, monkeypatch):

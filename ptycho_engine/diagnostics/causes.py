@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ from .trials import NEAR, Reading, Trials, off_centre
 
 __all__ = ['CALIBRATED', 'CLEAR', 'PLACE', 'Cause', 'Causes', 'Found', 'gains']
 
+Matrix = npt.NDArray[np.float64]
+
 CLEAR = 0.8
 """Part of the ratio to noise that a clear cause, or a better one than another, leaves at most."""
 PIXEL_ROUNDS = 5
@@ -49,6 +52,8 @@ FREE_ITERATIONS = 24, 60
 """Iterations with other things free beside the object: to see whether it matters, and to find them."""
 LARGEST_MAP = 0.4
 """Largest change of a step, relative to it, by a map of the positions that is no unit and no orientation."""
+COARSE_TURNS, COARSE_STRETCHES = (0.08, 0.16, 0.24), (0.8, 0.87, 0.93, 1.07, 1.15, 1.25)
+"""Angles in radians, of both signs, and factors that are tried first."""
 AFFINE_PATTERNS = 49, 147
 """Patterns with whose middle a map of the positions is refined; the larger a part, the better it tells."""
 STEPS = (0.0, 0.25, 0.5, 0.75)
@@ -282,17 +287,37 @@ class Causes:
         if min(np.ptp(fit.raw.xcoords), np.ptp(fit.raw.ycoords)) < 1:
             return
         short, long = FREE_ITERATIONS
-        trial = self.trials.fit(self.reading.freeing('affine'), short)
-        if not trial.judge().mean < (1 - LEAST_GAIN / 2) * judged.mean:
-            return
-        matrix = trial.run(long - short).matrix
         size = self.trials.middle(self.reading)
+        matrix = self._coarse_map(size)
+        if matrix is None:
+            trial = self.trials.fit(self.reading.freeing('affine'), short)
+            if not trial.judge().mean < (1 - LEAST_GAIN / 2) * judged.mean:
+                return
+            matrix = trial.run(long - short).matrix
         for count in AFFINE_PATTERNS:
             reading = self.reading.then(affine_map(matrix)).freeing('affine')
             found = self.trials.fit_middle(reading, size, long, count)
             matrix = found.matrix @ matrix
+        for change in (_stretched, _turned):
+            matrix = change(self.trials.told_by_held_out(partial(self._mapped, matrix, change))) @ matrix
         if np.linalg.svd(matrix - np.eye(2), compute_uv=False)[0] < LARGEST_MAP:
             yield self.undone(affine_map(matrix), judged)
+
+    def _coarse_map(self, size: int) -> Matrix | None:
+        """Return the best of some turns and stretches of the scan; None where none is better than it is.
+
+        From afar forces do not tell: the object follows the positions.
+        """
+        turns = [_turned(sign * angle) for angle in COARSE_TURNS for sign in (1, -1)]
+        tried = [*turns, *(_stretched(factor - 1) for factor in COARSE_STRETCHES)]
+        readings = [self.reading, *(self.reading.then(affine_map(matrix)) for matrix in tried)]
+        fits = (self.trials.fit_middle(reading, size, SCREENING_ITERATIONS) for reading in readings)
+        none, *ratios = (fit.judge().ratio for fit in fits)
+        best = int(np.argmin(ratios))
+        return tried[best] if ratios[best] < (1 - LEAST_GAIN) * none else None
+
+    def _mapped(self, matrix: Matrix, change: Callable[[float], Matrix], part: float) -> Reading:
+        return self.reading.then(affine_map(change(part) @ matrix))
 
     def orientations(self, fit: TrialFit, judged: Judgement) -> Iterator[Found]:
         """Yield what is turned, mirrored or in another order."""
@@ -384,3 +409,11 @@ def gains(before: Judgement, after: Judgement) -> bool:
     gain = before.deviance - after.deviance
     error = float(gain.std()) / np.sqrt(len(gain))
     return bool(gain.mean() > max(LEAST_GAIN * before.mean, SURE * error))
+
+
+def _stretched(part: float) -> Matrix:
+    return (1 + part) * np.eye(2)
+
+
+def _turned(angle: float) -> Matrix:
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -15,11 +15,6 @@ STEP_RANGE, SCALES, EARLY = (0.03, 0.8), 64, 8
 many iterations each."""
 MAP_PATTERNS, MAP_ITERATIONS = (SCREENED_PATTERNS, 49, 147), 60
 """Patterns by whose forces the unit is then refined, the more the closer, and iterations."""
-CLOSE_RANGE, CLOSE, CLOSE_TRIALS = 0.08, 0.002, 10
-"""Relative distance from that within which held-out pixels tell the unit, how closely, and in how many fits
-at most."""
-LEAST_GAIN = 0.015
-"""Part by which their deviance must fall for another unit than that of the forces."""
 VALLEY = 0.5
 """Part of the highest ratio below which a valley between is plain."""
 ROUND, ROUND_SIZE = 0.03, 0.002
@@ -41,25 +36,9 @@ def find_unit(trials: Trials, reading: Reading) -> float | None:
         free = reading.then(multiplied_positions(factor)).freeing('affine')
         found = trials.fit_middle(free, size, MAP_ITERATIONS, count)
         factor *= float(np.sqrt(abs(np.linalg.det(found.matrix))))
-    return _round_unit(_closer(trials, reading, factor))
-
-
-def _closer(trials: Trials, reading: Reading, factor: float) -> float:
-    """Return the factor about that of the forces by which held-out pixels are predicted best."""
     # The object follows positions that are all too far apart, so that forces on them hardly tell.
-    # It takes long to import, and is hardly ever needed.
-    from scipy.optimize import minimize_scalar
-
-    def ratio(scale: float) -> float:
-        return trials.fit(reading.then(multiplied_positions(factor * scale))).judge().ratio
-
-    found = minimize_scalar(
-        ratio,
-        bounds=(1 - CLOSE_RANGE, 1 + CLOSE_RANGE),
-        method='bounded',
-        options={'xatol': CLOSE, 'maxiter': CLOSE_TRIALS},
-    )
-    return factor * float(found.x) if found.fun < (1 - LEAST_GAIN) * ratio(1.0) else factor
+    change = trials.told_by_held_out(lambda part: reading.then(multiplied_positions(factor * (1 + part))))
+    return _round_unit(factor * (1 + change))
 
 
 def _valley(ratios: npt.NDArray[np.float64]) -> int:

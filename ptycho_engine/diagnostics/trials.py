@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -63,6 +64,12 @@ SLOW = 2.0
 MIDDLES, LOST = 32, 0.005
 """Pixels by which the middle of larger patterns, on which much is tried, is made larger, and part of their
 light that may lie outside it."""
+
+CLOSE_RANGE, CLOSE, CLOSE_TRIALS = 0.08, 0.002, 10
+"""Size of a relative change of positions up to which held-out pixels tell it, how closely, and in how many
+fits at most."""
+CLOSE_GAIN = 0.015
+"""Part by which their deviance must fall for it."""
 
 GLANCE, GLANCED_SIZE, PLAINLY = 14, 128, 0.8
 """Iterations in which each orientation and order is tried, pixels of a side of the patterns, or of their
@@ -152,6 +159,25 @@ class Trials:
         part = compact_part(raw.select(np.arange(first, min(first + self.patterns, len(raw)))), self.patterns)
         part = changed(part, (change for change in reading.changes if not change.whole))
         return TrialFit(part, reading.free).run(iterations)
+
+    def told_by_held_out(self, reading_of: Callable[[float], Reading]) -> float:
+        """Return the small number, 0 for none, by whose reading held-out pixels are told best (DOCTOR-11).
+
+        Where forces on positions have led to, as the object follows wrong ones.
+        """
+        # It takes long to import, and is hardly ever needed.
+        from scipy.optimize import minimize_scalar
+
+        def ratio(number: float) -> float:
+            return self.fit(reading_of(number)).judge().ratio
+
+        found = minimize_scalar(
+            ratio,
+            bounds=(-CLOSE_RANGE, CLOSE_RANGE),
+            method='bounded',
+            options={'xatol': CLOSE, 'maxiter': CLOSE_TRIALS},
+        )
+        return float(found.x) if found.fun < (1 - CLOSE_GAIN) * ratio(0.0) else 0.0
 
     def ends(self, reading: Reading) -> list[tuple[float, bool]]:
         """Return the ratio to noise of the first and of the last patterns, and whether it is far from noise.

@@ -279,7 +279,7 @@ def test_doctor_11_axes_are_found_from_afar_and_as_held_out_pixels_tell_them(deg
     mended = changed(spoilt, found.changes)
     places = [np.stack([scan.ycoords, scan.xcoords]) for scan in (raw, mended)]
     off = np.subtract(*(place - place.mean(axis=1, keepdims=True) for place in places))
-    # A seventh of a step: 0.14 to 0.44 px; a shear is left to the calibration of a reconstruction.
+    # A seventh of a step: 0.14 to 0.44 px are left, as held-out pixels do not look for a shear.
     assert np.sqrt(np.square(off).sum(axis=0).mean()) < 0.15 * median_step(raw)
 
 

@@ -30,7 +30,7 @@ from ptycho_engine.diagnostics.findings import Grade
 from ptycho_engine.diagnostics.forces import pulled
 from ptycho_engine.diagnostics.pixels import suspects
 from ptycho_engine.diagnostics.probe_place import cornered_probe
-from ptycho_engine.diagnostics.trials import Reading, Trials, median_step
+from ptycho_engine.diagnostics.trials import Reading, Trials
 from ptycho_engine.errors import DataValueError
 from ptycho_engine.physics.coherent import CoherentModes
 from ptycho_engine.scan.pretreatment import bin_scan
@@ -268,8 +268,10 @@ def test_doctor_11_the_unit_is_that_which_held_out_pixels_tell():
     assert np.ptp(mended.xcoords) == pytest.approx(np.ptp(raw.xcoords), rel=0.002)
 
 
-@pytest.mark.parametrize(('degrees', 'stretch'), [(10, 1.0), (-13, 1.0), (0, 1.25), (4, 0.82)])
-def test_doctor_11_axes_are_found_from_afar_and_as_held_out_pixels_tell_them(degrees, stretch):
+@pytest.mark.parametrize(
+    ('degrees', 'stretch', 'most'), [(10, 1.0, 0.3), (-13, 1.0, 0.5), (0, 1.25, 0.3), (4, 0.82, 0.3)]
+)
+def test_doctor_11_axes_are_found_from_afar_and_as_held_out_pixels_tell_them(degrees, stretch, most):
     """Forces alone led to single positions, which are no repair: from afar they do not tell."""
     raw = good_scan(5001)
     spoilt = turned(replace(raw, objectGuess=None), degrees, stretch)
@@ -279,8 +281,8 @@ def test_doctor_11_axes_are_found_from_afar_and_as_held_out_pixels_tell_them(deg
     mended = changed(spoilt, found.changes)
     places = [np.stack([scan.ycoords, scan.xcoords]) for scan in (raw, mended)]
     off = np.subtract(*(place - place.mean(axis=1, keepdims=True) for place in places))
-    # A seventh of a step: 0.14 to 0.44 px are left, as held-out pixels do not look for a shear.
-    assert np.sqrt(np.square(off).sum(axis=0).mean()) < 0.15 * median_step(raw)
+    # Pixels; forces alone leave more than 0.3 in two of the cases, and -13 degrees end with a shear.
+    assert np.sqrt(np.square(off).sum(axis=0).mean()) < most
 
 
 def test_doctor_09_what_it_says_to_do_can_be_pasted(good, tmp_path, capsys):
